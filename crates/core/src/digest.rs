@@ -1,0 +1,47 @@
+//! The digest of a document's content: what makes two copies equal.
+
+use std::fmt;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+
+use crate::document::{self, field};
+
+/// BLAKE3 over the content's raw BSON, written as 64 lower-case hex digits.
+///
+/// Content is everything but where the copy stands and when it was last looked at: `data_location`,
+/// `last_accessed` and the metadata fields of [`field::NOT_CONTENT`]. Equal versions must have equal
+/// digests.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of `document`'s content.
+    pub fn of(document: &RawDocument) -> Self {
+        Self(blake3::hash(content(document).as_bytes()).to_hex().to_string())
+    }
+
+    /// The digest that a copy says it has; unverified.
+    pub fn claimed_by(document: &RawDocument) -> Option<Self> {
+        document::metadata(document)?.get_str(field::DIGEST).ok().map(|hex| Self(hex.to_owned()))
+    }
+
+    /// The hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A fingerprint of the document byte for byte, as 64 hex digits: changes when anything changes.
+pub fn fingerprint(document: &RawDocument) -> String {
+    blake3::hash(document.as_bytes()).to_hex().to_string()
+}
+
+fn content(document: &RawDocument) -> RawDocumentBuf {
+    document::without(document, &field::NOT_CONTENT_TOP, &field::NOT_CONTENT)
+}

@@ -1,0 +1,403 @@
+//! The user document: the names of its fields, reading them from raw BSON, and editing it so that
+//! every byte that is not meant stays as it was.
+//!
+//! Documents written by other programs pass through here too, so reading never fails: a field that is
+//! missing or of another type is `None`.
+
+use bson::raw::{CString, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime};
+
+use crate::user::{Section, UserId, UserType};
+use crate::version::Version;
+
+/// The names of the fields that tierkeep keeps.
+pub mod field {
+    /// The document's key.
+    pub const ID: &str = "_id";
+    /// The user's id; equal to `_id` in every document tierkeep writes.
+    pub const USER_ID: &str = "user_id";
+    /// `internal` or `external`.
+    pub const USER_TYPE: &str = "user_type";
+    /// When this user was first stored.
+    pub const CREATED_AT: &str = "created_at";
+    /// When this user was last read or written, to the minute.
+    pub const LAST_ACCESSED: &str = "last_accessed";
+    /// `temp`, `main` or `external`.
+    pub const DATA_LOCATION: &str = "data_location";
+    /// The object that holds the fields below.
+    pub const METADATA: &str = "metadata";
+    /// `RASEEN_TEMP`, `RASEEN_MAIN` or `EXTERNAL`.
+    pub const STORAGE_LOCATION: &str = "storage_location";
+    /// `pending`, `completed` or `failed`.
+    pub const BACKUP_STATUS: &str = "backup_status";
+    /// See [`crate::version::Version`].
+    pub const VERSION: &str = "version";
+    /// When this document entered temp.
+    pub const STAGED_AT: &str = "staged_at";
+    /// When the content last changed.
+    pub const UPDATED_AT: &str = "updated_at";
+    /// See [`crate::digest::Digest`].
+    pub const DIGEST: &str = "digest";
+    /// The form of the document.
+    pub const SCHEMA_VERSION: &str = "schema_version";
+    /// See [`super::State`].
+    pub const STATE: &str = "state";
+    /// The last operations, newest last: `{id, v}`.
+    pub const OPS: &str = "ops";
+    /// Names the attempt that put an `entering` document there.
+    pub const NONCE: &str = "nonce";
+    /// When an `entering` document was put there.
+    pub const ENTERED_AT: &str = "entered_at";
+    /// The fingerprint of the foreign document that this one was adopted from.
+    pub const ADOPTED_FROM: &str = "adopted_from";
+
+    /// Top-level fields that are not content.
+    pub const NOT_CONTENT_TOP: [&str; 2] = [DATA_LOCATION, LAST_ACCESSED];
+    /// Metadata fields that are not content.
+    pub const NOT_CONTENT: [&str; 7] =
+        [STORAGE_LOCATION, BACKUP_STATUS, DIGEST, STATE, OPS, NONCE, ENTERED_AT];
+}
+
+/// The top-level fields that tierkeep keeps; no section may have such a name.
+pub const OWN_FIELDS: [&str; 7] = [
+    field::ID,
+    field::USER_ID,
+    field::USER_TYPE,
+    field::CREATED_AT,
+    field::LAST_ACCESSED,
+    field::DATA_LOCATION,
+    field::METADATA,
+];
+
+/// The current form of the document, `metadata.schema_version`.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// The largest document that is accepted, in bytes of BSON: 16 MiB less 4 KiB, which stay free for the
+/// fields that a move adds.
+pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 4 * 1024;
+
+/// How many operation ids a document remembers.
+pub const OPS_KEPT: usize = 8;
+
+/// `metadata.state`: what alone decides whether readers and movers see a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Counts; also when the field is missing.
+    Live,
+    /// Being put into temp: invisible to readers and movers.
+    Entering,
+    /// A tombstone without content.
+    Erased,
+}
+
+impl State {
+    /// The text as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Entering => "entering",
+            Self::Erased => "erased",
+        }
+    }
+}
+
+/// The `metadata` object.
+pub fn metadata(document: &RawDocument) -> Option<&RawDocument> {
+    document.get_document(field::METADATA).ok()
+}
+
+fn meta<'a>(document: &'a RawDocument, name: &str) -> Option<RawBsonRef<'a>> {
+    metadata(document)?.get(name).ok().flatten()
+}
+
+/// The document's `_id`; `Null` where it has none.
+pub fn id(document: &RawDocument) -> Bson {
+    document.get(field::ID).ok().flatten().and_then(|v| Bson::try_from(v).ok()).unwrap_or(Bson::Null)
+}
+
+/// `user_id`, unchecked.
+pub fn user_id(document: &RawDocument) -> Option<&str> {
+    document.get_str(field::USER_ID).ok()
+}
+
+/// The version, where it is an int64 of at least 1.
+pub fn version(document: &RawDocument) -> Option<Version> {
+    meta(document, field::VERSION)?.as_i64().and_then(Version::new)
+}
+
+/// Whether the document has a version field of any type.
+pub fn has_version(document: &RawDocument) -> bool {
+    meta(document, field::VERSION).is_some()
+}
+
+/// The state; `None` for a value that is none of the three.
+pub fn state(document: &RawDocument) -> Option<State> {
+    match meta(document, field::STATE) {
+        None => Some(State::Live),
+        Some(value) => match value.as_str() {
+            Some("live") => Some(State::Live),
+            Some("entering") => Some(State::Entering),
+            Some("erased") => Some(State::Erased),
+            _ => None,
+        },
+    }
+}
+
+/// When the document entered temp, where that is a date.
+pub fn staged_at(document: &RawDocument) -> Option<DateTime> {
+    meta(document, field::STAGED_AT)?.as_datetime()
+}
+
+/// When the content last changed, where that is a date.
+pub fn updated_at(document: &RawDocument) -> Option<DateTime> {
+    meta(document, field::UPDATED_AT)?.as_datetime()
+}
+
+/// When the user was last seen, where that is a date.
+pub fn last_accessed(document: &RawDocument) -> Option<DateTime> {
+    document.get_datetime(field::LAST_ACCESSED).ok()
+}
+
+/// `metadata.backup_status`.
+pub fn backup_status(document: &RawDocument) -> Option<&str> {
+    meta(document, field::BACKUP_STATUS)?.as_str()
+}
+
+/// The nonce of an `entering` document.
+pub fn nonce(document: &RawDocument) -> Option<&str> {
+    meta(document, field::NONCE)?.as_str()
+}
+
+/// When an `entering` document was put there, by the clock of who put it.
+pub fn entered_at(document: &RawDocument) -> Option<DateTime> {
+    meta(document, field::ENTERED_AT)?.as_datetime()
+}
+
+/// The fingerprint of the foreign document that this one was adopted from.
+pub fn adopted_from(document: &RawDocument) -> Option<&str> {
+    meta(document, field::ADOPTED_FROM)?.as_str()
+}
+
+/// The version that operation `op` gave the document, where the ring still remembers it.
+pub fn version_of_op(document: &RawDocument, op: &str) -> Option<Version> {
+    let ring = meta(document, field::OPS)?.as_array()?;
+    ring.into_iter()
+        .flatten()
+        .filter_map(RawBsonRef::as_document)
+        .find(|entry| entry.get_str("id").is_ok_and(|id| id == op))
+        .and_then(|entry| entry.get_i64("v").ok())
+        .and_then(Version::new)
+}
+
+/// Whether tierkeep wrote this document: `_id` equals `user_id` and the version is an int64. Others are
+/// foreign and adopted before anything else is done with them.
+pub fn is_native(document: &RawDocument) -> bool {
+    version(document).is_some()
+        && user_id(document).is_some_and(|user| {
+            document.get_str(field::ID).is_ok_and(|id| id == user)
+        })
+}
+
+/// Where a copy stands, as its own fields say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Location {
+    /// `temp`, `RASEEN_TEMP`, backup pending.
+    Temp,
+    /// `main`, `RASEEN_MAIN`, backup completed; srie holds the same bytes.
+    Main,
+    /// `external`, `EXTERNAL`, no backup status.
+    External,
+}
+
+impl Location {
+    /// The location in which a new user of this type is stored first.
+    pub fn initial(user_type: UserType) -> Self {
+        match user_type {
+            UserType::Internal => Self::Temp,
+            UserType::External => Self::External,
+        }
+    }
+
+    /// `data_location`.
+    pub fn data_location(self) -> &'static str {
+        match self {
+            Self::Temp => "temp",
+            Self::Main => "main",
+            Self::External => "external",
+        }
+    }
+
+    /// `metadata.storage_location`.
+    pub fn storage_location(self) -> &'static str {
+        match self {
+            Self::Temp => "RASEEN_TEMP",
+            Self::Main => "RASEEN_MAIN",
+            Self::External => "EXTERNAL",
+        }
+    }
+
+    /// `metadata.backup_status`.
+    pub fn backup_status(self) -> Option<&'static str> {
+        match self {
+            Self::Temp => Some("pending"),
+            Self::Main => Some("completed"),
+            Self::External => None,
+        }
+    }
+}
+
+/// A change to a document that leaves every other byte as it was. Fields keep their place; new ones go
+/// to the end; `None` removes.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    top: Vec<(String, Option<RawBson>)>,
+    metadata: Vec<(String, Option<RawBson>)>,
+}
+
+impl Edit {
+    /// An edit that changes nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a top-level field.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<RawBson>) -> Self {
+        self.top.push((name.to_owned(), Some(value.into())));
+        self
+    }
+
+    /// Removes a top-level field.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.top.push((name.to_owned(), None));
+        self
+    }
+
+    /// Sets a field of `metadata`.
+    #[must_use]
+    pub fn set_meta(mut self, name: &str, value: impl Into<RawBson>) -> Self {
+        self.metadata.push((name.to_owned(), Some(value.into())));
+        self
+    }
+
+    /// Removes a field of `metadata`.
+    #[must_use]
+    pub fn unset_meta(mut self, name: &str) -> Self {
+        self.metadata.push((name.to_owned(), None));
+        self
+    }
+
+    /// Says where the copy stands: `data_location`, `storage_location` and `backup_status`.
+    #[must_use]
+    pub fn locate(self, location: Location) -> Self {
+        let located = self
+            .set(field::DATA_LOCATION, location.data_location())
+            .set_meta(field::STORAGE_LOCATION, location.storage_location());
+        match location.backup_status() {
+            Some(status) => located.set_meta(field::BACKUP_STATUS, status),
+            None => located.unset_meta(field::BACKUP_STATUS),
+        }
+    }
+
+    /// The edited document.
+    pub fn apply(&self, document: &RawDocument) -> RawDocumentBuf {
+        let mut top = self.top.clone();
+        if !self.metadata.is_empty() {
+            let empty = RawDocumentBuf::new();
+            let old = metadata(document).unwrap_or(&empty);
+            top.push((
+                field::METADATA.to_owned(),
+                Some(RawBson::Document(rewrite(old, &self.metadata))),
+            ));
+        }
+        rewrite(document, &top)
+    }
+}
+
+/// Sets or removes the named fields of `document`; the last word on a name wins.
+fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> RawDocumentBuf {
+    let change = |name: &str| changes.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v);
+    let mut out = RawDocumentBuf::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for element in document.iter_elements().flatten() {
+        let name = element.key().as_str();
+        match change(name) {
+            Some(value) => {
+                if let Some(value) = value
+                    && !seen.contains(&name)
+                {
+                    out.append(element.key(), value.as_raw_bson_ref());
+                }
+                seen.push(name);
+            }
+            None => {
+                if let Ok(value) = element.value() {
+                    out.append(element.key(), value);
+                }
+            }
+        }
+    }
+    for (index, (name, value)) in changes.iter().enumerate() {
+        let last = !changes.iter().skip(index + 1).any(|(later, _)| later == name);
+        if last
+            && !seen.contains(&name.as_str())
+            && let Some(value) = value
+            && let Ok(key) = CString::try_from(name.as_str())
+        {
+            out.append(&key, value.as_raw_bson_ref());
+        }
+    }
+    out
+}
+
+/// The document without the named top-level and metadata fields, all other bytes as they were.
+pub fn without(document: &RawDocument, top: &[&str], meta: &[&str]) -> RawDocumentBuf {
+    let mut edit = Edit::new();
+    for name in top {
+        edit = edit.unset(name);
+    }
+    if metadata(document).is_some() {
+        for name in meta {
+            edit = edit.unset_meta(name);
+        }
+    }
+    edit.apply(document)
+}
+
+/// A new user's document in its final form, entering (temp) or live (external), at `version`.
+pub fn first(
+    user: &UserId,
+    section: &Section,
+    value: &RawDocument,
+    version: Version,
+    at: DateTime,
+) -> RawDocumentBuf {
+    let user_type = user.user_type();
+    let location = Location::initial(user_type);
+    let start = Edit::new()
+        .set(field::ID, user.as_str())
+        .set(field::USER_ID, user.as_str())
+        .set(field::USER_TYPE, user_type.as_str())
+        .set(field::CREATED_AT, at)
+        .set(field::LAST_ACCESSED, at)
+        .set(field::DATA_LOCATION, location.data_location())
+        .set(section.as_str(), value.to_owned())
+        .set_meta(field::STORAGE_LOCATION, location.storage_location())
+        .set_meta(field::VERSION, version.get())
+        .set_meta(field::UPDATED_AT, at)
+        .set_meta(field::SCHEMA_VERSION, SCHEMA_VERSION)
+        .set_meta(field::STATE, State::Live.as_str());
+    start.locate(location).apply(&RawDocumentBuf::new())
+}
+
+/// The ring of operations of `document` with `op` added at `version`, cut to [`OPS_KEPT`].
+pub fn ops_with(document: &RawDocument, op: &str, version: Version) -> bson::raw::RawArrayBuf {
+    let mut entries: Vec<RawBson> = meta(document, field::OPS)
+        .and_then(RawBsonRef::as_array)
+        .map(|ring| ring.into_iter().flatten().map(Into::into).collect())
+        .unwrap_or_default();
+    entries.push(RawBson::Document(bson::rawdoc! { "id": op, "v": version.get() }));
+    let skip = entries.len().saturating_sub(OPS_KEPT);
+    entries.into_iter().skip(skip).collect()
+}

@@ -1,0 +1,227 @@
+//! What a database must be able to do: the [`Store`] trait, one object per logical database.
+//!
+//! Both backends and the memory store of the test kit implement it; the conformance suite of the test
+//! kit turns each numbered law below into a test that runs on all of them. Guards ([`Guard`]), changes
+//! ([`Change`]) and queries ([`Query`]) are defined here once, as pure functions over raw documents;
+//! stores that cannot run them on a server call those functions inside a transaction.
+
+mod error;
+mod query;
+mod write;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, Document};
+
+pub use error::{Class, StoreError, Verdict};
+pub use query::{Cursor, Fields, Find, Query, ReadConcern, id_order};
+pub use write::{Change, Guard, fields_match, with_fields};
+
+use crate::db::Role;
+use crate::version::Version;
+
+/// The result of a store operation.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// What a database's server says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The server's clock.
+    pub now: DateTime,
+    /// Who the server is, whatever host name led to it.
+    pub server: ServerIdentity,
+    /// The database's name on that server.
+    pub database: String,
+}
+
+/// Who a server is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServerIdentity {
+    /// The running process, as the server names it; empty where it does not.
+    pub process: String,
+    /// The replica set's name and sorted members; empty for a single server.
+    pub replica_set: Option<(String, Vec<String>)>,
+    /// The member that answered.
+    pub member: String,
+}
+
+impl ServerIdentity {
+    /// Whether the two are one server or members of one replica set.
+    pub fn is_same(&self, other: &Self) -> bool {
+        if !self.process.is_empty() && self.process == other.process {
+            return true;
+        }
+        self.replica_set.is_some()
+            && self.replica_set == other.replica_set
+            && self.member != other.member
+    }
+}
+
+impl Hello {
+    /// Whether the two are one database on one server.
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        self.database == other.database && self.server.is_same(&other.server)
+    }
+}
+
+/// The collections that a role needs, and how each is looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// The collections.
+    pub collections: Vec<CollectionLayout>,
+}
+
+/// One collection of a [`Layout`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CollectionLayout {
+    /// Its name.
+    pub name: String,
+    /// The fields of each index, in order, all ascending, and whether their combination is unique.
+    pub indexes: Vec<IndexLayout>,
+}
+
+/// One index of a [`CollectionLayout`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexLayout {
+    /// The fields, dotted, in order.
+    pub fields: Vec<&'static str>,
+    /// Whether no two documents may agree in all of them.
+    pub unique: bool,
+}
+
+/// An index that would make the server delete documents by age.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TtlIndex {
+    /// The collection.
+    pub collection: String,
+    /// The index's name.
+    pub index: String,
+}
+
+/// What became of one document of an [`Store::insert`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// It is stored.
+    Stored,
+    /// A document with its `_id` was there already and was left alone.
+    Exists,
+    /// The document cannot be stored here for a reason of its own.
+    Rejected(Fault),
+}
+
+/// What became of one document of a [`Store::put_newer`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// It is stored, or a document of the same or a higher version was left alone.
+    Settled,
+    /// The document cannot be stored here for a reason of its own.
+    Rejected(Fault),
+}
+
+/// Why a database refuses one document while it takes others.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{reason} (code {code})")]
+pub struct Fault {
+    /// The database's code, for example 121 for a validator; 0 where it has none.
+    pub code: i32,
+    /// What is wrong, without any content of the document.
+    pub reason: String,
+}
+
+/// What became of a [`Store::write`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum Written {
+    /// The guard held and the change was made; the document as it is now, or as it was last when the
+    /// change removed it.
+    Applied(RawDocumentBuf),
+    /// No document with this `_id` satisfies the guard; nothing changed.
+    Unmatched,
+    /// The guard held, but the document would outgrow
+    /// [`MAX_DOCUMENT_BYTES`](crate::document::MAX_DOCUMENT_BYTES); nothing changed.
+    TooLarge,
+}
+
+/// The documents of one version in a [`Store::delete`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fence {
+    /// Only a live document of exactly this version goes.
+    pub version: Version,
+    /// The `_id`s.
+    pub ids: Vec<Bson>,
+}
+
+/// One logical database.
+///
+/// Laws of every method: (L1) an answer of success means that the effect is durable on a majority and
+/// survives a crash; (L2) an error may leave the effect applied, in part or whole, so callers repeat
+/// steps and guards make repeats harmless; (L3) dropping the future has the same outcome as an error;
+/// (L4) documents are stored byte for byte: field order, types and duplicate spellings are kept.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// The role it was opened for.
+    fn role(&self) -> Role;
+
+    /// Asks the server who it is and what time it has.
+    async fn hello(&self) -> Result<Hello>;
+
+    /// Creates what is missing of `layout`.
+    ///
+    /// (L5) Doing it twice changes nothing. (L6) Nothing is ever dropped or altered.
+    async fn prepare(&self, layout: &Layout) -> Result<()>;
+
+    /// Lists every index that makes the server delete by age.
+    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>>;
+
+    /// Reads one page of documents.
+    ///
+    /// (L7) The page holds what matches the query, in the query's order, after `find.after`. (L8) It is
+    /// no longer than `find.limit` documents and stops once `find.max_bytes` are reached, but holds at
+    /// least one document where one matches. (L9) Only what a majority has acknowledged is seen, and
+    /// everything this client was told is stored. (L10) A collection that does not exist is empty.
+    async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>>;
+
+    /// Counts what matches. (L11) It equals the number of documents that [`Store::find`] pages through
+    /// while nothing is written.
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64>;
+
+    /// Inserts the documents, each for itself.
+    ///
+    /// (L12) A document whose `_id` exists is left alone and reported. (L13) One that is rejected does
+    /// not keep the others out. (L14) The outcomes are in the order of the documents.
+    async fn insert(&self, collection: &str, documents: &[RawDocumentBuf])
+    -> Result<Vec<Inserted>>;
+
+    /// Puts each document unless the same `_id` is there at the same or a higher version.
+    ///
+    /// (L15) A document without `user_id` or whose version is not an int64 is no reason to refuse: the
+    /// former is replaced, the latter is left alone. (L16) Versions never fall. Otherwise as
+    /// [`Store::insert`]. Each document must have an int64 version.
+    async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>>;
+
+    /// Changes the one document `id` if `guard` holds, in one atomic step.
+    ///
+    /// (L17) Of two concurrent writes under guards that exclude each other, one applies. (L18) Nothing
+    /// is ever created. (L19) Dates that the change asks for are the server's.
+    async fn write(&self, collection: &str, id: &Bson, guard: &Guard, change: &Change)
+    -> Result<Written>;
+
+    /// Deletes live documents at exactly the versions given; answers how many went.
+    ///
+    /// (L20) A document of another version, entering, or erased stays.
+    async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64>;
+
+    /// Sets fields (one dot reaches into an object) of those of `ids` whose fields equal all of `when`;
+    /// answers how many matched.
+    ///
+    /// For records and marks; never for the content of a user document. (L21) A document that does not
+    /// match stays as it is. (L22) Nothing is created but the fields set.
+    async fn amend(
+        &self,
+        collection: &str,
+        ids: &[Bson],
+        when: &Document,
+        set: &Document,
+    ) -> Result<u64>;
+}

@@ -1,0 +1,277 @@
+//! Queries as data, and what they mean over one raw document.
+
+use std::cmp::Ordering;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime, Document};
+
+use super::write::fields_match;
+use crate::document::{self, State, field};
+
+/// How sure a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReadConcern {
+    /// What a majority has acknowledged, read on the primary.
+    #[default]
+    Majority,
+    /// As `Majority`, and the primary confirms that it still is one; slower.
+    Linearizable,
+}
+
+/// Which fields of the documents are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fields {
+    /// All of them, byte for byte.
+    #[default]
+    Whole,
+    /// At least `_id`, `user_id`, `created_at`, `last_accessed` and `metadata`.
+    Head,
+}
+
+/// The place after which a page begins: the sort keys of the last document of the page before.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Cursor {
+    /// `metadata.staged_at` as stored; `Null` where it is missing.
+    pub staged_at: Bson,
+    /// `_id`.
+    pub id: Bson,
+}
+
+impl Cursor {
+    /// The place just after `document`.
+    pub fn after(document: &RawDocument) -> Self {
+        let staged_at = document::metadata(document)
+            .and_then(|m| m.get(field::STAGED_AT).ok().flatten())
+            .and_then(|v| Bson::try_from(v).ok())
+            .unwrap_or(Bson::Null);
+        Self { staged_at, id: document::id(document) }
+    }
+}
+
+/// Which documents are meant.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Query {
+    /// Every document, ordered by `_id`.
+    All,
+    /// Those with these `_id`s, in no order.
+    Ids(Vec<Bson>),
+    /// Those whose `user_id` is one of these, whatever their `_id` or state, in no order.
+    Users(Vec<String>),
+    /// Live documents that entered temp at or before this time, ordered by (`staged_at`, `_id`). Found
+    /// by index.
+    Due(DateTime),
+    /// Documents whose `metadata.staged_at` is missing or no date, in a stable order. Found by index.
+    Unstaged,
+    /// Documents whose top-level fields equal these, ordered by `_id`.
+    Equal(Document),
+}
+
+impl Query {
+    /// Whether `document` is meant.
+    pub fn matches(&self, document: &RawDocument) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ids(ids) => ids.contains(&document::id(document)),
+            Self::Users(users) => {
+                document::user_id(document).is_some_and(|user| users.iter().any(|u| u == user))
+            }
+            Self::Due(before) => {
+                document::state(document) == Some(State::Live)
+                    && document::staged_at(document).is_some_and(|staged| staged <= *before)
+            }
+            Self::Unstaged => document::staged_at(document).is_none(),
+            Self::Equal(fields) => fields_match(document, fields),
+        }
+    }
+
+    /// Whether pages are ordered by (`staged_at`, `_id`) and not by `_id` alone.
+    pub fn orders_by_staged_at(&self) -> bool {
+        match self {
+            Self::Due(_) | Self::Unstaged => true,
+            Self::All | Self::Ids(_) | Self::Users(_) | Self::Equal(_) => false,
+        }
+    }
+}
+
+/// One page of a query.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Find {
+    /// Which documents.
+    pub query: Query,
+    /// Where the page begins; `None` for the first.
+    pub after: Option<Cursor>,
+    /// The most documents in the page.
+    pub limit: usize,
+    /// The page ends with the document that reaches this many bytes.
+    pub max_bytes: usize,
+    /// Which fields.
+    pub fields: Fields,
+    /// How sure.
+    pub read: ReadConcern,
+}
+
+impl Find {
+    /// The first page of `query`: whole documents, at most 1,000 and about 16 MiB of them.
+    pub fn new(query: Query) -> Self {
+        Self {
+            query,
+            after: None,
+            limit: 1_000,
+            max_bytes: 16 * 1024 * 1024,
+            fields: Fields::Whole,
+            read: ReadConcern::Majority,
+        }
+    }
+
+    /// With at most `limit` documents in the page.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// With a page that ends with the document that reaches `max_bytes`.
+    #[must_use]
+    pub fn max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Beginning after `cursor`.
+    #[must_use]
+    pub fn after(mut self, cursor: Option<Cursor>) -> Self {
+        self.after = cursor;
+        self
+    }
+
+    /// With only the fields that tierkeep itself reads.
+    #[must_use]
+    pub fn head(mut self) -> Self {
+        self.fields = Fields::Head;
+        self
+    }
+
+    /// Read linearizably.
+    #[must_use]
+    pub fn linearizable(mut self) -> Self {
+        self.read = ReadConcern::Linearizable;
+        self
+    }
+
+    /// Cuts documents that already match, in order, to this page.
+    pub fn cut(&self, documents: impl IntoIterator<Item = RawDocumentBuf>) -> Vec<RawDocumentBuf> {
+        let mut bytes = 0;
+        let mut page = Vec::new();
+        for document in documents {
+            if page.len() >= self.limit || (bytes >= self.max_bytes && !page.is_empty()) {
+                break;
+            }
+            bytes += document.as_bytes().len();
+            page.push(document);
+        }
+        page
+    }
+}
+
+/// A total order of `_id`s, the same as MongoDB's for the types that ids have: numbers, texts, objects,
+/// binary, object ids, booleans, dates.
+///
+/// Stores that keep their own index of `_id` order by the bytes this returns; equal ids have equal bytes.
+pub fn id_order(id: &Bson) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    let mut put = |rank: u8, bytes: &[u8]| {
+        key.push(rank);
+        key.extend_from_slice(bytes);
+    };
+    match id {
+        Bson::MinKey => put(0, &[]),
+        Bson::Undefined => put(1, &[]),
+        Bson::Null => put(2, &[]),
+        Bson::Int32(n) => put(3, &number_order(f64::from(*n), i64::from(*n))),
+        #[expect(clippy::cast_precision_loss, reason = "the integer follows and breaks ties")]
+        Bson::Int64(n) => put(3, &number_order(*n as f64, *n)),
+        #[expect(clippy::cast_possible_truncation, reason = "saturates; the float comes first")]
+        Bson::Double(n) => put(3, &number_order(*n, *n as i64)),
+        Bson::Decimal128(n) => put(4, &n.bytes()),
+        Bson::String(text) | Bson::Symbol(text) => put(5, text.as_bytes()),
+        Bson::Document(document) => put(6, &encoded(document.clone())),
+        Bson::Array(array) => put(7, &encoded(bson::doc! { "": array.clone() })),
+        Bson::Binary(binary) => {
+            put(8, &u64::try_from(binary.bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            key.push(binary.subtype.into());
+            key.extend_from_slice(&binary.bytes);
+        }
+        Bson::ObjectId(oid) => put(9, &oid.bytes()),
+        Bson::Boolean(value) => put(10, &[u8::from(*value)]),
+        Bson::DateTime(at) => put(11, &signed_order(at.timestamp_millis())),
+        Bson::Timestamp(ts) => {
+            put(12, &ts.time.to_be_bytes());
+            key.extend_from_slice(&ts.increment.to_be_bytes());
+        }
+        Bson::RegularExpression(_)
+        | Bson::DbPointer(_)
+        | Bson::JavaScriptCode(_)
+        | Bson::JavaScriptCodeWithScope(_) => {
+            put(13, &encoded(bson::doc! { "": id.clone() }));
+        }
+        Bson::MaxKey => put(255, &[]),
+    }
+    key
+}
+
+fn encoded(document: Document) -> Vec<u8> {
+    RawDocumentBuf::try_from(document).map(RawDocumentBuf::into_bytes).unwrap_or_default()
+}
+
+fn signed_order(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+fn number_order(float: f64, integer: i64) -> [u8; 16] {
+    let float = if float == 0.0 { 0.0 } else { float };
+    let bits = float.to_bits();
+    let ordered = match float.partial_cmp(&0.0) {
+        Some(Ordering::Less) => !bits,
+        None => 0,
+        Some(Ordering::Equal | Ordering::Greater) => bits | (1 << 63),
+    };
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&ordered.to_be_bytes());
+    key[8..].copy_from_slice(&signed_order(integer));
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+
+    use super::*;
+
+    #[test]
+    fn ids_order_as_the_database_orders_them() {
+        let ordered = [
+            Bson::MinKey,
+            Bson::Null,
+            Bson::Double(-1.5),
+            Bson::Int32(-1),
+            Bson::Int64(0),
+            Bson::Double(0.5),
+            Bson::Int32(1),
+            Bson::Int64(9_007_199_254_740_993),
+            Bson::String(String::new()),
+            Bson::String("a".into()),
+            Bson::String("ab".into()),
+            Bson::String("b".into()),
+            Bson::ObjectId(ObjectId::from_bytes([0; 12])),
+            Bson::Boolean(false),
+            Bson::DateTime(DateTime::from_millis(-1)),
+            Bson::DateTime(DateTime::from_millis(1)),
+            Bson::MaxKey,
+        ];
+        for pair in ordered.windows(2) {
+            assert!(id_order(&pair[0]) < id_order(&pair[1]), "{:?} < {:?}", pair[0], pair[1]);
+        }
+        assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Int64(7)));
+        assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Double(7.0)));
+    }
+}

@@ -1,0 +1,171 @@
+//! Guards and changes of a single-document write, and what they mean over one raw document.
+
+use bson::raw::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime, Document};
+
+use crate::document::{self, Edit, State, field};
+use crate::user::Section;
+use crate::version::Version;
+
+/// What must be true of a document for a write to happen.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Guard {
+    /// It is live, its version is an int64 (this one, where one is named), and operation `unless_op` has
+    /// not been applied to it.
+    Live {
+        /// The version that a conditional request names.
+        version: Option<Version>,
+        /// The operation's own id: makes a repeat harmless.
+        unless_op: String,
+    },
+    /// It is entering under this nonce.
+    Entry {
+        /// The nonce.
+        nonce: String,
+    },
+    /// It is a tombstone of exactly this version.
+    Tombstone(Version),
+    /// It equals this one byte for byte.
+    Whole(RawDocumentBuf),
+    /// Its fields equal these, as in [`Store::amend`](super::Store::amend).
+    Fields(Document),
+}
+
+impl Guard {
+    /// Whether the guard holds for `document`.
+    pub fn holds(&self, document: &RawDocument) -> bool {
+        let state = document::state(document);
+        match self {
+            Self::Live { version, unless_op } => {
+                let actual = document::version(document);
+                state == Some(State::Live)
+                    && actual.is_some()
+                    && (version.is_none() || *version == actual)
+                    && document::version_of_op(document, unless_op).is_none()
+            }
+            Self::Entry { nonce } => {
+                state == Some(State::Entering) && document::nonce(document) == Some(nonce)
+            }
+            Self::Tombstone(version) => {
+                state == Some(State::Erased) && document::version(document) == Some(*version)
+            }
+            Self::Whole(whole) => whole.as_bytes() == document.as_bytes(),
+            Self::Fields(fields) => fields_match(document, fields),
+        }
+    }
+}
+
+/// What a write does to a document.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// Sets or removes a section: version + 1, `updated_at` the server's time, the operation joins the
+    /// ring. The document must stay within
+    /// [`MAX_DOCUMENT_BYTES`](crate::document::MAX_DOCUMENT_BYTES).
+    Section {
+        /// Which section.
+        section: Section,
+        /// Its new content; `None` removes it.
+        value: Option<RawDocumentBuf>,
+        /// The operation's id.
+        op: String,
+    },
+    /// Makes an entering document live. `staged_at` is set to the server's time.
+    Confirm {
+        /// The user is new: `created_at`, `last_accessed` and `updated_at` are set to that time too.
+        created: bool,
+    },
+    /// Makes an entering document live without touching its dates.
+    Admit,
+    /// Replaces the document, byte for byte; the `_id` must be the same.
+    Replace(RawDocumentBuf),
+    /// Removes it.
+    Remove,
+}
+
+impl Change {
+    /// The changed document (`None`: removed), or `Err(TooLarge)`. `now` is the store's clock.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when a section makes the document outgrow its limit.
+    pub fn apply(
+        &self,
+        document: &RawDocument,
+        now: DateTime,
+    ) -> Result<Option<RawDocumentBuf>, TooLarge> {
+        match self {
+            Self::Section { section, value, op } => {
+                let next = document::version(document).and_then(Version::next).ok_or(TooLarge)?;
+                let ops: RawArrayBuf = document::ops_with(document, op, next);
+                let edit = match value {
+                    Some(value) => Edit::new().set(section.as_str(), value.clone()),
+                    None => Edit::new().unset(section.as_str()),
+                };
+                let changed = edit
+                    .set_meta(field::VERSION, next.get())
+                    .set_meta(field::UPDATED_AT, now)
+                    .set_meta(field::OPS, ops)
+                    .apply(document);
+                if changed.as_bytes().len() > document::MAX_DOCUMENT_BYTES {
+                    return Err(TooLarge);
+                }
+                Ok(Some(changed))
+            }
+            Self::Confirm { created } => {
+                let mut edit = admit().set_meta(field::STAGED_AT, now);
+                if *created {
+                    edit = edit
+                        .set(field::CREATED_AT, now)
+                        .set(field::LAST_ACCESSED, now)
+                        .set_meta(field::UPDATED_AT, now);
+                }
+                Ok(Some(edit.apply(document)))
+            }
+            Self::Admit => Ok(Some(admit().apply(document))),
+            Self::Replace(replacement) => Ok(Some(replacement.clone())),
+            Self::Remove => Ok(None),
+        }
+    }
+}
+
+/// The document would outgrow [`MAX_DOCUMENT_BYTES`](crate::document::MAX_DOCUMENT_BYTES).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLarge;
+
+fn admit() -> Edit {
+    Edit::new()
+        .set_meta(field::STATE, State::Live.as_str())
+        .unset_meta(field::NONCE)
+        .unset_meta(field::ENTERED_AT)
+}
+
+/// Whether the document's fields equal all of `fields`; a dot reaches into an object, `Null` also
+/// matches a missing field.
+pub fn fields_match(document: &RawDocument, fields: &Document) -> bool {
+    fields.iter().all(|(path, expected)| {
+        let actual = match path.split_once('.') {
+            None => document.get(path).ok().flatten(),
+            Some((outer, inner)) => document
+                .get_document(outer)
+                .ok()
+                .and_then(|object| object.get(inner).ok().flatten()),
+        };
+        match actual.map(Bson::try_from) {
+            Some(Ok(actual)) => actual == *expected,
+            Some(Err(_)) => false,
+            None => *expected == Bson::Null,
+        }
+    })
+}
+
+/// The document with `set` applied; a dot reaches into an object.
+pub fn with_fields(document: &RawDocument, set: &Document) -> RawDocumentBuf {
+    let mut edit = Edit::new();
+    for (path, value) in set {
+        let Ok(value) = RawBson::try_from(value.clone()) else { continue };
+        edit = match path.split_once('.') {
+            Some((field::METADATA, inner)) => edit.set_meta(inner, value),
+            Some(_) | None => edit.set(path, value),
+        };
+    }
+    edit.apply(document)
+}

@@ -1,0 +1,1 @@
+//! The embeddable engine: connection manager, users, the migration service.

@@ -1,0 +1,1 @@
+//! The User Type Detector: JWT and GitHub checks over the pure decision.
