@@ -1,1 +1,256 @@
-//! placeholder
+//! Adoption: giving a document that another program wrote in the seed's shape the form in which
+//! tierkeep keeps it, or saying why that cannot be done.
+//!
+//! Nothing is guessed: a document without a usable `user_id` or `created_at` is quarantined.
+
+use bson::raw::{RawBson, RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime};
+
+use crate::document::{self, Edit, Location, SCHEMA_VERSION, State, field};
+use crate::user::{UserId, UserType};
+use crate::version::Version;
+
+/// Why a document is quarantined: never moved, never deleted, looked at again only when it changes.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Quarantine {
+    /// `user_id` is missing or no text.
+    #[error("user_id is missing or no text")]
+    NoUserId,
+    /// `user_id` is no internal user's id.
+    #[error("user_id {0:?} is not internal_ and 24 lower-case hexadecimal digits")]
+    NotInternal(String),
+    /// `user_type` contradicts the database.
+    #[error("user_type {0:?} does not belong in a database of internal users")]
+    WrongType(String),
+    /// `created_at` is missing or cannot be read as a date.
+    #[error("created_at is missing or cannot be read as a date")]
+    NoCreatedAt,
+    /// `metadata` is there and no object.
+    #[error("metadata is not an object")]
+    Metadata,
+    /// `metadata.version` is there and no int64 of at least 1.
+    #[error("metadata.version is not an int64 of at least 1")]
+    Version,
+    /// `metadata.state` is none of live, entering and erased.
+    #[error("metadata.state is none of live, entering and erased")]
+    State,
+    /// The version numbers are used up.
+    #[error("metadata.version cannot be raised any further")]
+    VersionsUsedUp,
+    /// More than one document claims the user.
+    #[error("several documents claim the user {0}")]
+    SeveralClaims(UserId),
+    /// The document has no room left for the fields tierkeep adds.
+    #[error("the document is larger than 16 MiB less 4 KiB")]
+    TooLarge,
+    /// A copy of the same version has another content.
+    #[error("{database} holds version {version} with other content")]
+    Conflict {
+        /// The database that holds the other content.
+        database: &'static str,
+        /// The version.
+        version: Version,
+    },
+    /// A copy has a higher version than temp.
+    #[error("{database} holds version {found}, which is above temp's {version}")]
+    Above {
+        /// The database.
+        database: &'static str,
+        /// What temp holds.
+        version: Version,
+        /// What the database holds.
+        found: Version,
+    },
+}
+
+/// Reads a date: a BSON date, or a text in ISO 8601 with or without a zone (without: UTC).
+pub fn date(value: &Bson) -> Option<DateTime> {
+    match value {
+        Bson::DateTime(at) => Some(*at),
+        Bson::String(text) => {
+            let text = text.trim();
+            let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+                let naive: jiff::civil::DateTime = text.parse().ok()?;
+                jiff::tz::TimeZone::UTC.to_timestamp(naive).ok()
+            })?;
+            Some(DateTime::from_millis(at.as_millisecond()))
+        }
+        _ => None,
+    }
+}
+
+fn date_field(document: &RawDocument, name: &str) -> Option<DateTime> {
+    let value = document.get(name).ok().flatten()?;
+    date(&Bson::try_from(value).ok()?)
+}
+
+/// What another program's document says, as far as moving it needs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Foreign {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its `created_at`, which is also when it counts as staged.
+    pub created_at: DateTime,
+    /// Its fingerprint, byte for byte.
+    pub fingerprint: String,
+}
+
+/// Reads a document that is not [native](document::is_native).
+///
+/// # Errors
+/// Why it must be quarantined.
+pub fn foreign(document: &RawDocument) -> Result<Foreign, Quarantine> {
+    let user_id = document::user_id(document).ok_or(Quarantine::NoUserId)?;
+    let user = UserId::parse(user_id)
+        .ok()
+        .filter(|user| user.user_type() == UserType::Internal && user.as_str() == user_id)
+        .ok_or_else(|| Quarantine::NotInternal(user_id.chars().take(64).collect()))?;
+    if let Ok(Some(user_type)) = document.get(field::USER_TYPE)
+        && user_type.as_str() != Some(UserType::Internal.as_str())
+    {
+        let shown = user_type
+            .as_str()
+            .unwrap_or("(no text)")
+            .chars()
+            .take(64)
+            .collect();
+        return Err(Quarantine::WrongType(shown));
+    }
+    check_metadata(document)?;
+    let created_at = date_field(document, field::CREATED_AT).ok_or(Quarantine::NoCreatedAt)?;
+    if document.as_bytes().len() > document::MAX_DOCUMENT_BYTES {
+        return Err(Quarantine::TooLarge);
+    }
+    Ok(Foreign {
+        user,
+        created_at,
+        fingerprint: crate::digest::fingerprint(document),
+    })
+}
+
+/// Checks what any document in a user collection must satisfy.
+///
+/// # Errors
+/// Why it must be quarantined.
+pub fn check_metadata(document: &RawDocument) -> Result<(), Quarantine> {
+    if let Ok(Some(metadata)) = document.get(field::METADATA)
+        && metadata.as_document().is_none()
+    {
+        return Err(Quarantine::Metadata);
+    }
+    if document::has_version(document) && document::version(document).is_none() {
+        return Err(Quarantine::Version);
+    }
+    document::state(document)
+        .map(|_| ())
+        .ok_or(Quarantine::State)
+}
+
+/// The form in which tierkeep keeps a foreign document, at `location` and `version`; every field it does
+/// not know travels along unchanged, in its place.
+pub fn final_form(
+    document: &RawDocument,
+    foreign: &Foreign,
+    location: Location,
+    version: Version,
+) -> RawDocumentBuf {
+    let last_accessed = date_field(document, field::LAST_ACCESSED).unwrap_or(foreign.created_at);
+    Edit::new()
+        .set(field::ID, RawBson::String(foreign.user.to_string()))
+        .set(field::USER_ID, foreign.user.as_str())
+        .set(field::USER_TYPE, foreign.user.user_type().as_str())
+        .set(field::CREATED_AT, foreign.created_at)
+        .set(field::LAST_ACCESSED, last_accessed)
+        .locate(location)
+        .set_meta(field::VERSION, version.get())
+        .set_meta(field::STAGED_AT, foreign.created_at)
+        .set_meta(field::UPDATED_AT, last_accessed.max(foreign.created_at))
+        .set_meta(field::SCHEMA_VERSION, SCHEMA_VERSION)
+        .set_meta(field::STATE, State::Live.as_str())
+        .set_meta(field::ADOPTED_FROM, foreign.fingerprint.as_str())
+        .unset_meta(field::DIGEST)
+        .unset_meta(field::OPS)
+        .unset_meta(field::NONCE)
+        .unset_meta(field::ENTERED_AT)
+        .apply(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{doc, oid::ObjectId};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn raw(document: bson::Document) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(&document).unwrap()
+    }
+
+    #[rstest]
+    #[case("2025-12-11T23:27:02.123456", 1_765_495_622_123)]
+    #[case("2025-12-11T23:27:02Z", 1_765_495_622_000)]
+    #[case("2025-12-11T23:27:02+05:30", 1_765_475_822_000)]
+    #[case("2025-12-11 23:27:02", 1_765_495_622_000)]
+    fn texts_without_a_zone_are_utc(#[case] text: &str, #[case] millis: i64) {
+        assert_eq!(
+            date(&Bson::String(text.into())),
+            Some(DateTime::from_millis(millis))
+        );
+    }
+
+    #[rstest]
+    #[case(Bson::String("yesterday".into()))]
+    #[case(Bson::String(String::new()))]
+    #[case(Bson::Int64(1_765_495_622_123))]
+    #[case(Bson::Null)]
+    fn nothing_else_is_a_date(#[case] value: Bson) {
+        assert_eq!(date(&value), None);
+    }
+
+    #[test]
+    fn adoption_keeps_unknown_fields_and_stages_at_created_at() {
+        let id = ObjectId::from_bytes([7; 12]);
+        let seed = raw(doc! {
+            "_id": id, "extra": { "$odd": 1, "a.b": 2 }, "user_id": "internal_507f1f77bcf86cd799439011",
+            "created_at": "2025-12-11T23:27:02", "scan_cache": { "z": 1, "a": 2_i64 },
+            "metadata": { "storage_location": "RASEEN_TEMP", "backup_status": "pending", "own": true },
+        });
+        let read = foreign(&seed).unwrap();
+        let adopted = final_form(&seed, &read, Location::Temp, Version::FIRST);
+        assert!(document::is_native(&adopted));
+        assert_eq!(document::staged_at(&adopted), Some(read.created_at));
+        assert_eq!(
+            adopted.get_document("extra").unwrap(),
+            seed.get_document("extra").unwrap()
+        );
+        assert_eq!(
+            adopted.get_document("scan_cache").unwrap(),
+            seed.get_document("scan_cache").unwrap()
+        );
+        assert!(
+            document::metadata(&adopted)
+                .unwrap()
+                .get_bool("own")
+                .unwrap()
+        );
+        assert_eq!(
+            document::adopted_from(&adopted),
+            Some(read.fingerprint.as_str())
+        );
+    }
+
+    #[rstest]
+    #[case(doc! { "created_at": DateTime::from_millis(0) }, Quarantine::NoUserId)]
+    #[case(doc! { "user_id": 7, "created_at": DateTime::from_millis(0) }, Quarantine::NoUserId)]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011" }, Quarantine::NoCreatedAt)]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "created_at": "soon" }, Quarantine::NoCreatedAt)]
+    #[case(doc! { "user_id": "external_a" }, Quarantine::NotInternal("external_a".into()))]
+    #[case(doc! { "user_id": "internal_507F1F77BCF86CD799439011" }, Quarantine::NotInternal("internal_507F1F77BCF86CD799439011".into()))]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "user_type": "external" }, Quarantine::WrongType("external".into()))]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": 7 }, Quarantine::Metadata)]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "version": 1.0 } }, Quarantine::Version)]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "state": "odd" } }, Quarantine::State)]
+    fn nothing_is_guessed(#[case] document: bson::Document, #[case] reason: Quarantine) {
+        assert_eq!(foreign(&raw(document)), Err(reason));
+    }
+}

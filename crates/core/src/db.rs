@@ -267,9 +267,15 @@ impl<D: Database> Handle<D> {
     /// [`WrongRole`] when the store was opened for another role.
     pub fn claim(store: Arc<dyn Store>) -> Result<Self, WrongRole> {
         if store.role() == D::ROLE {
-            Ok(Self { store, database: PhantomData })
+            Ok(Self {
+                store,
+                database: PhantomData,
+            })
         } else {
-            Err(WrongRole { claimed: D::ROLE, actual: store.role() })
+            Err(WrongRole {
+                claimed: D::ROLE,
+                actual: store.role(),
+            })
         }
     }
 
@@ -281,7 +287,10 @@ impl<D: Database> Handle<D> {
 
 impl<D: Database> Clone for Handle<D> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), database: PhantomData }
+        Self {
+            store: Arc::clone(&self.store),
+            database: PhantomData,
+        }
     }
 }
 

@@ -17,12 +17,19 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of `document`'s content.
     pub fn of(document: &RawDocument) -> Self {
-        Self(blake3::hash(content(document).as_bytes()).to_hex().to_string())
+        Self(
+            blake3::hash(content(document).as_bytes())
+                .to_hex()
+                .to_string(),
+        )
     }
 
     /// The digest that a copy says it has; unverified.
     pub fn claimed_by(document: &RawDocument) -> Option<Self> {
-        document::metadata(document)?.get_str(field::DIGEST).ok().map(|hex| Self(hex.to_owned()))
+        document::metadata(document)?
+            .get_str(field::DIGEST)
+            .ok()
+            .map(|hex| Self(hex.to_owned()))
     }
 
     /// The hex digits.

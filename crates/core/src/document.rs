@@ -54,8 +54,15 @@ pub mod field {
     /// Top-level fields that are not content.
     pub const NOT_CONTENT_TOP: [&str; 2] = [DATA_LOCATION, LAST_ACCESSED];
     /// Metadata fields that are not content.
-    pub const NOT_CONTENT: [&str; 7] =
-        [STORAGE_LOCATION, BACKUP_STATUS, DIGEST, STATE, OPS, NONCE, ENTERED_AT];
+    pub const NOT_CONTENT: [&str; 7] = [
+        STORAGE_LOCATION,
+        BACKUP_STATUS,
+        DIGEST,
+        STATE,
+        OPS,
+        NONCE,
+        ENTERED_AT,
+    ];
 }
 
 /// The top-level fields that tierkeep keeps; no section may have such a name.
@@ -112,7 +119,12 @@ fn meta<'a>(document: &'a RawDocument, name: &str) -> Option<RawBsonRef<'a>> {
 
 /// The document's `_id`; `Null` where it has none.
 pub fn id(document: &RawDocument) -> Bson {
-    document.get(field::ID).ok().flatten().and_then(|v| Bson::try_from(v).ok()).unwrap_or(Bson::Null)
+    document
+        .get(field::ID)
+        .ok()
+        .flatten()
+        .and_then(|v| Bson::try_from(v).ok())
+        .unwrap_or(Bson::Null)
 }
 
 /// `user_id`, unchecked.
@@ -122,7 +134,9 @@ pub fn user_id(document: &RawDocument) -> Option<&str> {
 
 /// The version, where it is an int64 of at least 1.
 pub fn version(document: &RawDocument) -> Option<Version> {
-    meta(document, field::VERSION)?.as_i64().and_then(Version::new)
+    meta(document, field::VERSION)?
+        .as_i64()
+        .and_then(Version::new)
 }
 
 /// Whether the document has a version field of any type.
@@ -193,9 +207,8 @@ pub fn version_of_op(document: &RawDocument, op: &str) -> Option<Version> {
 /// foreign and adopted before anything else is done with them.
 pub fn is_native(document: &RawDocument) -> bool {
     version(document).is_some()
-        && user_id(document).is_some_and(|user| {
-            document.get_str(field::ID).is_ok_and(|id| id == user)
-        })
+        && user_id(document)
+            .is_some_and(|user| document.get_str(field::ID).is_ok_and(|id| id == user))
 }
 
 /// Where a copy stands, as its own fields say.
@@ -317,7 +330,13 @@ impl Edit {
 
 /// Sets or removes the named fields of `document`; the last word on a name wins.
 fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> RawDocumentBuf {
-    let change = |name: &str| changes.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v);
+    let change = |name: &str| {
+        changes
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v)
+    };
     let mut out = RawDocumentBuf::new();
     let mut seen: Vec<&str> = Vec::new();
     for element in document.iter_elements().flatten() {
@@ -339,7 +358,10 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
         }
     }
     for (index, (name, value)) in changes.iter().enumerate() {
-        let last = !changes.iter().skip(index + 1).any(|(later, _)| later == name);
+        let last = !changes
+            .iter()
+            .skip(index + 1)
+            .any(|(later, _)| later == name);
         if last
             && !seen.contains(&name.as_str())
             && let Some(value) = value
@@ -397,7 +419,9 @@ pub fn ops_with(document: &RawDocument, op: &str, version: Version) -> bson::raw
         .and_then(RawBsonRef::as_array)
         .map(|ring| ring.into_iter().flatten().map(Into::into).collect())
         .unwrap_or_default();
-    entries.push(RawBson::Document(bson::rawdoc! { "id": op, "v": version.get() }));
+    entries.push(RawBson::Document(
+        bson::rawdoc! { "id": op, "v": version.get() },
+    ));
     let skip = entries.len().saturating_sub(OPS_KEPT);
     entries.into_iter().skip(skip).collect()
 }

@@ -125,14 +125,18 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
             Decision::IdentityUnavailable
         }
         (NameEvidence::Absent, JwtEvidence::Valid(_), GithubEvidence::Absent) => {
-            Decision::CredentialsRequired { ambiguous, reason: "the GitHub token is missing" }
+            Decision::CredentialsRequired {
+                ambiguous,
+                reason: "the GitHub token is missing",
+            }
         }
         (NameEvidence::Absent, JwtEvidence::Valid(_), GithubEvidence::Invalid(reason))
         | (NameEvidence::Absent, JwtEvidence::Invalid(reason), _) => {
             Decision::CredentialsRequired { ambiguous, reason }
         }
-        (NameEvidence::Absent, JwtEvidence::Absent, _) => {
-            Decision::CredentialsRequired { ambiguous, reason: "the JWT is missing" }
-        }
+        (NameEvidence::Absent, JwtEvidence::Absent, _) => Decision::CredentialsRequired {
+            ambiguous,
+            reason: "the JWT is missing",
+        },
     }
 }

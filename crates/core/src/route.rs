@@ -9,7 +9,11 @@ use crate::user::UserType;
 /// misses a document; srie answers only while main cannot be reached.
 pub fn reads(user_type: UserType) -> &'static [Role] {
     match user_type {
-        UserType::Internal => &[Role::RaseenTempUser, Role::RaseenMainUser, Role::SrieMainUser],
+        UserType::Internal => &[
+            Role::RaseenTempUser,
+            Role::RaseenMainUser,
+            Role::SrieMainUser,
+        ],
         UserType::External => &[Role::ExternalUsers],
     }
 }

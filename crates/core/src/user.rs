@@ -93,7 +93,9 @@ impl UserId {
     /// [`InvalidUser::Name`] for any other text.
     pub fn external(name: &str) -> Result<Self, InvalidUser> {
         let valid = (1..=NAME_MAX).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !valid {
             return Err(InvalidUser::Name(quoted(name)));
         }
@@ -116,7 +118,11 @@ impl UserId {
 
     /// Internal or external, told by the prefix.
     pub fn user_type(&self) -> UserType {
-        if self.0.starts_with(INTERNAL) { UserType::Internal } else { UserType::External }
+        if self.0.starts_with(INTERNAL) {
+            UserType::Internal
+        } else {
+            UserType::External
+        }
     }
 
     /// The id as it is stored.
@@ -140,7 +146,9 @@ pub struct Section(String);
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidSection {
     /// Not 1 to 64 characters of `[a-z0-9_]` that start with a letter.
-    #[error("section name {0:?} is not 1 to 64 characters of a-z, 0-9 and _ that start with a letter")]
+    #[error(
+        "section name {0:?} is not 1 to 64 characters of a-z, 0-9 and _ that start with a letter"
+    )]
     Malformed(String),
     /// A field that tierkeep itself keeps in the document.
     #[error("section name {0:?} is a field that tierkeep keeps itself")]
@@ -158,7 +166,9 @@ impl Section {
     pub fn parse(name: &str) -> Result<Self, InvalidSection> {
         let valid = (1..=64).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !valid {
             return Err(InvalidSection::Malformed(quoted(name)));
         }
@@ -187,7 +197,10 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("internal_507F1F77BCF86CD799439011", Some("internal_507f1f77bcf86cd799439011"))]
+    #[case(
+        "internal_507F1F77BCF86CD799439011",
+        Some("internal_507f1f77bcf86cd799439011")
+    )]
     #[case("external_SRIE06", Some("external_srie06"))]
     #[case("internal_507f1f77bcf86cd79943901", None)]
     #[case("internal_507f1f77bcf86cd79943901g", None)]
@@ -196,7 +209,10 @@ mod tests {
     #[case("srie06", None)]
     #[case("external_1234567890123456789012345678901234567890", None)]
     fn ids_have_one_form(#[case] text: &str, #[case] expected: Option<&str>) {
-        assert_eq!(UserId::parse(text).ok().as_ref().map(UserId::as_str), expected);
+        assert_eq!(
+            UserId::parse(text).ok().as_ref().map(UserId::as_str),
+            expected
+        );
     }
 
     #[rstest]

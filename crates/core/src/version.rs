@@ -35,7 +35,10 @@ impl Version {
 
     /// One above the highest of `seen`, else [`Version::FIRST`]; `None` when the numbers are used up.
     pub fn above(seen: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
-        seen.into_iter().flatten().max().map_or(Some(Self::FIRST), Self::next)
+        seen.into_iter()
+            .flatten()
+            .max()
+            .map_or(Some(Self::FIRST), Self::next)
     }
 }
 

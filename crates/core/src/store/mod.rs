@@ -204,8 +204,13 @@ pub trait Store: Send + Sync + Debug {
     ///
     /// (L17) Of two concurrent writes under guards that exclude each other, one applies. (L18) Nothing
     /// is ever created. (L19) Dates that the change asks for are the server's.
-    async fn write(&self, collection: &str, id: &Bson, guard: &Guard, change: &Change)
-    -> Result<Written>;
+    async fn write(
+        &self,
+        collection: &str,
+        id: &Bson,
+        guard: &Guard,
+        change: &Change,
+    ) -> Result<Written>;
 
     /// Deletes live documents at exactly the versions given; answers how many went.
     ///

@@ -44,7 +44,10 @@ impl Cursor {
             .and_then(|m| m.get(field::STAGED_AT).ok().flatten())
             .and_then(|v| Bson::try_from(v).ok())
             .unwrap_or(Bson::Null);
-        Self { staged_at, id: document::id(document) }
+        Self {
+            staged_at,
+            id: document::id(document),
+        }
     }
 }
 
@@ -188,16 +191,27 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
         Bson::Undefined => put(1, &[]),
         Bson::Null => put(2, &[]),
         Bson::Int32(n) => put(3, &number_order(f64::from(*n), i64::from(*n))),
-        #[expect(clippy::cast_precision_loss, reason = "the integer follows and breaks ties")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the integer follows and breaks ties"
+        )]
         Bson::Int64(n) => put(3, &number_order(*n as f64, *n)),
-        #[expect(clippy::cast_possible_truncation, reason = "saturates; the float comes first")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "saturates; the float comes first"
+        )]
         Bson::Double(n) => put(3, &number_order(*n, *n as i64)),
         Bson::Decimal128(n) => put(4, &n.bytes()),
         Bson::String(text) | Bson::Symbol(text) => put(5, text.as_bytes()),
         Bson::Document(document) => put(6, &encoded(document.clone())),
         Bson::Array(array) => put(7, &encoded(bson::doc! { "": array.clone() })),
         Bson::Binary(binary) => {
-            put(8, &u64::try_from(binary.bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            put(
+                8,
+                &u64::try_from(binary.bytes.len())
+                    .unwrap_or(u64::MAX)
+                    .to_be_bytes(),
+            );
             key.push(binary.subtype.into());
             key.extend_from_slice(&binary.bytes);
         }
@@ -220,7 +234,9 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
 }
 
 fn encoded(document: Document) -> Vec<u8> {
-    RawDocumentBuf::try_from(document).map(RawDocumentBuf::into_bytes).unwrap_or_default()
+    RawDocumentBuf::try_from(document)
+        .map(RawDocumentBuf::into_bytes)
+        .unwrap_or_default()
 }
 
 fn signed_order(number: i64) -> [u8; 8] {
@@ -269,7 +285,12 @@ mod tests {
             Bson::MaxKey,
         ];
         for pair in ordered.windows(2) {
-            assert!(id_order(&pair[0]) < id_order(&pair[1]), "{:?} < {:?}", pair[0], pair[1]);
+            assert!(
+                id_order(&pair[0]) < id_order(&pair[1]),
+                "{:?} < {:?}",
+                pair[0],
+                pair[1]
+            );
         }
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Int64(7)));
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Double(7.0)));

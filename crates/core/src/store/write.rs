@@ -94,7 +94,9 @@ impl Change {
     ) -> Result<Option<RawDocumentBuf>, TooLarge> {
         match self {
             Self::Section { section, value, op } => {
-                let next = document::version(document).and_then(Version::next).ok_or(TooLarge)?;
+                let next = document::version(document)
+                    .and_then(Version::next)
+                    .ok_or(TooLarge)?;
                 let ops: RawArrayBuf = document::ops_with(document, op, next);
                 let edit = match value {
                     Some(value) => Edit::new().set(section.as_str(), value.clone()),
@@ -161,7 +163,9 @@ pub fn fields_match(document: &RawDocument, fields: &Document) -> bool {
 pub fn with_fields(document: &RawDocument, set: &Document) -> RawDocumentBuf {
     let mut edit = Edit::new();
     for (path, value) in set {
-        let Ok(value) = RawBson::try_from(value.clone()) else { continue };
+        let Ok(value) = RawBson::try_from(value.clone()) else {
+            continue;
+        };
         edit = match path.split_once('.') {
             Some((field::METADATA, inner)) => edit.set_meta(inner, value),
             Some(_) | None => edit.set(path, value),

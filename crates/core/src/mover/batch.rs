@@ -1,0 +1,600 @@
+//! The steps of one batch.
+
+use std::fmt;
+
+use bson::raw::RawDocumentBuf;
+
+use super::plan::Planned;
+use crate::adopt::Quarantine;
+use crate::db::Role;
+use crate::digest::Digest;
+use crate::user::UserId;
+use crate::version::Version;
+
+/// How often the deletion of what temp still holds at the same version is repeated within one batch.
+const DELETE_ROUNDS: u8 = 3;
+
+/// One document of a batch.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Item {
+    /// Whose it is; also its `_id`.
+    pub user: UserId,
+    /// The version that moves.
+    pub version: Version,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its size in temp, in bytes of BSON.
+    pub size: u64,
+}
+
+/// What became of one document.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fate {
+    /// Main and srie hold it, temp no longer does, its record is complete.
+    Moved,
+    /// Main and srie hold it; temp holds a newer version, which waits for its own time.
+    Superseded,
+    /// It is left for a later run, through no fault of its own.
+    Deferred,
+    /// A database refuses it; the reason goes into its record.
+    Failed(String),
+    /// Copies contradict each other: nothing was deleted or overwritten.
+    Conflict(Quarantine),
+}
+
+/// Where a batch is. Each phase names what is already on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Nothing is written.
+    Record,
+    /// Every document has a pending record.
+    Backup,
+    /// srie holds what it accepted.
+    Promote,
+    /// main holds what srie holds.
+    Check,
+    /// Some copies are newer than what moves: temp is asked again.
+    Recheck,
+    /// What is still in the batch is proven equal in main and srie.
+    Delete,
+    /// Temp was asked to delete exactly those.
+    Survivors,
+    /// Temp no longer holds them at that version.
+    Complete,
+    /// The records say so.
+    Done,
+}
+
+/// Which copy is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// `srie_main_user`, first.
+    Backup,
+    /// `raseen_main_user`, only what the backup has taken.
+    Main,
+}
+
+/// What to do next. Each action may be repeated or abandoned at any point.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action<'a> {
+    /// Make sure that each has a pending record.
+    Record(Vec<&'a Item>),
+    /// Put each copy into the target, unless the same or a newer version is there.
+    Copy(Target, Vec<(&'a Item, &'a RawDocumentBuf)>),
+    /// Read the copies in srie and main back, whole.
+    ReadBack(Vec<&'a Item>),
+    /// Read what temp holds now.
+    ReadTemp(Vec<&'a Item>),
+    /// Delete each from temp at exactly its version.
+    Delete(Vec<&'a Item>),
+    /// Mark the records completed.
+    Complete(Vec<&'a Item>),
+    /// Nothing is left to do.
+    Done,
+}
+
+/// What became of one copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Copied {
+    /// The target holds this version or a newer one.
+    Settled,
+    /// The target refuses the document.
+    Rejected(String),
+}
+
+/// What a copy was found to be.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Seen {
+    /// Its version.
+    pub version: Version,
+    /// The digest, computed from its content.
+    pub digest: Digest,
+}
+
+/// What temp was found to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeenInTemp {
+    /// Nothing, a tombstone, or an entry: the version is gone.
+    Gone,
+    /// A live document.
+    Live(Version),
+}
+
+/// The answer to an action, item by item in the action's order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Observation {
+    /// To [`Action::Record`].
+    Recorded,
+    /// To [`Action::Copy`].
+    Copied(Vec<Copied>),
+    /// To [`Action::ReadBack`]: (srie, main).
+    ReadBack(Vec<(Option<Seen>, Option<Seen>)>),
+    /// To [`Action::ReadTemp`].
+    Temp(Vec<SeenInTemp>),
+    /// To [`Action::Delete`].
+    Deleted,
+    /// To [`Action::Complete`].
+    Completed,
+}
+
+/// An answer came that does not fit the phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the answer does not fit a batch in phase {phase:?}")]
+pub struct OutOfOrder {
+    /// Where the batch was.
+    pub phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Standing {
+    /// Goes through the current phase.
+    In,
+    /// A copy is newer than what moves: (where, which version).
+    Overtaken(Role, Version),
+    /// Verified, deleted, and temp holds a newer version.
+    Superseded,
+    /// Out of the batch.
+    Out(Fate),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Entry {
+    item: Item,
+    copy: RawDocumentBuf,
+    standing: Standing,
+}
+
+/// A batch of documents on their way, between two actions.
+#[derive(Clone, PartialEq)]
+pub struct Batch {
+    entries: Vec<Entry>,
+    phase: Phase,
+    delete_rounds: u8,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("phase", &self.phase)
+            .field("documents", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    /// A batch of which nothing is written yet.
+    pub fn new(planned: Vec<Planned>) -> Self {
+        Self::starting_at(Phase::Record, planned)
+    }
+
+    /// A batch of documents that may have been copied earlier: it checks, and deletes what proves equal.
+    #[doc(alias = "cleanup_temp_data")]
+    pub fn to_clean_up(planned: Vec<Planned>) -> Self {
+        Self::starting_at(Phase::Check, planned)
+    }
+
+    fn starting_at(phase: Phase, planned: Vec<Planned>) -> Self {
+        let entries = planned
+            .into_iter()
+            .map(|Planned { item, copy }| Entry {
+                item,
+                copy,
+                standing: Standing::In,
+            })
+            .collect();
+        Self {
+            entries,
+            phase,
+            delete_rounds: 0,
+        }
+        .settle(phase)
+    }
+
+    /// Where the batch is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What to do next.
+    pub fn action(&self) -> Action<'_> {
+        let items = || self.of_phase().map(|entry| &entry.item).collect();
+        let copies = || {
+            self.of_phase()
+                .map(|entry| (&entry.item, &entry.copy))
+                .collect()
+        };
+        match self.phase {
+            Phase::Record => Action::Record(items()),
+            Phase::Backup => Action::Copy(Target::Backup, copies()),
+            Phase::Promote => Action::Copy(Target::Main, copies()),
+            Phase::Check => Action::ReadBack(items()),
+            Phase::Recheck | Phase::Survivors => Action::ReadTemp(items()),
+            Phase::Delete => Action::Delete(items()),
+            Phase::Complete => Action::Complete(items()),
+            Phase::Done => Action::Done,
+        }
+    }
+
+    /// The entries that the current phase works on.
+    fn of_phase(&self) -> impl Iterator<Item = &Entry> {
+        let phase = self.phase;
+        self.entries
+            .iter()
+            .filter(move |entry| entry.belongs(phase))
+    }
+
+    /// Takes the answer to [`Batch::action`].
+    ///
+    /// # Errors
+    /// [`OutOfOrder`] for an answer of another kind or length; the batch is lost, which is harmless.
+    pub fn observe(mut self, observation: Observation) -> Result<Self, OutOfOrder> {
+        let phase = self.phase;
+        let next = match (phase, observation) {
+            (Phase::Record, Observation::Recorded) => Phase::Backup,
+            (Phase::Backup, Observation::Copied(copied)) => {
+                self.each(copied, Entry::copied)?;
+                Phase::Promote
+            }
+            (Phase::Promote, Observation::Copied(copied)) => {
+                self.each(copied, Entry::copied)?;
+                Phase::Check
+            }
+            (Phase::Check, Observation::ReadBack(seen)) => {
+                self.each(seen, |entry, (srie, main)| {
+                    entry.checked(srie.as_ref(), main.as_ref())
+                })?;
+                Phase::Recheck
+            }
+            (Phase::Recheck, Observation::Temp(seen)) => {
+                self.each(seen, Entry::rechecked)?;
+                Phase::Delete
+            }
+            (Phase::Delete, Observation::Deleted) => {
+                self.delete_rounds += 1;
+                Phase::Survivors
+            }
+            (Phase::Survivors, Observation::Temp(seen)) => {
+                let last = self.delete_rounds >= DELETE_ROUNDS;
+                let mut again = false;
+                self.each(seen, |entry, seen| again |= entry.survived(seen, last))?;
+                if again {
+                    Phase::Delete
+                } else {
+                    Phase::Complete
+                }
+            }
+            (Phase::Complete, Observation::Completed) => {
+                for entry in &mut self.entries {
+                    entry.completed();
+                }
+                Phase::Done
+            }
+            _ => return Err(OutOfOrder { phase }),
+        };
+        Ok(self.settle(next))
+    }
+
+    /// Enters `next`, skipping phases in which nothing is left to do.
+    fn settle(mut self, next: Phase) -> Self {
+        self.phase = next;
+        while self.phase != Phase::Done && self.of_phase().next().is_none() {
+            self.phase = match self.phase {
+                Phase::Record => Phase::Backup,
+                Phase::Backup => Phase::Promote,
+                Phase::Promote => Phase::Check,
+                Phase::Check => Phase::Recheck,
+                Phase::Recheck => Phase::Delete,
+                Phase::Delete => Phase::Survivors,
+                Phase::Survivors => Phase::Complete,
+                Phase::Complete | Phase::Done => Phase::Done,
+            };
+        }
+        self
+    }
+
+    fn each<T>(
+        &mut self,
+        answers: Vec<T>,
+        mut apply: impl FnMut(&mut Entry, T),
+    ) -> Result<(), OutOfOrder> {
+        let phase = self.phase;
+        let entries = self.entries.iter_mut().filter(|entry| entry.belongs(phase));
+        let entries: Vec<&mut Entry> = entries.collect();
+        if entries.len() != answers.len() {
+            return Err(OutOfOrder { phase });
+        }
+        for (entry, answer) in entries.into_iter().zip(answers) {
+            apply(entry, answer);
+        }
+        Ok(())
+    }
+
+    /// What became of each document; [`Fate::Deferred`] for those the batch did not finish.
+    pub fn fates(self) -> impl Iterator<Item = (Item, Fate)> {
+        self.entries.into_iter().map(|entry| {
+            let fate = match entry.standing {
+                Standing::In | Standing::Overtaken(..) | Standing::Superseded => Fate::Deferred,
+                Standing::Out(fate) => fate,
+            };
+            (entry.item, fate)
+        })
+    }
+}
+
+impl Entry {
+    fn belongs(&self, phase: Phase) -> bool {
+        match self.standing {
+            Standing::In => phase != Phase::Recheck,
+            Standing::Overtaken(..) => phase == Phase::Recheck,
+            Standing::Superseded => phase == Phase::Complete,
+            Standing::Out(_) => false,
+        }
+    }
+
+    fn out(&mut self, fate: Fate) {
+        self.standing = Standing::Out(fate);
+    }
+
+    fn copied(&mut self, copied: Copied) {
+        match copied {
+            Copied::Settled => {}
+            Copied::Rejected(reason) => self.out(Fate::Failed(reason)),
+        }
+    }
+
+    /// Only equal version and equal digest in both may be deleted.
+    fn checked(&mut self, srie: Option<&Seen>, main: Option<&Seen>) {
+        for (role, seen) in [(Role::SrieMainUser, srie), (Role::RaseenMainUser, main)] {
+            match seen {
+                Some(seen) if seen.version > self.item.version => {
+                    self.standing = Standing::Overtaken(role, seen.version);
+                    return;
+                }
+                Some(seen) if seen.version == self.item.version => {
+                    if seen.digest != self.item.digest {
+                        let version = seen.version;
+                        self.out(Fate::Conflict(Quarantine::Conflict {
+                            database: role.name(),
+                            version,
+                        }));
+                        return;
+                    }
+                }
+                Some(_) | None => {
+                    self.out(Fate::Deferred);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A copy is newer: if temp still holds what moves, nobody may have written that copy.
+    fn rechecked(&mut self, seen: SeenInTemp) {
+        let Standing::Overtaken(role, found) = self.standing else {
+            return;
+        };
+        if seen == SeenInTemp::Live(self.item.version) {
+            let version = self.item.version;
+            self.out(Fate::Conflict(Quarantine::Above {
+                database: role.name(),
+                version,
+                found,
+            }));
+        } else {
+            self.out(Fate::Deferred);
+        }
+    }
+
+    /// Whether temp must be asked to delete it once more.
+    fn survived(&mut self, seen: SeenInTemp, last: bool) -> bool {
+        match seen {
+            SeenInTemp::Gone => false,
+            SeenInTemp::Live(version) if version == self.item.version => {
+                if last {
+                    self.out(Fate::Deferred);
+                }
+                !last
+            }
+            SeenInTemp::Live(_) => {
+                self.standing = Standing::Superseded;
+                false
+            }
+        }
+    }
+
+    fn completed(&mut self) {
+        match self.standing {
+            Standing::In => self.out(Fate::Moved),
+            Standing::Superseded => self.out(Fate::Superseded),
+            Standing::Overtaken(..) | Standing::Out(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    fn planned(n: u8, version: i64) -> Planned {
+        let copy = RawDocumentBuf::try_from(&doc! { "n": i32::from(n), "v": version }).unwrap();
+        Planned {
+            item: Item {
+                user: UserId::internal(&format!("{n:024x}")).unwrap(),
+                version: Version::new(version).unwrap(),
+                digest: Digest::of(&copy),
+                size: 1,
+            },
+            copy,
+        }
+    }
+
+    fn seen(planned: &Planned, version: i64) -> Seen {
+        Seen {
+            version: Version::new(version).unwrap(),
+            digest: planned.item.digest.clone(),
+        }
+    }
+
+    fn at_check(planned: &[Planned]) -> Batch {
+        let settled = || Observation::Copied(vec![Copied::Settled; planned.len()]);
+        Batch::new(planned.to_vec())
+            .observe(Observation::Recorded)
+            .and_then(|b| b.observe(settled()))
+            .and_then(|b| b.observe(settled()))
+            .unwrap()
+    }
+
+    #[test]
+    fn temp_is_removed_only_after_both_copies_are_verified() {
+        let good = planned(1, 5);
+        let missing = planned(2, 5);
+        let stale = planned(3, 5);
+        let batch = at_check(&[good.clone(), missing.clone(), stale.clone()]);
+        let batch = batch
+            .observe(Observation::ReadBack(vec![
+                (Some(seen(&good, 5)), Some(seen(&good, 5))),
+                (None, Some(seen(&missing, 5))),
+                (Some(seen(&stale, 5)), Some(seen(&stale, 4))),
+            ]))
+            .unwrap();
+        assert_eq!(batch.action(), Action::Delete(vec![&good.item]));
+        let batch = batch
+            .observe(Observation::Deleted)
+            .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Gone])))
+            .and_then(|b| b.observe(Observation::Completed))
+            .unwrap();
+        assert_eq!(batch.action(), Action::Done);
+        let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+        assert_eq!(fates, [Fate::Moved, Fate::Deferred, Fate::Deferred]);
+    }
+
+    #[test]
+    fn equal_versions_with_other_content_are_a_conflict() {
+        let (one, other) = (planned(1, 5), planned(2, 5));
+        let batch = at_check(std::slice::from_ref(&one));
+        let lie = Seen {
+            version: one.item.version,
+            digest: other.item.digest,
+        };
+        let batch = batch
+            .observe(Observation::ReadBack(vec![(
+                Some(seen(&one, 5)),
+                Some(lie),
+            )]))
+            .unwrap();
+        assert_eq!(batch.action(), Action::Done);
+        assert!(matches!(batch.fates().next(), Some((_, Fate::Conflict(_)))));
+    }
+
+    #[test]
+    fn a_newer_copy_is_a_conflict_only_while_temp_holds_what_moves() {
+        let one = planned(1, 5);
+        for (temp, conflict) in [
+            (SeenInTemp::Live(one.item.version), true),
+            (SeenInTemp::Gone, false),
+            (SeenInTemp::Live(Version::new(8).unwrap()), false),
+        ] {
+            let batch = at_check(std::slice::from_ref(&one))
+                .observe(Observation::ReadBack(vec![(
+                    Some(seen(&one, 7)),
+                    Some(seen(&one, 7)),
+                )]))
+                .and_then(|b| b.observe(Observation::Temp(vec![temp])))
+                .unwrap();
+            assert_eq!(batch.phase(), Phase::Done);
+            let (_, fate) = batch.fates().next().unwrap();
+            assert_eq!(
+                matches!(fate, Fate::Conflict(_)),
+                conflict,
+                "{temp:?}: {fate:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rejected_backup_never_reaches_main() {
+        let (bad, good) = (planned(1, 1), planned(2, 1));
+        let batch = Batch::new(vec![bad, good.clone()])
+            .observe(Observation::Recorded)
+            .and_then(|b| {
+                b.observe(Observation::Copied(vec![
+                    Copied::Rejected("code 121".into()),
+                    Copied::Settled,
+                ]))
+            })
+            .unwrap();
+        assert_eq!(
+            batch.action(),
+            Action::Copy(Target::Main, vec![(&good.item, &good.copy)])
+        );
+    }
+
+    #[test]
+    fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
+        let (same, newer) = (planned(1, 3), planned(2, 3));
+        let batch = at_check(&[same.clone(), newer.clone()])
+            .observe(Observation::ReadBack(vec![
+                (Some(seen(&same, 3)), Some(seen(&same, 3))),
+                (Some(seen(&newer, 3)), Some(seen(&newer, 3))),
+            ]))
+            .and_then(|b| b.observe(Observation::Deleted))
+            .and_then(|b| {
+                b.observe(Observation::Temp(vec![
+                    SeenInTemp::Live(same.item.version),
+                    SeenInTemp::Live(Version::new(4).unwrap()),
+                ]))
+            })
+            .unwrap();
+        assert_eq!(batch.action(), Action::Delete(vec![&same.item]));
+        let batch = batch
+            .observe(Observation::Deleted)
+            .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Gone])))
+            .unwrap();
+        assert_eq!(
+            batch.action(),
+            Action::Complete(vec![&same.item, &newer.item])
+        );
+        let fates: Vec<Fate> = batch
+            .observe(Observation::Completed)
+            .unwrap()
+            .fates()
+            .map(|(_, f)| f)
+            .collect();
+        assert_eq!(fates, [Fate::Moved, Fate::Superseded]);
+    }
+
+    #[test]
+    fn answers_that_do_not_fit_are_refused() {
+        let batch = Batch::new(vec![planned(1, 1)]);
+        assert!(batch.clone().observe(Observation::Deleted).is_err());
+        let batch = batch.observe(Observation::Recorded).unwrap();
+        assert!(batch.observe(Observation::Copied(Vec::new())).is_err());
+    }
+
+    #[test]
+    fn an_empty_batch_is_done() {
+        assert_eq!(Batch::new(Vec::new()).action(), Action::Done);
+    }
+}

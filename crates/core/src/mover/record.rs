@@ -1,0 +1,137 @@
+//! Migration records: one for each (user, version), written before anything moves.
+
+use bson::raw::RawDocument;
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+
+use crate::db::Role;
+use crate::user::UserId;
+use crate::version::Version;
+
+/// The names of a record's fields.
+pub mod record_field {
+    /// The record's key, equal to `_id`.
+    pub const MIGRATION_ID: &str = "migration_id";
+    /// Whose document moves.
+    pub const USER_ID: &str = "user_id";
+    /// When the move completed, else when it was last tried.
+    pub const MIGRATION_DATE: &str = "migration_date";
+    /// See [`super::Status`].
+    pub const STATUS: &str = "status";
+    /// Bytes of BSON.
+    pub const DATA_SIZE: &str = "data_size";
+    /// Failed attempts so far.
+    pub const RETRY_COUNT: &str = "retry_count";
+    /// The version that moves.
+    pub const VERSION: &str = "version";
+    /// The run that last worked on it.
+    pub const RUN_ID: &str = "run_id";
+    /// When the move was first tried.
+    pub const STARTED_AT: &str = "started_at";
+    /// When it completed or failed.
+    pub const FINISHED_AT: &str = "finished_at";
+    /// Not before this time is it tried again.
+    pub const NEXT_ATTEMPT_AT: &str = "next_attempt_at";
+    /// Why the last attempt failed.
+    pub const ERROR: &str = "error";
+}
+
+/// The status of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The move is under way or waits for its next attempt.
+    Pending,
+    /// The document is in main and srie and was removed from temp, or a newer one took its place there.
+    Completed,
+    /// The retries are used up; the document stays in temp.
+    Failed,
+}
+
+impl Status {
+    /// The text as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status with this text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Completed, Self::Failed]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+}
+
+/// What planning needs to know of a record that exists.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    /// `_id`.
+    pub id: ObjectId,
+    /// Whose document.
+    pub user: String,
+    /// Which version.
+    pub version: Version,
+    /// How far it is.
+    pub status: Status,
+    /// Failed attempts so far.
+    pub retry_count: i32,
+    /// Not before this time is it tried again.
+    pub next_attempt_at: Option<DateTime>,
+}
+
+impl Record {
+    /// Reads a stored record; `None` for what is none.
+    pub fn read(document: &RawDocument) -> Option<Self> {
+        Some(Self {
+            id: document.get_object_id("_id").ok()?,
+            user: document.get_str(record_field::USER_ID).ok()?.to_owned(),
+            version: Version::new(document.get_i64(record_field::VERSION).ok()?)?,
+            status: Status::parse(document.get_str(record_field::STATUS).ok()?)?,
+            retry_count: document.get_i32(record_field::RETRY_COUNT).ok()?,
+            next_attempt_at: document.get_datetime(record_field::NEXT_ATTEMPT_AT).ok(),
+        })
+    }
+
+    /// A new pending record as it is stored.
+    pub fn pending(
+        id: ObjectId,
+        user: &UserId,
+        version: Version,
+        data_size: u64,
+        run_id: &str,
+        now: DateTime,
+    ) -> Document {
+        doc! {
+            "_id": id,
+            record_field::MIGRATION_ID: id,
+            record_field::USER_ID: user.as_str(),
+            "source_db": Role::RaseenTempUser.name(),
+            "target_db": Role::RaseenMainUser.name(),
+            "backup_db": Role::SrieMainUser.name(),
+            record_field::MIGRATION_DATE: now,
+            record_field::STATUS: Status::Pending.as_str(),
+            record_field::DATA_SIZE: i64::try_from(data_size).unwrap_or(i64::MAX),
+            record_field::RETRY_COUNT: 0_i32,
+            record_field::VERSION: version.get(),
+            record_field::RUN_ID: run_id,
+            record_field::STARTED_AT: now,
+            record_field::FINISHED_AT: Bson::Null,
+            record_field::NEXT_ATTEMPT_AT: Bson::Null,
+            record_field::ERROR: Bson::Null,
+        }
+    }
+
+    /// The fields that say that a move is complete.
+    pub fn completed(run_id: &str, now: DateTime) -> Document {
+        doc! {
+            record_field::STATUS: Status::Completed.as_str(),
+            record_field::MIGRATION_DATE: now,
+            record_field::FINISHED_AT: now,
+            record_field::NEXT_ATTEMPT_AT: Bson::Null,
+            record_field::ERROR: Bson::Null,
+            record_field::RUN_ID: run_id,
+        }
+    }
+}
