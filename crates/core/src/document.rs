@@ -329,6 +329,9 @@ impl Edit {
 }
 
 /// Sets or removes the named fields of `document`; the last word on a name wins.
+///
+/// Elements that are not named are copied as bytes, never decoded: other programs may have stored texts
+/// that are no UTF-8 or values that this crate cannot read, and those are kept too.
 fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> RawDocumentBuf {
     let change = |name: &str| {
         changes
@@ -337,25 +340,25 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
             .find(|(n, _)| n == name)
             .map(|(_, v)| v)
     };
-    let mut out = RawDocumentBuf::new();
+    let source = document.as_bytes();
+    let mut out = vec![0; 4];
     let mut seen: Vec<&str> = Vec::new();
-    for element in document.iter_elements().flatten() {
+    let mut start = 4;
+    for element in document.iter_elements().map_while(Result::ok) {
         let name = element.key().as_str();
+        let end = start + 1 + name.len() + 1 + element.size();
         match change(name) {
             Some(value) => {
                 if let Some(value) = value
                     && !seen.contains(&name)
                 {
-                    out.append(element.key(), value.as_raw_bson_ref());
+                    append(&mut out, name, value);
                 }
                 seen.push(name);
             }
-            None => {
-                if let Ok(value) = element.value() {
-                    out.append(element.key(), value);
-                }
-            }
+            None => out.extend_from_slice(source.get(start..end).unwrap_or_default()),
         }
+        start = end;
     }
     for (index, (name, value)) in changes.iter().enumerate() {
         let last = !changes
@@ -365,12 +368,27 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
         if last
             && !seen.contains(&name.as_str())
             && let Some(value) = value
-            && let Ok(key) = CString::try_from(name.as_str())
         {
-            out.append(&key, value.as_raw_bson_ref());
+            append(&mut out, name, value);
         }
     }
-    out
+    // Empty, unless the document is damaged: what cannot be told apart into elements stays as it is.
+    let tail = start..source.len().saturating_sub(1);
+    out.extend_from_slice(source.get(tail).unwrap_or_default());
+    out.push(0);
+    let length = i32::try_from(out.len()).unwrap_or(i32::MAX);
+    out.splice(..4, length.to_le_bytes());
+    RawDocumentBuf::from_bytes(out).unwrap_or_else(|_| document.to_owned())
+}
+
+/// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
+fn append(out: &mut Vec<u8>, name: &str, value: &RawBson) {
+    if let Ok(key) = CString::try_from(name) {
+        let mut one = RawDocumentBuf::new();
+        one.append(&key, value.as_raw_bson_ref());
+        let bytes = one.as_bytes();
+        out.extend_from_slice(bytes.get(4..bytes.len() - 1).unwrap_or_default());
+    }
 }
 
 /// The document without the named top-level and metadata fields, all other bytes as they were.
@@ -424,4 +442,40 @@ pub fn ops_with(document: &RawDocument, op: &str, version: Version) -> bson::raw
     ));
     let skip = entries.len().saturating_sub(OPS_KEPT);
     entries.into_iter().skip(skip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_keeps_the_place_of_fields_and_puts_new_ones_last() {
+        let before =
+            rawdoc! { "_id": "a", "b": 1, "metadata": { "x": 1, "version": 1_i64 }, "c": 2 };
+        let after = Edit::new()
+            .set("b", 7)
+            .unset("c")
+            .set("d", true)
+            .set_meta(field::VERSION, 2_i64)
+            .set_meta("y", 3)
+            .apply(&before);
+        let expected = rawdoc! {
+            "_id": "a", "b": 7, "metadata": { "x": 1, "version": 2_i64, "y": 3 }, "d": true
+        };
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn an_edit_keeps_texts_that_are_no_utf8_and_keys_spelled_twice() {
+        let mut bytes = rawdoc! { "_id": "a", "text": "AAAA", "k": 1, "k": 2 }.into_bytes();
+        let at = bytes.windows(4).position(|w| w == b"AAAA").unwrap();
+        bytes[at..at + 4].copy_from_slice(&[0xff, 0xfe, 0xc3, 0x28]);
+        let foreign = RawDocumentBuf::from_bytes(bytes).unwrap();
+
+        assert_eq!(Edit::new().apply(&foreign), foreign);
+        let edited = Edit::new().set("_id", "b").apply(&foreign);
+        assert_eq!(edited.as_bytes()[17..], foreign.as_bytes()[17..]);
+    }
 }

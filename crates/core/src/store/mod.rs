@@ -16,8 +16,8 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document};
 
 pub use error::{Class, StoreError, Verdict};
-pub use query::{Cursor, Fields, Find, Query, ReadConcern, id_order};
-pub use write::{Change, Guard, fields_match, with_fields};
+pub use query::{Cursor, Fields, Find, Query, ReadConcern, id_order, index_key};
+pub use write::{Change, Guard, fields_match, put_replaces, with_fields};
 
 use crate::db::Role;
 use crate::version::Version;

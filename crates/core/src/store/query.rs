@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document};
 
-use super::write::fields_match;
+use super::write::{fields_match, value_at};
 use crate::document::{self, State, field};
 
 /// How sure a read must be.
@@ -27,6 +27,34 @@ pub enum Fields {
     /// At least `_id`, `user_id`, `created_at`, `last_accessed` and `metadata`.
     Head,
 }
+
+impl Fields {
+    /// What of `document` is wanted.
+    pub fn of(self, document: RawDocumentBuf) -> RawDocumentBuf {
+        match self {
+            Self::Whole => document,
+            Self::Head => {
+                let mut head = RawDocumentBuf::new();
+                for element in document.iter_elements().map_while(Result::ok) {
+                    if HEAD.contains(&element.key().as_str())
+                        && let Ok(value) = element.value()
+                    {
+                        head.append(element.key(), value);
+                    }
+                }
+                head
+            }
+        }
+    }
+}
+
+const HEAD: [&str; 5] = [
+    field::ID,
+    field::USER_ID,
+    field::CREATED_AT,
+    field::LAST_ACCESSED,
+    field::METADATA,
+];
 
 /// The place after which a page begins: the sort keys of the last document of the page before.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,7 +102,13 @@ impl Query {
     pub fn matches(&self, document: &RawDocument) -> bool {
         match self {
             Self::All => true,
-            Self::Ids(ids) => ids.contains(&document::id(document)),
+            Self::Ids(ids) => {
+                let id = document::id(document);
+                ids.contains(&id) || {
+                    let key = id_order(&id);
+                    ids.iter().any(|one| id_order(one) == key)
+                }
+            }
             Self::Users(users) => {
                 document::user_id(document).is_some_and(|user| users.iter().any(|u| u == user))
             }
@@ -233,6 +267,23 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
     key
 }
 
+/// What `document` is looked up by in an index over `fields`, each with at most one dot: equal in all
+/// of them means equal bytes. A missing field counts as null.
+///
+/// Stores that keep their own unique indexes compare these bytes.
+pub fn index_key(document: &RawDocument, fields: &[&str]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(48);
+    for path in fields {
+        let value = value_at(document, path)
+            .and_then(|value| Bson::try_from(value).ok())
+            .unwrap_or(Bson::Null);
+        let part = id_order(&value);
+        key.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        key.extend_from_slice(&part);
+    }
+    key
+}
+
 fn encoded(document: Document) -> Vec<u8> {
     RawDocumentBuf::try_from(document)
         .map(RawDocumentBuf::into_bytes)
@@ -294,5 +345,38 @@ mod tests {
         }
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Int64(7)));
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Double(7.0)));
+    }
+
+    #[test]
+    fn ids_that_are_equal_numbers_are_found_by_each_other() {
+        let seven = bson::rawdoc! { "_id": 7_i64 };
+        assert!(Query::Ids(vec![Bson::Int32(7)]).matches(&seven));
+        assert!(!Query::Ids(vec![Bson::String("7".into())]).matches(&seven));
+    }
+
+    #[test]
+    fn the_head_holds_what_tierkeep_reads_and_no_content() {
+        let whole = bson::rawdoc! {
+            "_id": "a", "user_id": "a", "scan_cache": { "x": 1 }, "metadata": { "version": 1_i64 }
+        };
+        let head = bson::rawdoc! { "_id": "a", "user_id": "a", "metadata": { "version": 1_i64 } };
+        assert_eq!(Fields::Head.of(whole.clone()), head);
+        assert_eq!(Fields::Whole.of(whole.clone()), whole);
+    }
+
+    #[test]
+    fn index_keys_are_equal_only_where_all_fields_are() {
+        let fields = ["user_id", "metadata.n"];
+        let key = |document: RawDocumentBuf| index_key(&document, &fields);
+        let one = key(bson::rawdoc! { "user_id": "a", "metadata": { "n": 1_i64 } });
+        assert_eq!(
+            one,
+            key(bson::rawdoc! { "metadata": { "n": 1.0 }, "user_id": "a", "x": 1 })
+        );
+        assert_ne!(one, key(bson::rawdoc! { "user_id": "a" }));
+        assert_eq!(
+            key(bson::rawdoc! { "user_id": "a" }),
+            key(bson::rawdoc! { "user_id": "a", "metadata": { "n": bson::raw::RawBson::Null } }),
+        );
     }
 }

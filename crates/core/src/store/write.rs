@@ -1,6 +1,6 @@
 //! Guards and changes of a single-document write, and what they mean over one raw document.
 
-use bson::raw::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf};
+use bson::raw::{RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document};
 
 use crate::document::{self, Edit, State, field};
@@ -140,36 +140,111 @@ fn admit() -> Edit {
         .unset_meta(field::ENTERED_AT)
 }
 
+/// Whether a [`Store::put_newer`](super::Store::put_newer) of `incoming` replaces `stored`: it has no
+/// `user_id`, or its version is an int64 below that of `incoming`.
+pub fn put_replaces(stored: &RawDocument, incoming: Version) -> bool {
+    !matches!(stored.get(field::USER_ID), Ok(Some(_)))
+        || value_at(stored, "metadata.version")
+            .and_then(RawBsonRef::as_i64)
+            .is_some_and(|version| version < incoming.get())
+}
+
+/// The value at `path`; a dot reaches into an object.
+pub(super) fn value_at<'a>(document: &'a RawDocument, path: &str) -> Option<RawBsonRef<'a>> {
+    match path.split_once('.') {
+        None => document.get(path).ok().flatten(),
+        Some((outer, inner)) => document.get_document(outer).ok()?.get(inner).ok().flatten(),
+    }
+}
+
 /// Whether the document's fields equal all of `fields`; a dot reaches into an object, `Null` also
 /// matches a missing field.
 pub fn fields_match(document: &RawDocument, fields: &Document) -> bool {
-    fields.iter().all(|(path, expected)| {
-        let actual = match path.split_once('.') {
-            None => document.get(path).ok().flatten(),
-            Some((outer, inner)) => document
-                .get_document(outer)
-                .ok()
-                .and_then(|object| object.get(inner).ok().flatten()),
-        };
-        match actual.map(Bson::try_from) {
+    fields.iter().all(
+        |(path, expected)| match value_at(document, path).map(Bson::try_from) {
             Some(Ok(actual)) => actual == *expected,
             Some(Err(_)) => false,
             None => *expected == Bson::Null,
-        }
-    })
+        },
+    )
 }
 
-/// The document with `set` applied; a dot reaches into an object.
+/// The document with `set` applied in order; a dot reaches into an object, and makes one where there
+/// is none.
 pub fn with_fields(document: &RawDocument, set: &Document) -> RawDocumentBuf {
-    let mut edit = Edit::new();
+    let mut changed = document.to_owned();
     for (path, value) in set {
         let Ok(value) = RawBson::try_from(value.clone()) else {
             continue;
         };
-        edit = match path.split_once('.') {
-            Some((field::METADATA, inner)) => edit.set_meta(inner, value),
-            Some(_) | None => edit.set(path, value),
+        let edit = match path.split_once('.') {
+            None => Edit::new().set(path, value),
+            Some((outer, inner)) => {
+                let object = match changed.get_document(outer) {
+                    Ok(object) => object.to_owned(),
+                    Err(_) => RawDocumentBuf::new(),
+                };
+                Edit::new().set(outer, Edit::new().set(inner, value).apply(&object))
+            }
         };
+        changed = edit.apply(&changed);
     }
-    edit.apply(document)
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{doc, rawdoc};
+
+    use super::*;
+
+    #[test]
+    fn a_dot_reaches_into_any_object() {
+        let before = rawdoc! { "_id": 1, "lease": { "by": "a", "n": 1 }, "metadata": { "v": 1 } };
+        let set = doc! { "lease.n": 2, "lease.until": 3, "metadata.v": 2, "new.x": true };
+        let after = rawdoc! {
+            "_id": 1,
+            "lease": { "by": "a", "n": 2, "until": 3 },
+            "metadata": { "v": 2 },
+            "new": { "x": true },
+        };
+        assert_eq!(with_fields(&before, &set), after);
+        assert!(fields_match(&after, &set));
+    }
+
+    #[test]
+    fn a_put_replaces_what_is_older_or_holds_no_user() {
+        let two = Version::FIRST.next().unwrap();
+        let stored = [
+            (rawdoc! { "_id": 1 }, true),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": 1_i64 } },
+                true,
+            ),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": 0_i64 } },
+                true,
+            ),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": 2_i64 } },
+                false,
+            ),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": 3_i64 } },
+                false,
+            ),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": 1 } },
+                false,
+            ),
+            (
+                rawdoc! { "_id": 1, "user_id": "a", "metadata": { "version": "1" } },
+                false,
+            ),
+            (rawdoc! { "_id": 1, "user_id": "a" }, false),
+        ];
+        for (stored, replaced) in stored {
+            assert_eq!(put_replaces(&stored, two), replaced, "{stored:?}");
+        }
+    }
 }
