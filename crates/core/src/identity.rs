@@ -26,8 +26,21 @@ pub enum GithubEvidence {
     Invalid(&'static str),
     /// GitHub could not be asked.
     Unreachable,
+    /// One was sent, and GitHub was not asked because its answer could change nothing.
+    Unchecked,
     /// GitHub knows its owner, and the JWT does not contradict.
     Valid,
+}
+
+/// Why a `username` parameter names nobody.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidUsername {
+    /// It is empty or malformed.
+    #[error(transparent)]
+    Malformed(#[from] InvalidUser),
+    /// It was given more than once, were it with the same value.
+    #[error("user name is given more than once")]
+    Repeated,
 }
 
 /// What became of the `username` parameter.
@@ -36,7 +49,7 @@ pub enum NameEvidence {
     /// None was sent.
     Absent,
     /// It is empty, repeated or malformed.
-    Invalid(InvalidUser),
+    Invalid(InvalidUsername),
     /// It names this external user.
     Valid(UserId),
 }
@@ -73,7 +86,7 @@ pub enum Decision {
     /// GitHub could not be asked: private data never falls through to the public database.
     IdentityUnavailable,
     /// The `username` is malformed, whatever credentials came along.
-    InvalidUsername(InvalidUser),
+    InvalidUsername(InvalidUsername),
     /// Strict mode: a public name and credentials at once.
     AmbiguousIdentity,
 }
@@ -128,6 +141,13 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
             Decision::CredentialsRequired {
                 ambiguous,
                 reason: "the GitHub token is missing",
+            }
+        }
+        // Nobody is internal on a token that was not checked.
+        (NameEvidence::Absent, JwtEvidence::Valid(_), GithubEvidence::Unchecked) => {
+            Decision::CredentialsRequired {
+                ambiguous,
+                reason: "the GitHub token was not checked",
             }
         }
         (NameEvidence::Absent, JwtEvidence::Valid(_), GithubEvidence::Invalid(reason))

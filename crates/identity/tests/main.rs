@@ -1,0 +1,1 @@
+//! The tests of `tierkeep-identity`, one binary.
