@@ -16,12 +16,12 @@ pub enum Quarantine {
     /// `user_id` is missing or no text.
     #[error("user_id is missing or no text")]
     NoUserId,
-    /// `user_id` is no internal user's id.
-    #[error("user_id {0:?} is not internal_ and 24 lower-case hexadecimal digits")]
-    NotInternal(String),
+    /// `user_id` is no id of the type of users that the database holds.
+    #[error("user_id {1:?} is not the id of an {0} user in its one form")]
+    NotOfType(UserType, String),
     /// `user_type` contradicts the database.
-    #[error("user_type {0:?} does not belong in a database of internal users")]
-    WrongType(String),
+    #[error("user_type {1:?} does not belong in a database of {0} users")]
+    WrongType(UserType, String),
     /// `created_at` is missing or cannot be read as a date.
     #[error("created_at is missing or cannot be read as a date")]
     NoCreatedAt,
@@ -95,18 +95,18 @@ pub struct Foreign {
     pub fingerprint: String,
 }
 
-/// Reads a document that is not [native](document::is_native).
+/// Reads a document that is not [native](document::is_native), found in a database of users of this type.
 ///
 /// # Errors
 /// Why it must be quarantined.
-pub fn foreign(document: &RawDocument) -> Result<Foreign, Quarantine> {
+pub fn foreign(document: &RawDocument, expected: UserType) -> Result<Foreign, Quarantine> {
     let user_id = document::user_id(document).ok_or(Quarantine::NoUserId)?;
     let user = UserId::parse(user_id)
         .ok()
-        .filter(|user| user.user_type() == UserType::Internal && user.as_str() == user_id)
-        .ok_or_else(|| Quarantine::NotInternal(user_id.chars().take(64).collect()))?;
+        .filter(|user| user.user_type() == expected && user.as_str() == user_id)
+        .ok_or_else(|| Quarantine::NotOfType(expected, user_id.chars().take(64).collect()))?;
     if let Ok(Some(user_type)) = document.get(field::USER_TYPE)
-        && user_type.as_str() != Some(UserType::Internal.as_str())
+        && user_type.as_str() != Some(expected.as_str())
     {
         let shown = user_type
             .as_str()
@@ -114,7 +114,7 @@ pub fn foreign(document: &RawDocument) -> Result<Foreign, Quarantine> {
             .chars()
             .take(64)
             .collect();
-        return Err(Quarantine::WrongType(shown));
+        return Err(Quarantine::WrongType(expected, shown));
     }
     check_metadata(document)?;
     let created_at = date_field(document, field::CREATED_AT).ok_or(Quarantine::NoCreatedAt)?;
@@ -215,7 +215,7 @@ mod tests {
             "created_at": "2025-12-11T23:27:02", "scan_cache": { "z": 1, "a": 2_i64 },
             "metadata": { "storage_location": "RASEEN_TEMP", "backup_status": "pending", "own": true },
         });
-        let read = foreign(&seed).unwrap();
+        let read = foreign(&seed, UserType::Internal).unwrap();
         let adopted = final_form(&seed, &read, Location::Temp, Version::FIRST);
         assert!(document::is_native(&adopted));
         assert_eq!(document::staged_at(&adopted), Some(read.created_at));
@@ -244,13 +244,13 @@ mod tests {
     #[case(doc! { "user_id": 7, "created_at": DateTime::from_millis(0) }, Quarantine::NoUserId)]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011" }, Quarantine::NoCreatedAt)]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "created_at": "soon" }, Quarantine::NoCreatedAt)]
-    #[case(doc! { "user_id": "external_a" }, Quarantine::NotInternal("external_a".into()))]
-    #[case(doc! { "user_id": "internal_507F1F77BCF86CD799439011" }, Quarantine::NotInternal("internal_507F1F77BCF86CD799439011".into()))]
-    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "user_type": "external" }, Quarantine::WrongType("external".into()))]
+    #[case(doc! { "user_id": "external_a" }, Quarantine::NotOfType(UserType::Internal, "external_a".into()))]
+    #[case(doc! { "user_id": "internal_507F1F77BCF86CD799439011" }, Quarantine::NotOfType(UserType::Internal, "internal_507F1F77BCF86CD799439011".into()))]
+    #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "user_type": "external" }, Quarantine::WrongType(UserType::Internal, "external".into()))]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": 7 }, Quarantine::Metadata)]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "version": 1.0 } }, Quarantine::Version)]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "state": "odd" } }, Quarantine::State)]
     fn nothing_is_guessed(#[case] document: bson::Document, #[case] reason: Quarantine) {
-        assert_eq!(foreign(&raw(document)), Err(reason));
+        assert_eq!(foreign(&raw(document), UserType::Internal), Err(reason));
     }
 }

@@ -160,3 +160,237 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const SUBJECT: &str = "507f1f77bcf86cd799439011";
+    const WHY_JWT: &str = "why the JWT is invalid";
+    const WHY_GITHUB: &str = "why the GitHub token is invalid";
+
+    fn internal() -> UserId {
+        UserId::internal(SUBJECT).unwrap()
+    }
+
+    fn external() -> UserId {
+        UserId::external("srie06").unwrap()
+    }
+
+    fn jwts() -> [JwtEvidence; 3] {
+        [
+            JwtEvidence::Absent,
+            JwtEvidence::Invalid(WHY_JWT),
+            JwtEvidence::Valid(internal()),
+        ]
+    }
+
+    fn githubs() -> [GithubEvidence; 5] {
+        [
+            GithubEvidence::Absent,
+            GithubEvidence::Invalid(WHY_GITHUB),
+            GithubEvidence::Unreachable,
+            GithubEvidence::Unchecked,
+            GithubEvidence::Valid,
+        ]
+    }
+
+    fn names() -> [NameEvidence; 4] {
+        [
+            NameEvidence::Absent,
+            NameEvidence::Invalid(InvalidUsername::Repeated),
+            NameEvidence::Invalid(UserId::external("a.b").unwrap_err().into()),
+            NameEvidence::Valid(external()),
+        ]
+    }
+
+    fn whole_table() -> Vec<(Evidence, bool)> {
+        let mut table = Vec::new();
+        for jwt in jwts() {
+            for github in githubs() {
+                for username in names() {
+                    for strict in [false, true] {
+                        let (jwt, github) = (jwt.clone(), github.clone());
+                        table.push((
+                            Evidence {
+                                jwt,
+                                github,
+                                username: username.clone(),
+                            },
+                            strict,
+                        ));
+                    }
+                }
+            }
+        }
+        table
+    }
+
+    #[derive(PartialEq, Eq, Debug)]
+    enum Answer {
+        Internal,
+        External { ambiguous: bool },
+        Nobody { ambiguous: bool },
+        Unavailable,
+        BadName,
+        Refused,
+    }
+
+    /// The contract's table, row by row, over what was sent and what became of it.
+    fn contract(evidence: &Evidence, strict: bool) -> Answer {
+        let sent = [
+            !matches!(evidence.jwt, JwtEvidence::Absent),
+            !matches!(evidence.github, GithubEvidence::Absent),
+        ];
+        let ambiguous = sent.contains(&true);
+        let jwt_holds = matches!(evidence.jwt, JwtEvidence::Valid(_));
+        let named = !matches!(evidence.username, NameEvidence::Absent);
+        let well_named = matches!(evidence.username, NameEvidence::Valid(_));
+
+        let mut answer = Answer::Nobody { ambiguous };
+        if jwt_holds && evidence.github == GithubEvidence::Unreachable {
+            answer = Answer::Unavailable;
+        }
+        if jwt_holds && evidence.github == GithubEvidence::Valid {
+            answer = Answer::Internal;
+        }
+        if named {
+            answer = if ambiguous && strict {
+                Answer::Refused
+            } else {
+                Answer::External { ambiguous }
+            };
+        }
+        if named && !well_named {
+            answer = Answer::BadName;
+        }
+        answer
+    }
+
+    fn answer(decision: &Decision) -> Answer {
+        match decision {
+            Decision::Caller(Caller {
+                user, ambiguous, ..
+            }) => match user.user_type() {
+                UserType::Internal => {
+                    assert_eq!((user, *ambiguous), (&internal(), false));
+                    Answer::Internal
+                }
+                UserType::External => {
+                    assert_eq!(user, &external());
+                    Answer::External {
+                        ambiguous: *ambiguous,
+                    }
+                }
+            },
+            Decision::CredentialsRequired { ambiguous, .. } => Answer::Nobody {
+                ambiguous: *ambiguous,
+            },
+            Decision::IdentityUnavailable => Answer::Unavailable,
+            Decision::InvalidUsername(_) => Answer::BadName,
+            Decision::AmbiguousIdentity => Answer::Refused,
+        }
+    }
+
+    #[test]
+    fn every_combination_of_evidence_is_decided_as_the_contract_says() {
+        let table = whole_table();
+        assert_eq!(table.len(), 3 * 5 * 4 * 2);
+        for (evidence, strict) in table {
+            let decision = decide(evidence.clone(), strict);
+            let expected = contract(&evidence, strict);
+            assert_eq!(
+                answer(&decision),
+                expected,
+                "{evidence:?}, strict: {strict}"
+            );
+        }
+    }
+
+    #[test]
+    fn exactly_one_combination_of_evidence_makes_an_internal_user() {
+        let internal: Vec<_> = whole_table()
+            .into_iter()
+            .filter(|(evidence, strict)| {
+                answer(&decide(evidence.clone(), *strict)) == Answer::Internal
+            })
+            .collect();
+        assert_eq!(
+            internal.len(),
+            2,
+            "once leniently and once strictly: {internal:?}"
+        );
+        for (evidence, _) in internal {
+            assert_eq!(evidence.username, NameEvidence::Absent);
+            assert_eq!(evidence.github, GithubEvidence::Valid);
+            assert!(matches!(evidence.jwt, JwtEvidence::Valid(_)));
+        }
+    }
+
+    #[test]
+    fn strictness_changes_nothing_but_named_users_with_credentials() {
+        for (evidence, _) in whole_table() {
+            let (lenient, strict) = (decide(evidence.clone(), false), decide(evidence, true));
+            if lenient != strict {
+                assert_eq!(answer(&lenient), Answer::External { ambiguous: true });
+                assert_eq!(strict, Decision::AmbiguousIdentity);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_told_as_it_was_found() {
+        for (evidence, strict) in whole_table() {
+            if let NameEvidence::Invalid(why) = evidence.username.clone() {
+                assert_eq!(decide(evidence, strict), Decision::InvalidUsername(why));
+            }
+        }
+    }
+
+    #[rstest]
+    #[case(JwtEvidence::Absent, GithubEvidence::Absent, "the JWT is missing")]
+    #[case(JwtEvidence::Absent, GithubEvidence::Valid, "the JWT is missing")]
+    #[case(JwtEvidence::Absent, GithubEvidence::Unreachable, "the JWT is missing")]
+    #[case(JwtEvidence::Invalid(WHY_JWT), GithubEvidence::Absent, WHY_JWT)]
+    #[case(
+        JwtEvidence::Invalid(WHY_JWT),
+        GithubEvidence::Invalid(WHY_GITHUB),
+        WHY_JWT
+    )]
+    #[case(JwtEvidence::Invalid(WHY_JWT), GithubEvidence::Unreachable, WHY_JWT)]
+    #[case(
+        JwtEvidence::Valid(internal()),
+        GithubEvidence::Absent,
+        "the GitHub token is missing"
+    )]
+    #[case(
+        JwtEvidence::Valid(internal()),
+        GithubEvidence::Invalid(WHY_GITHUB),
+        WHY_GITHUB
+    )]
+    #[case(
+        JwtEvidence::Valid(internal()),
+        GithubEvidence::Unchecked,
+        "the GitHub token was not checked"
+    )]
+    fn a_caller_without_sufficient_credentials_learns_what_is_wanting(
+        #[case] jwt: JwtEvidence,
+        #[case] github: GithubEvidence,
+        #[case] expected: &str,
+    ) {
+        let evidence = Evidence {
+            jwt,
+            github,
+            username: NameEvidence::Absent,
+        };
+        match decide(evidence, false) {
+            Decision::CredentialsRequired { reason, .. } => assert_eq!(reason, expected),
+            Decision::Caller(_)
+            | Decision::IdentityUnavailable
+            | Decision::InvalidUsername(_)
+            | Decision::AmbiguousIdentity => panic!("somebody was decided on"),
+        }
+    }
+}

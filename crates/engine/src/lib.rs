@@ -1,1 +1,31 @@
-//! The embeddable engine: connection manager, users, the migration service.
+//! The engine: what people embed. Owns the seven databases ([`ConnectionManager`]), users' reads and
+//! writes ([`Users`]) and the 24-hour move ([`MigrationService`]).
+//!
+//! **Architecture invariant:** nothing here knows a backend, HTTP, or the environment. Stores, clock and
+//! settings come in; decisions are made by `tierkeep-core`.
+
+mod admission;
+mod adoption;
+mod connection;
+mod explain;
+mod layout;
+mod migration;
+mod nonce;
+mod perform;
+mod quarantine;
+mod retry;
+mod status;
+mod users;
+mod worker;
+
+pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
+pub use explain::{Copy, Explanation, RecordView};
+pub use layout::layout;
+pub use migration::{
+    MigrationService, MoveError, MoverSettings, NoProgress, Progress, RunOptions, Summary,
+};
+pub use status::{DatabaseStatus, LastRun, Status};
+pub use users::{Condition, Found, Receipt, Users, UsersError};
+pub use worker::{Worker, WorkerState};
+
+pub use tierkeep_core as core;

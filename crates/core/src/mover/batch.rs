@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 
 use super::plan::Planned;
@@ -25,6 +26,8 @@ pub struct Item {
     pub digest: Digest,
     /// Its size in temp, in bytes of BSON.
     pub size: u64,
+    /// The `_id` of its migration record.
+    pub record: ObjectId,
 }
 
 /// What became of one document.
@@ -445,6 +448,7 @@ mod tests {
                 version: Version::new(version).unwrap(),
                 digest: Digest::of(&copy),
                 size: 1,
+                record: ObjectId::from_bytes([n; 12]),
             },
             copy,
         }

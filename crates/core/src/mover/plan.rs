@@ -65,7 +65,7 @@ pub fn classify(document: &RawDocument, now: DateTime, retention: Duration) -> C
     if document::is_native(document) {
         return classify_native(document, cutoff);
     }
-    match adopt::foreign(document) {
+    match adopt::foreign(document, UserType::Internal) {
         Err(reason) => Candidate::Quarantine(reason),
         Ok(_) if document::state(document) != Some(State::Live) => Candidate::Hidden,
         Ok(foreign) if foreign.created_at <= cutoff => Candidate::Adopt(foreign),
@@ -81,13 +81,16 @@ fn classify_native(document: &RawDocument, cutoff: DateTime) -> Candidate {
     }
     let user_id = document::user_id(document).unwrap_or_default();
     let (Ok(user), Some(version)) = (UserId::parse(user_id), document::version(document)) else {
-        return Candidate::Quarantine(Quarantine::NotInternal(user_id.chars().take(64).collect()));
+        return Candidate::Quarantine(Quarantine::NotOfType(
+            UserType::Internal,
+            user_id.chars().take(64).collect(),
+        ));
     };
     if user.user_type() != UserType::Internal || user.as_str() != user_id {
-        return Candidate::Quarantine(Quarantine::NotInternal(user.to_string()));
+        return Candidate::Quarantine(Quarantine::NotOfType(UserType::Internal, user.to_string()));
     }
     let Some(staged_at) = document::staged_at(document) else {
-        return match adopt::foreign(document) {
+        return match adopt::foreign(document, UserType::Internal) {
             Err(reason) => Candidate::Quarantine(reason),
             Ok(foreign) if foreign.created_at <= cutoff => Candidate::Adopt(foreign),
             Ok(_) => Candidate::Young,
@@ -99,12 +102,14 @@ fn classify_native(document: &RawDocument, cutoff: DateTime) -> Candidate {
     let digest = Digest::of(document);
     let copy = main_form(document, &digest);
     let size = u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX);
+    let record = Record::id_of(&user, version, staged_at);
     Candidate::Due(Planned {
         item: Item {
             user,
             version,
             digest,
             size,
+            record,
         },
         copy,
     })

@@ -3,6 +3,7 @@
 use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
+use super::batch::Item;
 use crate::db::Role;
 use crate::user::UserId;
 use crate::version::Version;
@@ -82,6 +83,21 @@ pub struct Record {
 }
 
 impl Record {
+    /// The `_id` of the one record of this user and version.
+    ///
+    /// It follows from the document alone, so every attempt of every mover names the same record without
+    /// asking. The first four bytes are the second in which the document entered temp, as in any object id;
+    /// the rest is a hash.
+    pub fn id_of(user: &UserId, version: Version, staged_at: DateTime) -> ObjectId {
+        let seconds = staged_at.timestamp_millis().div_euclid(1_000);
+        let seconds = u32::try_from(seconds.max(0)).unwrap_or(u32::MAX);
+        let hash = blake3::hash(format!("{user}/{version}").as_bytes());
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+        bytes[4..].copy_from_slice(&hash.as_bytes()[..8]);
+        ObjectId::from_bytes(bytes)
+    }
+
     /// Reads a stored record; `None` for what is none.
     pub fn read(document: &RawDocument) -> Option<Self> {
         Some(Self {
@@ -95,26 +111,19 @@ impl Record {
     }
 
     /// A new pending record as it is stored.
-    pub fn pending(
-        id: ObjectId,
-        user: &UserId,
-        version: Version,
-        data_size: u64,
-        run_id: &str,
-        now: DateTime,
-    ) -> Document {
+    pub fn pending(item: &Item, run_id: &str, now: DateTime) -> Document {
         doc! {
-            "_id": id,
-            record_field::MIGRATION_ID: id,
-            record_field::USER_ID: user.as_str(),
+            "_id": item.record,
+            record_field::MIGRATION_ID: item.record,
+            record_field::USER_ID: item.user.as_str(),
             "source_db": Role::RaseenTempUser.name(),
             "target_db": Role::RaseenMainUser.name(),
             "backup_db": Role::SrieMainUser.name(),
             record_field::MIGRATION_DATE: now,
             record_field::STATUS: Status::Pending.as_str(),
-            record_field::DATA_SIZE: i64::try_from(data_size).unwrap_or(i64::MAX),
+            record_field::DATA_SIZE: i64::try_from(item.size).unwrap_or(i64::MAX),
             record_field::RETRY_COUNT: 0_i32,
-            record_field::VERSION: version.get(),
+            record_field::VERSION: item.version.get(),
             record_field::RUN_ID: run_id,
             record_field::STARTED_AT: now,
             record_field::FINISHED_AT: Bson::Null,

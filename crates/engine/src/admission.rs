@@ -1,0 +1,129 @@
+//! Keeps a database shut until it has proven that it is the one it was configured as.
+//!
+//! A database that was away when the process started has not been compared with the others and its stamp
+//! has not been read, so nothing may be read from or written to it yet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, Document};
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{
+    Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
+    StoreError, TtlIndex, Written,
+};
+
+/// A store that answers [`Class::NoServer`] until it is admitted.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    inner: Arc<dyn Store>,
+    admitted: AtomicBool,
+}
+
+impl Admission {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            admitted: AtomicBool::new(false),
+        }
+    }
+
+    /// The store itself, for the checks that come before admission.
+    pub(crate) fn unchecked(&self) -> &dyn Store {
+        self.inner.as_ref()
+    }
+
+    pub(crate) fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    fn checked(&self, operation: &'static str) -> Result<&dyn Store> {
+        if self.is_admitted() {
+            Ok(self.inner.as_ref())
+        } else {
+            let database = self.inner.role();
+            Err(StoreError {
+                database,
+                operation,
+                class: Class::NoServer,
+                code: 0,
+            })
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Admission {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    async fn hello(&self) -> Result<Hello> {
+        self.inner.hello().await
+    }
+
+    async fn prepare(&self, layout: &Layout) -> Result<()> {
+        self.checked("prepare")?.prepare(layout).await
+    }
+
+    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
+        self.checked("ttl_indexes")?.ttl_indexes().await
+    }
+
+    async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+        self.checked("find")?.find(collection, find).await
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64> {
+        self.checked("count")?.count(collection, query).await
+    }
+
+    async fn insert(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        self.checked("insert")?.insert(collection, documents).await
+    }
+
+    async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
+        self.checked("put_newer")?
+            .put_newer(collection, documents)
+            .await
+    }
+
+    async fn write(
+        &self,
+        collection: &str,
+        id: &Bson,
+        guard: &Guard,
+        change: &Change,
+    ) -> Result<Written> {
+        self.checked("write")?
+            .write(collection, id, guard, change)
+            .await
+    }
+
+    async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
+        self.checked("delete")?.delete(collection, fences).await
+    }
+
+    async fn amend(
+        &self,
+        collection: &str,
+        ids: &[Bson],
+        when: &Document,
+        set: &Document,
+    ) -> Result<u64> {
+        self.checked("amend")?
+            .amend(collection, ids, when, set)
+            .await
+    }
+}

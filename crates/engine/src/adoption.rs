@@ -1,0 +1,285 @@
+//! Adopting documents that other programs wrote: the steps around `tierkeep_core::adopt`.
+//!
+//! Every step is guarded by the whole document as it was read, so a foreign writer that comes in between
+//! is never overwritten; the caller looks again.
+
+use std::time::Duration;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime};
+use tierkeep_core::adopt::{self, Foreign, Quarantine};
+use tierkeep_core::bson;
+use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::digest::Digest;
+use tierkeep_core::document::{self, Edit, Location, State, field};
+use tierkeep_core::mover::main_form;
+use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, StoreError, Written};
+use tierkeep_core::user::{UserId, UserType};
+use tierkeep_core::version::Version;
+
+use crate::connection::ConnectionManager;
+use crate::nonce;
+use crate::retry::repeating;
+
+/// How long an entry may stand before another writer takes its place. No step's safety rests on it.
+pub(crate) const ABANDONED_AFTER: Duration = Duration::from_secs(5);
+
+/// What became of an adoption.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Adoption {
+    /// The document is in its final form.
+    Done,
+    /// Something changed meanwhile: look again.
+    Again,
+    /// It cannot be adopted.
+    Quarantined(Quarantine),
+}
+
+/// All documents of a database that claim `user`, whatever their `_id`.
+pub(crate) async fn claims<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    linearizable: bool,
+) -> Result<Vec<RawDocumentBuf>, StoreError> {
+    let mut find = Find::new(Query::Users(vec![user.to_string()])).limit(16);
+    if linearizable {
+        find = find.linearizable();
+    }
+    repeating(|| database.store().find(D::USERS, &find)).await
+}
+
+pub(crate) fn native<'a>(
+    claims: &'a [RawDocumentBuf],
+    user: &UserId,
+) -> Option<&'a RawDocumentBuf> {
+    claims
+        .iter()
+        .find(|claim| document::is_native(claim) && document::user_id(claim) == Some(user.as_str()))
+}
+
+/// Whether an entry has stood long enough to be taken over.
+pub(crate) fn is_abandoned(entry: &RawDocument, now: DateTime) -> bool {
+    document::entered_at(entry).is_none_or(|at| now.saturating_duration_since(at) > ABANDONED_AFTER)
+}
+
+/// Gives a foreign document of temp its final form.
+pub(crate) async fn adopt_in_temp(
+    databases: &ConnectionManager,
+    document: &RawDocument,
+) -> Result<Adoption, StoreError> {
+    let foreign = match adopt::foreign(document, UserType::Internal) {
+        Ok(foreign) => foreign,
+        Err(reason) => return Ok(Adoption::Quarantined(reason)),
+    };
+    let user = &foreign.user;
+    let temp = databases.raseen_temp_db();
+    let claims = claims(temp, user, false).await?;
+    if !claims
+        .iter()
+        .any(|claim| claim.as_bytes() == document.as_bytes())
+    {
+        return Ok(Adoption::Again);
+    }
+    let twin = native(&claims, user);
+    let others = claims.len() - 1 - usize::from(twin.is_some());
+    if others > 0 {
+        return Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
+            user.clone(),
+        )));
+    }
+    match adopt_copies(databases.raseen_main_db(), user).await? {
+        Adoption::Done => {}
+        other => return Ok(other),
+    }
+    let main = copy_of(databases.raseen_main_db(), user, false).await?;
+    // srie being away blocks no writer; a move waits for srie and compares the versions again.
+    let srie = match adopt_copies(databases.srie_main_db(), user).await {
+        Ok(Adoption::Done) => copy_of(databases.srie_main_db(), user, false)
+            .await
+            .unwrap_or_default(),
+        Ok(other) => return Ok(other),
+        Err(_) => None,
+    };
+    let moved = main.as_deref().and_then(document::adopted_from) == Some(&foreign.fingerprint);
+    let Some(twin) = twin else {
+        if moved {
+            return remove(temp, document).await;
+        }
+        let seen = [main.as_deref(), srie.as_deref()].map(|copy| copy.and_then(document::version));
+        let Some(version) = Version::above(seen) else {
+            return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
+        };
+        let adopted = adopt::final_form(document, &foreign, Location::Temp, version);
+        if document::id(document) == Bson::String(user.to_string()) {
+            return replace(temp, document, adopted).await;
+        }
+        return enter_beside(databases, document, &foreign, adopted, seen[0]).await;
+    };
+    let live = document::state(twin) == Some(State::Live);
+    if live && document::adopted_from(twin) == Some(&foreign.fingerprint) {
+        return remove(temp, document).await;
+    }
+    if document::state(twin) == Some(State::Entering) {
+        if is_abandoned(twin, databases.clock().now()) {
+            withdraw(temp, user, document::nonce(twin).unwrap_or_default()).await?;
+        }
+        return Ok(Adoption::Again);
+    }
+    Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
+        user.clone(),
+    )))
+}
+
+/// Gives the foreign document of a user in main, srie or external_users its final form, where nothing else
+/// competes for the `_id`.
+pub(crate) async fn adopt_copies<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+) -> Result<Adoption, StoreError> {
+    let claims = claims(database, user, false).await?;
+    let foreign: Vec<&RawDocumentBuf> = claims
+        .iter()
+        .filter(|claim| !document::is_native(claim))
+        .collect();
+    let [copy] = foreign.as_slice() else {
+        return Ok(match foreign.is_empty() {
+            true => Adoption::Done,
+            false => Adoption::Quarantined(Quarantine::SeveralClaims(user.clone())),
+        });
+    };
+    let read = match adopt::foreign(copy, user.user_type()) {
+        Ok(read) => read,
+        Err(reason) => return Ok(Adoption::Quarantined(reason)),
+    };
+    let adopted = match user.user_type() {
+        UserType::External => adopt::final_form(copy, &read, Location::External, Version::FIRST),
+        UserType::Internal => {
+            let adopted = adopt::final_form(copy, &read, Location::Main, Version::FIRST);
+            main_form(&adopted, &Digest::of(&adopted))
+        }
+    };
+    if document::id(copy) == Bson::String(user.to_string()) {
+        return replace(database, copy, adopted).await;
+    }
+    repeating(|| {
+        database
+            .store()
+            .insert(D::USERS, std::slice::from_ref(&adopted))
+    })
+    .await?;
+    let claims = self::claims(database, user, false).await?;
+    match native(&claims, user) {
+        Some(_) => remove(database, copy).await,
+        None => Ok(Adoption::Again),
+    }
+}
+
+/// The native copy of a user in main or srie.
+pub(crate) async fn copy_of<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    linearizable: bool,
+) -> Result<Option<RawDocumentBuf>, StoreError> {
+    Ok(native(&claims(database, user, linearizable).await?, user).cloned())
+}
+
+async fn enter_beside(
+    databases: &ConnectionManager,
+    document: &RawDocument,
+    foreign: &Foreign,
+    adopted: RawDocumentBuf,
+    main_version: Option<Version>,
+) -> Result<Adoption, StoreError> {
+    let temp = databases.raseen_temp_db();
+    let user = &foreign.user;
+    let nonce = nonce::fresh();
+    let entry = as_entry(&adopted, &nonce, databases.clock().now());
+    if !insert(temp, &entry).await? {
+        return Ok(Adoption::Again);
+    }
+    // A crash here leaves an entry that nobody sees and the next adoption withdraws.
+    let main = copy_of(databases.raseen_main_db(), user, true).await?;
+    if main.as_deref().and_then(document::version) != main_version {
+        withdraw(temp, user, &nonce).await?;
+        return Ok(Adoption::Again);
+    }
+    let id = Bson::String(user.to_string());
+    let guard = Guard::Entry { nonce };
+    match repeating(|| temp.store().write(users(temp), &id, &guard, &Change::Admit)).await? {
+        // A crash here leaves both; the next adoption knows the twin by its fingerprint.
+        Written::Applied(_) => remove(temp, document).await,
+        Written::Unmatched | Written::TooLarge => Ok(Adoption::Again),
+    }
+}
+
+/// `document` as an entry: invisible until it is confirmed.
+pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> RawDocumentBuf {
+    Edit::new()
+        .set_meta(field::STATE, State::Entering.as_str())
+        .set_meta(field::NONCE, nonce)
+        .set_meta(field::ENTERED_AT, now)
+        .apply(document)
+}
+
+/// Inserts; `false` when the `_id` is taken or the document is refused.
+async fn insert<D: UserDatabase>(
+    database: &Handle<D>,
+    document: &RawDocumentBuf,
+) -> Result<bool, StoreError> {
+    let outcomes = database
+        .store()
+        .insert(D::USERS, std::slice::from_ref(document))
+        .await?;
+    Ok(outcomes.first() == Some(&Inserted::Stored))
+}
+
+pub(crate) async fn withdraw<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    nonce: &str,
+) -> Result<(), StoreError> {
+    let id = Bson::String(user.to_string());
+    let guard = Guard::Entry {
+        nonce: nonce.to_owned(),
+    };
+    repeating(|| {
+        database
+            .store()
+            .write(D::USERS, &id, &guard, &Change::Remove)
+    })
+    .await?;
+    Ok(())
+}
+
+async fn replace<D: UserDatabase>(
+    database: &Handle<D>,
+    document: &RawDocument,
+    by: RawDocumentBuf,
+) -> Result<Adoption, StoreError> {
+    whole(database, document, Change::Replace(by)).await
+}
+
+async fn remove<D: UserDatabase>(
+    database: &Handle<D>,
+    document: &RawDocument,
+) -> Result<Adoption, StoreError> {
+    whole(database, document, Change::Remove).await
+}
+
+async fn whole<D: UserDatabase>(
+    database: &Handle<D>,
+    document: &RawDocument,
+    change: Change,
+) -> Result<Adoption, StoreError> {
+    let id = document::id(document);
+    let guard = Guard::Whole(document.to_owned());
+    let written = repeating(|| database.store().write(D::USERS, &id, &guard, &change)).await?;
+    Ok(match written {
+        Written::Applied(_) => Adoption::Done,
+        Written::Unmatched | Written::TooLarge => Adoption::Again,
+    })
+}
+
+fn users<D: UserDatabase>(_: &Handle<D>) -> &'static str {
+    D::USERS
+}

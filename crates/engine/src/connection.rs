@@ -1,0 +1,517 @@
+//! The connection manager: the seven databases, opened, compared, stamped and handed out by type.
+//!
+//! Order of an opening: reach, compare, read stamps, look for TTL indexes; only when nothing is wrong is
+//! anything written. Rule source: the mission's Properties 7 and 8.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bson::doc;
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
+use tierkeep_core::db::{
+    Database, EvaluationAudit, ExternalUsers, Handle, RaseenMainHr, RaseenMainUser, RaseenTempUser,
+    Role, SrieMainHr, SrieMainUser, collection,
+};
+use tierkeep_core::store::{Find, Hello, Query, Store, StoreError, TtlIndex};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::admission::Admission;
+use crate::layout::layout;
+use crate::nonce;
+
+/// How connecting is retried.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectSettings {
+    /// How often after the first attempt.
+    pub retries: u32,
+    /// The longest wait before the first retry; doubles, with full jitter, up to 10 seconds.
+    pub backoff: Duration,
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What the process is going to do with the databases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Only look: nothing is created or stamped.
+    Look,
+    /// Work: collections, indexes and stamps are created where they are missing.
+    Work,
+}
+
+/// Why the databases cannot be used. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Databases without which nothing works stay away after all retries.
+    #[error("{}", unreachable_message(.0))]
+    Unreachable(Vec<StoreError>),
+    /// Two roles lead to one database.
+    #[error(
+        "{first} and {second} lead to the same database {database:?} on the same server; give {} and {} different databases",
+        first.url_variable(), second.url_variable()
+    )]
+    SameDatabase {
+        /// One role.
+        first: Role,
+        /// The other.
+        second: Role,
+        /// The database's name.
+        database: String,
+    },
+    /// A database is stamped as another role.
+    #[error(
+        "the database of {role} is stamped as {found}: {} leads to the wrong database",
+        role.url_variable()
+    )]
+    StampedAsOther {
+        /// The role it was configured as.
+        role: Role,
+        /// What its stamp says.
+        found: String,
+    },
+    /// A database belongs to another deployment.
+    #[error(
+        "the database of {role} belongs to deployment {found}, the others to {expected}: {} leads to another deployment's data",
+        role.url_variable()
+    )]
+    OtherDeployment {
+        /// The role.
+        role: Role,
+        /// The deployment its stamp names.
+        found: String,
+        /// The deployment of the others.
+        expected: String,
+    },
+    /// The server would delete documents by age before they are moved or backed up.
+    #[error("{}", ttl_message(*role, index))]
+    TtlIndex {
+        /// The role.
+        role: Role,
+        /// The index.
+        index: TtlIndex,
+    },
+    /// The stores do not fit the roles.
+    #[error("no store was given for {0}")]
+    Missing(Role),
+    /// A database broke off while it was being checked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn unreachable_message(errors: &[StoreError]) -> String {
+    let mut message = String::from("cannot reach:");
+    for error in errors {
+        message.push_str(&format!(
+            "\n  {} ({}; see {})",
+            error.database,
+            error.class.as_str(),
+            error.database.url_variable()
+        ));
+    }
+    message
+}
+
+fn ttl_message(role: Role, index: &TtlIndex) -> String {
+    format!(
+        "{role}.{} has the TTL index {:?}, which deletes documents before they are moved or backed up; \
+         drop it with: db.getSiblingDB(\"{role}\").{}.dropIndex(\"{}\")",
+        index.collection, index.index, index.collection, index.index
+    )
+}
+
+/// What an opening found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Databases that are away and not needed for a start.
+    pub away: Vec<Role>,
+}
+
+/// The seven databases.
+#[doc(alias = "DatabaseConnectionManager")]
+pub struct ConnectionManager {
+    gates: BTreeMap<Role, Arc<Admission>>,
+    external: Handle<ExternalUsers>,
+    temp: Handle<RaseenTempUser>,
+    main: Handle<RaseenMainUser>,
+    main_hr: Handle<RaseenMainHr>,
+    srie: Handle<SrieMainUser>,
+    srie_hr: Handle<SrieMainHr>,
+    audit: Handle<EvaluationAudit>,
+    deployment: OnceLock<String>,
+    hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for ConnectionManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionManager").finish_non_exhaustive()
+    }
+}
+
+impl ConnectionManager {
+    /// Takes the seven stores; none is used before [`ConnectionManager::open`].
+    ///
+    /// # Errors
+    /// [`ConnectError::Missing`] when a role has no store.
+    pub fn new(
+        stores: impl IntoIterator<Item = Arc<dyn Store>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        let gates: BTreeMap<Role, Arc<Admission>> = stores
+            .into_iter()
+            .map(|store| (store.role(), Arc::new(Admission::new(store))))
+            .collect();
+        Ok(Self {
+            external: handle(&gates)?,
+            temp: handle(&gates)?,
+            main: handle(&gates)?,
+            main_hr: handle(&gates)?,
+            srie: handle(&gates)?,
+            srie_hr: handle(&gates)?,
+            audit: handle(&gates)?,
+            gates,
+            deployment: OnceLock::new(),
+            hellos: tokio::sync::Mutex::new(BTreeMap::new()),
+            clock,
+        })
+    }
+
+    /// External users.
+    #[doc(alias = "get_external_db")]
+    pub fn external_db(&self) -> &Handle<ExternalUsers> {
+        &self.external
+    }
+
+    /// Internal users, before their move.
+    #[doc(alias = "get_raseen_temp_db")]
+    pub fn raseen_temp_db(&self) -> &Handle<RaseenTempUser> {
+        &self.temp
+    }
+
+    /// Internal users, after their move.
+    #[doc(alias = "get_raseen_main_db")]
+    pub fn raseen_main_db(&self) -> &Handle<RaseenMainUser> {
+        &self.main
+    }
+
+    /// HR records.
+    #[doc(alias = "get_raseen_hr_db")]
+    pub fn raseen_hr_db(&self) -> &Handle<RaseenMainHr> {
+        &self.main_hr
+    }
+
+    /// The backup of internal users.
+    #[doc(alias = "get_srie_main_db")]
+    pub fn srie_main_db(&self) -> &Handle<SrieMainUser> {
+        &self.srie
+    }
+
+    /// The backup of HR records.
+    #[doc(alias = "get_srie_hr_db")]
+    pub fn srie_hr_db(&self) -> &Handle<SrieMainHr> {
+        &self.srie_hr
+    }
+
+    /// Records of what was done.
+    pub fn audit_db(&self) -> &Handle<EvaluationAudit> {
+        &self.audit
+    }
+
+    /// The clock of this process.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The store of a role, shut while the role is not admitted.
+    pub fn store(&self, role: Role) -> Option<Arc<dyn Store>> {
+        self.gates
+            .get(&role)
+            .map(|gate| Arc::clone(gate) as Arc<dyn Store>)
+    }
+
+    /// The roles whose databases have not been admitted yet.
+    pub fn away(&self) -> Vec<Role> {
+        self.gates
+            .values()
+            .filter(|gate| !gate.is_admitted())
+            .map(|gate| gate.role())
+            .collect()
+    }
+
+    /// Reaches all seven, refuses what is wired wrongly, and admits the rest.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was written.
+    pub async fn open(
+        &self,
+        settings: ConnectSettings,
+        purpose: Purpose,
+    ) -> Result<Opened, ConnectError> {
+        let (reached, away) = self.reach(settings).await;
+        let critical: Vec<StoreError> = away
+            .iter()
+            .filter(|error| error.database.critical())
+            .cloned()
+            .collect();
+        if !critical.is_empty() {
+            return Err(ConnectError::Unreachable(critical));
+        }
+        self.admit(reached, purpose).await?;
+        Ok(Opened {
+            away: away.into_iter().map(|error| error.database).collect(),
+        })
+    }
+
+    /// Tries to admit the databases that were away; answers which have come.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when one that has come back is wired wrongly; it stays shut.
+    pub async fn heal(&self) -> Result<Vec<Role>, ConnectError> {
+        let mut reached = BTreeMap::new();
+        for role in self.away() {
+            if let Some(gate) = self.gates.get(&role)
+                && let Ok(hello) = gate.unchecked().hello().await
+            {
+                reached.insert(role, hello);
+            }
+        }
+        let roles = reached.keys().copied().collect();
+        self.admit(reached, Purpose::Work).await?;
+        Ok(roles)
+    }
+
+    /// Says hello to every database at once, each with its own retries.
+    async fn reach(&self, settings: ConnectSettings) -> (BTreeMap<Role, Hello>, Vec<StoreError>) {
+        let mut greetings = JoinSet::new();
+        for gate in self.gates.values() {
+            greetings.spawn(greet(Arc::clone(gate), settings));
+        }
+        let mut reached = BTreeMap::new();
+        let mut away = Vec::new();
+        while let Some(greeting) = greetings.join_next().await {
+            match greeting {
+                Ok((role, Ok(hello))) => {
+                    reached.insert(role, hello);
+                }
+                Ok((_, Err(error))) => away.push(error),
+                Err(panicked) => warn!(%panicked, "a greeting ended early"),
+            }
+        }
+        away.sort_by_key(|error| error.database);
+        (reached, away)
+    }
+
+    async fn admit(
+        &self,
+        reached: BTreeMap<Role, Hello>,
+        purpose: Purpose,
+    ) -> Result<(), ConnectError> {
+        let mut hellos = self.hellos.lock().await;
+        let mut all: BTreeMap<Role, Hello> = hellos.clone();
+        all.extend(reached.clone());
+        refuse_same_database(&all)?;
+        let mut stamps = BTreeMap::new();
+        for role in reached.keys() {
+            let Some(gate) = self.gates.get(role) else {
+                continue;
+            };
+            stamps.insert(*role, read_stamp(gate.unchecked()).await?);
+            refuse_ttl(gate.unchecked()).await?;
+        }
+        let known = self.agree_on_deployment(&stamps)?;
+        if purpose == Purpose::Work {
+            self.stamp_missing(&stamps, known).await?;
+        }
+        for role in reached.keys() {
+            let Some(gate) = self.gates.get(role) else {
+                continue;
+            };
+            if purpose == Purpose::Work {
+                gate.unchecked().prepare(&layout(*role)).await?;
+            }
+            gate.admit();
+        }
+        *hellos = all;
+        Ok(())
+    }
+
+    fn agree_on_deployment(
+        &self,
+        stamps: &BTreeMap<Role, Option<Stamp>>,
+    ) -> Result<Option<String>, ConnectError> {
+        let mut expected = self.deployment.get().cloned();
+        let audit_first = |role: &Role| usize::from(*role != Role::EvaluationAudit);
+        let mut roles: Vec<Role> = stamps.keys().copied().collect();
+        roles.sort_by_key(audit_first);
+        for role in roles {
+            let Some(Some(stamp)) = stamps.get(&role) else {
+                continue;
+            };
+            if stamp.role != role.name() {
+                return Err(ConnectError::StampedAsOther {
+                    role,
+                    found: stamp.role.clone(),
+                });
+            }
+            match &expected {
+                Some(expected) if *expected != stamp.deployment => {
+                    return Err(ConnectError::OtherDeployment {
+                        role,
+                        found: stamp.deployment.clone(),
+                        expected: expected.clone(),
+                    });
+                }
+                Some(_) => {}
+                None => expected = Some(stamp.deployment.clone()),
+            }
+        }
+        Ok(expected)
+    }
+
+    /// Stamps what has no stamp. evaluation_audit comes first: of two processes that start a deployment at
+    /// once, the second takes over the id that the first has put there.
+    async fn stamp_missing(
+        &self,
+        stamps: &BTreeMap<Role, Option<Stamp>>,
+        known: Option<String>,
+    ) -> Result<(), ConnectError> {
+        let mut deployment = known.clone().unwrap_or_else(nonce::fresh);
+        let mut missing: Vec<Role> = stamps
+            .iter()
+            .filter(|(_, stamp)| stamp.is_none())
+            .map(|(role, _)| *role)
+            .collect();
+        missing.sort_by_key(|role| *role != Role::EvaluationAudit);
+        for role in missing {
+            let Some(gate) = self.gates.get(&role) else {
+                continue;
+            };
+            let store = gate.unchecked();
+            let stamp = doc! {
+                "_id": STAMP_ID,
+                "role": role.name(),
+                "deployment": &deployment,
+                "created_at": self.clock.now(),
+            };
+            let Ok(raw) = RawDocumentBuf::try_from(&stamp) else {
+                continue;
+            };
+            store.insert(collection::IDENTITY, &[raw]).await?;
+            let found = read_stamp(store).await?.unwrap_or_default();
+            if found.role != role.name() {
+                return Err(ConnectError::StampedAsOther {
+                    role,
+                    found: found.role,
+                });
+            }
+            if role == Role::EvaluationAudit && known.is_none() {
+                deployment = found.deployment;
+            } else if found.deployment != deployment {
+                let found = found.deployment;
+                return Err(ConnectError::OtherDeployment {
+                    role,
+                    found,
+                    expected: deployment,
+                });
+            }
+        }
+        self.deployment.get_or_init(|| deployment);
+        Ok(())
+    }
+}
+
+const STAMP_ID: &str = "tierkeep";
+
+#[derive(Clone, Default, Debug)]
+struct Stamp {
+    role: String,
+    deployment: String,
+}
+
+async fn read_stamp(store: &dyn Store) -> Result<Option<Stamp>, StoreError> {
+    let query = Query::Ids(vec![STAMP_ID.into()]);
+    let found = store.find(collection::IDENTITY, &Find::new(query)).await?;
+    Ok(found.first().map(|stamp| Stamp {
+        role: stamp.get_str("role").unwrap_or_default().to_owned(),
+        deployment: stamp.get_str("deployment").unwrap_or_default().to_owned(),
+    }))
+}
+
+async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {
+    let role = store.role();
+    let holds_data = |index: &TtlIndex| match role {
+        Role::EvaluationAudit => false,
+        Role::RaseenMainHr | Role::SrieMainHr => true,
+        Role::ExternalUsers | Role::RaseenTempUser | Role::RaseenMainUser | Role::SrieMainUser => {
+            role.users() == Some(index.collection.as_str())
+        }
+    };
+    match store.ttl_indexes().await?.into_iter().find(holds_data) {
+        Some(index) => Err(ConnectError::TtlIndex { role, index }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_same_database(hellos: &BTreeMap<Role, Hello>) -> Result<(), ConnectError> {
+    let all: Vec<(&Role, &Hello)> = hellos.iter().collect();
+    for (index, (first, one)) in all.iter().enumerate() {
+        for (second, other) in all.iter().skip(index + 1) {
+            if one.is_same_database(other) {
+                return Err(ConnectError::SameDatabase {
+                    first: **first,
+                    second: **second,
+                    database: one.database.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn greet(
+    gate: Arc<Admission>,
+    settings: ConnectSettings,
+) -> (Role, Result<Hello, StoreError>) {
+    let role = gate.role();
+    let mut wait = settings.backoff;
+    let mut attempt = 0;
+    loop {
+        match gate.hello().await {
+            Ok(hello) => {
+                info!(user_type = %role.user_type(), database = %role, "connected");
+                return (role, Ok(hello));
+            }
+            Err(error) if attempt >= settings.retries => {
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    error = error.class.as_str(),
+                    "cannot reach the database",
+                );
+                return (role, Err(error));
+            }
+            Err(error) => {
+                attempt += 1;
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    error = error.class.as_str(),
+                    "connecting failed, attempt {attempt} of {}",
+                    settings.retries,
+                );
+                tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(nonce::jitter())).await;
+                wait = wait.saturating_mul(2);
+            }
+        }
+    }
+}
+
+fn handle<D: Database>(gates: &BTreeMap<Role, Arc<Admission>>) -> Result<Handle<D>, ConnectError> {
+    let gate = gates.get(&D::ROLE).ok_or(ConnectError::Missing(D::ROLE))?;
+    Handle::claim(Arc::clone(gate) as Arc<dyn Store>).map_err(|_| ConnectError::Missing(D::ROLE))
+}

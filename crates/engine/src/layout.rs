@@ -1,0 +1,40 @@
+//! Which collections and indexes each database needs. No index ever deletes by age.
+
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::{CollectionLayout, IndexLayout, Layout};
+
+fn index(fields: &[&'static str]) -> IndexLayout {
+    IndexLayout {
+        fields: fields.to_vec(),
+        unique: false,
+    }
+}
+
+/// The collections and indexes of `role`.
+pub fn layout(role: Role) -> Layout {
+    let mut collections = vec![CollectionLayout {
+        name: collection::IDENTITY.into(),
+        indexes: Vec::new(),
+    }];
+    if let Some(users) = role.users() {
+        let mut indexes = vec![index(&["user_id"])];
+        if role == Role::RaseenTempUser {
+            indexes.push(index(&["metadata.staged_at", "_id"]));
+        }
+        collections.push(CollectionLayout {
+            name: users.into(),
+            indexes,
+        });
+    }
+    if role == Role::EvaluationAudit {
+        collections.push(CollectionLayout {
+            name: collection::MIGRATION_RECORDS.into(),
+            indexes: vec![index(&["user_id", "version"]), index(&["status", "_id"])],
+        });
+        collections.push(CollectionLayout {
+            name: collection::CONTROL.into(),
+            indexes: vec![index(&["kind", "_id"])],
+        });
+    }
+    Layout { collections }
+}

@@ -1,0 +1,172 @@
+//! Keeping the account of a run: what became of each document, and what its record says.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, doc, oid::ObjectId};
+use tierkeep_core::adopt::Foreign;
+use tierkeep_core::bson;
+use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
+use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
+use tierkeep_core::store::StoreError;
+use tracing::{error, warn};
+
+use super::scan::Scan;
+use super::{MigrationService, Summary};
+use crate::nonce;
+use crate::retry::repeating;
+
+#[derive(Debug)]
+pub(super) struct Account {
+    service: MigrationService,
+    summary: Summary,
+    /// Failed attempts before this run, of the documents at work.
+    retries: BTreeMap<ObjectId, i32>,
+    due_in_pass: u64,
+    parked_in_pass: u64,
+    left_in_pass: u64,
+    moved_in_pass: u64,
+    passes: u32,
+}
+
+impl Account {
+    pub(super) fn new(service: &MigrationService, summary: Summary) -> Self {
+        Self {
+            service: service.clone(),
+            summary,
+            retries: BTreeMap::new(),
+            due_in_pass: 0,
+            parked_in_pass: 0,
+            left_in_pass: 0,
+            moved_in_pass: 0,
+            passes: 0,
+        }
+    }
+
+    pub(super) fn run_id(&self) -> String {
+        self.summary.run_id.clone()
+    }
+
+    pub(super) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    pub(super) fn into_summary(self) -> Summary {
+        self.summary
+    }
+
+    pub(super) fn begin_pass(&mut self) {
+        self.passes += 1;
+        self.due_in_pass = 0;
+        self.parked_in_pass = 0;
+        self.left_in_pass = 0;
+        self.moved_in_pass = 0;
+    }
+
+    /// What the last pass left is what the run leaves.
+    pub(super) fn settle_pass(&mut self) {
+        self.summary.deferred = self.parked_in_pass + self.left_in_pass;
+    }
+
+    pub(super) fn left_in_pass(&self) -> u64 {
+        self.left_in_pass
+    }
+
+    pub(super) fn moved_in_pass(&self) -> u64 {
+        self.moved_in_pass
+    }
+
+    pub(super) fn scanned(&mut self, documents: usize) {
+        if self.passes == 1 {
+            self.summary.scanned += u64::try_from(documents).unwrap_or(u64::MAX);
+        }
+    }
+
+    pub(super) fn quarantined(&mut self, documents: u64) {
+        self.summary.quarantined = documents;
+    }
+
+    /// A document whose time has come, parked or not.
+    pub(super) fn due(&mut self, item: &Item, parked: Option<Park>, retries: i32) {
+        self.due_in_pass += 1;
+        if self.passes == 1 {
+            self.summary.due += 1;
+        }
+        match parked {
+            Some(Park::Waiting | Park::Failed) => self.parked_in_pass += 1,
+            None => {
+                self.retries.insert(item.record, retries);
+            }
+        }
+    }
+
+    /// A document that must be looked at again.
+    pub(super) fn left(&mut self) {
+        self.left_in_pass += 1;
+    }
+
+    pub(super) fn would_adopt(&mut self, _: &Foreign, bytes: usize) {
+        self.summary.due += 1;
+        self.summary.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    pub(super) fn would_move(&mut self, planned: &[Planned]) {
+        self.summary.bytes += planned.iter().map(|plan| plan.item.size).sum::<u64>();
+    }
+
+    /// Books what became of a batch.
+    pub(super) async fn take(&mut self, batch: Batch, scan: &mut Scan) -> Result<(), StoreError> {
+        for (item, fate) in batch.fates() {
+            let retries = self.retries.remove(&item.record).unwrap_or(0);
+            match fate {
+                Fate::Moved => {
+                    self.summary.moved += 1;
+                    self.summary.bytes += item.size;
+                    self.moved_in_pass += 1;
+                }
+                Fate::Superseded | Fate::Deferred => self.left_in_pass += 1,
+                Fate::Conflict(reason) => scan.conflict(&item, &reason).await?,
+                Fate::Failed(reason) => self.failed(&item, retries, &reason).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The document's own fault: counts towards its retries.
+    async fn failed(&mut self, item: &Item, retries: i32, reason: &str) -> Result<(), StoreError> {
+        self.summary.failed += 1;
+        let databases = &self.service.databases;
+        let now = databases.clock().now();
+        let backoff = self.service.settings.retry_backoff;
+        let attempt = next_attempt(retries, backoff, nonce::jitter(), reason, now);
+        let when = doc! {
+            record_field::STATUS: Status::Pending.as_str(),
+            record_field::RETRY_COUNT: retries,
+        };
+        let audit = databases.audit_db().store();
+        let ids = [Bson::ObjectId(item.record)];
+        repeating(|| audit.amend(collection::MIGRATION_RECORDS, &ids, &when, &attempt.set)).await?;
+        if !attempt.gave_up {
+            warn!(
+                user_id = %item.user,
+                user_type = %item.user.user_type(),
+                error = reason,
+                "error in moving data to raseen_main_user, retry {} of {}",
+                retries + 1,
+                tierkeep_core::mover::RETRIES,
+            );
+            return Ok(());
+        }
+        error!(
+            user_id = %item.user,
+            user_type = %item.user.user_type(),
+            error = reason,
+            "error in moving data to raseen_main_user, given up",
+        );
+        let temp = databases.raseen_temp_db().store();
+        let ids = [Bson::String(item.user.to_string())];
+        let when = doc! { "metadata.version": item.version.get() };
+        let set = doc! { "metadata.backup_status": "failed" };
+        repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! The migration service: moves what is due from temp to main with its backup, and reports what it did.
+//!
+//! A run fixes its cut-off by temp's own clock when it starts and ends when nothing that was due then is
+//! left in temp unparked. Any number of runs may work at once: correctness rests on versions alone. Rule
+//! source: the mission's Properties 3 and 6.
+
+mod account;
+mod scan;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tierkeep_core::mover::{Batch, Phase, Planned};
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::UserId;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::connection::ConnectionManager;
+use crate::nonce;
+use crate::perform::{Movement, Stopped};
+use account::Account;
+use scan::Scan;
+
+/// How the mover works.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct MoverSettings {
+    /// How long a document stays in temp.
+    pub retention: Duration,
+    /// The most documents in a batch.
+    pub batch_documents: usize,
+    /// About the most bytes in a batch.
+    pub batch_bytes: usize,
+    /// The most batches at work at once.
+    pub batches_in_flight: usize,
+    /// The wait before a document's first retry; doubles, up to an hour.
+    pub retry_backoff: Duration,
+}
+
+impl Default for MoverSettings {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(24 * 60 * 60),
+            batch_documents: 1_000,
+            batch_bytes: 4 * 1024 * 1024,
+            batches_in_flight: 4,
+            retry_backoff: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a run should do.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct RunOptions {
+    /// Only count.
+    pub dry_run: bool,
+    /// In place of the retention.
+    pub older_than: Option<Duration>,
+    /// Only this user.
+    pub user: Option<UserId>,
+    /// At most this many documents.
+    pub limit: Option<u64>,
+}
+
+/// What a run did.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Names the run in records and logs.
+    pub run_id: String,
+    /// Documents looked at.
+    pub scanned: u64,
+    /// Of these, due.
+    pub due: u64,
+    /// Moved: in main and srie, gone from temp, record complete.
+    pub moved: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Parked, or waiting for a database.
+    pub deferred: u64,
+    /// Documents that cannot be moved and were not touched.
+    pub quarantined: u64,
+    /// Bytes of BSON moved, or due in a dry run.
+    pub bytes: u64,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// How long the run took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// Is told how a run goes on.
+pub trait Progress: Send + Sync {
+    /// Called after each batch with the counts so far.
+    fn report(&self, summary: &Summary);
+}
+
+/// Nobody wants to know.
+#[derive(Clone, Copy, Debug)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn report(&self, _: &Summary) {}
+}
+
+/// A run ended because a database was away. Nothing is lost; what is due moves with a later run.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct MoveError {
+    /// The database's error.
+    pub error: StoreError,
+    /// What was done until then.
+    pub summary: Box<Summary>,
+}
+
+/// Moves documents from temp to main and srie.
+#[derive(Clone, Debug)]
+#[doc(alias = "DataMigrationService")]
+pub struct MigrationService {
+    pub(crate) databases: Arc<ConnectionManager>,
+    pub(crate) settings: MoverSettings,
+}
+
+/// After this many passes in a row without progress, a run leaves the rest to a later one.
+const IDLE_PASSES: u32 = 40;
+
+impl MigrationService {
+    /// A service over these databases.
+    pub fn new(databases: Arc<ConnectionManager>, settings: MoverSettings) -> Self {
+        Self {
+            databases,
+            settings,
+        }
+    }
+
+    /// Moves what is due: to srie, to main, read back, then removed from temp.
+    ///
+    /// Idempotent, and safe beside any other run. When `stop` is cancelled, batches at work are finished
+    /// and no more are begun. Dropping the future is as harmless as a crash.
+    ///
+    /// # Errors
+    /// [`MoveError`] when a database was away.
+    pub async fn migrate_expired_data(
+        &self,
+        options: RunOptions,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Summary, MoveError> {
+        self.run(options, None, progress, stop).await
+    }
+
+    /// Copies what is due to srie, and no further: the first step of a move by itself.
+    ///
+    /// # Errors
+    /// [`MoveError`] when a database was away.
+    pub async fn backup_to_srie(
+        &self,
+        options: RunOptions,
+        stop: &CancellationToken,
+    ) -> Result<Summary, MoveError> {
+        self.run(options, Some(Part::Backup), &NoProgress, stop)
+            .await
+    }
+
+    /// Removes from temp what is due and already proves equal in main and srie: the last step of a move by
+    /// itself. What does not prove equal stays.
+    ///
+    /// # Errors
+    /// [`MoveError`] when a database was away.
+    pub async fn cleanup_temp_data(
+        &self,
+        options: RunOptions,
+        stop: &CancellationToken,
+    ) -> Result<Summary, MoveError> {
+        self.run(options, Some(Part::CleanUp), &NoProgress, stop)
+            .await
+    }
+
+    async fn run(
+        &self,
+        options: RunOptions,
+        part: Option<Part>,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Summary, MoveError> {
+        let clock = self.databases.clock();
+        let started = clock.now();
+        let summary = Summary {
+            run_id: nonce::fresh(),
+            dry_run: options.dry_run,
+            ..Summary::default()
+        };
+        let mut account = Account::new(self, summary);
+        let outcome = self
+            .passes(&options, part, &mut account, progress, stop)
+            .await;
+        let elapsed = clock.now().saturating_duration_since(started).as_millis();
+        let mut summary = account.into_summary();
+        summary.elapsed_ms = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(()) => {
+                if summary.moved + summary.failed > 0 {
+                    info!(
+                        user_type = "internal",
+                        run_id = summary.run_id,
+                        moved = summary.moved,
+                        failed = summary.failed,
+                        deferred = summary.deferred,
+                        quarantined = summary.quarantined,
+                        bytes = summary.bytes,
+                        "documents were moved to raseen_main_user",
+                    );
+                }
+                if !options.dry_run && part.is_none() {
+                    self.remember(&summary).await;
+                }
+                Ok(summary)
+            }
+            Err(error) => {
+                error!(
+                    user_type = "internal",
+                    run_id = summary.run_id,
+                    database = %error.database,
+                    error = error.class.as_str(),
+                    code = error.code,
+                    "error in moving data to {}",
+                    error.database,
+                );
+                Err(MoveError {
+                    error,
+                    summary: Box::new(summary),
+                })
+            }
+        }
+    }
+
+    /// Scans again until nothing that was due at the start is left unparked.
+    async fn passes(
+        &self,
+        options: &RunOptions,
+        part: Option<Part>,
+        account: &mut Account,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let retention = options.older_than.unwrap_or(self.settings.retention);
+        let now = self.databases.raseen_temp_db().store().hello().await?.now;
+        let mut scan = Scan::start(self, options, now, retention).await?;
+        let mut idle = 0;
+        loop {
+            account.begin_pass();
+            self.pass(&mut scan, part, account, progress, stop).await?;
+            let again = part.is_none()
+                && !options.dry_run
+                && account.left_in_pass() > 0
+                && !scan.limit_reached()
+                && !stop.is_cancelled();
+            if !again {
+                break;
+            }
+            idle = if account.moved_in_pass() > 0 {
+                0
+            } else {
+                idle + 1
+            };
+            if idle > IDLE_PASSES {
+                break;
+            }
+            let wait = Duration::from_millis(25 * u64::from(idle.min(20)));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => break,
+            }
+            scan.rewind();
+        }
+        account.settle_pass();
+        if part.is_none() && !options.dry_run && !stop.is_cancelled() {
+            scan.release_mended().await?;
+            sweep::complete_what_moved(&self.databases, &account.run_id()).await?;
+        }
+        account.quarantined(scan.quarantined());
+        Ok(())
+    }
+
+    /// One scan: several batches at work at once, each on its own task.
+    async fn pass(
+        &self,
+        scan: &mut Scan,
+        part: Option<Part>,
+        account: &mut Account,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
+        let movement = Movement::new(&self.databases, &account.run_id());
+        let mut failure = None;
+        loop {
+            let room = at_work.len() < self.settings.batches_in_flight.max(1);
+            if room && failure.is_none() && !stop.is_cancelled() {
+                match scan.next_batch(account).await {
+                    Ok(Some(planned)) if scan.is_dry_run() => account.would_move(&planned),
+                    Ok(Some(planned)) => {
+                        at_work.spawn(work(movement.clone(), planned, part));
+                        continue;
+                    }
+                    Ok(None) if at_work.is_empty() => break,
+                    Ok(None) => {}
+                    Err(error) => failure = Some(error),
+                }
+                if scan.is_dry_run() && failure.is_none() {
+                    continue;
+                }
+            }
+            let Some(finished) = at_work.join_next().await else {
+                break;
+            };
+            let batch = match finished {
+                Ok(Ok(batch)) => Some(batch),
+                Ok(Err(stopped)) => {
+                    failure.get_or_insert(stopped.error);
+                    stopped.batch
+                }
+                Err(panicked) => {
+                    error!(user_type = "internal", %panicked, "a batch ended early");
+                    None
+                }
+            };
+            if let Some(batch) = batch {
+                account.take(batch, scan).await?;
+            }
+            progress.report(account.summary());
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// A part of a move by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    Backup,
+    CleanUp,
+}
+
+async fn work(
+    movement: Movement,
+    planned: Vec<Planned>,
+    part: Option<Part>,
+) -> Result<Batch, Box<Stopped>> {
+    match part {
+        None => movement.advance(Batch::new(planned), None).await,
+        Some(Part::Backup) => {
+            movement
+                .advance(Batch::new(planned), Some(Phase::Promote))
+                .await
+        }
+        Some(Part::CleanUp) => movement.advance(Batch::to_clean_up(planned), None).await,
+    }
+}

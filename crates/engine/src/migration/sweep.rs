@@ -1,0 +1,109 @@
+//! Completing the records of moves that were cut off after their last deletion.
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, doc};
+use tierkeep_core::bson;
+use tierkeep_core::db::{Handle, RaseenMainUser, SrieMainUser, UserDatabase, collection};
+use tierkeep_core::document::{self, State};
+use tierkeep_core::mover::{Record, Status, record_field};
+use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tracing::error;
+
+use crate::connection::ConnectionManager;
+use crate::retry::repeating;
+
+/// Reads the pending records; where temp no longer holds the version and main and srie hold at least it,
+/// the move is complete. Reads temp first, then main, then srie.
+pub(super) async fn complete_what_moved(
+    databases: &ConnectionManager,
+    run_id: &str,
+) -> Result<(), StoreError> {
+    let audit = databases.audit_db().store();
+    let mut after: Option<Cursor> = None;
+    loop {
+        let pending = doc! { record_field::STATUS: Status::Pending.as_str() };
+        let find = Find::new(Query::Equal(pending)).after(after.take());
+        let page = repeating(|| audit.find(collection::MIGRATION_RECORDS, &find)).await?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        after = Some(Cursor::after(last));
+        let records: Vec<Record> = page
+            .iter()
+            .filter_map(|record| Record::read(record))
+            .collect();
+        let complete = moved(databases, records).await?;
+        if complete.is_empty() {
+            continue;
+        }
+        let when = doc! { record_field::STATUS: Status::Pending.as_str() };
+        let set = Record::completed(run_id, databases.clock().now());
+        repeating(|| audit.amend(collection::MIGRATION_RECORDS, &complete, &when, &set)).await?;
+    }
+}
+
+async fn moved(
+    databases: &ConnectionManager,
+    records: Vec<Record>,
+) -> Result<Vec<Bson>, StoreError> {
+    let temp = heads(databases.raseen_temp_db(), &records).await?;
+    let gone: Vec<Record> = records
+        .into_iter()
+        .filter(|record| {
+            !find(&temp, &record.user).is_some_and(|document| {
+                document::state(document) == Some(State::Live)
+                    && document::version(document) == Some(record.version)
+            })
+        })
+        .collect();
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let main: Vec<RawDocumentBuf> =
+        heads::<RaseenMainUser>(databases.raseen_main_db(), &gone).await?;
+    let srie: Vec<RawDocumentBuf> = heads::<SrieMainUser>(databases.srie_main_db(), &gone).await?;
+    let mut complete = Vec::new();
+    for record in gone {
+        let holds = |copies: &[RawDocumentBuf]| {
+            find(copies, &record.user)
+                .and_then(document::version)
+                .is_some_and(|version| version >= record.version)
+        };
+        if holds(&main) && holds(&srie) {
+            complete.push(Bson::ObjectId(record.id));
+        } else if find(&temp, &record.user).is_none() {
+            error!(
+                user_id = record.user,
+                user_type = "internal",
+                record = %record.id,
+                version = record.version.get(),
+                in_main = holds(&main),
+                in_srie = holds(&srie),
+                "error in moving data to raseen_main_user: temp no longer holds what main and srie lack",
+            );
+        }
+    }
+    Ok(complete)
+}
+
+async fn heads<D: UserDatabase>(
+    database: &Handle<D>,
+    records: &[Record],
+) -> Result<Vec<RawDocumentBuf>, StoreError> {
+    let ids = records
+        .iter()
+        .map(|record| Bson::String(record.user.clone()))
+        .collect();
+    let find = Find::new(Query::Ids(ids))
+        .limit(records.len())
+        .max_bytes(usize::MAX)
+        .head();
+    repeating(|| database.store().find(D::USERS, &find)).await
+}
+
+fn find<'a>(documents: &'a [RawDocumentBuf], user: &str) -> Option<&'a RawDocument> {
+    documents
+        .iter()
+        .map(AsRef::as_ref)
+        .find(|document: &&RawDocument| document::user_id(document) == Some(user))
+}

@@ -1,0 +1,163 @@
+//! Quarantine marks: which documents of temp must not be touched, and why. They live in
+//! `evaluation_audit`, never in the document.
+
+use std::collections::BTreeMap;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime, doc};
+use tierkeep_core::bson;
+use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
+use tierkeep_core::digest::fingerprint;
+use tierkeep_core::document;
+use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, StoreError, id_order};
+
+const KIND: &str = "quarantine";
+
+/// One mark.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    /// `_id` of the mark.
+    key: String,
+    /// `_id` of the document.
+    pub(crate) document: Bson,
+    /// The document's fingerprint when it was marked.
+    fingerprint: String,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// The marks of temp, as read at the start of a run.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    audit: Handle<EvaluationAudit>,
+    marks: BTreeMap<Vec<u8>, Mark>,
+}
+
+fn key_of(id: &Bson) -> String {
+    let order: String = id_order(id)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let order = if order.len() > 128 {
+        blake3_hex(&order)
+    } else {
+        order
+    };
+    format!("{KIND}/{}/{order}", Role::RaseenTempUser)
+}
+
+fn blake3_hex(text: &str) -> String {
+    let mut document = RawDocumentBuf::new();
+    document.append(bson::raw::cstr!("k"), text);
+    fingerprint(&document)
+}
+
+impl Marks {
+    /// Reads all marks.
+    pub(crate) async fn load(audit: &Handle<EvaluationAudit>) -> Result<Self, StoreError> {
+        let mut marks = BTreeMap::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let find = Find::new(Query::Equal(doc! { "kind": KIND })).after(after.take());
+            let page = audit.store().find(collection::CONTROL, &find).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(Cursor::after(last));
+            for mark in page.iter().filter_map(|mark| read(mark)) {
+                marks.insert(id_order(&mark.document), mark);
+            }
+        }
+        Ok(Self {
+            audit: audit.clone(),
+            marks,
+        })
+    }
+
+    /// How many documents are marked.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// All marks.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mark> {
+        self.marks.values()
+    }
+
+    /// Why `document`, exactly as it is, is quarantined.
+    pub(crate) fn reason(&self, document: &RawDocument) -> Option<&str> {
+        let mark = self.marks.get(&id_order(&document::id(document)))?;
+        (mark.fingerprint == fingerprint(document)).then_some(mark.reason.as_str())
+    }
+
+    /// Marks `document`; a mark of an earlier form of it is replaced.
+    pub(crate) async fn mark(
+        &mut self,
+        document: &RawDocument,
+        reason: &str,
+        now: DateTime,
+    ) -> Result<(), StoreError> {
+        let id = document::id(document);
+        let key = key_of(&id);
+        let fingerprint = fingerprint(document);
+        let body = doc! {
+            "_id": &key,
+            "kind": KIND,
+            "database": Role::RaseenTempUser.name(),
+            "collection": Role::RaseenTempUser.users(),
+            "document_id": id.clone(),
+            "user_id": document::user_id(document),
+            "fingerprint": &fingerprint,
+            "reason": reason,
+            "at": now,
+        };
+        if let Ok(raw) = RawDocumentBuf::try_from(&body) {
+            let store = self.audit.store();
+            let inserted = store.insert(collection::CONTROL, &[raw]).await?;
+            if inserted.first() == Some(&Inserted::Exists) {
+                let mut set = body;
+                set.remove("_id");
+                store
+                    .amend(
+                        collection::CONTROL,
+                        &[Bson::String(key.clone())],
+                        &doc! {},
+                        &set,
+                    )
+                    .await?;
+            }
+        }
+        let mark = Mark {
+            key,
+            document: id.clone(),
+            fingerprint,
+            reason: reason.to_owned(),
+        };
+        self.marks.insert(id_order(&id), mark);
+        Ok(())
+    }
+
+    /// Removes the mark of a document that is gone or has changed.
+    pub(crate) async fn release(&mut self, id: &Bson) -> Result<(), StoreError> {
+        let Some(mark) = self.marks.remove(&id_order(id)) else {
+            return Ok(());
+        };
+        let guard = Guard::Fields(doc! { "fingerprint": mark.fingerprint });
+        let key = Bson::String(mark.key);
+        self.audit
+            .store()
+            .write(collection::CONTROL, &key, &guard, &Change::Remove)
+            .await?;
+        Ok(())
+    }
+}
+
+fn read(mark: &RawDocument) -> Option<Mark> {
+    Some(Mark {
+        key: mark.get_str("_id").ok()?.to_owned(),
+        document: mark
+            .get("document_id")
+            .ok()?
+            .and_then(|id| Bson::try_from(id).ok())?,
+        fingerprint: mark.get_str("fingerprint").ok()?.to_owned(),
+        reason: mark.get_str("reason").ok()?.to_owned(),
+    })
+}

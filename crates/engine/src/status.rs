@@ -1,0 +1,230 @@
+//! The system at a glance.
+
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, Document, doc};
+use serde::Serialize;
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::content::rfc3339;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
+use tierkeep_core::document;
+use tierkeep_core::mover::{self, record_field};
+use tierkeep_core::store::{Find, Inserted, Query, StoreError};
+
+use crate::migration::{MigrationService, Summary};
+use crate::quarantine::Marks;
+
+/// One database.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DatabaseStatus {
+    /// Its role.
+    pub name: Role,
+    /// Whether it answered.
+    pub reachable: bool,
+    /// How many user documents it holds; none for databases that hold none, or that are away.
+    pub documents: Option<u64>,
+    /// `closed` while calls go through, `open` while they do not.
+    pub breaker: &'static str,
+}
+
+/// What the last run did.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LastRun {
+    /// Names the run.
+    pub run_id: String,
+    /// When it ended, RFC 3339.
+    pub finished_at: String,
+    /// Documents moved.
+    pub moved: i64,
+    /// Attempts that failed.
+    pub failed: i64,
+    /// Parked, or waiting for a database.
+    pub deferred: i64,
+}
+
+/// The system at a glance.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Status {
+    /// All seven.
+    pub databases: Vec<DatabaseStatus>,
+    /// Documents in temp whose retention has passed.
+    pub due: u64,
+    /// Of these, due for longer than two scan intervals.
+    pub overdue: u64,
+    /// How long the oldest of them has been due, in seconds.
+    pub lag_seconds: u64,
+    /// Documents whose move has failed for good.
+    pub failed: u64,
+    /// Documents that cannot be moved.
+    pub quarantined: u64,
+    /// Nothing moves until it is resumed.
+    pub paused: bool,
+    /// What the last run that did something did.
+    pub last_run: Option<LastRun>,
+}
+
+const LAST_RUN: &str = "last_run";
+const MOVER: &str = "mover";
+
+impl MigrationService {
+    /// Looks at everything once, changing nothing. Databases that are away are reported as such; what only
+    /// they know counts as zero.
+    pub async fn status(&self, scan_interval: Duration) -> Status {
+        let mut databases = Vec::new();
+        for role in Role::ALL {
+            databases.push(self.database_status(role).await);
+        }
+        let (due, overdue, lag) = self.backlog(scan_interval).await.unwrap_or_default();
+        let audit = self.databases.audit_db();
+        let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
+        let failed = audit
+            .store()
+            .count(collection::MIGRATION_RECORDS, &Query::Equal(failed))
+            .await;
+        let marks = Marks::load(audit).await;
+        let quarantined = marks.map_or(0, |marks| u64::try_from(marks.len()).unwrap_or(u64::MAX));
+        Status {
+            databases,
+            due,
+            overdue,
+            lag_seconds: lag.as_secs(),
+            failed: failed.unwrap_or(0),
+            quarantined,
+            paused: self.is_paused().await.unwrap_or(false),
+            last_run: self.last_run().await,
+        }
+    }
+
+    async fn database_status(&self, role: Role) -> DatabaseStatus {
+        let reachable = match self.databases.store(role) {
+            Some(store) => store.hello().await.is_ok(),
+            None => false,
+        };
+        let documents = match (self.databases.store(role), role.users()) {
+            (Some(store), Some(users)) if reachable => store.count(users, &Query::All).await.ok(),
+            _ => None,
+        };
+        let breaker = if reachable { "closed" } else { "open" };
+        DatabaseStatus {
+            name: role,
+            reachable,
+            documents,
+            breaker,
+        }
+    }
+
+    /// (due, overdue, how long the oldest has been due).
+    async fn backlog(&self, scan_interval: Duration) -> Result<(u64, u64, Duration), StoreError> {
+        let store = self.databases.raseen_temp_db().store();
+        let now = store.hello().await?.now;
+        let cutoff = clock::before(now, self.settings.retention);
+        let staged = store
+            .count(RaseenTempUser::USERS, &Query::Due(cutoff))
+            .await?;
+        let late = clock::before(cutoff, scan_interval.saturating_mul(2));
+        let overdue = store
+            .count(RaseenTempUser::USERS, &Query::Due(late))
+            .await?;
+        let oldest = Find::new(Query::Due(cutoff)).limit(1).head();
+        let oldest = store.find(RaseenTempUser::USERS, &oldest).await?;
+        let lag = oldest
+            .first()
+            .and_then(|document| document::staged_at(document))
+            .map_or(Duration::ZERO, |staged| {
+                cutoff.saturating_duration_since(staged)
+            });
+        let foreign = self.due_foreign(cutoff).await?;
+        Ok((staged + foreign, overdue, lag))
+    }
+
+    async fn due_foreign(&self, cutoff: DateTime) -> Result<u64, StoreError> {
+        let store = self.databases.raseen_temp_db().store();
+        let mut due = 0;
+        let mut after = None;
+        loop {
+            let find = Find::new(Query::Unstaged).head().after(after.take());
+            let page = store.find(RaseenTempUser::USERS, &find).await?;
+            let Some(last) = page.last() else {
+                return Ok(due);
+            };
+            after = Some(tierkeep_core::store::Cursor::after(last));
+            due += page
+                .iter()
+                .filter(|document| is_due_foreign(document, cutoff))
+                .fold(0, |n, _| n + 1);
+        }
+    }
+
+    /// Whether the movement was stopped everywhere.
+    ///
+    /// # Errors
+    /// [`StoreError`] when evaluation_audit did not answer.
+    pub async fn is_paused(&self) -> Result<bool, StoreError> {
+        let found = self.control(MOVER).await?;
+        Ok(found.is_some_and(|control| control.get_bool("paused").unwrap_or(false)))
+    }
+
+    async fn last_run(&self) -> Option<LastRun> {
+        let run = self.control(LAST_RUN).await.ok()??;
+        Some(LastRun {
+            run_id: run.get_str("run_id").ok()?.to_owned(),
+            finished_at: rfc3339(run.get_datetime("finished_at").ok()?),
+            moved: run.get_i64("moved").ok()?,
+            failed: run.get_i64("failed").ok()?,
+            deferred: run.get_i64("deferred").ok()?,
+        })
+    }
+
+    async fn control(&self, id: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
+        let store = self.databases.audit_db().store();
+        let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
+        Ok(store
+            .find(collection::CONTROL, &find)
+            .await?
+            .into_iter()
+            .next())
+    }
+
+    /// Keeps what a run did, where it did something.
+    pub(crate) async fn remember(&self, summary: &Summary) {
+        if summary.moved + summary.failed == 0 {
+            return;
+        }
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let set: Document = doc! {
+            "kind": LAST_RUN,
+            "run_id": &summary.run_id,
+            "finished_at": self.databases.clock().now(),
+            "moved": number(summary.moved),
+            "failed": number(summary.failed),
+            "deferred": number(summary.deferred),
+        };
+        let store = self.databases.audit_db().store();
+        let id = Bson::String(LAST_RUN.to_owned());
+        let mut whole = doc! { "_id": LAST_RUN };
+        whole.extend(set.clone());
+        let Ok(whole) = RawDocumentBuf::try_from(&whole) else {
+            return;
+        };
+        if let Ok(outcomes) = store.insert(collection::CONTROL, &[whole]).await
+            && outcomes.first() == Some(&Inserted::Exists)
+        {
+            store
+                .amend(collection::CONTROL, &[id], &doc! {}, &set)
+                .await
+                .ok();
+        }
+    }
+}
+
+fn is_due_foreign(document: &bson::raw::RawDocument, cutoff: DateTime) -> bool {
+    document
+        .get("created_at")
+        .ok()
+        .flatten()
+        .and_then(|value| Bson::try_from(value).ok())
+        .and_then(|value| tierkeep_core::adopt::date(&value))
+        .is_some_and(|created| created <= cutoff)
+}

@@ -1,0 +1,245 @@
+//! Putting a user's document where writes go: a new user, what is in main, or a new life after an erasure.
+//!
+//! Entering temp takes two steps. While the entry holds the `_id` nothing else can enter temp, so main
+//! cannot change under it; the second look at main finds what moved between reading and inserting.
+
+use bson::Bson;
+use bson::raw::{RawDocument, RawDocumentBuf};
+use tierkeep_core::adopt::Quarantine;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::document::{self, Edit, Location, State, field};
+use tierkeep_core::store::{Change, Guard, Inserted, Store, Written};
+use tierkeep_core::version::Version;
+
+use super::read::{Resident, resident_of};
+use super::write::{Round, Write, already, check, receipt};
+use super::{Users, UsersError};
+use crate::adoption::{Adoption, adopt_copies, as_entry, withdraw};
+use crate::nonce;
+use crate::retry::repeating;
+
+/// What an entry is made from.
+struct Base {
+    /// The live document that is copied up.
+    document: Option<RawDocumentBuf>,
+    /// The version main held when it was read, live or erased.
+    main: Option<Version>,
+    /// The highest version seen anywhere.
+    highest: Option<Version>,
+}
+
+impl Users {
+    /// Creates an external user, or gives one a new life over its tombstone.
+    pub(super) async fn enter_external(&self, write: &Write<'_>) -> Result<Round, UsersError> {
+        let role = Role::ExternalUsers;
+        let external = self.databases.external_db();
+        let tombstone = match resident_of(external, write.user, false).await? {
+            Resident::Live(document) => return already(write, &document, role),
+            Resident::Foreign(_) => {
+                return match adopt_copies(external, write.user).await? {
+                    Adoption::Done | Adoption::Again => Ok(Round::Again),
+                    Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
+                };
+            }
+            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            Resident::Entering(_) => return Ok(Round::Again),
+            Resident::Erased(tombstone) => Some(tombstone),
+            Resident::Nobody => None,
+        };
+        let highest = tombstone.as_deref().and_then(document::version);
+        let document = compose(write, None, highest, self.databases.clock().now())?;
+        let (store, users) = self.target(role)?;
+        let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
+        match placed {
+            true => Ok(receipt(&document, &write.op, role, true).map_or(Round::Again, Round::Done)),
+            false => Ok(Round::Again),
+        }
+    }
+
+    /// Enters temp, over a tombstone or an abandoned entry where there is one.
+    pub(super) async fn enter_temp(
+        &self,
+        write: &Write<'_>,
+        over: Option<&RawDocument>,
+    ) -> Result<Round, UsersError> {
+        let role = Role::RaseenTempUser;
+        let Some(base) = self.base(write, over).await? else {
+            return Ok(Round::Again);
+        };
+        if let Some(document) = &base.document
+            && let Some(receipt) = receipt(document, &write.op, role, false)
+        {
+            return Ok(Round::Done(receipt));
+        }
+        let current = base.document.as_deref().and_then(document::version);
+        check(write.condition, base.document.is_some(), current)?;
+        let created = base.document.is_none();
+        let now = self.databases.clock().now();
+        let document = compose(write, base.document.as_deref(), base.highest, now)?;
+        let nonce = nonce::fresh();
+        let entry = as_entry(&document, &nonce, now);
+        let (store, users) = self.target(role)?;
+        if !place(store.as_ref(), users, &entry, over).await? {
+            return Ok(Round::Again);
+        }
+        // A crash here leaves an entry that nobody sees; the next writer takes its place.
+        let main = match resident_of(self.databases.raseen_main_db(), write.user, true).await {
+            Ok(resident) => version_of(&resident),
+            Err(error) => {
+                self.leave(write, &nonce, over).await.ok();
+                return Err(error);
+            }
+        };
+        if main != base.main {
+            self.leave(write, &nonce, over).await?;
+            return Ok(Round::Again);
+        }
+        let id = Bson::String(write.user.to_string());
+        let guard = Guard::Entry { nonce };
+        let change = Change::Confirm { created };
+        match repeating(|| store.write(users, &id, &guard, &change)).await? {
+            Written::Applied(document) => {
+                Ok(receipt(&document, &write.op, role, created).map_or(Round::Again, Round::Done))
+            }
+            Written::Unmatched | Written::TooLarge => Ok(Round::Again),
+        }
+    }
+
+    /// Reads what the entry is made from; `None` after something was put in order first.
+    async fn base(
+        &self,
+        write: &Write<'_>,
+        over: Option<&RawDocument>,
+    ) -> Result<Option<Base>, UsersError> {
+        let buried = over
+            .filter(|document| document::state(document) == Some(State::Erased))
+            .and_then(document::version);
+        let main = resident_of(self.databases.raseen_main_db(), write.user, false).await?;
+        let main_version = version_of(&main);
+        let (document, seen) = match main {
+            Resident::Live(document) => (Some(document), main_version),
+            Resident::Erased(_) => (None, main_version),
+            Resident::Foreign(_) => {
+                return match adopt_copies(self.databases.raseen_main_db(), write.user).await? {
+                    Adoption::Done | Adoption::Again => Ok(None),
+                    Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
+                };
+            }
+            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            Resident::Nobody | Resident::Entering(_) => {
+                // srie being away blocks nothing; a move compares the versions again.
+                match resident_of(self.databases.srie_main_db(), write.user, false).await {
+                    Ok(Resident::Live(document)) => {
+                        let version = document::version(&document);
+                        (Some(document), version)
+                    }
+                    Ok(resident) => (None, version_of(&resident)),
+                    Err(_) => (None, None),
+                }
+            }
+        };
+        let document = document.filter(|_| seen > buried || buried.is_none());
+        Ok(Some(Base {
+            document,
+            main: main_version,
+            highest: seen.max(buried),
+        }))
+    }
+
+    /// Takes the own entry out again, putting back the tombstone that it stood over.
+    async fn leave(
+        &self,
+        write: &Write<'_>,
+        nonce: &str,
+        over: Option<&RawDocument>,
+    ) -> Result<(), UsersError> {
+        let temp = self.databases.raseen_temp_db();
+        let tombstone = over.filter(|document| document::state(document) == Some(State::Erased));
+        let Some(tombstone) = tombstone else {
+            return Ok(withdraw(temp, write.user, nonce).await?);
+        };
+        let (store, users) = self.target(Role::RaseenTempUser)?;
+        let id = Bson::String(write.user.to_string());
+        let guard = Guard::Entry {
+            nonce: nonce.to_owned(),
+        };
+        let change = Change::Replace(tombstone.to_owned());
+        repeating(|| store.write(users, &id, &guard, &change)).await?;
+        Ok(())
+    }
+}
+
+fn version_of(resident: &Resident) -> Option<Version> {
+    match resident {
+        Resident::Live(document) | Resident::Erased(document) => document::version(document),
+        Resident::Nobody | Resident::Foreign(_) | Resident::Entering(_) | Resident::Unclear(_) => {
+            None
+        }
+    }
+}
+
+/// The document that the write leads to, live, at one above `highest`.
+fn compose(
+    write: &Write<'_>,
+    base: Option<&RawDocument>,
+    highest: Option<Version>,
+    now: bson::DateTime,
+) -> Result<RawDocumentBuf, UsersError> {
+    let version =
+        Version::above([highest]).ok_or(UsersError::Quarantined(Quarantine::VersionsUsedUp))?;
+    let document = match (base, &write.value) {
+        (None, None) => return Err(UsersError::NotFound),
+        (None, Some(value)) => document::first(write.user, write.section, value, version, now),
+        (Some(base), value) => {
+            let edit = match value {
+                Some(value) => Edit::new().set(write.section.as_str(), value.clone()),
+                None => Edit::new().unset(write.section.as_str()),
+            };
+            edit.locate(Location::Temp)
+                .unset_meta(field::DIGEST)
+                .set_meta(field::VERSION, version.get())
+                .set_meta(field::STAGED_AT, now)
+                .set_meta(field::UPDATED_AT, now)
+                .apply(base)
+        }
+    };
+    let ops = document::ops_with(&document, &write.op, version);
+    let document = Edit::new().set_meta(field::OPS, ops).apply(&document);
+    if document.as_bytes().len() > document::MAX_DOCUMENT_BYTES {
+        return Err(UsersError::TooLarge);
+    }
+    Ok(document)
+}
+
+/// Inserts, or takes the place of a tombstone or an entry by compare-and-set; `false`: a race was lost.
+async fn place(
+    store: &dyn Store,
+    users: &str,
+    document: &RawDocumentBuf,
+    over: Option<&RawDocument>,
+) -> Result<bool, UsersError> {
+    let Some(over) = over else {
+        let outcomes = repeating(|| store.insert(users, std::slice::from_ref(document))).await?;
+        return match outcomes.into_iter().next() {
+            Some(Inserted::Stored) => Ok(true),
+            Some(Inserted::Exists) | None => Ok(false),
+            Some(Inserted::Rejected(fault)) => Err(UsersError::Rejected(fault)),
+        };
+    };
+    let guard = match (
+        document::state(over),
+        document::version(over),
+        document::nonce(over),
+    ) {
+        (Some(State::Erased), Some(version), _) => Guard::Tombstone(version),
+        (Some(State::Entering), _, Some(nonce)) => Guard::Entry {
+            nonce: nonce.to_owned(),
+        },
+        _ => return Ok(false),
+    };
+    let change = Change::Replace(document.clone());
+    let id = document::id(document);
+    let written = repeating(|| store.write(users, &id, &guard, &change)).await?;
+    Ok(matches!(written, Written::Applied(_)))
+}

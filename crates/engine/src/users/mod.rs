@@ -1,0 +1,113 @@
+//! Users' documents: reading, writing, and where each goes.
+//!
+//! Reads look in temp, then main, then srie while main is unreachable. Writes go to temp; what is in main
+//! is copied up whole. External users live in `external_users` alone. Rule source: the mission's
+//! Properties 1 and 2.
+
+mod enter;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use bson::DateTime;
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::adopt::Quarantine;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{Fault, StoreError};
+use tierkeep_core::version::Version;
+
+use crate::connection::ConnectionManager;
+
+/// Users' documents in the seven databases.
+#[derive(Clone, Debug)]
+pub struct Users {
+    databases: Arc<ConnectionManager>,
+}
+
+/// A document and where it was found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Found {
+    /// The document, byte for byte.
+    pub document: RawDocumentBuf,
+    /// The database that holds it. srie only while main could not be reached.
+    pub source: Role,
+}
+
+impl Found {
+    /// The version; `None` for a document that another program wrote and nobody has changed since.
+    pub fn version(&self) -> Option<Version> {
+        tierkeep_core::document::version(&self.document)
+    }
+}
+
+/// What a write did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The document's version after the write.
+    pub version: Version,
+    /// The database that holds it.
+    pub database: Role,
+    /// When the content changed, by the database's clock.
+    pub updated_at: DateTime,
+    /// The user was not stored before.
+    pub created: bool,
+}
+
+/// Under which condition a write may happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    None,
+    /// The user is stored at exactly this version (`If-Match`).
+    Version(Version),
+    /// The user is stored (`If-Match: *`).
+    Exists,
+    /// The user is not stored (`If-None-Match: *`).
+    Absent,
+}
+
+/// Why a read or write did not happen.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum UsersError {
+    /// A database that is needed did not answer. The effect of a write is unknown; repeating is safe.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+    /// The condition does not hold; nothing changed.
+    #[error("the condition does not hold: the user is at {}", at(*current))]
+    Mismatch {
+        /// The version that counts now.
+        current: Option<Version>,
+    },
+    /// There is no such user; nothing changed.
+    #[error("the user is not stored")]
+    NotFound,
+    /// The document would outgrow 16 MiB less 4 KiB; nothing changed.
+    #[error("the document would grow beyond 16 MiB less 4 KiB")]
+    TooLarge,
+    /// The database refuses the document; nothing changed.
+    #[error("the database refuses the document: {0}")]
+    Rejected(Fault),
+    /// Copies contradict each other, and an operator has to look; nothing changed.
+    #[error("the user's documents contradict each other: {0}")]
+    Quarantined(Quarantine),
+    /// Others wrote the same document again and again; nothing is known to have changed.
+    #[error("the document is being changed by too many writers at once")]
+    Contended,
+}
+
+fn at(current: Option<Version>) -> String {
+    current.map_or_else(
+        || "no version".to_owned(),
+        |version| format!("version {version}"),
+    )
+}
+
+impl Users {
+    /// Users in these databases.
+    pub fn new(databases: Arc<ConnectionManager>) -> Self {
+        Self { databases }
+    }
+}

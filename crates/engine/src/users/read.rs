@@ -1,0 +1,222 @@
+//! Reading a user's document.
+
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, doc};
+use tierkeep_core::adopt::Quarantine;
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::db::{Handle, Role, UserDatabase};
+use tierkeep_core::document::{self, State, field};
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::{UserId, UserType};
+use tracing::{debug, error, warn};
+
+use super::{Found, Users, UsersError};
+use crate::adoption::{claims, native};
+
+/// `last_accessed` is raised at most this often for each user.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+/// What the claims of one database amount to.
+pub(super) enum Resident {
+    /// Nothing.
+    Nobody,
+    /// A live document.
+    Live(RawDocumentBuf),
+    /// A live document of another program.
+    Foreign(RawDocumentBuf),
+    /// An entry.
+    Entering(RawDocumentBuf),
+    /// A tombstone.
+    Erased(RawDocumentBuf),
+    /// Documents that contradict each other.
+    Unclear(Quarantine),
+}
+
+pub(super) fn resident(claims: Vec<RawDocumentBuf>, user: &UserId) -> Resident {
+    let (natives, foreign): (Vec<_>, Vec<_>) = claims
+        .into_iter()
+        .partition(|claim| native(std::slice::from_ref(claim), user).is_some());
+    let foreign_alone = |foreign: Vec<RawDocumentBuf>| match <[_; 1]>::try_from(foreign) {
+        Ok([only]) => Resident::Foreign(only),
+        Err(several) if several.is_empty() => Resident::Nobody,
+        Err(_) => Resident::Unclear(Quarantine::SeveralClaims(user.clone())),
+    };
+    let Some(native) = natives.into_iter().next() else {
+        return foreign_alone(foreign);
+    };
+    match document::state(&native) {
+        Some(State::Live) => Resident::Live(native),
+        // The entry of an adoption: the foreign document still counts.
+        Some(State::Entering) if !foreign.is_empty() => foreign_alone(foreign),
+        Some(State::Entering) => Resident::Entering(native),
+        Some(State::Erased) => Resident::Erased(native),
+        None => Resident::Unclear(Quarantine::State),
+    }
+}
+
+impl Users {
+    /// The document that counts for `user`; `None` where there is none.
+    ///
+    /// Raises `last_accessed` at most once a minute. Dropping the future leaves at most that undone.
+    ///
+    /// # Errors
+    /// [`UsersError::Unavailable`] when a database that may hold the document did not answer: never "not
+    /// found" in its place. [`UsersError::Quarantined`] when several documents claim the user.
+    pub async fn read(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        let found = match user.user_type() {
+            UserType::External => self.read_external(user).await?,
+            UserType::Internal => self.read_internal(user).await?,
+        };
+        if let Some(found) = &found {
+            self.touch(user, found).await;
+        }
+        Ok(found)
+    }
+
+    async fn read_external(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        let external = self.databases.external_db();
+        let claims = fetched(user, claims(external, user, false).await)?;
+        match resident(claims, user) {
+            Resident::Live(document) | Resident::Foreign(document) => Ok(Some(Found {
+                document,
+                source: Role::ExternalUsers,
+            })),
+            Resident::Nobody | Resident::Entering(_) | Resident::Erased(_) => Ok(None),
+            Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+        }
+    }
+
+    async fn read_internal(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        let temp = fetched(
+            user,
+            claims(self.databases.raseen_temp_db(), user, false).await,
+        )?;
+        let fence = match resident(temp, user) {
+            Resident::Live(document) | Resident::Foreign(document) => {
+                return Ok(Some(Found {
+                    document,
+                    source: Role::RaseenTempUser,
+                }));
+            }
+            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            Resident::Nobody | Resident::Entering(_) => None,
+            Resident::Erased(tombstone) => document::version(&tombstone),
+        };
+        let main = self.databases.raseen_main_db();
+        let found = match claims(main, user, false).await {
+            Ok(claims) => live(claims, user)?,
+            Err(error) => return self.read_backup(user, error).await,
+        };
+        let found = match found {
+            Some(document) => Some(document),
+            // "Absent" must not rest on a primary that has been deposed.
+            None => live(fetched(user, claims(main, user, true).await)?, user)?,
+        };
+        Ok(found
+            .filter(|document| document::version(document) > fence || fence.is_none())
+            .map(|document| Found {
+                document,
+                source: Role::RaseenMainUser,
+            }))
+    }
+
+    /// Main cannot be reached: srie answers, and where srie has nothing either, nobody knows.
+    async fn read_backup(
+        &self,
+        user: &UserId,
+        main: StoreError,
+    ) -> Result<Option<Found>, UsersError> {
+        failed_fetch(user, &main);
+        let srie = fetched(
+            user,
+            claims(self.databases.srie_main_db(), user, false).await,
+        )?;
+        match live(srie, user)? {
+            Some(document) => {
+                warn!(
+                    user_id = %user,
+                    user_type = %user.user_type(),
+                    database = %Role::SrieMainUser,
+                    "read from the backup while main is away",
+                );
+                Ok(Some(Found {
+                    document,
+                    source: Role::SrieMainUser,
+                }))
+            }
+            None => Err(UsersError::Unavailable(main)),
+        }
+    }
+
+    /// Raises `last_accessed`. A failure costs nothing but the date.
+    async fn touch(&self, user: &UserId, found: &Found) {
+        let now = self.databases.clock().now();
+        let Some(version) = found.version() else {
+            return;
+        };
+        let recent = document::last_accessed(&found.document)
+            .is_some_and(|at| clock::after(at, TOUCH_EVERY) > now);
+        if recent || found.source == Role::SrieMainUser {
+            return;
+        }
+        let (Some(store), Some(users)) = (self.databases.store(found.source), found.source.users())
+        else {
+            return;
+        };
+        let id = Bson::String(user.to_string());
+        let when = doc! { "metadata.version": version.get() };
+        let set = doc! { field::LAST_ACCESSED: now };
+        if let Err(error) = store.amend(users, &[id], &when, &set).await {
+            debug!(
+                user_id = %user,
+                user_type = %user.user_type(),
+                %error,
+                "last_accessed was not raised",
+            );
+        }
+    }
+}
+
+/// The live document among the claims on a user in main or srie.
+fn live(claims: Vec<RawDocumentBuf>, user: &UserId) -> Result<Option<RawDocumentBuf>, UsersError> {
+    match resident(claims, user) {
+        Resident::Live(document) | Resident::Foreign(document) => Ok(Some(document)),
+        Resident::Nobody | Resident::Entering(_) | Resident::Erased(_) => Ok(None),
+        Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+    }
+}
+
+/// Logs a failed read once, where it is handled.
+pub(super) fn fetched<T>(user: &UserId, result: Result<T, StoreError>) -> Result<T, UsersError> {
+    result.map_err(|error| {
+        failed_fetch(user, &error);
+        UsersError::Unavailable(error)
+    })
+}
+
+fn failed_fetch(user: &UserId, error: &StoreError) {
+    error!(
+        user_id = %user,
+        user_type = %user.user_type(),
+        database = %error.database,
+        error = error.class.as_str(),
+        code = error.code,
+        "error in fetching from {}",
+        error.database,
+    );
+}
+
+/// The claims on `user` in one database, as one word.
+pub(super) async fn resident_of<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    linearizable: bool,
+) -> Result<Resident, UsersError> {
+    Ok(resident(
+        fetched(user, claims(database, user, linearizable).await)?,
+        user,
+    ))
+}

@@ -1,0 +1,292 @@
+//! Writing a section: in place where the user is, else by entering.
+
+use std::time::Duration;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, Document};
+use tierkeep_core::adopt::Quarantine;
+use tierkeep_core::bson;
+use tierkeep_core::content;
+use tierkeep_core::db::Role;
+use tierkeep_core::document;
+use tierkeep_core::route;
+use tierkeep_core::store::{Change, Guard, Store, StoreError, Written};
+use tierkeep_core::user::{Section, UserId, UserType};
+use tierkeep_core::version::Version;
+use tracing::error;
+
+use super::read::{Resident, resident_of};
+use super::{Condition, Receipt, Users, UsersError};
+use crate::adoption::{Adoption, adopt_in_temp, is_abandoned};
+use crate::nonce;
+use crate::retry::repeating;
+
+/// How often a write that lost a race looks again.
+const ROUNDS: u32 = 24;
+
+/// One write of one section.
+#[derive(Clone, Debug)]
+pub(super) struct Write<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) section: &'a Section,
+    /// `None` removes the section.
+    pub(super) value: Option<RawDocumentBuf>,
+    pub(super) condition: Condition,
+    /// The operation's id: however often it is sent, it is applied once.
+    pub(super) op: String,
+}
+
+/// What one round of a write came to.
+pub(super) enum Round {
+    Done(Receipt),
+    /// A race was lost, or somebody is entering: look again.
+    Again,
+}
+
+impl Users {
+    /// Replaces a section, creating the user where there is none.
+    ///
+    /// Acknowledged means durable. Dropping the future leaves the effect unknown; repeating the call is
+    /// safe but counts as another change.
+    ///
+    /// # Errors
+    /// [`UsersError`]; nothing changed, except that the effect is unknown after
+    /// [`UsersError::Unavailable`] and [`UsersError::Contended`].
+    pub async fn put(
+        &self,
+        user: &UserId,
+        section: &Section,
+        value: RawDocumentBuf,
+        condition: Condition,
+    ) -> Result<Receipt, UsersError> {
+        self.write(user, section, Some(value), condition).await
+    }
+
+    /// Removes a section of a user who is stored.
+    ///
+    /// # Errors
+    /// [`UsersError::NotFound`] when the user or the section is not stored, else as [`Users::put`].
+    pub async fn remove(
+        &self,
+        user: &UserId,
+        section: &Section,
+        condition: Condition,
+    ) -> Result<Receipt, UsersError> {
+        let found = self.read(user).await?.ok_or(UsersError::NotFound)?;
+        if !matches!(found.document.get(section.as_str()), Ok(Some(_))) {
+            return Err(UsersError::NotFound);
+        }
+        self.write(user, section, None, condition).await
+    }
+
+    /// Applies a JSON Merge Patch (RFC 7396) to a section; a missing section counts as empty.
+    ///
+    /// # Errors
+    /// As [`Users::put`].
+    pub async fn patch(
+        &self,
+        user: &UserId,
+        section: &Section,
+        patch: &Document,
+        condition: Condition,
+    ) -> Result<Receipt, UsersError> {
+        for round in 0..ROUNDS {
+            let found = self.read(user).await?;
+            let mut target = found
+                .as_ref()
+                .and_then(|found| found.document.get_document(section.as_str()).ok())
+                .and_then(|section| Document::try_from(section).ok())
+                .unwrap_or_default();
+            content::merge(&mut target, patch.clone());
+            let value = RawDocumentBuf::try_from(&target).map_err(|_| UsersError::TooLarge)?;
+            let current = found.as_ref().and_then(super::Found::version);
+            check(condition, found.is_some(), current)?;
+            let seen = match (found.is_some(), current) {
+                (true, Some(version)) => Condition::Version(version),
+                (true, None) => Condition::Exists,
+                (false, _) => Condition::Absent,
+            };
+            match self.write(user, section, Some(value), seen).await {
+                Err(UsersError::Mismatch { .. }) => pause(round).await,
+                done => return done,
+            }
+        }
+        Err(UsersError::Contended)
+    }
+
+    async fn write(
+        &self,
+        user: &UserId,
+        section: &Section,
+        value: Option<RawDocumentBuf>,
+        condition: Condition,
+    ) -> Result<Receipt, UsersError> {
+        let write = Write {
+            user,
+            section,
+            value,
+            condition,
+            op: nonce::fresh(),
+        };
+        for round in 0..ROUNDS {
+            match self.round(&write).await {
+                Ok(Round::Done(receipt)) => return Ok(receipt),
+                Ok(Round::Again) => pause(round).await,
+                Err(error) => return Err(logged(user, error)),
+            }
+        }
+        Err(logged(user, UsersError::Contended))
+    }
+
+    async fn round(&self, write: &Write<'_>) -> Result<Round, UsersError> {
+        let role = route::writes(write.user.user_type());
+        if write.condition != Condition::Absent
+            && let Some(round) = self.in_place(write, role).await?
+        {
+            return Ok(round);
+        }
+        let resident = match write.user.user_type() {
+            UserType::Internal => resident_of(self.databases.raseen_temp_db(), write.user, false),
+            UserType::External => {
+                return self.enter_external(write).await;
+            }
+        };
+        match resident.await? {
+            Resident::Live(document) => already(write, &document, role),
+            Resident::Foreign(document) => self.adopt(&document).await,
+            Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+            Resident::Nobody => self.enter_temp(write, None).await,
+            Resident::Erased(tombstone) => self.enter_temp(write, Some(&tombstone)).await,
+            Resident::Entering(entry) => {
+                if is_abandoned(&entry, self.databases.clock().now()) {
+                    self.enter_temp(write, Some(&entry)).await
+                } else {
+                    Ok(Round::Again)
+                }
+            }
+        }
+    }
+
+    /// The usual case: the document is where writes go. `None` when nothing matched.
+    async fn in_place(&self, write: &Write<'_>, role: Role) -> Result<Option<Round>, UsersError> {
+        let (store, users) = self.target(role)?;
+        let id = Bson::String(write.user.to_string());
+        let version = match write.condition {
+            Condition::Version(version) => Some(version),
+            Condition::None | Condition::Exists | Condition::Absent => None,
+        };
+        let guard = Guard::Live {
+            version,
+            unless_op: write.op.clone(),
+        };
+        let change = Change::Section {
+            section: write.section.clone(),
+            value: write.value.clone(),
+            op: write.op.clone(),
+        };
+        match repeating(|| store.write(users, &id, &guard, &change)).await? {
+            Written::Applied(document) => {
+                Ok(receipt(&document, &write.op, role, false).map(Round::Done))
+            }
+            Written::TooLarge => Err(UsersError::TooLarge),
+            Written::Unmatched => Ok(None),
+        }
+    }
+
+    async fn adopt(&self, document: &RawDocument) -> Result<Round, UsersError> {
+        match adopt_in_temp(&self.databases, document).await? {
+            Adoption::Done | Adoption::Again => Ok(Round::Again),
+            Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
+        }
+    }
+
+    pub(super) fn target(
+        &self,
+        role: Role,
+    ) -> Result<(std::sync::Arc<dyn Store>, &'static str), UsersError> {
+        match (self.databases.store(role), role.users()) {
+            (Some(store), Some(users)) => Ok((store, users)),
+            (None, _) | (_, None) => Err(UsersError::Unavailable(StoreError {
+                database: role,
+                operation: "write",
+                class: tierkeep_core::store::Class::Other,
+                code: 0,
+            })),
+        }
+    }
+}
+
+/// The user is stored, and yet nothing matched: the write was applied and its answer lost, or the
+/// condition does not hold, or the document came in between.
+pub(super) fn already(
+    write: &Write<'_>,
+    document: &RawDocument,
+    role: Role,
+) -> Result<Round, UsersError> {
+    if let Some(receipt) = receipt(document, &write.op, role, false) {
+        return Ok(Round::Done(receipt));
+    }
+    if document::has_version(document) && document::version(document).is_none() {
+        return Err(UsersError::Quarantined(Quarantine::Version));
+    }
+    check(write.condition, true, document::version(document))?;
+    Ok(Round::Again)
+}
+
+/// What operation `op` did to `document`; `None` when it is not remembered.
+pub(super) fn receipt(
+    document: &RawDocument,
+    op: &str,
+    database: Role,
+    created: bool,
+) -> Option<Receipt> {
+    Some(Receipt {
+        version: document::version_of_op(document, op)?,
+        database,
+        updated_at: document::updated_at(document)?,
+        created,
+    })
+}
+
+pub(super) fn check(
+    condition: Condition,
+    stored: bool,
+    current: Option<Version>,
+) -> Result<(), UsersError> {
+    let holds = match condition {
+        Condition::None => true,
+        Condition::Exists => stored,
+        Condition::Absent => !stored,
+        Condition::Version(expected) => stored && current == Some(expected),
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(UsersError::Mismatch { current })
+    }
+}
+
+/// Waits a little longer in each round, 10 ms to half a second, with jitter.
+async fn pause(round: u32) {
+    let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
+    tokio::time::sleep(whole.mul_f64(0.5 + nonce::jitter() / 2.0)).await;
+}
+
+/// Logs a failed write once, where it is handled. A refused condition is an answer, not a failure.
+fn logged(user: &UserId, error: UsersError) -> UsersError {
+    let database = match &error {
+        UsersError::Unavailable(error) => error.database,
+        UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => {
+            route::writes(user.user_type())
+        }
+        UsersError::Mismatch { .. } | UsersError::NotFound | UsersError::TooLarge => return error,
+    };
+    error!(
+        user_id = %user,
+        user_type = %user.user_type(),
+        database = %database,
+        %error,
+        "error in storing to {database}",
+    );
+    error
+}
