@@ -1,1 +1,19 @@
-//! Test support: a memory store, a manual clock, generators, invariants, the store conformance suite.
+//! Test support: what every other crate's tests stand on.
+//!
+//! **Architecture invariant:** this crate links no database, no HTTP server and no driver, so the crates
+//! where thinking happens test in seconds. It is a dev-dependency and never part of the binary.
+//!
+//! Where to look: [`conformance`] (the laws of a store as one suite for all backends), [`memory`] and
+//! [`fault`] (a store in memory, and one that fails on plan), [`clock`] (time that stands still),
+//! [`documents`] (documents that break naive copies), [`invariants`] (what must be true after any test).
+
+pub mod clock;
+pub mod conformance;
+pub mod documents;
+pub mod fault;
+pub mod invariants;
+pub mod memory;
+
+pub use clock::ManualClock;
+pub use fault::{FaultStore, Faults};
+pub use memory::MemoryStore;

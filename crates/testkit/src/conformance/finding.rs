@@ -1,0 +1,225 @@
+//! Laws of which documents the queries of [`Store::find`] mean: L7, L9.
+
+use std::sync::Arc;
+
+use bson::oid::ObjectId;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, doc, rawdoc};
+use tierkeep_core::document::{self, State, field};
+use tierkeep_core::store::{Find, Query, Store, id_order};
+
+use super::fixture::{Bench, live, record, set_section};
+use crate::documents::{SeedUser, native_user, odd_staged_at};
+
+fn date(ms: i64) -> DateTime {
+    DateTime::from_millis(ms)
+}
+
+fn sorted(mut ids: Vec<Bson>) -> Vec<Bson> {
+    ids.sort_by_key(id_order);
+    ids
+}
+
+/// L7 for [`Query::Due`]: at or before the time, and not a millisecond after.
+pub async fn due_is_what_was_staged_at_or_before_the_time(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "due_is_what_was_staged_at_or_before_the_time").await;
+    let users: Vec<_> = [999, 1_000, 1_001]
+        .into_iter()
+        .zip(1..)
+        .map(|(ms, n)| native_user(n, 1).dated(date(ms)).build())
+        .collect();
+    bench.given(&users).await;
+    assert_eq!(
+        bench.find(Find::new(Query::Due(date(1_000)))).await,
+        users[..2]
+    );
+    assert_eq!(bench.find(Find::new(Query::Due(date(998)))).await, []);
+}
+
+/// L7 for [`Query::Due`]: whatever else stands in `staged_at` is never due, however late it is.
+pub async fn what_was_never_staged_is_never_due(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "what_was_never_staged_is_never_due").await;
+    for (n, staged_at) in (1..).zip(odd_staged_at()) {
+        let user = native_user(n, 1).unstaged();
+        let user = match staged_at {
+            Some(value) => user.staged_at(value),
+            None => user,
+        };
+        bench.given(&[user.build()]).await;
+    }
+    bench
+        .given(&[
+            rawdoc! { "_id": "no metadata" },
+            rawdoc! { "_id": "metadata of another type", "metadata": "2020-01-01" },
+            rawdoc! { "_id": "staged at the top", "staged_at": date(1), "metadata": {} },
+            SeedUser::new(1, date(1)).build(),
+        ])
+        .await;
+    let due = Query::Due(date(4_102_444_800_000));
+    assert_eq!(bench.ids(Find::new(due.clone())).await, []);
+    assert_eq!(bench.count(&due).await, 0);
+}
+
+/// L7 for [`Query::Due`]: entering documents, tombstones and unknown states are not.
+pub async fn only_live_documents_are_due(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "only_live_documents_are_due").await;
+    let stateless = native_user(1, 1).build();
+    let stateless = document::without(&stateless, &[], &[field::STATE]);
+    let live = native_user(2, 1).build();
+    bench.given(&[stateless.clone(), live.clone()]).await;
+    bench
+        .given(&[
+            native_user(3, 1).state(State::Entering).build(),
+            native_user(4, 1).state(State::Erased).build(),
+            native_user(5, 1).set_meta(field::STATE, "frozen").build(),
+            native_user(6, 1).set_meta(field::STATE, 1).build(),
+        ])
+        .await;
+    let due = Query::Due(date(4_102_444_800_000));
+    assert_eq!(bench.find(Find::new(due)).await, [stateless, live]);
+}
+
+/// L7 for [`Query::Ids`].
+pub async fn ids_are_found_and_unknown_ones_are_not(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "ids_are_found_and_unknown_ones_are_not").await;
+    let oid = Bson::ObjectId(ObjectId::from_bytes([4; 12]));
+    let ids = vec![Bson::Int64(3), "a".into(), "b".into(), oid];
+    for id in &ids {
+        bench
+            .given(&[RawDocumentBuf::try_from(doc! { "_id": id.clone() }).expect("small")])
+            .await;
+    }
+    let mut wanted = ids.clone();
+    wanted.extend([
+        "c".into(),
+        "".into(),
+        Bson::Int64(4),
+        Bson::ObjectId(ObjectId::from_bytes([5; 12])),
+    ]);
+    let found = bench.ids(Find::new(Query::Ids(wanted))).await;
+    assert_eq!(sorted(found), ids);
+    assert_eq!(bench.ids(Find::new(Query::Ids(vec!["3".into()]))).await, []);
+    assert_eq!(bench.ids(Find::new(Query::Ids(Vec::new()))).await, []);
+    let one = Find::new(Query::Ids(ids.clone())).limit(2);
+    assert_eq!(bench.ids(one).await.len(), 2);
+}
+
+/// L7 for [`Query::Ids`]: a thousand at once, and each once.
+pub async fn many_ids_are_found_at_once(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "many_ids_are_found_at_once").await;
+    let users: Vec<_> = (0..1_000).map(|n| native_user(n, 1).build()).collect();
+    bench.given(&users).await;
+    let ids: Vec<_> = users.iter().map(|user| document::id(user)).collect();
+    let twice = ids.iter().chain(&ids).cloned().collect();
+    let found = bench.ids(Find::new(Query::Ids(twice)).limit(2_000)).await;
+    assert_eq!(sorted(found), ids);
+}
+
+/// L7 for [`Query::Users`].
+pub async fn users_are_found_whatever_their_id_or_state(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "users_are_found_whatever_their_id_or_state").await;
+    let seed = SeedUser::new(7, date(1));
+    let native = native_user(7, 1);
+    assert_eq!(seed.user_id(), native.id());
+    let documents = [
+        seed.build(),
+        native.clone().state(State::Erased).build(),
+        native_user(8, 1).entering("nonce", date(1)).build(),
+        native_user(9, 1).build(),
+        rawdoc! { "_id": "odd", "user_id": 7 },
+        rawdoc! { "_id": native.id().replace("internal_", "") },
+    ];
+    bench.given(&documents).await;
+    let users = vec![
+        native.id().to_owned(),
+        native_user(8, 1).id().to_owned(),
+        "none".into(),
+    ];
+    let found = sorted(bench.ids(Find::new(Query::Users(users))).await);
+    let expected: Vec<_> = documents[..3].iter().map(|d| document::id(d)).collect();
+    assert_eq!(found, sorted(expected));
+}
+
+/// L7 for [`Query::Equal`].
+pub async fn equal_fields_are_found(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "equal_fields_are_found").await;
+    let documents = [
+        record("a", "u", 1),
+        record("b", "u", 2),
+        record("c", "v", 1),
+        rawdoc! { "_id": "d", "user_id": "u", "version": 1_i64, "status": "completed", "note": "x" },
+        rawdoc! { "_id": "e", "user_id": "u", "status": bson::raw::RawBson::Null },
+    ];
+    bench.given(&documents).await;
+    let expectations = [
+        (doc! { "user_id": "u" }, vec!["a", "b", "d", "e"]),
+        (doc! { "status": "pending" }, vec!["a", "b", "c"]),
+        (doc! { "user_id": "u", "version": 1_i64 }, vec!["a", "d"]),
+        (doc! { "status": "completed", "user_id": "v" }, vec![]),
+        (doc! { "note": "x" }, vec!["d"]),
+        (doc! { "note": Bson::Null }, vec!["a", "b", "c", "e"]),
+        (doc! { "status": Bson::Null }, vec!["e"]),
+        (doc! { "_id": "c" }, vec!["c"]),
+        (doc! { "_id": "c", "user_id": "u" }, vec![]),
+        (doc! {}, vec!["a", "b", "c", "d", "e"]),
+    ];
+    for (fields, ids) in expectations {
+        let found = bench.ids(Find::new(Query::Equal(fields.clone()))).await;
+        let ids: Vec<_> = ids.into_iter().map(Bson::from).collect();
+        assert_eq!(found, ids, "{fields:?}");
+    }
+}
+
+/// A head holds at least what tierkeep reads, unchanged.
+pub async fn a_head_holds_at_least_what_tierkeep_reads(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_head_holds_at_least_what_tierkeep_reads").await;
+    let user = native_user(1, 1).set_meta("a.b", 1).build();
+    bench
+        .given(&[user.clone(), rawdoc! { "_id": "bare", "content": 1 }])
+        .await;
+    for query in [
+        Query::All,
+        Query::Ids(vec![document::id(&user), "bare".into()]),
+    ] {
+        for head in bench.find(Find::new(query).head()).await {
+            let whole = bench
+                .stored(document::id(&head))
+                .await
+                .expect("it is stored");
+            let names = [
+                field::ID,
+                field::USER_ID,
+                field::CREATED_AT,
+                field::LAST_ACCESSED,
+                field::METADATA,
+            ];
+            for name in names {
+                assert_eq!(head.get(name).ok(), whole.get(name).ok(), "{name}");
+            }
+        }
+    }
+}
+
+/// L9: who was told that a document is stored finds it, and as it was last written.
+pub async fn what_was_acknowledged_is_read_back(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "what_was_acknowledged_is_read_back").await;
+    for n in 1..=20 {
+        let user = native_user(n, 1);
+        bench.given(&[user.build()]).await;
+        let change = set_section(rawdoc! { "n": i64::from(n) }, "op");
+        let written = bench.applied(user.id(), &live("op"), &change).await;
+        let query = Query::Users(vec![user.id().to_owned()]);
+        assert_eq!(
+            bench.find(Find::new(query.clone())).await,
+            [written.clone()]
+        );
+        assert_eq!(bench.find(Find::new(query).linearizable()).await, [written]);
+    }
+}
+
+/// A linearizable read of what is not there finds nothing and succeeds.
+pub async fn a_linearizable_read_of_nothing_is_empty(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_linearizable_read_of_nothing_is_empty").await;
+    let find = Find::new(Query::Ids(vec!["none".into()])).linearizable();
+    assert_eq!(bench.find(find).await, []);
+}

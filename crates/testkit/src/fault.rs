@@ -1,0 +1,372 @@
+//! A store that fails on plan, for tests of what happens when a step is lost: before it took effect,
+//! half way, or after, when only the answer is lost. Never changes what the store behind it does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, Document};
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{
+    Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
+    StoreError, TtlIndex, Written,
+};
+
+/// When in a call the fault strikes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The call has no effect.
+    Before,
+    /// A call over many documents affects the first half of them; any other has its effect.
+    Midway,
+    /// The call has its effect, and the answer is lost.
+    After,
+}
+
+/// One call, or more, that will fail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Only calls to this database count; `None`: to any behind the same [`Faults`].
+    pub database: Option<Role>,
+    /// Only calls of this method of [`Store`] count; `None`: of any.
+    pub operation: Option<&'static str>,
+    /// The first call to fail, counted from 1 when the fault is planned.
+    pub nth: u64,
+    /// How many calls in a row fail.
+    pub times: u64,
+    /// When in the call.
+    pub moment: Moment,
+    /// What the caller is told.
+    pub class: Class,
+    /// The code that the caller is told.
+    pub code: i32,
+}
+
+impl Fault {
+    /// The `nth` call from now on, of any kind and to any database, fails at `moment`: as refused where
+    /// it has no effect, else as timed out.
+    pub fn nth(nth: u64, moment: Moment) -> Self {
+        Self {
+            database: None,
+            operation: None,
+            nth,
+            times: 1,
+            moment,
+            class: match moment {
+                Moment::Before => Class::Refused,
+                Moment::Midway | Moment::After => Class::Timeout,
+            },
+            code: 0,
+        }
+    }
+
+    /// Only calls to this database count.
+    #[must_use]
+    pub fn to(mut self, database: Role) -> Self {
+        self.database = Some(database);
+        self
+    }
+
+    /// Only calls of this method of [`Store`] count.
+    #[must_use]
+    pub fn of(mut self, operation: &'static str) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// This many calls in a row fail.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// The caller is told this.
+    #[must_use]
+    pub fn class(mut self, class: Class, code: i32) -> Self {
+        self.class = class;
+        self.code = code;
+        self
+    }
+
+    fn concerns(&self, call: &Call) -> bool {
+        self.database
+            .is_none_or(|database| database == call.database)
+            && self
+                .operation
+                .is_none_or(|operation| operation == call.operation)
+    }
+}
+
+/// One call that was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// To which database.
+    pub database: Role,
+    /// Which method of [`Store`].
+    pub operation: &'static str,
+}
+
+/// The plan and the count of calls, shared by as many stores as a test wants to fail together. Clones
+/// are the same plan.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    planned: Vec<(Fault, u64)>,
+    down: Vec<Role>,
+    crash_after: Option<u64>,
+    calls: Vec<Call>,
+}
+
+impl Faults {
+    /// A plan in which nothing fails.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `store`, failing as this plan says.
+    pub fn over(&self, store: Arc<dyn Store>) -> Arc<FaultStore> {
+        Arc::new(FaultStore {
+            inner: store,
+            faults: self.clone(),
+        })
+    }
+
+    /// Plans a fault.
+    pub fn plan(&self, fault: Fault) {
+        self.lock().planned.push((fault, 0));
+    }
+
+    /// Takes a database away, or brings it back. While it is away every call to it is refused and has
+    /// no effect.
+    pub fn set_down(&self, database: Role, down: bool) {
+        let mut plan = self.lock();
+        plan.down.retain(|role| *role != database);
+        if down {
+            plan.down.push(database);
+        }
+    }
+
+    /// Lets `calls` more calls through, and then none to any database until [`Faults::heal`]: what a
+    /// crash of the caller looks like from the databases.
+    pub fn crash_after(&self, calls: u64) {
+        let mut plan = self.lock();
+        plan.crash_after = Some(calls);
+    }
+
+    /// Whether a planned crash has happened.
+    pub fn has_crashed(&self) -> bool {
+        self.lock().crash_after == Some(0)
+    }
+
+    /// Drops every plan: from now on nothing fails. The count of calls stays.
+    pub fn heal(&self) {
+        let mut plan = self.lock();
+        plan.planned.clear();
+        plan.down.clear();
+        plan.crash_after = None;
+    }
+
+    /// Every call so far, failed ones too, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// How many calls there were so far, failed ones too.
+    pub fn count(&self) -> u64 {
+        self.lock().calls.iter().fold(0, |count, _| count + 1)
+    }
+
+    /// How many calls of this method there were so far, failed ones too.
+    pub fn count_of(&self, operation: &str) -> u64 {
+        let plan = self.lock();
+        let calls = plan.calls.iter();
+        calls
+            .filter(|call| call.operation == operation)
+            .fold(0, |count, _| count + 1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call; answers how it must fail, if it must.
+    fn strike(&self, call: Call) -> Option<(Moment, StoreError)> {
+        let mut plan = self.lock();
+        plan.calls.push(call);
+        let error = |class, code| StoreError {
+            database: call.database,
+            operation: call.operation,
+            class,
+            code,
+        };
+        match &mut plan.crash_after {
+            Some(0) => return Some((Moment::Before, error(Class::Refused, 0))),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        if plan.down.contains(&call.database) {
+            return Some((Moment::Before, error(Class::Refused, 0)));
+        }
+        let mut strike = None;
+        for (fault, seen) in &mut plan.planned {
+            if fault.concerns(&call) {
+                *seen += 1;
+                if *seen >= fault.nth && *seen < fault.nth.saturating_add(fault.times) {
+                    strike = strike.or(Some((fault.moment, error(fault.class, fault.code))));
+                }
+            }
+        }
+        strike
+    }
+}
+
+/// A [`Store`] that fails as its [`Faults`] say.
+#[derive(Debug)]
+pub struct FaultStore {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+}
+
+impl FaultStore {
+    /// `store`, failing as a plan of its own says.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            inner: store,
+            faults: Faults::new(),
+        }
+    }
+
+    /// The plan.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    fn strike(&self, operation: &'static str) -> Option<(Moment, StoreError)> {
+        self.faults.strike(Call {
+            database: self.inner.role(),
+            operation,
+        })
+    }
+}
+
+/// Runs `$call`, or what is left of it, around a strike.
+macro_rules! struck {
+    ($self:ident, $operation:literal, $whole:expr, $half:expr) => {
+        match $self.strike($operation) {
+            None => $whole.await,
+            Some((Moment::Before, error)) => Err(error),
+            Some((Moment::Midway, error)) => {
+                let _lost = $half.await;
+                Err(error)
+            }
+            Some((Moment::After, error)) => {
+                let _lost = $whole.await;
+                Err(error)
+            }
+        }
+    };
+    ($self:ident, $operation:literal, $whole:expr) => {
+        struck!($self, $operation, $whole, $whole)
+    };
+}
+
+fn half<T>(all: &[T]) -> &[T] {
+    all.get(..all.len() / 2).unwrap_or_default()
+}
+
+#[async_trait]
+impl Store for FaultStore {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    async fn hello(&self) -> Result<Hello> {
+        struck!(self, "hello", self.inner.hello())
+    }
+
+    async fn prepare(&self, layout: &Layout) -> Result<()> {
+        struck!(self, "prepare", self.inner.prepare(layout))
+    }
+
+    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
+        struck!(self, "ttl_indexes", self.inner.ttl_indexes())
+    }
+
+    async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+        struck!(self, "find", self.inner.find(collection, find))
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64> {
+        struck!(self, "count", self.inner.count(collection, query))
+    }
+
+    async fn insert(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        struck!(
+            self,
+            "insert",
+            self.inner.insert(collection, documents),
+            self.inner.insert(collection, half(documents))
+        )
+    }
+
+    async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
+        struck!(
+            self,
+            "put_newer",
+            self.inner.put_newer(collection, documents),
+            self.inner.put_newer(collection, half(documents))
+        )
+    }
+
+    async fn write(
+        &self,
+        collection: &str,
+        id: &Bson,
+        guard: &Guard,
+        change: &Change,
+    ) -> Result<Written> {
+        struck!(
+            self,
+            "write",
+            self.inner.write(collection, id, guard, change)
+        )
+    }
+
+    async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
+        let halved: Vec<Fence> = fences
+            .iter()
+            .map(|fence| Fence {
+                version: fence.version,
+                ids: half(&fence.ids).to_vec(),
+            })
+            .collect();
+        struck!(
+            self,
+            "delete",
+            self.inner.delete(collection, fences),
+            self.inner.delete(collection, &halved)
+        )
+    }
+
+    async fn amend(
+        &self,
+        collection: &str,
+        ids: &[Bson],
+        when: &Document,
+        set: &Document,
+    ) -> Result<u64> {
+        struck!(
+            self,
+            "amend",
+            self.inner.amend(collection, ids, when, set),
+            self.inner.amend(collection, half(ids), when, set)
+        )
+    }
+}
