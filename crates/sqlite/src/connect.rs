@@ -1,0 +1,191 @@
+//! Opening a file: making it, telling whether it is one of ours, and setting up each connection.
+//!
+//! A file that belongs to somebody else is never changed. The directory is the caller's to make.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
+use tierkeep_core::store::Class;
+
+use crate::error::{self, Failure};
+use crate::table;
+
+/// `PRAGMA application_id` of every file of ours: `tier`.
+const APPLICATION_ID: i32 = 0x7469_6572;
+/// `PRAGMA user_version`: how documents lie in the tables.
+const FORMAT: i32 = 1;
+
+/// How long a writer waits for another one, in this process or another.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often, and how long apart, the change to write-ahead mode is tried: SQLite does not wait there.
+const WAL_TRIES: u32 = 500;
+const WAL_PAUSE: Duration = Duration::from_millis(10);
+/// The write-ahead log is cut back to this size when it is reset.
+const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+const STATEMENTS_KEPT: usize = 64;
+
+/// Only one file at a time is opened in this process.
+///
+/// POSIX drops all of a process's locks on a file when any descriptor of it is closed, also one that
+/// SQLite knows nothing of (<https://sqlite.org/howtocorrupt.html>, 2.2). A file that does not exist
+/// yet is made outside SQLite, so nobody else in this process may open it meanwhile.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// Why a file was not opened.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What was being done, in the words of an error message.
+    pub(crate) doing: &'static str,
+    pub(crate) class: Class,
+    pub(crate) code: i32,
+}
+
+impl Refusal {
+    fn new(doing: &'static str, class: Class, code: i32) -> Self {
+        Self { doing, class, code }
+    }
+
+    fn io(doing: &'static str, error: &io::Error) -> Self {
+        let class = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Class::Unauthorized
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::DiskFull,
+            _ => Class::NoServer,
+        };
+        Self::new(doing, class, ffi::SQLITE_CANTOPEN)
+    }
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        let doing = if code & 0xff == ffi::SQLITE_NOTADB {
+            "opening a file that is not a database"
+        } else {
+            "opening the file"
+        };
+        Self::new(doing, error::class(code), code)
+    }
+}
+
+/// Opens the file at `path`, making it where there is none; answers its canonical path and a connection
+/// for writing.
+pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
+    let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    create(path).map_err(|e| Refusal::io("making the file", &e))?;
+    let path = path
+        .canonicalize()
+        .map_err(|e| Refusal::io("finding the file", &e))?;
+    let mut connection = plain(&path)?;
+    if !is_ours(&connection)? {
+        write_ahead(&connection)?;
+        claim(&mut connection)?;
+    }
+    write_ahead(&connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    Ok((path, connection))
+}
+
+/// A connection that only reads the file, which was opened before.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = plain(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn plain(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// Makes an empty file that only its owner can read, and makes its name durable. SQLite gives the files
+/// beside it the same mode.
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match path.parent() {
+        Some(parent) if cfg!(unix) && !parent.as_os_str().is_empty() => {
+            File::open(parent)?.sync_all()
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the file is set up already; `false` means that it is empty.
+fn is_ours(connection: &Connection) -> Result<bool, Refusal> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
+    let application = number("PRAGMA application_id")?;
+    let format = number("PRAGMA user_version")?;
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    match (application, format, tables) {
+        (APPLICATION_ID, FORMAT, _) => Ok(true),
+        (0, 0, 0) => Ok(false),
+        (APPLICATION_ID, newer, _) if newer > FORMAT => Err(Refusal::new(
+            "opening a file that a newer version made",
+            Class::Other,
+            newer,
+        )),
+        (_, _, _) => Err(Refusal::new(
+            "opening a file that belongs to another program",
+            Class::Corrupt,
+            ffi::SQLITE_NOTADB,
+        )),
+    }
+}
+
+/// Marks an empty file as ours, unless another process was faster.
+fn claim(connection: &mut Connection) -> Result<(), Refusal> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !is_ours(&transaction)? {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.execute_batch(table::SCHEMA)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Puts the file into write-ahead mode, where it stays.
+fn write_ahead(connection: &Connection) -> Result<(), Refusal> {
+    let mut left = WAL_TRIES;
+    loop {
+        let mode =
+            connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get::<_, String>(0));
+        match mode.map_err(Failure::from) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(_) => {
+                return Err(Refusal::new(
+                    "turning on write-ahead mode, which the file system lacks,",
+                    Class::Other,
+                    0,
+                ));
+            }
+            Err(failure) if failure.is_busy() && left > 0 => {
+                left -= 1;
+                thread::sleep(WAL_PAUSE);
+            }
+            Err(Failure::Sqlite(error)) => return Err(error.into()),
+            Err(Failure::Damaged | Failure::Clash | Failure::Lost) => {
+                return Err(Refusal::new("opening the file", Class::Other, 0));
+            }
+        }
+    }
+}

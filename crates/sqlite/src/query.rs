@@ -1,0 +1,183 @@
+//! Reading: which rows a query looks at, and which of them are meant. Changes nothing.
+
+use std::collections::BTreeSet;
+use std::iter;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, Document};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use tierkeep_core::store::{Cursor, Find, Query, id_order};
+
+use crate::error::Failure;
+use crate::table::{Table, document_of};
+
+/// The rows that a query looks at, in its order.
+enum Rows {
+    /// Those of one statement; with what follows the table's name, and the parameters.
+    Scan(String, Vec<Value>),
+    /// Those with these keys.
+    Keys(BTreeSet<Vec<u8>>),
+}
+
+/// One page of `find`. The connection must be in a transaction, so that all of it is of one moment.
+pub(crate) fn find(
+    connection: &Connection,
+    table: &Table,
+    find: &Find,
+) -> Result<Vec<RawDocumentBuf>, Failure> {
+    let mut failure = None;
+    let mut noted = |result: Result<Option<RawDocumentBuf>, Failure>| match result {
+        Ok(found) => found,
+        Err(error) => {
+            failure = Some(error);
+            None
+        }
+    };
+    let limit = i64::try_from(find.limit).unwrap_or(i64::MAX);
+    let page = match rows(connection, table, &find.query, find.after.as_ref())? {
+        Rows::Scan(mut rest, mut values) => {
+            // Which rows are meant is known only after they were looked at, except where the columns
+            // say all of it.
+            if !matches!(find.query, Query::Equal(_)) {
+                rest.push_str(" LIMIT ?");
+                values.push(Value::Integer(limit));
+            }
+            let mut statement = connection.prepare_cached(&table.select("doc", &rest))?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            find.cut(iter::from_fn(|| noted(next(&mut rows, find))))
+        }
+        Rows::Keys(keys) => {
+            let mut keys = keys.into_iter();
+            find.cut(iter::from_fn(|| {
+                noted(loop {
+                    let Some(key) = keys.next() else {
+                        break Ok(None);
+                    };
+                    match table.get(connection, &key) {
+                        Ok(None) => {}
+                        Ok(Some(document)) => break Ok(Some(find.fields.of(document))),
+                        Err(error) => break Err(error),
+                    }
+                })
+            }))
+        }
+    };
+    match failure {
+        None => Ok(page),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// The next document that is meant.
+fn next(rows: &mut rusqlite::Rows<'_>, find: &Find) -> Result<Option<RawDocumentBuf>, Failure> {
+    while let Some(row) = rows.next()? {
+        let document = document_of(row)?;
+        if find.query.matches(&document) {
+            return Ok(Some(find.fields.of(document)));
+        }
+    }
+    Ok(None)
+}
+
+/// How many documents `query` means.
+pub(crate) fn count(connection: &Connection, table: &Table, query: &Query) -> Result<u64, Failure> {
+    match rows(connection, table, query, None)? {
+        Rows::Keys(keys) => keys.iter().try_fold(0, |count, key| {
+            Ok(count + u64::from(table.has(connection, key)?))
+        }),
+        Rows::Scan(rest, values) if matches!(query, Query::Equal(_)) => {
+            let mut statement = connection.prepare_cached(&table.select("doc", &rest))?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            let mut count = 0;
+            while let Some(row) = rows.next()? {
+                count += u64::from(query.matches(&document_of(row)?));
+            }
+            Ok(count)
+        }
+        Rows::Scan(rest, values) => {
+            let mut statement = connection.prepare_cached(&table.select("count(*)", &rest))?;
+            let count: i64 = statement.query_row(params_from_iter(values), |row| row.get(0))?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        }
+    }
+}
+
+fn rows(
+    connection: &Connection,
+    table: &Table,
+    query: &Query,
+    after: Option<&Cursor>,
+) -> Result<Rows, Failure> {
+    let after_key = after.map(|cursor| id_order(&cursor.id)).unwrap_or_default();
+    Ok(match query {
+        Query::All => Rows::Scan(
+            "WHERE key > ? ORDER BY key".into(),
+            vec![Value::Blob(after_key)],
+        ),
+        Query::Ids(ids) => {
+            let keys = ids.iter().map(id_order);
+            Rows::Keys(keys.filter(|key| *key > after_key).collect())
+        }
+        Query::Users(users) => {
+            let mut statement =
+                connection.prepare_cached(&table.select("key", "WHERE user_id = ?1"))?;
+            let mut keys = BTreeSet::new();
+            for user in users {
+                let mut rows = statement.query([user])?;
+                while let Some(row) = rows.next()? {
+                    let key: Vec<u8> = row.get(0)?;
+                    if key > after_key {
+                        keys.insert(key);
+                    }
+                }
+            }
+            Rows::Keys(keys)
+        }
+        Query::Due(before) => {
+            let (staged_at, key) = match after.map(|cursor| &cursor.staged_at) {
+                None => (i64::MIN, Vec::new()),
+                Some(Bson::DateTime(staged_at)) => (staged_at.timestamp_millis(), after_key),
+                Some(other) if id_order(other) < id_order(&Bson::DateTime(DateTime::MIN)) => {
+                    (i64::MIN, Vec::new())
+                }
+                Some(_) => return Ok(Rows::Keys(BTreeSet::new())),
+            };
+            Rows::Scan(
+                "WHERE staged_at <= ? AND state = 'live' AND (staged_at, key) > (?, ?)
+                ORDER BY staged_at, key"
+                    .into(),
+                vec![
+                    Value::Integer(before.timestamp_millis()),
+                    Value::Integer(staged_at),
+                    Value::Blob(key),
+                ],
+            )
+        }
+        Query::Unstaged => Rows::Scan(
+            "WHERE staged_at IS NULL AND key > ? ORDER BY key".into(),
+            vec![Value::Blob(after_key)],
+        ),
+        Query::Equal(fields) => equal(fields, after_key),
+    })
+}
+
+/// The rows among which those with equal `fields` are.
+fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
+    let mut rest = "WHERE key > ?".to_owned();
+    let mut values = vec![Value::Blob(after_key)];
+    if let Some(id) = fields.get("_id") {
+        rest.push_str(" AND key = ?");
+        values.push(Value::Blob(id_order(id)));
+    }
+    for column in ["user_id", "status"] {
+        if let Some(Bson::String(text)) = fields.get(column) {
+            rest.push_str(" AND ");
+            rest.push_str(column);
+            rest.push_str(" = ?");
+            values.push(Value::Text(text.clone()));
+        }
+    }
+    rest.push_str(" ORDER BY key");
+    Rows::Scan(rest, values)
+}

@@ -1,0 +1,368 @@
+//! How documents lie in the file: one table for each collection, with the columns that queries look at
+//! beside the document's bytes, and the entries of the unique indexes in a table of their own.
+//!
+//! The bytes are the truth; the columns are always made from them, in the same statement.
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use rusqlite::{Connection, OptionalExtension, params};
+use tierkeep_core::document::{self, State, field};
+use tierkeep_core::store::{Fault, IndexLayout, id_order, index_key};
+
+use crate::error::{DUPLICATE_KEY, Failure};
+
+/// What every file has from the start.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE unique_indexes (
+    id INTEGER PRIMARY KEY,
+    collection TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    UNIQUE (collection, fields)
+) STRICT;
+CREATE TABLE unique_keys (
+    unique_index INTEGER NOT NULL REFERENCES unique_indexes (id),
+    entry BLOB NOT NULL,
+    key BLOB NOT NULL,
+    PRIMARY KEY (unique_index, entry)
+) STRICT, WITHOUT ROWID;
+";
+
+/// The largest document that any backend stores.
+const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Between the fields of a unique index: no field's name has it.
+const SEPARATOR: &str = "\n";
+
+/// A collection whose table exists.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: String,
+    unique: Vec<Unique>,
+}
+
+#[derive(Debug)]
+struct Unique {
+    id: i64,
+    fields: Vec<String>,
+}
+
+impl Unique {
+    fn entry(&self, document: &RawDocument) -> Vec<u8> {
+        let fields: Vec<&str> = self.fields.iter().map(String::as_str).collect();
+        index_key(document, &fields)
+    }
+}
+
+/// The part of a table's name that stands for the collection: letters other than `a-z` become `$` and
+/// their hex digits, because SQLite does not tell upper from lower case in names.
+fn encoded(collection: &str) -> String {
+    let mut name = String::with_capacity(collection.len());
+    for byte in collection.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("${byte:02x}")),
+        }
+    }
+    name
+}
+
+impl Table {
+    /// The table of `collection`, where it exists.
+    pub(crate) fn find(
+        connection: &Connection,
+        collection: &str,
+    ) -> rusqlite::Result<Option<Self>> {
+        let name = format!("documents_of_{}", encoded(collection));
+        let exists = connection
+            .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+            .exists([&name])?;
+        if !exists {
+            return Ok(None);
+        }
+        let mut statement = connection
+            .prepare_cached("SELECT id, fields FROM unique_indexes WHERE collection = ?1")?;
+        let unique = statement
+            .query_map([collection], |row| {
+                Ok(Unique {
+                    id: row.get(0)?,
+                    fields: row
+                        .get_ref(1)?
+                        .as_str()?
+                        .split(SEPARATOR)
+                        .map(str::to_owned)
+                        .collect(),
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Some(Self { name, unique }))
+    }
+
+    /// The table of `collection`, made where it does not exist.
+    pub(crate) fn make(connection: &Connection, collection: &str) -> rusqlite::Result<Self> {
+        if let Some(table) = Self::find(connection, collection)? {
+            return Ok(table);
+        }
+        let of = encoded(collection);
+        let name = format!("documents_of_{of}");
+        connection.execute_batch(&format!(
+            r#"CREATE TABLE "{name}" (
+                key BLOB NOT NULL UNIQUE,
+                user_id TEXT,
+                version INTEGER,
+                state TEXT,
+                staged_at INTEGER,
+                status TEXT,
+                doc BLOB NOT NULL
+            ) STRICT;
+            CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key) WHERE user_id IS NOT NULL;
+            CREATE INDEX "staged_of_{of}" ON "{name}" (staged_at, key);
+            CREATE INDEX "status_of_{of}" ON "{name}" (status, key) WHERE status IS NOT NULL;"#
+        ))?;
+        Ok(Self {
+            name,
+            unique: Vec::new(),
+        })
+    }
+
+    /// Makes a unique index where there is none yet.
+    pub(crate) fn make_unique(
+        &mut self,
+        connection: &Connection,
+        collection: &str,
+        index: &IndexLayout,
+    ) -> Result<(), Failure> {
+        let fields = index.fields.join(SEPARATOR);
+        if self
+            .unique
+            .iter()
+            .any(|unique| unique.fields.join(SEPARATOR) == fields)
+        {
+            return Ok(());
+        }
+        connection.execute(
+            "INSERT INTO unique_indexes (collection, fields) VALUES (?1, ?2)",
+            [collection, &fields],
+        )?;
+        let unique = Unique {
+            id: connection.last_insert_rowid(),
+            fields: index.fields.iter().map(|&f| f.to_owned()).collect(),
+        };
+        let mut all = connection.prepare(&self.select("key, doc", ""))?;
+        let mut rows = all.query([])?;
+        while let Some(row) = rows.next()? {
+            let key = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
+            let document = sound(row.get_ref(1)?.as_blob().map_err(|_| Failure::Damaged)?)?;
+            let entry = unique.entry(document);
+            let held = connection
+                .prepare_cached("INSERT OR IGNORE INTO unique_keys VALUES (?1, ?2, ?3)")?
+                .execute(params![unique.id, entry, key])?;
+            if held == 0 {
+                return Err(Failure::Clash);
+            }
+        }
+        self.unique.push(unique);
+        Ok(())
+    }
+
+    /// A `SELECT` of `columns` from this table, with what follows the table's name.
+    pub(crate) fn select(&self, columns: &str, rest: &str) -> String {
+        format!(r#"SELECT {columns} FROM "{}" {rest}"#, self.name)
+    }
+
+    /// The document with this key.
+    pub(crate) fn get(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+    ) -> Result<Option<RawDocumentBuf>, Failure> {
+        let mut statement = connection.prepare_cached(&self.select("doc", "WHERE key = ?1"))?;
+        let mut rows = statement.query([key])?;
+        match rows.next()? {
+            None => Ok(None),
+            Some(row) => Ok(Some(document_of(row)?)),
+        }
+    }
+
+    /// Whether there is a document with this key.
+    pub(crate) fn has(&self, connection: &Connection, key: &[u8]) -> rusqlite::Result<bool> {
+        connection
+            .prepare_cached(&self.select("1", "WHERE key = ?1"))?
+            .exists([key])
+    }
+
+    /// Why `document` may not be stored, whatever is stored under its key now.
+    pub(crate) fn fault(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        document: &RawDocument,
+    ) -> rusqlite::Result<Option<Fault>> {
+        let fault = |code, reason: &str| {
+            Ok(Some(Fault {
+                code,
+                reason: reason.to_owned(),
+            }))
+        };
+        match document.get(field::ID) {
+            Ok(Some(id)) if id.as_array().is_none() => {}
+            Ok(_) | Err(_) => return fault(53, "it has no _id that a document can have"),
+        }
+        if document.as_bytes().len() > STORED_MAX_BYTES {
+            return fault(10334, "it is larger than 16 MiB");
+        }
+        if sound(document.as_bytes()).is_err() {
+            return fault(22, "it is no valid BSON");
+        }
+        if self.clashes(connection, key, document)? {
+            return fault(
+                DUPLICATE_KEY,
+                "another document holds the same unique fields",
+            );
+        }
+        Ok(None)
+    }
+
+    /// Whether a document with another key holds the unique fields of `document`.
+    pub(crate) fn clashes(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        document: &RawDocument,
+    ) -> rusqlite::Result<bool> {
+        for unique in &self.unique {
+            let holder: Option<Vec<u8>> = connection
+                .prepare_cached(
+                    "SELECT key FROM unique_keys WHERE unique_index = ?1 AND entry = ?2",
+                )?
+                .query_row(params![unique.id, unique.entry(document)], |row| row.get(0))
+                .optional()?;
+            if holder.is_some_and(|holder| holder != key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Stores `document` under `key` in place of `old`, which is what is stored there now.
+    pub(crate) fn put(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        old: Option<&RawDocument>,
+        document: &RawDocument,
+    ) -> rusqlite::Result<()> {
+        let staged_at = document::staged_at(document).map(bson::DateTime::timestamp_millis);
+        let version = document::metadata(document).and_then(|m| m.get_i64(field::VERSION).ok());
+        connection
+            .prepare_cached(&format!(
+                r#"INSERT INTO "{}" (key, user_id, version, state, staged_at, status, doc)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id,
+                    version = excluded.version, state = excluded.state,
+                    staged_at = excluded.staged_at, status = excluded.status,
+                    doc = excluded.doc"#,
+                self.name
+            ))?
+            .execute(params![
+                key,
+                document::user_id(document),
+                version,
+                document::state(document).map(State::as_str),
+                staged_at,
+                document.get_str("status").ok(),
+                document.as_bytes(),
+            ])?;
+        if let Some(old) = old {
+            self.release(connection, old)?;
+        }
+        for unique in &self.unique {
+            connection
+                .prepare_cached("INSERT INTO unique_keys VALUES (?1, ?2, ?3)")?
+                .execute(params![unique.id, unique.entry(document), key])?;
+        }
+        Ok(())
+    }
+
+    /// Removes `old`, which is what is stored under `key` now.
+    pub(crate) fn remove(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        old: &RawDocument,
+    ) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(&format!(r#"DELETE FROM "{}" WHERE key = ?1"#, self.name))?
+            .execute([key])?;
+        self.release(connection, old)
+    }
+
+    /// Removes the live document with this key if it has this version; answers whether it did.
+    pub(crate) fn remove_live(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        version: i64,
+    ) -> Result<bool, Failure> {
+        if !self.unique.is_empty() {
+            let Some(old) = self.get(connection, key)? else {
+                return Ok(false);
+            };
+            let goes = document::state(&old) == Some(State::Live)
+                && document::version(&old).is_some_and(|stored| stored.get() == version);
+            if goes {
+                self.remove(connection, key, &old)?;
+            }
+            return Ok(goes);
+        }
+        let gone = connection
+            .prepare_cached(&format!(
+                r#"DELETE FROM "{}" WHERE key = ?1 AND version = ?2 AND state = 'live'"#,
+                self.name
+            ))?
+            .execute(params![key, version])?;
+        Ok(gone > 0)
+    }
+
+    fn release(&self, connection: &Connection, old: &RawDocument) -> rusqlite::Result<()> {
+        for unique in &self.unique {
+            connection
+                .prepare_cached("DELETE FROM unique_keys WHERE unique_index = ?1 AND entry = ?2")?
+                .execute(params![unique.id, unique.entry(old)])?;
+        }
+        Ok(())
+    }
+}
+
+/// The key of `document`: its `_id`, in bytes that order as `_id`s do.
+pub(crate) fn key_of(document: &RawDocument) -> Vec<u8> {
+    id_order(&document::id(document))
+}
+
+/// The document in the first column.
+pub(crate) fn document_of(row: &rusqlite::Row<'_>) -> Result<RawDocumentBuf, Failure> {
+    let bytes = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
+    Ok(sound(bytes)?.to_owned())
+}
+
+/// The document in `bytes`, if it can be told apart into its fields to the end.
+pub(crate) fn sound(bytes: &[u8]) -> Result<&RawDocument, Failure> {
+    let document = RawDocument::from_bytes(bytes).map_err(|_| Failure::Damaged)?;
+    if document.iter_elements().all(|element| element.is_ok()) {
+        Ok(document)
+    } else {
+        Err(Failure::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tables_tell_every_collection_apart() {
+        assert_eq!(encoded("internal_users"), "internal_users");
+        assert_eq!(encoded("Internal"), "$49nternal");
+        assert_eq!(encoded("a\"; DROP"), "a$22$3b$20$44$52$4f$50");
+        assert_ne!(encoded("A"), encoded("a"));
+        assert_ne!(encoded("a.b"), encoded("a_b"));
+        assert_ne!(encoded("$41"), encoded("A"));
+    }
+}
