@@ -194,7 +194,7 @@ async fn enter_beside(
     let user = &foreign.user;
     let nonce = nonce::fresh();
     let entry = as_entry(&adopted, &nonce, databases.clock().now());
-    if !insert(temp, &entry).await? {
+    if !insert_entry(temp, user, &entry, &nonce).await? {
         return Ok(Adoption::Again);
     }
     // A crash here leaves an entry that nobody sees and the next adoption withdraws.
@@ -221,16 +221,21 @@ pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> Ra
         .apply(document)
 }
 
-/// Inserts; `false` when the `_id` is taken or the document is refused.
-async fn insert<D: UserDatabase>(
+/// Inserts an entry; `false` when somebody else's document has the `_id` or the entry is refused. One that is
+/// there under the own nonce was inserted by a call whose answer was lost.
+async fn insert_entry<D: UserDatabase>(
     database: &Handle<D>,
-    document: &RawDocumentBuf,
+    user: &UserId,
+    entry: &RawDocumentBuf,
+    nonce: &str,
 ) -> Result<bool, StoreError> {
-    let outcomes = database
-        .store()
-        .insert(D::USERS, std::slice::from_ref(document))
-        .await?;
-    Ok(outcomes.first() == Some(&Inserted::Stored))
+    let store = database.store();
+    let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(entry))).await?;
+    if outcomes.first() == Some(&Inserted::Stored) {
+        return Ok(true);
+    }
+    let claims = claims(database, user, false).await?;
+    Ok(native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce))
 }
 
 pub(crate) async fn withdraw<D: UserDatabase>(

@@ -11,6 +11,8 @@ use tierkeep_core::digest::fingerprint;
 use tierkeep_core::document;
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, StoreError, id_order};
 
+use crate::retry::repeating;
+
 const KIND: &str = "quarantine";
 
 /// One mark.
@@ -59,7 +61,7 @@ impl Marks {
         let mut after: Option<Cursor> = None;
         loop {
             let find = Find::new(Query::Equal(doc! { "kind": KIND })).after(after.take());
-            let page = audit.store().find(collection::CONTROL, &find).await?;
+            let page = repeating(|| audit.store().find(collection::CONTROL, &find)).await?;
             let Some(last) = page.last() else { break };
             after = Some(Cursor::after(last));
             for mark in page.iter().filter_map(|mark| read(mark)) {
@@ -111,18 +113,13 @@ impl Marks {
         };
         if let Ok(raw) = RawDocumentBuf::try_from(&body) {
             let store = self.audit.store();
-            let inserted = store.insert(collection::CONTROL, &[raw]).await?;
+            let marks = [raw];
+            let inserted = repeating(|| store.insert(collection::CONTROL, &marks)).await?;
             if inserted.first() == Some(&Inserted::Exists) {
                 let mut set = body;
                 set.remove("_id");
-                store
-                    .amend(
-                        collection::CONTROL,
-                        &[Bson::String(key.clone())],
-                        &doc! {},
-                        &set,
-                    )
-                    .await?;
+                let (ids, when) = ([Bson::String(key.clone())], doc! {});
+                repeating(|| store.amend(collection::CONTROL, &ids, &when, &set)).await?;
             }
         }
         let mark = Mark {
@@ -142,10 +139,8 @@ impl Marks {
         };
         let guard = Guard::Fields(doc! { "fingerprint": mark.fingerprint });
         let key = Bson::String(mark.key);
-        self.audit
-            .store()
-            .write(collection::CONTROL, &key, &guard, &Change::Remove)
-            .await?;
+        let store = self.audit.store();
+        repeating(|| store.write(collection::CONTROL, &key, &guard, &Change::Remove)).await?;
         Ok(())
     }
 }

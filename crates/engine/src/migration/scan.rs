@@ -290,7 +290,7 @@ impl Scan {
     ) -> Result<(), StoreError> {
         let store = self.service.databases.raseen_temp_db().store();
         let find = Find::new(Query::Ids(vec![Bson::String(item.user.to_string())]));
-        let found = store.find(RaseenTempUser::USERS, &find).await?;
+        let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
         match found.first() {
             Some(document) if document::version(document) == Some(item.version) => {
                 self.quarantine(document, reason).await
@@ -309,7 +309,7 @@ impl Scan {
         let store = self.service.databases.raseen_temp_db().store();
         for id in marked {
             let find = Find::new(Query::Ids(vec![id.clone()]));
-            let found = store.find(RaseenTempUser::USERS, &find).await?;
+            let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
             let stands = found
                 .first()
                 .is_some_and(|document| self.marks.reason(document).is_some());

@@ -47,6 +47,7 @@ impl Users {
             Resident::Erased(tombstone) => Some(tombstone),
             Resident::Nobody => None,
         };
+        check(write.condition, false, None)?;
         let highest = tombstone.as_deref().and_then(document::version);
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;

@@ -1,0 +1,234 @@
+//! Documents that other programs wrote.
+
+use bson::raw::{RawBson, RawDocumentBuf};
+use bson::{Bson, doc};
+use rstest::rstest;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::document::{self, Edit};
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{Condition, UsersError};
+use tierkeep_testkit::documents::{SeedUser, seed_user};
+
+use crate::world::{Backend, DAY, HOUR, World, content, section};
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_shaped_documents_move_under_their_user_id_with_real_dates(
+    #[values(Backend::Memory)] backend: Backend,
+    #[values(false, true)] naive: bool,
+) {
+    let world = World::new(backend).await;
+    let old = world.ago(DAY + HOUR).await;
+    let young = world.ago(DAY - HOUR).await;
+    let seed = |n, at| {
+        let seed = SeedUser::new(n, at);
+        if naive {
+            seed.naive_dates().build()
+        } else {
+            seed.build()
+        }
+    };
+    for n in 0..30 {
+        world.plant(Role::RaseenTempUser, seed(n, old)).await;
+    }
+    for n in 30..35 {
+        world.plant(Role::RaseenTempUser, seed(n, young)).await;
+    }
+    let before = world.all(Role::RaseenTempUser).await;
+    let dry = tierkeep_engine::RunOptions {
+        dry_run: true,
+        ..Default::default()
+    };
+    assert_eq!(world.migrate_with(dry).await.unwrap().due, 30);
+    assert_eq!(world.service().status(HOUR).await.due, 30);
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(
+        (summary.due, summary.moved, summary.quarantined),
+        (30, 30, 0)
+    );
+    let left = world.all(Role::RaseenTempUser).await;
+    assert_eq!(left.len(), 5);
+    assert!(
+        left.iter().all(|document| before.contains(document)),
+        "young ones are untouched"
+    );
+    let main = world.all(Role::RaseenMainUser).await;
+    assert_eq!(main.len(), 30);
+    assert_eq!(main, world.all(Role::SrieMainUser).await);
+    for copy in &main {
+        let user = document::user_id(copy).unwrap();
+        assert_eq!(copy.get_str("_id").unwrap(), user);
+        assert_eq!(copy.get_datetime("created_at").unwrap(), old);
+        assert_eq!(document::staged_at(copy), Some(old));
+        let original = before
+            .iter()
+            .find(|d| document::user_id(d) == Some(user))
+            .unwrap();
+        for section in ["scan_cache", "analysis_progress"] {
+            assert_eq!(
+                copy.get_document(section).unwrap(),
+                original.get_document(section).unwrap()
+            );
+        }
+    }
+    assert_eq!(world.migrate().await.unwrap().moved, 0);
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_documents_are_reported_and_untouched(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let old = world.ago(DAY + HOUR).await;
+    let seed = |n| seed_user(n, old);
+    let bad: Vec<RawDocumentBuf> = vec![
+        Edit::new().unset("created_at").apply(&seed(1)),
+        Edit::new().set("created_at", "yesterday").apply(&seed(2)),
+        Edit::new().unset("user_id").apply(&seed(3)),
+        Edit::new()
+            .set("user_id", "external_someone")
+            .apply(&seed(4)),
+        Edit::new().set_meta("version", 3.0).apply(&seed(5)),
+        Edit::new().set("user_type", "external").apply(&seed(6)),
+        Edit::new().set("metadata", 7).apply(&seed(7)),
+        Edit::new()
+            .set("_id", RawBson::Int32(8))
+            .set("user_id", RawBson::Null)
+            .apply(&seed(8)),
+    ];
+    for document in &bad {
+        world.plant(Role::RaseenTempUser, document.clone()).await;
+    }
+    // Two documents that claim one user.
+    let twins = [seed(20), Edit::new().set("_id", "twin").apply(&seed(20))];
+    for twin in &twins {
+        world.plant(Role::RaseenTempUser, twin.clone()).await;
+    }
+    for n in 100..120 {
+        world.plant(Role::RaseenTempUser, seed(n)).await;
+    }
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(
+        (summary.moved, summary.quarantined, summary.failed),
+        (20, 10, 0)
+    );
+    let left = world.all(Role::RaseenTempUser).await;
+    assert_eq!(left.len(), 10);
+    for document in bad.iter().chain(&twins) {
+        assert!(left.contains(document), "{document:?} was touched");
+    }
+    assert_eq!(world.service().status(HOUR).await.quarantined, 10);
+    let again = world.migrate().await.unwrap();
+    assert_eq!((again.moved, again.quarantined), (0, 10));
+    // Mended, it moves.
+    let id = document::id(&bad[0]);
+    let set = doc! { "created_at": old };
+    let temp = world.store(Role::RaseenTempUser);
+    temp.amend("internal_users", &[id], &doc! {}, &set)
+        .await
+        .unwrap();
+    let mended = world.migrate().await.unwrap();
+    assert_eq!((mended.moved, mended.quarantined), (1, 9));
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_document_is_adopted_before_its_first_update(
+    #[values(Backend::Memory)] backend: Backend,
+    #[values(false, true)] keyed_by_user: bool,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(HOUR).await);
+    let user = UserId::parse(&seed.user_id()).unwrap();
+    let mut document = seed.build();
+    if keyed_by_user {
+        document = Edit::new().set("_id", user.as_str()).apply(&document);
+    }
+    let document = Edit::new().set("extra", 7_i64).apply(&document);
+    world.plant(Role::RaseenTempUser, document.clone()).await;
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    assert_eq!(found.document, document);
+    let receipt = world
+        .users
+        .put(&user, &section(), content(1, 1), Condition::None)
+        .await
+        .unwrap();
+    assert!(!receipt.created);
+    assert_eq!(receipt.version.get(), 2);
+    let all = world.all(Role::RaseenTempUser).await;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].get_str("_id").unwrap(), user.as_str());
+    assert_eq!(all[0].get_i64("extra").unwrap(), 7);
+    assert_eq!(
+        all[0].get_document("analysis_progress").unwrap(),
+        document.get_document("analysis_progress").unwrap()
+    );
+    assert_eq!(
+        document::staged_at(&all[0]),
+        Some(all[0].get_datetime("created_at").unwrap())
+    );
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn legacy_copies_in_main_are_adopted_before_they_are_compared(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let old = world.ago(3 * DAY).await;
+    let seed = SeedUser::new(1, old).at(document::Location::Main);
+    let user = UserId::parse(&seed.user_id()).unwrap();
+    world.plant(Role::RaseenMainUser, seed.build()).await;
+    world.plant(Role::SrieMainUser, seed.build()).await;
+    assert!(world.users.read(&user).await.unwrap().is_some());
+    world
+        .users
+        .put(&user, &section(), content(1, 1), Condition::None)
+        .await
+        .unwrap();
+    world.date_back(&user, DAY + HOUR).await;
+    let newer = SeedUser::new(2, old).at(document::Location::Main);
+    world.plant(Role::RaseenMainUser, newer.build()).await;
+    let again = seed_user(2, world.ago(DAY + HOUR).await);
+    let again = Edit::new()
+        .set("_id", Bson::String("again".into()).to_string())
+        .apply(&again);
+    world.plant(Role::RaseenTempUser, again).await;
+    assert_eq!(world.migrate().await.unwrap().moved, 2);
+    assert_eq!(world.all(Role::RaseenMainUser).await.len(), 2);
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    let main = world.copy(Role::RaseenMainUser, &user).await.unwrap();
+    assert_eq!(document::version(&main).unwrap().get(), 2);
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn two_documents_that_claim_one_user_are_never_served_by_guess(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(HOUR).await);
+    let user = UserId::parse(&seed.user_id()).unwrap();
+    world.plant(Role::RaseenTempUser, seed.build()).await;
+    world
+        .plant(
+            Role::RaseenTempUser,
+            Edit::new().set("_id", "twin").apply(&seed.build()),
+        )
+        .await;
+    assert!(matches!(
+        world.users.read(&user).await,
+        Err(UsersError::Quarantined(_))
+    ));
+    let put = world
+        .users
+        .put(&user, &section(), content(1, 1), Condition::None)
+        .await;
+    assert!(matches!(put, Err(UsersError::Quarantined(_))));
+    assert_eq!(world.all(Role::RaseenTempUser).await.len(), 2);
+}

@@ -1,0 +1,186 @@
+//! Opening the seven databases.
+
+use std::sync::Arc;
+
+use bson::raw::RawDocumentBuf;
+use bson::{DateTime, doc};
+use tierkeep_core::bson;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::{Find, Query, Store};
+use tierkeep_engine::{ConnectError, ConnectionManager, Purpose};
+use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
+
+use crate::world::NO_RETRIES;
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)))
+}
+
+fn seven() -> Vec<MemoryStore> {
+    Role::ALL
+        .into_iter()
+        .map(|role| MemoryStore::new(role, role.name(), clock()))
+        .collect()
+}
+
+fn manager(stores: &[MemoryStore], faults: &Faults) -> ConnectionManager {
+    let stores = stores
+        .iter()
+        .map(|store| faults.over(Arc::new(store.clone())) as Arc<dyn Store>);
+    ConnectionManager::new(stores, clock()).unwrap()
+}
+
+#[tokio::test]
+async fn an_opening_stamps_every_database_once() {
+    let stores = seven();
+    let faults = Faults::new();
+    manager(&stores, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    let stamps: Vec<_> = stores
+        .iter()
+        .map(|store| store.snapshot(collection::IDENTITY))
+        .collect();
+    assert!(stamps.iter().all(|stamp| stamp.len() == 1));
+    manager(&stores, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    let again: Vec<_> = stores
+        .iter()
+        .map(|store| store.snapshot(collection::IDENTITY))
+        .collect();
+    assert_eq!(stamps, again);
+}
+
+#[tokio::test]
+async fn looking_writes_nothing() {
+    let stores = seven();
+    manager(&stores, &Faults::new())
+        .open(NO_RETRIES, Purpose::Look)
+        .await
+        .unwrap();
+    assert!(
+        stores
+            .iter()
+            .all(|store| store.snapshot(collection::IDENTITY).is_empty())
+    );
+}
+
+#[tokio::test]
+async fn a_stamp_of_another_role_is_refused_before_anything_is_written() {
+    let stores = seven();
+    let stamp = doc! { "_id": "tierkeep", "role": "srie_main_user", "deployment": "d" };
+    stores[1].plant(
+        collection::IDENTITY,
+        RawDocumentBuf::try_from(&stamp).unwrap(),
+    );
+    let refused = manager(&stores, &Faults::new())
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        refused,
+        ConnectError::StampedAsOther {
+            role: Role::RaseenTempUser,
+            ..
+        }
+    ));
+    assert!(
+        refused.to_string().contains("RASEEN_TEMP_USER_DB_URL"),
+        "{refused}"
+    );
+    let written = stores
+        .iter()
+        .filter(|store| !store.snapshot(collection::IDENTITY).is_empty())
+        .count();
+    assert_eq!(written, 1);
+}
+
+#[tokio::test]
+async fn a_database_of_another_deployment_is_refused() {
+    let stores = seven();
+    let faults = Faults::new();
+    manager(&stores, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    let mut mixed = seven();
+    mixed[6] = stores[6].clone();
+    mixed[2] = stores[2].clone();
+    let other = seven();
+    manager(&other, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    mixed[2] = other[2].clone();
+    let refused = manager(&mixed, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        refused,
+        ConnectError::OtherDeployment {
+            role: Role::RaseenMainUser,
+            ..
+        }
+    ));
+}
+
+#[tokio::test]
+async fn a_ttl_index_on_a_user_collection_is_refused_with_its_remedy() {
+    let stores = seven();
+    stores[1].plant_ttl_index("internal_users", "created_at_1");
+    let refused = manager(&stores, &Faults::new())
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap_err();
+    let message = refused.to_string();
+    assert!(
+        message.contains("created_at_1") && message.contains("dropIndex"),
+        "{message}"
+    );
+    assert!(
+        stores
+            .iter()
+            .all(|store| store.snapshot(collection::IDENTITY).is_empty())
+    );
+}
+
+#[tokio::test]
+async fn every_critical_database_that_is_away_is_named_at_once() {
+    let stores = seven();
+    let faults = Faults::new();
+    for role in [
+        Role::RaseenTempUser,
+        Role::EvaluationAudit,
+        Role::SrieMainUser,
+    ] {
+        faults.set_down(role, true);
+    }
+    let refused = manager(&stores, &faults)
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap_err();
+    let message = refused.to_string();
+    assert!(message.contains("raseen_temp_user") && message.contains("evaluation_audit"));
+    assert!(!message.contains("srie_main_user"));
+}
+
+#[tokio::test]
+async fn a_database_that_was_away_stays_shut_until_it_is_checked() {
+    let stores = seven();
+    let faults = Faults::new();
+    faults.set_down(Role::SrieMainUser, true);
+    let manager = manager(&stores, &faults);
+    let opened = manager.open(NO_RETRIES, Purpose::Work).await.unwrap();
+    assert_eq!(opened.away, [Role::SrieMainUser]);
+    faults.heal();
+    let srie = manager.store(Role::SrieMainUser).unwrap();
+    let all = Find::new(Query::All);
+    assert!(srie.find("internal_users", &all).await.is_err());
+    assert_eq!(manager.heal().await.unwrap(), [Role::SrieMainUser]);
+    assert!(srie.find("internal_users", &all).await.is_ok());
+    assert_eq!(stores[4].snapshot(collection::IDENTITY).len(), 1);
+}

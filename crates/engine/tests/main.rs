@@ -1,0 +1,8 @@
+//! The engine against real stores: the same tests on the memory store, SQLite and a MongoDB replica set.
+
+mod adoption;
+mod connection;
+mod crash;
+mod migration;
+mod users;
+mod world;

@@ -1,0 +1,311 @@
+//! Reading and writing users.
+
+use bson::doc;
+use bson::raw::RawDocumentBuf;
+use rstest::rstest;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::document;
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
+use tierkeep_engine::{Condition, UsersError};
+use tierkeep_testkit::fault::{Fault, Moment};
+
+use crate::world::{Backend, DAY, HOUR, World, content, section, user};
+
+fn version(n: i64) -> Version {
+    Version::new(n).unwrap()
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_user_lands_in_temp_and_nowhere_else(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    let receipt = world
+        .users
+        .put(&user, &section(), content(1, 0), Condition::None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (receipt.version, receipt.database),
+        (version(1), Role::RaseenTempUser)
+    );
+    assert!(receipt.created);
+    for role in [
+        Role::RaseenMainUser,
+        Role::SrieMainUser,
+        Role::ExternalUsers,
+    ] {
+        assert!(world.all(role).await.is_empty(), "{role}");
+    }
+    let stored = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    assert_eq!(
+        stored.get_document("scan_cache").unwrap(),
+        content(1, 0).as_ref()
+    );
+    assert_eq!(stored.get_str("data_location").unwrap(), "temp");
+    let metadata = stored.get_document("metadata").unwrap();
+    assert_eq!(metadata.get_str("storage_location").unwrap(), "RASEEN_TEMP");
+    assert_eq!(metadata.get_str("backup_status").unwrap(), "pending");
+    assert!(document::staged_at(&stored).is_some());
+    let again = world
+        .users
+        .put(&user, &section(), content(1, 1), Condition::None)
+        .await
+        .unwrap();
+    assert_eq!((again.version, again.created), (version(2), false));
+    let later = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    assert_eq!(document::staged_at(&later), document::staged_at(&stored));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_user_lands_in_external_users_and_nowhere_else(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = UserId::external("Srie06").unwrap();
+    let receipt = world
+        .users
+        .put(&user, &section(), content(1, 0), Condition::None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (receipt.version, receipt.database),
+        (version(1), Role::ExternalUsers)
+    );
+    assert!(receipt.created);
+    let stored = world.copy(Role::ExternalUsers, &user).await.unwrap();
+    assert_eq!(stored.get_str("_id").unwrap(), "external_srie06");
+    assert_eq!(stored.get_str("data_location").unwrap(), "external");
+    assert!(
+        stored
+            .get_document("metadata")
+            .unwrap()
+            .get("backup_status")
+            .unwrap()
+            .is_none()
+    );
+    for role in [
+        Role::RaseenTempUser,
+        Role::RaseenMainUser,
+        Role::SrieMainUser,
+    ] {
+        assert!(world.all(role).await.is_empty(), "{role}");
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_kept(#[values(Backend::Memory)] backend: Backend) {
+    let world = World::new(backend).await;
+    for user in [user(1), UserId::external("a").unwrap()] {
+        let section = section();
+        let put = |condition| world.users.put(&user, &section, content(1, 0), condition);
+        assert!(matches!(
+            put(Condition::Version(version(1))).await,
+            Err(UsersError::Mismatch { current: None })
+        ));
+        assert!(matches!(
+            put(Condition::Exists).await,
+            Err(UsersError::Mismatch { .. })
+        ));
+        assert!(put(Condition::Absent).await.unwrap().created);
+        assert!(matches!(
+            put(Condition::Absent).await,
+            Err(UsersError::Mismatch { current: Some(_) })
+        ));
+        assert_eq!(
+            put(Condition::Version(version(1))).await.unwrap().version,
+            version(2)
+        );
+        assert!(matches!(
+            put(Condition::Version(version(1))).await,
+            Err(UsersError::Mismatch { current: Some(current) }) if current == version(2)
+        ));
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_and_patching_change_one_section(#[values(Backend::Memory)] backend: Backend) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    assert!(matches!(
+        world.users.remove(&user, &section(), Condition::None).await,
+        Err(UsersError::NotFound)
+    ));
+    let patch = doc! { "a": 1, "gone": bson::Bson::Null };
+    let made = world
+        .users
+        .patch(&user, &section(), &patch, Condition::None)
+        .await
+        .unwrap();
+    assert!(made.created);
+    let patch = doc! { "b": { "c": 2_i64 } };
+    world
+        .users
+        .patch(&user, &section(), &patch, Condition::None)
+        .await
+        .unwrap();
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    let expected = RawDocumentBuf::try_from(&doc! { "a": 1, "b": { "c": 2_i64 } }).unwrap();
+    assert_eq!(
+        found.document.get_document("scan_cache").unwrap(),
+        expected.as_ref()
+    );
+    world
+        .users
+        .remove(&user, &section(), Condition::None)
+        .await
+        .unwrap();
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    assert!(found.document.get("scan_cache").unwrap().is_none());
+    assert_eq!(found.version(), Some(version(3)));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_after_the_move_copies_the_whole_document_up(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = world.staged(1, 25 * HOUR).await;
+    let created = world.users.read(&user).await.unwrap().unwrap();
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+    let other = tierkeep_core::user::Section::parse("analysis_progress").unwrap();
+    let receipt = world
+        .users
+        .put(&user, &other, content(1, 7), Condition::None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (receipt.version, receipt.database),
+        (version(2), Role::RaseenTempUser)
+    );
+    assert!(!receipt.created);
+    let up = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    assert_eq!(
+        up.get_document("scan_cache").unwrap(),
+        content(1, 0).as_ref()
+    );
+    assert_eq!(
+        up.get_datetime("created_at").unwrap(),
+        created.document.get_datetime("created_at").unwrap()
+    );
+    assert!(document::staged_at(&up).unwrap() > world.ago(HOUR).await);
+    assert!(
+        up.get_document("metadata")
+            .unwrap()
+            .get("digest")
+            .unwrap()
+            .is_none()
+    );
+    world.check_invariants().await;
+    world.date_back(&user, DAY + HOUR).await;
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    let main = world.copy(Role::RaseenMainUser, &user).await.unwrap();
+    assert_eq!(document::version(&main), Some(version(2)));
+    assert_eq!(
+        main.get_document("analysis_progress").unwrap(),
+        content(1, 7).as_ref()
+    );
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_not_a_second_write(#[values(Backend::Memory)] backend: Backend) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    for round in 0..6 {
+        for nth in 1..=3 {
+            world
+                .faults
+                .plan(Fault::nth(nth, Moment::After).of("write"));
+        }
+        let receipt = world
+            .users
+            .put(&user, &section(), content(1, round), Condition::None)
+            .await;
+        world.faults.heal();
+        assert_eq!(receipt.unwrap().version, version(i64::from(round) + 1));
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_while_temp_is_away_and_nobody_is_new_while_main_is(
+    #[values(Backend::Memory)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    for role in [Role::RaseenTempUser, Role::RaseenMainUser] {
+        world.faults.set_down(role, true);
+        let refused = world
+            .users
+            .put(&user, &section(), content(1, 0), Condition::None)
+            .await;
+        assert!(
+            matches!(refused, Err(UsersError::Unavailable(_))),
+            "{role}: {refused:?}"
+        );
+        assert!(matches!(
+            world.users.read(&user).await,
+            Err(UsersError::Unavailable(_))
+        ));
+        world.faults.set_down(role, false);
+    }
+    assert!(world.users.read(&user).await.unwrap().is_none());
+    world.faults.set_down(Role::SrieMainUser, true);
+    let stored = world
+        .users
+        .put(&user, &section(), content(1, 0), Condition::None)
+        .await
+        .unwrap();
+    assert!(stored.created);
+    world.faults.heal();
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_fall_back_to_srie_while_main_is_away(#[values(Backend::Memory)] backend: Backend) {
+    let world = World::new(backend).await;
+    let user = world.staged(1, 25 * HOUR).await;
+    world.migrate().await.unwrap();
+    world.faults.set_down(Role::RaseenMainUser, true);
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    assert_eq!(found.source, Role::SrieMainUser);
+    assert_eq!(
+        found.document.get_document("scan_cache").unwrap(),
+        content(1, 0).as_ref()
+    );
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writers_are_all_contained(#[values(Backend::Memory)] backend: Backend) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    let writers = (0..8).map(|n| {
+        let (users, user) = (world.users.clone(), user.clone());
+        tokio::spawn(async move {
+            let patch = doc! { format!("w{n}"): n };
+            users
+                .patch(&user, &section(), &patch, Condition::None)
+                .await
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap().unwrap();
+    }
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    let cache = found.document.get_document("scan_cache").unwrap();
+    assert_eq!(cache.iter().count(), 8);
+    assert_eq!(found.version(), Some(version(8)));
+}

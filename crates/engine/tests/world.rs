@@ -1,0 +1,289 @@
+//! Seven databases of one backend, with faults on demand, and the invariants that hold after every test.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, doc};
+use tierkeep_core::bson;
+use tierkeep_core::clock::{self, Clock};
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::digest::Digest;
+use tierkeep_core::document::{self, State};
+use tierkeep_core::store::{Cursor, Find, Inserted, Query, Store};
+use tierkeep_core::user::{Section, UserId};
+use tierkeep_engine::{
+    ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, NoProgress,
+    Purpose, RunOptions, Summary, Users,
+};
+use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
+use tokio_util::sync::CancellationToken;
+
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    Memory,
+}
+
+pub struct World {
+    pub databases: Arc<ConnectionManager>,
+    pub users: Users,
+    pub faults: Faults,
+    pub stores: BTreeMap<Role, Arc<dyn Store>>,
+    pub settings: MoverSettings,
+    pub clock: Arc<ManualClock>,
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+pub const NO_RETRIES: ConnectSettings = ConnectSettings {
+    retries: 0,
+    backoff: Duration::from_millis(1),
+};
+
+/// The seven stores of a backend, fresh.
+pub async fn stores(
+    backend: Backend,
+) -> (
+    Vec<Arc<dyn Store>>,
+    Arc<ManualClock>,
+    Box<dyn Any + Send + Sync>,
+) {
+    match backend {
+        Backend::Memory => {
+            let clock = Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)));
+            let store = |role: Role| {
+                let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+                Arc::new(MemoryStore::new(role, role.name(), clock)) as Arc<dyn Store>
+            };
+            (
+                Role::ALL.into_iter().map(store).collect(),
+                clock,
+                Box::new(()),
+            )
+        }
+    }
+}
+
+impl World {
+    pub async fn new(backend: Backend) -> Self {
+        let (stores, clock, guard) = stores(backend).await;
+        let faults = Faults::new();
+        let faulty = stores
+            .iter()
+            .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
+        let databases =
+            ConnectionManager::new(faulty, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
+        let databases = Arc::new(databases);
+        Self {
+            users: Users::new(Arc::clone(&databases)),
+            databases,
+            faults,
+            stores: stores
+                .into_iter()
+                .map(|store| (store.role(), store))
+                .collect(),
+            settings: MoverSettings {
+                retry_backoff: Duration::ZERO,
+                batch_documents: 7,
+                ..MoverSettings::default()
+            },
+            clock,
+            _guard: guard,
+        }
+    }
+
+    /// Another process on the same databases.
+    pub async fn restarted(&self) -> (Users, MigrationService) {
+        let faulty = self
+            .stores
+            .values()
+            .map(|store| self.faults.over(Arc::clone(store)) as Arc<dyn Store>);
+        let databases =
+            ConnectionManager::new(faulty, Arc::clone(&self.clock) as Arc<dyn Clock>).unwrap();
+        databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
+        let databases = Arc::new(databases);
+        (
+            Users::new(Arc::clone(&databases)),
+            MigrationService::new(databases, self.settings),
+        )
+    }
+
+    pub fn service(&self) -> MigrationService {
+        MigrationService::new(Arc::clone(&self.databases), self.settings)
+    }
+
+    pub async fn migrate(&self) -> Result<Summary, MoveError> {
+        self.migrate_with(RunOptions::default()).await
+    }
+
+    pub async fn migrate_with(&self, options: RunOptions) -> Result<Summary, MoveError> {
+        let stop = CancellationToken::new();
+        self.service()
+            .migrate_expired_data(options, &NoProgress, &stop)
+            .await
+    }
+
+    /// The store behind the faults.
+    pub fn store(&self, role: Role) -> &Arc<dyn Store> {
+        &self.stores[&role]
+    }
+
+    /// Temp's own time.
+    pub async fn now(&self) -> DateTime {
+        self.store(Role::RaseenTempUser).hello().await.unwrap().now
+    }
+
+    pub async fn ago(&self, by: Duration) -> DateTime {
+        clock::before(self.now().await, by)
+    }
+
+    /// Everything in the user collection of `role`.
+    pub async fn all(&self, role: Role) -> Vec<RawDocumentBuf> {
+        self.everything(role, role.users().unwrap()).await
+    }
+
+    pub async fn everything(&self, role: Role, collection: &str) -> Vec<RawDocumentBuf> {
+        let mut all = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let find = Find::new(Query::All).after(after.take());
+            let page = self.store(role).find(collection, &find).await.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some(Cursor::after(last));
+            all.extend(page);
+        }
+    }
+
+    pub async fn records(&self) -> Vec<RawDocumentBuf> {
+        self.everything(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
+            .await
+    }
+
+    /// Puts a document straight into a user collection, as another program would.
+    pub async fn plant(&self, role: Role, document: RawDocumentBuf) {
+        let outcome = self
+            .store(role)
+            .insert(role.users().unwrap(), &[document])
+            .await
+            .unwrap();
+        assert_eq!(outcome, [Inserted::Stored]);
+    }
+
+    /// Puts a section through the front door and dates the document's entry into temp back.
+    pub async fn staged(&self, n: u32, ago: Duration) -> UserId {
+        let user = user(n);
+        self.users
+            .put(
+                &user,
+                &section(),
+                content(n, 0),
+                tierkeep_engine::Condition::None,
+            )
+            .await
+            .unwrap();
+        self.date_back(&user, ago).await;
+        user
+    }
+
+    pub async fn date_back(&self, user: &UserId, ago: Duration) {
+        let set = doc! { "metadata.staged_at": self.ago(ago).await };
+        let ids = [Bson::String(user.to_string())];
+        let store = self.store(Role::RaseenTempUser);
+        store
+            .amend("internal_users", &ids, &doc! {}, &set)
+            .await
+            .unwrap();
+    }
+
+    pub async fn copy(&self, role: Role, user: &UserId) -> Option<RawDocumentBuf> {
+        self.all(role)
+            .await
+            .into_iter()
+            .find(|d| document::user_id(d) == Some(user.as_str()))
+    }
+
+    /// What must be true whenever nothing is at work.
+    pub async fn check_invariants(&self) {
+        let temp = self.all(Role::RaseenTempUser).await;
+        let main = self.all(Role::RaseenMainUser).await;
+        let srie = self.all(Role::SrieMainUser).await;
+        let find = |copies: &[RawDocumentBuf], id: &str| {
+            copies
+                .iter()
+                .find(|d| document::user_id(d) == Some(id))
+                .cloned()
+        };
+        for document in &main {
+            let id = document::user_id(document).unwrap();
+            assert!(id.starts_with("internal_"));
+            let version = document::version(document);
+            let backup = find(&srie, id).unwrap_or_else(|| panic!("{id} has no backup"));
+            assert!(
+                document::version(&backup) >= version,
+                "the backup of {id} is older"
+            );
+            assert_eq!(
+                Digest::claimed_by(document),
+                Some(Digest::of(document)),
+                "{id}"
+            );
+            if document::version(&backup) == version {
+                assert_eq!(Digest::of(&backup), Digest::of(document), "{id} differs");
+            }
+            if let Some(staged) = find(&temp, id)
+                && document::state(&staged) == Some(State::Live)
+                && document::is_native(&staged)
+            {
+                assert!(
+                    document::version(&staged) >= version,
+                    "temp holds an older {id}"
+                );
+            }
+        }
+        for document in &self.all(Role::ExternalUsers).await {
+            assert!(
+                document::user_id(document)
+                    .unwrap()
+                    .starts_with("external_")
+            );
+        }
+        let mut seen = BTreeMap::new();
+        for record in self.records().await {
+            let key = (
+                record.get_str("user_id").unwrap().to_owned(),
+                record.get_i64("version").unwrap(),
+            );
+            assert!(
+                seen.insert(key.clone(), ()).is_none(),
+                "two records for {key:?}"
+            );
+            if record.get_str("status").unwrap() == "completed" {
+                for copies in [&main, &srie] {
+                    let copy = find(copies, &key.0).unwrap_or_else(|| panic!("{key:?} is lost"));
+                    assert!(document::version(&copy).unwrap().get() >= key.1);
+                }
+            }
+        }
+    }
+}
+
+pub fn user(n: u32) -> UserId {
+    UserId::internal(&format!("{n:024x}")).unwrap()
+}
+
+pub fn section() -> Section {
+    Section::parse("scan_cache").unwrap()
+}
+
+pub fn content(n: u32, round: i32) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(&doc! {
+        "z": i64::from(n), "a.b": { "$odd": round }, "list": [1, 2.0, "three"],
+        "text": "x".repeat(200),
+    })
+    .unwrap()
+}
