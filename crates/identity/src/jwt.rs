@@ -249,6 +249,9 @@ impl JwtVerifier {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(JwtRefused::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(JwtRefused::Malformed)?;
+        if payload.contains('.') {
+            return Err(JwtRefused::Malformed);
+        }
         let header: Header = object(&decoded(header)?).ok_or(JwtRefused::Header)?;
         if header.crit {
             return Err(JwtRefused::Critical);
