@@ -18,6 +18,7 @@ use tierkeep_engine::{
     ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, NoProgress,
     Purpose, RunOptions, Summary, Users,
 };
+use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ pub const HOUR: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backend {
     Memory,
+    Sqlite,
 }
 
 pub struct World {
@@ -64,6 +66,16 @@ pub async fn stores(
                 clock,
                 Box::new(()),
             )
+        }
+        Backend::Sqlite => {
+            let clock = Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)));
+            let dir = tempfile::tempdir().unwrap();
+            let store = |role: Role| {
+                let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+                let path = dir.path().join(format!("{role}.db"));
+                Arc::new(SqliteStore::open(&path, role, clock).unwrap()) as Arc<dyn Store>
+            };
+            (Role::ALL.into_iter().map(store).collect(), clock, Box::new(dir))
         }
     }
 }
