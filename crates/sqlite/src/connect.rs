@@ -45,18 +45,24 @@ pub(crate) struct Refusal {
     pub(crate) code: i32,
 }
 
+const FORBIDDEN: [io::ErrorKind; 2] = [
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::ReadOnlyFilesystem,
+];
+const FULL: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+
 impl Refusal {
     fn new(doing: &'static str, class: Class, code: i32) -> Self {
         Self { doing, class, code }
     }
 
     fn io(doing: &'static str, error: &io::Error) -> Self {
-        let class = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Class::Unauthorized
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Class::DiskFull,
-            _ => Class::NoServer,
+        let class = if FORBIDDEN.contains(&error.kind()) {
+            Class::Unauthorized
+        } else if FULL.contains(&error.kind()) {
+            Class::DiskFull
+        } else {
+            Class::NoServer
         };
         Self::new(doing, class, ffi::SQLITE_CANTOPEN)
     }

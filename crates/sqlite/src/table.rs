@@ -58,10 +58,14 @@ fn encoded(collection: &str) -> String {
     for byte in collection.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'_' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("${byte:02x}")),
+            _ => name.extend(['$', digit(byte >> 4), digit(byte & 0xf)]),
         }
     }
     name
+}
+
+fn digit(half: u8) -> char {
+    char::from_digit(u32::from(half), 16).unwrap_or('$')
 }
 
 impl Table {

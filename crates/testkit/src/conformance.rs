@@ -171,15 +171,18 @@ macro_rules! conformance_suite {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tierkeep_core::db::Role;
+    use tierkeep_core::store::Store;
 
     use super::Subject;
     use crate::{ManualClock, MemoryStore};
-    use std::sync::Arc;
 
     async fn memory() -> Subject {
         let clock = Arc::new(ManualClock::default());
         let store = MemoryStore::new(Role::RaseenTempUser, "memory", clock);
+        store.hello().await.unwrap();
         Subject {
             store: Arc::new(store),
             guard: Box::new(()),

@@ -3,6 +3,10 @@
 //!
 //! The numbers are those of the protocol's invariants. Foreign documents, which have no version of
 //! ours yet, break no invariant that is about versions.
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "each sentence names what the error says is broken"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -308,7 +312,7 @@ mod tests {
     use super::*;
     use crate::documents::{NativeUser, native_user, seed_user};
 
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn user(n: u32, version: i64) -> RawDocumentBuf {
         native_user(n, version).build()
@@ -440,8 +444,8 @@ mod tests {
     fn time_is_held_against_the_retention() {
         let at = DateTime::from_millis(1_000_000);
         let before = [native_user(1, 1).dated(at).build()];
-        let early = clock::after(at, HOUR - Duration::from_millis(1));
         let due = clock::after(at, HOUR);
+        let early = clock::shifted(due, -1);
         assert!(nothing_moves_before_its_retention(&before, &[], early, HOUR).is_err());
         assert_eq!(
             nothing_moves_before_its_retention(&before, &[], due, HOUR),

@@ -211,7 +211,7 @@ pub async fn what_was_acknowledged_is_read_back(store: &Arc<dyn Store>) {
         let query = Query::Users(vec![user.id().to_owned()]);
         assert_eq!(
             bench.find(Find::new(query.clone())).await,
-            [written.clone()]
+            std::slice::from_ref(&written)
         );
         assert_eq!(bench.find(Find::new(query).linearizable()).await, [written]);
     }

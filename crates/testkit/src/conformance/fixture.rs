@@ -114,6 +114,10 @@ impl Bench {
         assert_eq!(outcomes, vec![Inserted::Stored; documents.len()]);
     }
 
+    pub(super) async fn given_one(&self, document: &RawDocumentBuf) {
+        self.given(std::slice::from_ref(document)).await;
+    }
+
     pub(super) async fn put(&self, documents: &[RawDocumentBuf]) -> Vec<Put> {
         let put = self.store.put_newer(self.collection, documents).await;
         put.expect("put_newer succeeds")
@@ -123,6 +127,10 @@ impl Bench {
     pub(super) async fn settle(&self, documents: &[RawDocumentBuf]) {
         let outcomes = self.put(documents).await;
         assert_eq!(outcomes, vec![Put::Settled; documents.len()]);
+    }
+
+    pub(super) async fn settle_one(&self, document: &RawDocumentBuf) {
+        self.settle(std::slice::from_ref(document)).await;
     }
 
     pub(super) async fn write(

@@ -13,7 +13,7 @@ use crate::documents::{SeedUser, hostile_documents, native_user};
 pub async fn hostile_documents_survive_an_insert(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "hostile_documents_survive_an_insert").await;
     for (name, hostile) in hostile_documents() {
-        bench.given(&[hostile.clone()]).await;
+        bench.given_one(&hostile).await;
         let stored = bench.stored(id_of(&hostile)).await;
         assert!(stored == Some(hostile), "{name}");
     }
@@ -46,10 +46,13 @@ pub async fn foreign_documents_survive_an_insert(store: &Arc<dyn Store>) {
 pub async fn an_existing_document_is_left_alone_and_reported(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "an_existing_document_is_left_alone_and_reported").await;
     let first = native_user(1, 5).build();
-    bench.given(&[first.clone()]).await;
+    bench.given_one(&first).await;
     let newer = native_user(1, 6).content(rawdoc! { "x": 1 }).build();
     assert_eq!(bench.insert(&[newer]).await, [Inserted::Exists]);
-    assert_eq!(bench.insert(&[first.clone()]).await, [Inserted::Exists]);
+    assert_eq!(
+        bench.insert(std::slice::from_ref(&first)).await,
+        [Inserted::Exists]
+    );
     assert_eq!(bench.stored(id_of(&first)).await, Some(first));
 }
 

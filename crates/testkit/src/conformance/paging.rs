@@ -9,7 +9,7 @@ use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{Change, Cursor, Fence, Find, Guard, Query, Store, Written, id_order};
 
 use super::fixture::{Bench, live, record, set_section, version};
-use crate::documents::{native_user, odd_staged_at};
+use crate::documents::{NativeUser, native_user, odd_staged_at};
 
 fn date(ms: i64) -> DateTime {
     DateTime::from_millis(ms)
@@ -88,7 +88,7 @@ pub async fn a_cursor_outlives_its_document(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_cursor_outlives_its_document").await;
     let users: Vec<_> = (1..=4).map(|n| native_user(n, 1)).collect();
     bench
-        .given(&users.iter().map(|u| u.build()).collect::<Vec<_>>())
+        .given(&users.iter().map(NativeUser::build).collect::<Vec<_>>())
         .await;
     let after = Some(Cursor::after(&users[1].build()));
     let gone = Fence {
@@ -222,7 +222,7 @@ pub async fn a_page_holds_at_least_one_document(store: &Arc<dyn Store>) {
     let large = native_user(1, 1)
         .content(rawdoc! { "filler": "x".repeat(3_000_000) })
         .build();
-    bench.given(&[large.clone()]).await;
+    bench.given_one(&large).await;
     let queries = [
         Query::All,
         Query::Ids(vec![document::id(&large)]),
@@ -234,7 +234,7 @@ pub async fn a_page_holds_at_least_one_document(store: &Arc<dyn Store>) {
     ];
     for query in queries {
         let page = bench.find(Find::new(query.clone()).max_bytes(10)).await;
-        assert_eq!(page, [large.clone()], "{query:?}");
+        assert_eq!(page, std::slice::from_ref(&large), "{query:?}");
     }
 }
 

@@ -13,8 +13,8 @@ use crate::documents::{hostile_documents, native_user};
 /// Puts `incoming` over what is planted, and says whether it was replaced.
 async fn replaces(bench: &Bench, planted: &RawDocumentBuf, incoming: &RawDocumentBuf) -> bool {
     assert_eq!(document::id(planted), document::id(incoming));
-    bench.given(&[planted.clone()]).await;
-    bench.settle(&[incoming.clone()]).await;
+    bench.given_one(planted).await;
+    bench.settle_one(incoming).await;
     let stored = bench
         .stored(document::id(planted))
         .await
@@ -27,7 +27,7 @@ async fn replaces(bench: &Bench, planted: &RawDocumentBuf, incoming: &RawDocumen
 pub async fn hostile_documents_survive_a_put(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "hostile_documents_survive_a_put").await;
     for (name, hostile) in hostile_documents() {
-        bench.settle(&[hostile.clone()]).await;
+        bench.settle_one(&hostile).await;
         let stored = bench.stored(id_of(&hostile)).await;
         assert!(stored == Some(hostile), "{name}");
     }
@@ -37,12 +37,12 @@ pub async fn hostile_documents_survive_a_put(store: &Arc<dyn Store>) {
 pub async fn hostile_documents_survive_a_put_over_older_ones(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "hostile_documents_survive_a_put_over_older_ones").await;
     for (name, hostile) in hostile_documents() {
-        bench.given(&[hostile.clone()]).await;
+        bench.given_one(&hostile).await;
         let newer = Edit::new()
             .set_meta(field::VERSION, 2_i64)
             .set("new", 1)
             .apply(&hostile);
-        bench.settle(&[newer.clone()]).await;
+        bench.settle_one(&newer).await;
         let stored = bench.stored(id_of(&hostile)).await;
         assert!(stored == Some(newer), "{name}");
     }

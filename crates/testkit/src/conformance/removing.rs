@@ -9,7 +9,7 @@ use tierkeep_core::document::{self, State, field};
 use tierkeep_core::store::{Fence, Find, Query, Store};
 
 use super::fixture::{Bench, record, version};
-use crate::documents::{hostile_documents, native_user, seed_user};
+use crate::documents::{NativeUser, hostile_documents, native_user, seed_user};
 
 fn fence(number: i64, ids: &[&str]) -> Fence {
     Fence {
@@ -39,14 +39,14 @@ pub async fn a_delete_takes_only_live_documents_of_its_version(store: &Arc<dyn S
     let kept: Vec<_> = stay
         .iter()
         .chain([&unnamed])
-        .map(|user| user.build())
+        .map(NativeUser::build)
         .collect();
     bench.given(&kept).await;
     bench
         .given(&[go[0].build(), go[1].build(), stateless])
         .await;
 
-    let named: Vec<&str> = stay.iter().chain(&go).map(|user| user.id()).collect();
+    let named: Vec<&str> = stay.iter().chain(&go).map(NativeUser::id).collect();
     let twelve = native_user(12, 5);
     let mut fences = vec![fence(5, &named), fence(5, &[twelve.id(), "nobody"])];
     assert_eq!(bench.delete(&fences).await, 3);
@@ -61,7 +61,7 @@ pub async fn fences_do_not_mix(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "fences_do_not_mix").await;
     let users: Vec<_> = (1..=6).map(|n| native_user(n, i64::from(n))).collect();
     bench
-        .given(&users.iter().map(|user| user.build()).collect::<Vec<_>>())
+        .given(&users.iter().map(NativeUser::build).collect::<Vec<_>>())
         .await;
     let fences = [
         fence(1, &[users[0].id(), users[1].id()]),
@@ -82,9 +82,9 @@ pub async fn a_large_batch_is_deleted_at_once(store: &Arc<dyn Store>) {
         .map(|n| native_user(n, 1 + i64::from(n % 2)))
         .collect();
     bench
-        .given(&users.iter().map(|user| user.build()).collect::<Vec<_>>())
+        .given(&users.iter().map(NativeUser::build).collect::<Vec<_>>())
         .await;
-    let ids: Vec<&str> = users.iter().map(|user| user.id()).collect();
+    let ids: Vec<&str> = users.iter().map(NativeUser::id).collect();
     let twice = [ids.clone(), ids].concat();
     assert_eq!(bench.delete(&[fence(1, &twice)]).await, 500);
     assert_eq!(
@@ -232,7 +232,7 @@ pub async fn an_amendment_is_seen_by_every_query(store: &Arc<dyn Store>) {
 pub async fn hostile_documents_survive_an_amendment(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "hostile_documents_survive_an_amendment").await;
     for (name, hostile) in hostile_documents() {
-        bench.given(&[hostile.clone()]).await;
+        bench.given_one(&hostile).await;
         let set = doc! { "metadata.backup_status": "completed" };
         let matched = bench.amend(&[document::id(&hostile)], &doc! {}, &set).await;
         assert_eq!(matched, 1, "{name}");

@@ -87,7 +87,7 @@ pub async fn hostile_sections_are_set_as_they_are(store: &Arc<dyn Store>) {
 pub async fn a_section_leaves_hostile_neighbours_as_they_are(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_section_leaves_hostile_neighbours_as_they_are").await;
     for (name, hostile) in hostile_documents() {
-        bench.given(&[hostile.clone()]).await;
+        bench.given_one(&hostile).await;
         let change = Change::Section {
             section: section("analysis_progress"),
             value: Some(rawdoc! { "x": 1 }),

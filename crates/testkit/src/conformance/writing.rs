@@ -181,7 +181,7 @@ pub async fn hostile_documents_are_replaced_as_wholes(store: &Arc<dyn Store>) {
             .set(field::ID, id.as_str())
             .set("x", 1)
             .apply(&rawdoc! {});
-        bench.given(&[plain.clone()]).await;
+        bench.given_one(&plain).await;
         let replace = Change::Replace(hostile.clone());
         let written = bench
             .write(id.as_str(), &Guard::Whole(plain.clone()), &replace)
@@ -206,7 +206,7 @@ pub async fn a_foreign_document_is_replaced_in_place(store: &Arc<dyn Store>) {
     let native = native_user(1, 1);
     let foreign = SeedUser::new(1, date(1)).naive_dates().build();
     let foreign = Edit::new().set(field::ID, native.id()).apply(&foreign);
-    bench.given(&[foreign.clone()]).await;
+    bench.given_one(&foreign).await;
     let guard = Guard::Whole(foreign);
     let change = Change::Replace(native.build());
     assert_eq!(
@@ -220,7 +220,7 @@ pub async fn a_foreign_document_is_replaced_in_place(store: &Arc<dyn Store>) {
 pub async fn a_fields_guard_compares_fields(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_fields_guard_compares_fields").await;
     let lease = rawdoc! { "_id": "l", "holder": "a", "fence": 3_i64, "metadata": { "state": "x" } };
-    bench.given(&[lease.clone()]).await;
+    bench.given_one(&lease).await;
     let not = [
         doc! { "holder": "b" },
         doc! { "holder": "a", "fence": 4_i64 },

@@ -13,12 +13,13 @@ use tierkeep_testkit::conformance::Subject;
 
 fn opened(path: &Path) -> Arc<dyn Store> {
     let clock = Arc::new(ManualClock::default());
-    Arc::new(SqliteStore::open(path, Role::RaseenTempUser, clock).unwrap())
+    Arc::new(SqliteStore::open(path, Role::RaseenTempUser, clock).expect("the file opens"))
 }
 
 async fn fresh_file() -> Subject {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let store = opened(&directory.path().join("raseen_temp_user.db"));
+    store.hello().await.expect("hello succeeds");
     Subject {
         store,
         guard: Box::new(directory),

@@ -23,16 +23,17 @@ use crate::opened;
 const USERS: &str = "internal_users";
 
 fn directory() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("a directory")
 }
 
 async fn all(store: &dyn Store) -> Vec<RawDocumentBuf> {
-    store.find(USERS, &Find::new(Query::All)).await.unwrap()
+    let found = store.find(USERS, &Find::new(Query::All)).await;
+    found.expect("find succeeds")
 }
 
 fn refused(path: &Path) -> StoreError {
     let clock = Arc::new(ManualClock::default());
-    SqliteStore::open(path, Role::RaseenTempUser, clock).unwrap_err()
+    SqliteStore::open(path, Role::RaseenTempUser, clock).expect_err("it is refused")
 }
 
 fn section(op: &str) -> (Guard, Change) {
@@ -41,7 +42,7 @@ fn section(op: &str) -> (Guard, Change) {
         unless_op: op.to_owned(),
     };
     let change = Change::Section {
-        section: Section::parse("scan_cache").unwrap(),
+        section: Section::parse("scan_cache").expect("a name"),
         value: Some(rawdoc! { "by": op }),
         op: op.to_owned(),
     };
@@ -97,7 +98,10 @@ async fn what_was_acknowledged_is_in_the_files_at_once() {
     let mut acknowledged = Vec::new();
     for n in 0..20 {
         let user = native_user(n, 1).build();
-        store.insert(USERS, &[user.clone()]).await.unwrap();
+        store
+            .insert(USERS, std::slice::from_ref(&user))
+            .await
+            .unwrap();
         acknowledged.push(user);
     }
     let gone = Fence {
@@ -122,7 +126,10 @@ async fn a_torn_end_of_the_log_loses_nothing_that_came_before() {
     let path = directory.path().join("a.db");
     let store = opened(&path);
     let user = native_user(1, 1).build();
-    store.insert(USERS, &[user.clone()]).await.unwrap();
+    store
+        .insert(USERS, std::slice::from_ref(&user))
+        .await
+        .unwrap();
     let log = directory.path().join("a.db-wal");
     let acknowledged = fs::metadata(&log).unwrap().len();
     store
@@ -305,7 +312,10 @@ async fn readers_do_not_wait_for_a_writer() {
     let path = directory.path().join("a.db");
     let store = opened(&path);
     let user = native_user(1, 1).build();
-    store.insert(USERS, &[user.clone()]).await.unwrap();
+    store
+        .insert(USERS, std::slice::from_ref(&user))
+        .await
+        .unwrap();
     let other = Connection::open(&path).unwrap();
     other
         .execute_batch("BEGIN IMMEDIATE; DELETE FROM documents_of_internal_users;")
