@@ -144,7 +144,7 @@ pub enum JwtRefused {
     Claims,
     /// `exp` is missing.
     ExpiryMissing,
-    /// `exp`, `nbf` or `iat` is no whole number of seconds.
+    /// `exp`, `nbf` or `iat` is no number of seconds that a date can express.
     TimeMalformed,
     /// `exp` has passed.
     Expired,

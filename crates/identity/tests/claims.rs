@@ -70,6 +70,24 @@ mod times {
     }
 
     #[test]
+    fn fractions_of_a_second_count() {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds of this century fit a float"
+        )]
+        let now = NOW as f64;
+        assert!(read(&with("exp", now + 0.5)).is_ok());
+        assert_eq!(
+            read(&with("exp", now - 0.5)).map(drop),
+            Err(JwtRefused::Expired)
+        );
+        assert_eq!(
+            read(&with("nbf", now + 60.5)).map(drop),
+            Err(JwtRefused::NotYetValid)
+        );
+    }
+
+    #[test]
     fn the_same_token_is_believed_until_the_clock_reaches_its_expiry() {
         let token = token(&claims());
         for (seconds, believed) in [(NOW, true), (NOW + 3599, true), (NOW + 3600, false)] {
@@ -92,7 +110,7 @@ fn time_claims_are_held_against_the_clock_in_every_time_zone(#[case] zone: &str)
         .unwrap();
     let report = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{report}");
-    assert!(report.contains("14 passed"), "{report}");
+    assert!(report.contains("15 passed"), "{report}");
 }
 
 #[rstest]

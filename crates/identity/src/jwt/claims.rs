@@ -79,14 +79,29 @@ fn text(claim: Option<&Value>) -> Option<&str> {
     claim.and_then(Value::as_str)
 }
 
-/// A time claim: whole seconds since 1970 in UTC, within what a date can express.
+/// The seconds around 1970 in which a float still tells milliseconds apart.
+const FLOAT_SECONDS: f64 = 8e12;
+
+/// A time claim: seconds since 1970 in UTC, fractions allowed (RFC 7519, section 2, NumericDate), within
+/// what a date can express.
 fn date(claim: Option<&Value>) -> Result<Option<DateTime>, JwtRefused> {
     let Some(claim) = claim else { return Ok(None) };
-    claim
-        .as_i64()
-        .and_then(|seconds| seconds.checked_mul(MILLIS))
+    let millis = match (claim.as_i64(), claim.as_f64()) {
+        (Some(seconds), _) => seconds.checked_mul(MILLIS),
+        (None, Some(seconds)) if seconds.abs() < FLOAT_SECONDS => Some(floor_millis(seconds)),
+        (None, _) => None,
+    };
+    millis
         .map(|millis| Some(DateTime::from_millis(millis)))
         .ok_or(JwtRefused::TimeMalformed)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the seconds were held within range"
+)]
+fn floor_millis(seconds: f64) -> i64 {
+    (seconds * 1000.0).floor() as i64
 }
 
 /// Whether `aud` is this text or a list with it (RFC 7519, section 4.1.3).
