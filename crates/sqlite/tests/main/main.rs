@@ -1,5 +1,6 @@
 //! The laws of every store on SQLite, and what SQLite's own files must withstand.
 
+mod agreement;
 mod files;
 
 use std::path::Path;
