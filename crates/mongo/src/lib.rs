@@ -1,1 +1,17 @@
-//! The store on MongoDB through the official driver.
+//! The store on MongoDB, through the official driver. Owns everything that is said to a MongoDB server.
+//!
+//! **Architecture invariant:** documents pass through as raw BSON and are never decoded on their way in
+//! or out; every write asks for a majority and the journal; every command this crate can send is built in
+//! [`query`] and snapshot-tested; every error is judged in [`error`], by code, and carries no host, no user
+//! and no text of the driver.
+//!
+//! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods),
+//! `query` (what is sent), `error` (what failures mean).
+
+pub mod connect;
+mod error;
+mod query;
+pub mod store;
+
+pub use connect::{ConnectError, Servers};
+pub use store::MongoStore;

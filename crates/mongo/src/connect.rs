@@ -1,0 +1,184 @@
+//! From a connection string to a store. Owns the clients and their time limits.
+//!
+//! Nothing here waits for a server: a connection string that parses gives a store, and whether anybody
+//! listens shows with its first operation. A connection string never reaches an error, a log or `Debug`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::ClientOptions;
+use secrecy::{ExposeSecret, SecretString};
+use tierkeep_core::db::Role;
+use tokio::sync::Mutex;
+
+use crate::store::MongoStore;
+
+/// How long the driver looks for a primary, unless the connection string says otherwise.
+const SERVER_SELECTION: Duration = Duration::from_secs(5);
+/// How long the driver waits for a connection, unless the connection string says otherwise.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The name under which the server's logs and statistics show the connections.
+const APP_NAME: &str = "tierkeep";
+
+/// Why a connection string gives no store. Names the role and its variable, never the string.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The string is no MongoDB connection string.
+    #[error("{role}: {} is no valid MongoDB connection string", role.url_variable())]
+    Invalid {
+        /// The database it was meant for.
+        role: Role,
+    },
+    /// The host name of a `mongodb+srv` string has no records that could be read.
+    #[error("{role}: the host name in {} could not be resolved", role.url_variable())]
+    Unresolved {
+        /// The database it was meant for.
+        role: Role,
+    },
+}
+
+impl ConnectError {
+    /// The database that the connection string was meant for.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Invalid { role } | Self::Unresolved { role } => role,
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the driver's enum is not exhaustive; what is not the name service's fault is the string's"
+    )]
+    fn new(role: Role, error: &Error) -> Self {
+        match *error.kind {
+            ErrorKind::DnsResolve { .. } | ErrorKind::Io(_) => Self::Unresolved { role },
+            _ => Self::Invalid { role },
+        }
+    }
+}
+
+/// The clients that are open, one for each connection string, so that roles on one cluster share their
+/// connections.
+#[derive(Default)]
+pub struct Servers {
+    open: Mutex<HashMap<String, (Client, Option<String>)>>,
+}
+
+impl Servers {
+    /// None open yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The store of `role` at `url`: its own variable's value, or one that several roles share.
+    ///
+    /// A database named in the path of `url` wins over the role's name.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when `url` cannot be understood; whether a server is there is not looked at.
+    pub async fn connect(
+        &self,
+        url: &SecretString,
+        role: Role,
+    ) -> Result<MongoStore, ConnectError> {
+        let mut open = self.open.lock().await;
+        let (client, database) = match open.get(url.expose_secret()) {
+            Some(known) => known.clone(),
+            None => {
+                let made = client(url, role).await?;
+                open.insert(url.expose_secret().to_owned(), made.clone());
+                made
+            }
+        };
+        let database = database.as_deref().unwrap_or(role.name());
+        Ok(MongoStore::with_client(&client, database, role))
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers").finish_non_exhaustive()
+    }
+}
+
+impl MongoStore {
+    /// The store of `role` at `url`, with connections of its own.
+    ///
+    /// A database named in the path of `url` wins over the role's name.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when `url` cannot be understood; whether a server is there is not looked at.
+    pub async fn connect(url: &SecretString, role: Role) -> Result<Self, ConnectError> {
+        Servers::new().connect(url, role).await
+    }
+}
+
+/// A client for `url`, and the database that its path names.
+async fn client(url: &SecretString, role: Role) -> Result<(Client, Option<String>), ConnectError> {
+    let refused = |error: Error| ConnectError::new(role, &error);
+    let mut options = ClientOptions::parse(url.expose_secret())
+        .await
+        .map_err(refused)?;
+    options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
+    options.retry_writes.get_or_insert(true);
+    options
+        .server_selection_timeout
+        .get_or_insert(SERVER_SELECTION);
+    options.connect_timeout.get_or_insert(CONNECT);
+    let database = options.default_database.clone();
+    let client = Client::with_options(options).map_err(refused)?;
+    Ok((client, database))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn connect(url: &str) -> Result<MongoStore, ConnectError> {
+        MongoStore::connect(&SecretString::from(url), Role::SrieMainUser).await
+    }
+
+    #[tokio::test]
+    async fn a_database_in_the_path_wins_over_the_roles_name() {
+        let named = connect("mongodb://localhost:1/elsewhere").await.unwrap();
+        assert_eq!(named.database_name(), "elsewhere");
+        let unnamed = connect("mongodb://localhost:1/?appName=x").await.unwrap();
+        assert_eq!(unnamed.database_name(), "srie_main_user");
+    }
+
+    #[tokio::test]
+    async fn a_bad_connection_string_is_named_by_role_and_variable_and_never_shown() {
+        for url in [
+            "",
+            "postgres://me:hunter2@db/x",
+            "mongodb://me:hunter2@",
+            "mongodb://me:hun:ter2@host/",
+            "mongodb://me:hunter2@host:port/",
+            "mongodb://me:hunter2@host/?w=-7",
+            "mongodb://me:hunter2@host/?tls=hunter2",
+        ] {
+            let error = connect(url).await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "srie_main_user: SRIE_MAIN_USER_DB_URL is no valid MongoDB connection string",
+                "{url}"
+            );
+            assert!(!format!("{error:?}").contains("hunter2"));
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_prints_shows_a_connection_string() {
+        let url = SecretString::from("mongodb://me:hunter2@localhost:1/");
+        let servers = Servers::new();
+        let store = servers.connect(&url, Role::ExternalUsers).await.unwrap();
+        let printed = format!("{servers:?} {store:?}");
+        assert!(
+            !printed.contains("hunter2") && !printed.contains("localhost"),
+            "{printed}"
+        );
+    }
+}

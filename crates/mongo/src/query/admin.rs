@@ -1,0 +1,91 @@
+//! Commands about the server, its collections and indexes.
+
+use bson::raw::RawDocumentBuf;
+use bson::raw::cstr;
+use bson::rawdoc;
+use tierkeep_core::store::IndexLayout;
+
+use super::{BUILD_LIMIT, READ_LIMIT, key, millis, write_concern};
+
+/// Asks the server who it is.
+pub(crate) fn hello() -> RawDocumentBuf {
+    rawdoc! { "hello": 1 }
+}
+
+/// Lists the names of the collections that hold documents.
+pub(crate) fn list_collections() -> RawDocumentBuf {
+    rawdoc! {
+        "listCollections": 1,
+        "filter": { "type": "collection" },
+        "nameOnly": true,
+        "cursor": {},
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// Lists the indexes of a collection.
+pub(crate) fn list_indexes(collection: &str) -> RawDocumentBuf {
+    rawdoc! { "listIndexes": collection, "cursor": {}, "maxTimeMS": millis(READ_LIMIT) }
+}
+
+/// Creates an empty collection.
+pub(crate) fn create(collection: &str) -> RawDocumentBuf {
+    rawdoc! {
+        "create": collection,
+        "writeConcern": write_concern(),
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// Creates an index. It is there once a majority has built it.
+pub(crate) fn create_index(collection: &str, index: &IndexLayout) -> RawDocumentBuf {
+    let mut fields = RawDocumentBuf::new();
+    let mut name = Vec::new();
+    for field in &index.fields {
+        fields.append(key(field), 1);
+        name.push(format!("{field}_1"));
+    }
+    let mut made = rawdoc! { "key": fields, "name": name.join("_") };
+    if index.unique {
+        made.append(cstr!("unique"), true);
+    }
+    rawdoc! {
+        "createIndexes": collection,
+        "indexes": [made],
+        "commitQuorum": "majority",
+        "writeConcern": write_concern(),
+        "maxTimeMS": millis(BUILD_LIMIT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_json_snapshot;
+
+    use super::super::tests::shown;
+    use super::*;
+
+    #[test]
+    fn commands_about_the_server() {
+        let unique = IndexLayout {
+            fields: vec!["user_id", "version"],
+            unique: true,
+        };
+        let staged = IndexLayout {
+            fields: vec!["metadata.staged_at", "_id"],
+            unique: false,
+        };
+        let commands: Vec<_> = [
+            hello(),
+            list_collections(),
+            list_indexes("users"),
+            create("users"),
+            create_index("users", &unique),
+            create_index("users", &staged),
+        ]
+        .iter()
+        .map(shown)
+        .collect();
+        assert_json_snapshot!("admin", commands);
+    }
+}

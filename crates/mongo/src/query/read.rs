@@ -1,0 +1,469 @@
+//! Commands that read documents.
+
+use bson::raw::{RawArrayBuf, RawBson, RawDocumentBuf, cstr};
+use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
+use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern};
+
+use super::{
+    COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_live, key, literal, millis, path,
+    raw,
+};
+
+/// The most whole documents in one batch of a page; a page that is full earlier costs no more than this.
+const BATCH_WHOLE: usize = 250;
+/// As [`BATCH_WHOLE`], for heads.
+const BATCH_HEADS: usize = 5_000;
+
+/// The earliest date there is: the server orders every other type wholly before or after dates.
+const FIRST_DATE: DateTime = DateTime::from_millis(i64::MIN);
+/// The first value of the type that follows dates.
+const AFTER_DATES: Timestamp = Timestamp {
+    time: 0,
+    increment: 0,
+};
+
+/// The read concern. `seen` is the time of this client's last write: a primary that was elected since then
+/// waits until it can show that write.
+fn read_concern(read: ReadConcern, seen: Option<Timestamp>) -> RawDocumentBuf {
+    match (read, seen) {
+        (ReadConcern::Linearizable, _) => rawdoc! { "level": "linearizable" },
+        (ReadConcern::Majority, None) => rawdoc! { "level": "majority" },
+        (ReadConcern::Majority, Some(seen)) => {
+            rawdoc! { "level": "majority", "afterClusterTime": seen }
+        }
+    }
+}
+
+/// What all pages have in common.
+struct Page<'a> {
+    collection: &'a str,
+    find: &'a Find,
+    seen: Option<Timestamp>,
+}
+
+impl Page<'_> {
+    /// The command that reads what satisfies `filter`, in the order that `order` gives.
+    fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
+        let mut command = rawdoc! { "find": self.collection, "filter": filter };
+        if let Some(wanted) = projection(self.find) {
+            command.append(cstr!("projection"), wanted);
+        }
+        for element in order.iter().flatten() {
+            command.append(element.0, element.1);
+        }
+        let batch = match self.find.fields {
+            Fields::Whole => BATCH_WHOLE,
+            Fields::Head => BATCH_HEADS,
+        };
+        let batch = i32::try_from(self.find.limit.min(batch)).unwrap_or(i32::MAX);
+        command.append(cstr!("batchSize"), batch);
+        command.append(
+            cstr!("readConcern"),
+            read_concern(self.find.read, self.seen),
+        );
+        command.append(cstr!("maxTimeMS"), millis(READ_LIMIT));
+        command
+    }
+}
+
+/// Which fields the server sends; `None` for all.
+fn projection(find: &Find) -> Option<RawDocumentBuf> {
+    match find.fields {
+        Fields::Whole => None,
+        Fields::Head => {
+            let mut names = vec!["user_id", "created_at", "last_accessed", "metadata"];
+            if let Query::Equal(fields) = &find.query {
+                for name in fields.keys() {
+                    // The whole of it: two paths into one object would collide.
+                    let name = name.split('.').next().unwrap_or(name);
+                    if name != "_id" && !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+            let mut wanted = RawDocumentBuf::new();
+            for name in names {
+                wanted.append(key(name), 1);
+            }
+            Some(wanted)
+        }
+    }
+}
+
+/// In index order of `_id`, which crosses types, from `after` (inclusive) on.
+fn by_id_index(after: Option<&Cursor>) -> RawDocumentBuf {
+    let mut order = rawdoc! { "hint": { "_id": 1 } };
+    if let Some(after) = after {
+        order.append(cstr!("min"), rawdoc! { "_id": raw(&after.id) });
+    }
+    order
+}
+
+/// In order of `_id`, by whatever index the filter deserves.
+fn by_id() -> RawDocumentBuf {
+    rawdoc! { "sort": { "_id": 1 } }
+}
+
+/// The condition that `_id` comes after the cursor, across types.
+fn after_id(after: Option<&Cursor>) -> Option<RawDocumentBuf> {
+    after.map(|after| rawdoc! { "$gt": ["$_id", literal(raw(&after.id))] })
+}
+
+/// Adds a condition to a filter.
+fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
+    if !all.is_empty() {
+        filter.append(cstr!("$expr"), rawdoc! { "$and": all });
+    }
+    filter
+}
+
+/// The commands that together read the page, in order; each may send more than the query means, and the
+/// first document may be the one that the cursor stands on.
+///
+/// [`Query::Due`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`).
+pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
+    let page = Page {
+        collection,
+        find,
+        seen,
+    };
+    let after = find.after.as_ref();
+    match &find.query {
+        Query::All => vec![page.command(RawDocumentBuf::new(), &by_id_index(after))],
+        Query::Ids(ids) => {
+            let mut ids = ids.clone();
+            ids.sort_by_cached_key(tierkeep_core::store::id_order);
+            id_runs(&ids)
+                .into_iter()
+                .map(|run| {
+                    let filter = rawdoc! { "_id": { "$in": run } };
+                    let after = RawArrayBuf::from_iter(after_id(after));
+                    page.command(with_expr(filter, after), &by_id())
+                })
+                .collect()
+        }
+        Query::Users(users) => {
+            let users = RawArrayBuf::from_iter(users.iter().map(String::as_str));
+            let filter = rawdoc! { "user_id": { "$in": users } };
+            let after = RawArrayBuf::from_iter(after_id(after));
+            vec![page.command(with_expr(filter, after), &by_id())]
+        }
+        Query::Equal(fields) => {
+            let after = RawArrayBuf::from_iter(after_id(after));
+            let filter = with_expr(equal(fields), after);
+            vec![page.command(filter, &by_id())]
+        }
+        Query::Due(before) => {
+            let filter = rawdoc! { "metadata.state": { "$in": ["live", RawBson::Null] } };
+            let from = after.map_or(staged_bound(FIRST_DATE, RawBson::MinKey), staged_cursor);
+            let to = staged_bound(*before, RawBson::MaxKey);
+            vec![page.command(filter, &by_staged_index(&from, Some(&to)))]
+        }
+        Query::Unstaged => {
+            let below = |from: &RawDocumentBuf| {
+                let to = staged_bound(FIRST_DATE, RawBson::MinKey);
+                page.command(RawDocumentBuf::new(), &by_staged_index(from, Some(&to)))
+            };
+            let above = |from: &RawDocumentBuf| {
+                page.command(RawDocumentBuf::new(), &by_staged_index(from, None))
+            };
+            let first = staged_bound(RawBson::MinKey, RawBson::MinKey);
+            let second = staged_bound(AFTER_DATES, RawBson::MinKey);
+            match after {
+                None => vec![below(&first), above(&second)],
+                Some(after) if orders_before_dates(&after.staged_at) => {
+                    vec![below(&staged_cursor(after)), above(&second)]
+                }
+                Some(after) => vec![above(&staged_cursor(after))],
+            }
+        }
+    }
+}
+
+/// As [`find`] for [`Query::Due`] and [`Query::Unstaged`] in a collection without their index, or where an
+/// array among the indexed values gives documents several places in it. `None` for other queries.
+///
+/// Due documents come in their order, the unstaged ones ordered by `_id`.
+pub(crate) fn find_unindexed(
+    collection: &str,
+    find: &Find,
+    seen: Option<Timestamp>,
+) -> Option<RawDocumentBuf> {
+    let page = Page {
+        collection,
+        find,
+        seen,
+    };
+    let after = find.after.as_ref();
+    match &find.query {
+        Query::Due(before) => {
+            let mut all = RawArrayBuf::new();
+            if let Some(after) = after {
+                let staged_at = literal(raw(&after.staged_at));
+                all.push(rawdoc! { "$or": [
+                    { "$gt": ["$metadata.staged_at", staged_at.clone()] },
+                    { "$and": [
+                        { "$eq": ["$metadata.staged_at", staged_at] },
+                        { "$gt": ["$_id", literal(raw(&after.id))] },
+                    ] },
+                ] });
+            }
+            let order = rawdoc! { "sort": { "metadata.staged_at": 1, "_id": 1 } };
+            Some(page.command(with_expr(due(*before), all), &order))
+        }
+        Query::Unstaged => {
+            let mut all = RawArrayBuf::from_iter(after_id(after));
+            all.push(is_unstaged());
+            Some(page.command(with_expr(RawDocumentBuf::new(), all), &by_id()))
+        }
+        Query::All | Query::Ids(_) | Query::Users(_) | Query::Equal(_) => None,
+    }
+}
+
+/// The fields equal these, as far as an index can tell.
+fn equal(fields: &Document) -> RawDocumentBuf {
+    let mut filter = RawDocumentBuf::new();
+    for (name, value) in fields {
+        filter.append(key(name), rawdoc! { "$eq": raw(value) });
+    }
+    filter
+}
+
+/// What is due, as far as an index can tell.
+fn due(before: DateTime) -> RawDocumentBuf {
+    rawdoc! { "metadata.staged_at": { "$type": "date", "$lte": before } }
+}
+
+fn is_unstaged() -> RawDocumentBuf {
+    rawdoc! { "$ne": [{ "$type": path("metadata.staged_at") }, "date"] }
+}
+
+fn staged_bound(staged_at: impl Into<RawBson>, id: RawBson) -> RawDocumentBuf {
+    rawdoc! { "metadata.staged_at": staged_at.into(), "_id": id }
+}
+
+fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
+    staged_bound(raw(&after.staged_at), raw(&after.id))
+}
+
+/// In index order of (`metadata.staged_at`, `_id`), which crosses types, from `from` (inclusive) up to `to`
+/// (exclusive) or the end.
+fn by_staged_index(from: &RawDocumentBuf, to: Option<&RawDocumentBuf>) -> RawDocumentBuf {
+    let mut order = rawdoc! { "hint": staged_index(), "min": from.clone() };
+    if let Some(to) = to {
+        order.append(cstr!("max"), to.clone());
+    }
+    order
+}
+
+fn staged_index() -> RawDocumentBuf {
+    rawdoc! { "metadata.staged_at": 1, "_id": 1 }
+}
+
+/// Whether the server orders values of this type before dates.
+fn orders_before_dates(value: &Bson) -> bool {
+    match value {
+        Bson::MinKey
+        | Bson::Undefined
+        | Bson::Null
+        | Bson::Int32(_)
+        | Bson::Int64(_)
+        | Bson::Double(_)
+        | Bson::Decimal128(_)
+        | Bson::String(_)
+        | Bson::Symbol(_)
+        | Bson::Document(_)
+        | Bson::Array(_)
+        | Bson::Binary(_)
+        | Bson::ObjectId(_)
+        | Bson::Boolean(_) => true,
+        Bson::DateTime(_)
+        | Bson::Timestamp(_)
+        | Bson::RegularExpression(_)
+        | Bson::DbPointer(_)
+        | Bson::JavaScriptCode(_)
+        | Bson::JavaScriptCodeWithScope(_)
+        | Bson::MaxKey => false,
+    }
+}
+
+/// Asks for the plan of a scan of the index over (`metadata.staged_at`, `_id`), without running it: shows
+/// whether the index is there, and whether any document has several places in it.
+pub(crate) fn explain_staged_index(collection: &str) -> RawDocumentBuf {
+    rawdoc! {
+        "explain": { "find": collection, "hint": staged_index() },
+        "verbosity": "queryPlanner",
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// Counts exactly what [`Query::matches`] accepts. `by_index`: for [`Query::Unstaged`], whether the index
+/// over (`metadata.staged_at`, `_id`) holds each document in one place.
+pub(crate) fn count(
+    collection: &str,
+    query: &Query,
+    by_index: bool,
+    seen: Option<Timestamp>,
+) -> Vec<RawDocumentBuf> {
+    let filters = match query {
+        Query::All => vec![RawDocumentBuf::new()],
+        Query::Ids(ids) => {
+            let mut ids: Vec<_> = ids
+                .iter()
+                .map(|id| (tierkeep_core::store::id_order(id), id.clone()))
+                .collect();
+            ids.sort_by(|one, other| one.0.cmp(&other.0));
+            ids.dedup_by(|one, other| one.0 == other.0);
+            let ids: Vec<_> = ids.into_iter().map(|(_, id)| id).collect();
+            id_runs(&ids)
+                .into_iter()
+                .map(|run| rawdoc! { "_id": { "$in": run } })
+                .collect()
+        }
+        Query::Users(users) => {
+            let users = RawArrayBuf::from_iter(users.iter().map(String::as_str));
+            let all = RawArrayBuf::from_iter([has_type("user_id", "string")]);
+            vec![with_expr(rawdoc! { "user_id": { "$in": users } }, all)]
+        }
+        Query::Due(before) => {
+            let all = RawArrayBuf::from_iter([has_type("metadata.staged_at", "date"), is_live()]);
+            vec![with_expr(due(*before), all)]
+        }
+        Query::Unstaged => {
+            let filter = if by_index {
+                rawdoc! { "metadata.staged_at": { "$not": { "$gte": FIRST_DATE } } }
+            } else {
+                RawDocumentBuf::new()
+            };
+            vec![with_expr(filter, RawArrayBuf::from_iter([is_unstaged()]))]
+        }
+        Query::Equal(fields) => vec![with_expr(equal(fields), fields_equal(fields))],
+    };
+    filters
+        .into_iter()
+        .map(|filter| {
+            rawdoc! {
+                "aggregate": collection,
+                "pipeline": [{ "$match": filter }, { "$count": "n" }],
+                "cursor": {},
+                "readConcern": read_concern(ReadConcern::Majority, seen),
+                "maxTimeMS": millis(COUNT_LIMIT),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+    use insta::assert_json_snapshot;
+
+    use super::super::tests::shown;
+    use super::*;
+
+    fn date(ms: i64) -> DateTime {
+        DateTime::from_millis(ms)
+    }
+
+    fn cursor(staged_at: impl Into<Bson>, id: impl Into<Bson>) -> Option<Cursor> {
+        Some(Cursor {
+            staged_at: staged_at.into(),
+            id: id.into(),
+        })
+    }
+
+    fn pages(page: &Find) -> Vec<serde_json::Value> {
+        find("internal_users", page, None)
+            .iter()
+            .map(shown)
+            .collect()
+    }
+
+    #[test]
+    fn pages_of_everything() {
+        assert_json_snapshot!("find_all", pages(&Find::new(Query::All)));
+        let next = Find::new(Query::All)
+            .head()
+            .limit(7)
+            .after(cursor(Bson::Null, 1));
+        assert_json_snapshot!("find_all_next_heads", pages(&next));
+    }
+
+    #[test]
+    fn pages_of_named_documents() {
+        let ids = Query::Ids(vec!["b".into(), 7.into(), "a".into()]);
+        assert_json_snapshot!("find_ids", pages(&Find::new(ids.clone()).linearizable()));
+        let next = Find::new(ids).after(cursor(Bson::Null, "a"));
+        assert_json_snapshot!("find_ids_next", pages(&next));
+        let users = Query::Users(vec!["internal_1".into(), "$x".into()]);
+        assert_json_snapshot!("find_users", pages(&Find::new(users)));
+    }
+
+    #[test]
+    fn pages_of_equal_documents() {
+        let equal =
+            Query::Equal(doc! { "status": "pending", "error": null, "lease.n": { "$gt": 1 } });
+        let page = Find::new(equal).head().after(cursor(Bson::Null, "a"));
+        assert_json_snapshot!("find_equal", pages(&page));
+    }
+
+    #[test]
+    fn pages_of_due_documents() {
+        let page = Find::new(Query::Due(date(5_000)));
+        assert_json_snapshot!("find_due", pages(&page));
+        let next = page.after(cursor(date(4_000), "a"));
+        assert_json_snapshot!("find_due_next", pages(&next));
+        let fallback = find_unindexed("internal_users", &next, None).unwrap();
+        assert_json_snapshot!("find_due_unindexed", shown(&fallback));
+    }
+
+    #[test]
+    fn pages_of_unstaged_documents() {
+        let page = Find::new(Query::Unstaged).head();
+        assert_json_snapshot!("find_unstaged", pages(&page));
+        let next = page.after(cursor("2024-01-01", "a"));
+        assert_json_snapshot!("find_unstaged_next", pages(&next));
+        let later = next.clone().after(cursor(
+            Timestamp {
+                time: 1,
+                increment: 2,
+            },
+            "a",
+        ));
+        assert_json_snapshot!("find_unstaged_later", pages(&later));
+        let fallback = find_unindexed("internal_users", &next, None).unwrap();
+        assert_json_snapshot!("find_unstaged_unindexed", shown(&fallback));
+        assert_json_snapshot!("explain", shown(&explain_staged_index("internal_users")));
+    }
+
+    #[test]
+    fn pages_after_a_write_of_this_client() {
+        let seen = Some(Timestamp {
+            time: 7,
+            increment: 3,
+        });
+        let page = find("internal_users", &Find::new(Query::All), seen);
+        assert_json_snapshot!("find_after_write", shown(page.first().unwrap()));
+    }
+
+    #[test]
+    fn counts() {
+        let counts: Vec<_> = [
+            (Query::All, true),
+            (Query::Ids(vec![2.into(), 1.into(), 2.into()]), true),
+            (Query::Users(vec!["internal_1".into()]), true),
+            (Query::Due(date(5_000)), true),
+            (Query::Unstaged, true),
+            (Query::Unstaged, false),
+            (
+                Query::Equal(doc! { "user_id": "a", "version": 1_i64, "gone": null }),
+                true,
+            ),
+        ]
+        .iter()
+        .flat_map(|(query, by_index)| count("internal_users", query, *by_index, None))
+        .map(|command| shown(&command))
+        .collect();
+        assert_json_snapshot!("counts", counts);
+    }
+}

@@ -1,0 +1,477 @@
+//! Commands that change documents. Every one asks a majority to acknowledge it.
+
+use bson::raw::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, cstr};
+use bson::{Bson, Document, Timestamp, rawdoc};
+use tierkeep_core::document::{MAX_DOCUMENT_BYTES, OPS_KEPT, field};
+use tierkeep_core::store::{Change, Fence, Guard};
+use tierkeep_core::user::Section;
+use tierkeep_core::version::Version;
+
+use super::{
+    COMMAND_BYTES, READ_LIMIT, fields_equal, has_type, id_runs, is_live, literal, millis, path,
+    raw, runs, write_concern,
+};
+
+/// Whether a plain insert would store other bytes: the server fills a zero timestamp at the top level with
+/// the current time.
+pub(crate) fn altered_by_insert(document: &RawDocument) -> bool {
+    const ZERO: Timestamp = Timestamp {
+        time: 0,
+        increment: 0,
+    };
+    document
+        .iter_elements()
+        .map_while(Result::ok)
+        .filter_map(|element| element.value().ok())
+        .any(|value| value.as_timestamp() == Some(ZERO))
+}
+
+/// Inserts the documents, each for itself.
+pub(crate) fn insert(collection: &str, documents: &[&RawDocumentBuf]) -> RawDocumentBuf {
+    rawdoc! {
+        "insert": collection,
+        "documents": documents.iter().map(|document| (*document).clone()).collect::<RawArrayBuf>(),
+        "ordered": false,
+        "writeConcern": write_concern(),
+    }
+}
+
+/// Inserts the documents byte for byte, whatever is in them: no document matches the filter, so each
+/// statement either makes one from the literal or clashes on `_id`.
+pub(crate) fn insert_exactly(collection: &str, documents: &[&RawDocumentBuf]) -> RawDocumentBuf {
+    let statements = documents.iter().map(|document| {
+        rawdoc! {
+            "q": { "$and": [{ "_id": { "$eq": id(document) } }, { "_id": { "$type": "array" } }] },
+            "u": [{ "$replaceWith": literal((*document).clone()) }],
+            "upsert": true,
+        }
+    });
+    update(collection, statements.collect())
+}
+
+/// Puts each document unless the same `_id` is there with a `user_id` and a version that is not an int64
+/// below the document's.
+pub(crate) fn put_newer(collection: &str, documents: &[&RawDocumentBuf]) -> RawDocumentBuf {
+    let statements = documents.iter().map(|document| {
+        let version = tierkeep_core::document::version(document).map_or(i64::MIN, Version::get);
+        rawdoc! {
+            "q": { "_id": { "$eq": id(document) } },
+            "u": [{ "$replaceWith": { "$cond": [
+                { "$or": [
+                    has_type("user_id", "missing"),
+                    { "$and": [
+                        has_type("metadata.version", "long"),
+                        { "$lt": ["$metadata.version", literal(version)] },
+                    ] },
+                ] },
+                literal((*document).clone()),
+                "$$ROOT",
+            ] } }],
+            "upsert": true,
+        }
+    });
+    update(collection, statements.collect())
+}
+
+fn update(collection: &str, statements: RawArrayBuf) -> RawDocumentBuf {
+    rawdoc! {
+        "update": collection,
+        "updates": statements,
+        "ordered": false,
+        "writeConcern": write_concern(),
+    }
+}
+
+fn id(document: &RawDocument) -> RawBson {
+    raw(&tierkeep_core::document::id(document))
+}
+
+/// Deletes live documents at exactly the versions given, with few statements: one for each version, as long
+/// as its `_id`s fit one command.
+pub(crate) fn delete(collection: &str, fences: &[Fence]) -> Vec<RawDocumentBuf> {
+    let statements: Vec<RawDocumentBuf> = fences
+        .iter()
+        .flat_map(|fence| {
+            id_runs(&fence.ids).into_iter().map(|ids| {
+                rawdoc! {
+                    "q": {
+                        "_id": { "$in": ids },
+                        "metadata.version": fence.version.get(),
+                        "$expr": { "$and": [has_type("metadata.version", "long"), is_live()] },
+                    },
+                    "limit": 0,
+                }
+            })
+        })
+        .collect();
+    runs(statements, |statement| statement.as_bytes().len())
+        .into_iter()
+        .map(|run| {
+            rawdoc! {
+                "delete": collection,
+                "deletes": run.into_iter().collect::<RawArrayBuf>(),
+                "ordered": false,
+                "writeConcern": write_concern(),
+            }
+        })
+        .collect()
+}
+
+/// Sets fields of those of `ids` whose fields equal all of `when`. A path through a value that is no object
+/// replaces that value by one.
+pub(crate) fn amend(
+    collection: &str,
+    ids: &[Bson],
+    when: &Document,
+    set: &Document,
+) -> Vec<RawDocumentBuf> {
+    let mut stage = RawDocumentBuf::new();
+    for (name, value) in set {
+        stage.append(super::key(name), literal(raw(value)));
+    }
+    id_runs(ids)
+        .into_iter()
+        .map(|ids| {
+            let mut filter = rawdoc! { "_id": { "$in": ids } };
+            if !when.is_empty() {
+                filter.append(cstr!("$expr"), rawdoc! { "$and": fields_equal(when) });
+            }
+            let statement =
+                rawdoc! { "q": filter, "u": [{ "$set": stage.clone() }], "multi": true };
+            update(collection, RawArrayBuf::from_iter([statement]))
+        })
+        .collect()
+}
+
+/// How the server is to recognise the document of [`Guard::Whole`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recognised {
+    /// By the guard itself.
+    ByGuard,
+    /// By this hash of the server's own, because guard and replacement together outgrow a command.
+    ByHash(i64),
+}
+
+/// Whether the guard and the change together outgrow a command.
+pub(crate) fn outgrows(guard: &Guard, change: &Change) -> bool {
+    match (guard, change) {
+        (Guard::Whole(whole), Change::Replace(replacement)) => {
+            whole.as_bytes().len() + replacement.as_bytes().len() > COMMAND_BYTES
+        }
+        _ => false,
+    }
+}
+
+/// Asks for the server's hash of the document that equals `whole`.
+pub(crate) fn hash_of(collection: &str, id: &Bson, whole: &RawDocumentBuf) -> RawDocumentBuf {
+    rawdoc! {
+        "aggregate": collection,
+        "pipeline": [
+            { "$match": { "_id": { "$eq": raw(id) }, "$expr": { "$and": is_whole(whole) } } },
+            { "$project": { "_id": 0, "hash": { "$toHashedIndexKey": "$$ROOT" } } },
+        ],
+        "cursor": {},
+        "readConcern": { "level": "majority" },
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// The conditions under which `guard` holds.
+fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
+    let mut all = RawArrayBuf::new();
+    match guard {
+        Guard::Live { version, unless_op } => {
+            all.push(is_live());
+            all.push(has_type("metadata.version", "long"));
+            all.push(rawdoc! { "$gte": ["$metadata.version", 1] });
+            if let Some(version) = version {
+                all.push(version_is(*version));
+            }
+            all.push(rawdoc! { "$not": [{ "$in": [
+                literal(unless_op.as_str()),
+                { "$cond": [{ "$isArray": "$metadata.ops.id" }, "$metadata.ops.id", []] },
+            ] }] });
+        }
+        Guard::Entry { nonce } => {
+            all.push(rawdoc! { "$eq": ["$metadata.state", "entering"] });
+            all.push(rawdoc! { "$eq": ["$metadata.nonce", literal(nonce.as_str())] });
+        }
+        Guard::Tombstone(version) => {
+            all.push(rawdoc! { "$eq": ["$metadata.state", "erased"] });
+            all.push(has_type("metadata.version", "long"));
+            all.push(version_is(*version));
+        }
+        Guard::Whole(whole) => match recognised {
+            Recognised::ByGuard => all = is_whole(whole),
+            Recognised::ByHash(hash) => {
+                all.push(has_size(whole));
+                all.push(rawdoc! { "$eq": [{ "$toHashedIndexKey": "$$ROOT" }, literal(hash)] });
+            }
+        },
+        Guard::Fields(fields) => all = fields_equal(fields),
+    }
+    all
+}
+
+/// The document equals `whole`: same fields in the same order with values that compare as equal, and as many
+/// bytes. What is left open, a double for an int64, the caller settles by reading the document first.
+fn is_whole(whole: &RawDocumentBuf) -> RawArrayBuf {
+    RawArrayBuf::from_iter([
+        has_size(whole),
+        rawdoc! { "$eq": ["$$ROOT", literal(whole.clone())] },
+    ])
+}
+
+fn has_size(whole: &RawDocumentBuf) -> RawDocumentBuf {
+    let size = i64::try_from(whole.as_bytes().len()).unwrap_or(i64::MAX);
+    rawdoc! { "$eq": [{ "$bsonSize": "$$ROOT" }, size] }
+}
+
+fn version_is(version: Version) -> RawDocumentBuf {
+    rawdoc! { "$eq": ["$metadata.version", literal(version.get())] }
+}
+
+/// Changes the one document `id` if `guard` holds. Answers the document and its size in bytes.
+pub(crate) fn write(
+    collection: &str,
+    id: &Bson,
+    guard: &Guard,
+    change: &Change,
+    recognised: Recognised,
+) -> RawDocumentBuf {
+    let mut query = rawdoc! { "_id": { "$eq": raw(id) } };
+    let all = guarded(guard, recognised);
+    if !all.is_empty() {
+        query.append(cstr!("$expr"), rawdoc! { "$and": all });
+    }
+    let mut command = rawdoc! { "findAndModify": collection, "query": query };
+    let becomes = match change {
+        Change::Section { section, value, op } => Some(section_set(section, value.as_ref(), op)),
+        Change::Confirm { created } => Some(confirmed(*created)),
+        Change::Admit => Some(with_metadata("$$ROOT".into(), admitted())),
+        Change::Replace(replacement) => Some(literal(replacement.clone())),
+        Change::Remove => None,
+    };
+    match becomes {
+        Some(becomes) => {
+            command.append(
+                cstr!("update"),
+                RawArrayBuf::from_iter([rawdoc! { "$replaceWith": becomes }]),
+            );
+            command.append(cstr!("new"), true);
+        }
+        None => command.append(cstr!("remove"), true),
+    }
+    let answer = rawdoc! { "_id": 0, "document": "$$ROOT", "size": { "$bsonSize": "$$ROOT" } };
+    command.append(cstr!("fields"), answer);
+    command.append(cstr!("writeConcern"), write_concern());
+    command
+}
+
+/// `input` with the field `name` set, which keeps its place; a new one goes to the end.
+fn set(name: &str, input: RawBson, value: impl Into<RawBson>) -> RawBson {
+    let set = rawdoc! { "field": literal(name), "input": input, "value": value.into() };
+    RawBson::Document(rawdoc! { "$setField": set })
+}
+
+/// `input` without the field `name`.
+fn unset(name: &str, input: RawBson) -> RawBson {
+    RawBson::Document(rawdoc! { "$unsetField": { "field": literal(name), "input": input } })
+}
+
+/// `input` with `metadata` replaced.
+fn with_metadata(input: RawBson, metadata: RawBson) -> RawDocumentBuf {
+    rawdoc! { "$setField": {
+        "field": literal(field::METADATA), "input": input, "value": metadata,
+    } }
+}
+
+/// The document with the section set or removed, its version raised, and the operation in its ring; the
+/// document as it is where that would outgrow the limit.
+fn section_set(section: &Section, value: Option<&RawDocumentBuf>, op: &str) -> RawDocumentBuf {
+    let next = rawdoc! { "$add": ["$metadata.version", literal(1_i64)] };
+    let ring = rawdoc! { "$cond": [{ "$isArray": "$metadata.ops" }, "$metadata.ops", []] };
+    let entry = rawdoc! { "id": literal(op), "v": next.clone() };
+    let kept = i32::try_from(OPS_KEPT).unwrap_or(i32::MAX);
+    let ring = rawdoc! { "$slice": [{ "$concatArrays": [ring, [entry]] }, -kept] };
+
+    let metadata = set(field::VERSION, path(field::METADATA).into(), next);
+    let metadata = set(field::UPDATED_AT, metadata, "$$NOW");
+    let metadata = set(field::OPS, metadata, ring);
+    // The section is outermost, so that its content is nested as little as possible: the server limits the
+    // nesting of the whole command.
+    let root: RawBson = "$$ROOT".into();
+    let changed: RawBson = match value {
+        Some(value) => {
+            // Two fields that are new go to the end in the order of `Change::apply`: the section first.
+            let placed = set(section.as_str(), root, literal(value.clone()));
+            RawBson::Document(with_metadata(placed, metadata))
+        }
+        None => {
+            let placed = unset(section.as_str(), root);
+            RawBson::Document(with_metadata(placed, metadata))
+        }
+    };
+    let limit = i64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(i64::MAX);
+    rawdoc! { "$let": {
+        "vars": { "changed": changed },
+        "in": { "$cond": [
+            { "$or": [
+                { "$gt": [{ "$bsonSize": "$$changed" }, limit] },
+                { "$gte": ["$metadata.version", literal(i64::MAX)] },
+            ] },
+            "$$ROOT",
+            "$$changed",
+        ] },
+    } }
+}
+
+/// The metadata of an entering document, made live.
+fn admitted() -> RawBson {
+    let metadata = set(field::STATE, path(field::METADATA).into(), "live");
+    unset(field::ENTERED_AT, unset(field::NONCE, metadata))
+}
+
+/// The entering document made live and staged now; a new user is also created now.
+fn confirmed(created: bool) -> RawDocumentBuf {
+    let metadata = set(field::STAGED_AT, admitted(), "$$NOW");
+    if created {
+        let metadata = set(field::UPDATED_AT, metadata, "$$NOW");
+        let dated = set(field::CREATED_AT, "$$ROOT".into(), "$$NOW");
+        let dated = set(field::LAST_ACCESSED, dated, "$$NOW");
+        with_metadata(dated, metadata)
+    } else {
+        with_metadata("$$ROOT".into(), metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+    use insta::assert_json_snapshot;
+
+    use super::super::tests::shown;
+    use super::*;
+
+    fn document(id: &str) -> RawDocumentBuf {
+        rawdoc! { "_id": id, "user_id": id, "$set": "$x", "metadata": { "version": 7_i64 } }
+    }
+
+    fn version(number: i64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    fn shown_write(guard: &Guard, change: &Change) -> serde_json::Value {
+        let command = write("users", &"a".into(), guard, change, Recognised::ByGuard);
+        shown(&command)
+    }
+
+    #[test]
+    fn only_zero_timestamps_at_the_top_are_altered_by_an_insert() {
+        let at = |time, increment| Timestamp { time, increment };
+        assert!(altered_by_insert(
+            &rawdoc! { "_id": 1, "a": 2, "t": at(0, 0) }
+        ));
+        assert!(!altered_by_insert(
+            &rawdoc! { "_id": 1, "t": at(0, 1), "u": at(1, 0) }
+        ));
+        assert!(!altered_by_insert(
+            &rawdoc! { "_id": 1, "o": { "t": at(0, 0) } }
+        ));
+    }
+
+    #[test]
+    fn inserts() {
+        let (a, b) = (document("a"), document("b"));
+        assert_json_snapshot!("insert", shown(&insert("users", &[&a, &b])));
+        assert_json_snapshot!("insert_exactly", shown(&insert_exactly("users", &[&a])));
+        assert_json_snapshot!("put_newer", shown(&put_newer("users", &[&a, &b])));
+    }
+
+    #[test]
+    fn deletes() {
+        let fences = [
+            Fence {
+                version: version(1),
+                ids: vec!["a".into(), "b".into()],
+            },
+            Fence {
+                version: version(9),
+                ids: vec!["c".into()],
+            },
+        ];
+        let commands: Vec<_> = delete("users", &fences).iter().map(shown).collect();
+        assert_json_snapshot!("delete", commands);
+    }
+
+    #[test]
+    fn amends() {
+        let when = doc! { "status": "pending", "version": 3_i64, "error": null };
+        let set = doc! { "status": "$done", "lease.n": 2, "error": { "$x": 1 } };
+        let commands: Vec<_> = amend("records", &["a".into(), 5.into()], &when, &set)
+            .iter()
+            .map(shown)
+            .collect();
+        assert_json_snapshot!("amend", commands);
+    }
+
+    #[test]
+    fn section_writes() {
+        let section = Section::parse("scan_cache").unwrap();
+        let set = Change::Section {
+            section: section.clone(),
+            value: Some(rawdoc! { "$x": "$y" }),
+            op: "op-1".into(),
+        };
+        let unset = Change::Section {
+            section,
+            value: None,
+            op: "op-2".into(),
+        };
+        let any = Guard::Live {
+            version: None,
+            unless_op: "op-1".into(),
+        };
+        let exact = Guard::Live {
+            version: Some(version(5)),
+            unless_op: "op-2".into(),
+        };
+        assert_json_snapshot!("write_section", shown_write(&any, &set));
+        assert_json_snapshot!("write_section_removed", shown_write(&exact, &unset));
+    }
+
+    #[test]
+    fn entries_and_tombstones() {
+        let entry = Guard::Entry { nonce: "n".into() };
+        let tombstone = Guard::Tombstone(version(1 << 40));
+        let replace = Change::Replace(document("a"));
+        let created = Change::Confirm { created: true };
+        let copied = Change::Confirm { created: false };
+        assert_json_snapshot!("write_confirm_created", shown_write(&entry, &created));
+        assert_json_snapshot!("write_confirm", shown_write(&entry, &copied));
+        assert_json_snapshot!("write_admit", shown_write(&entry, &Change::Admit));
+        assert_json_snapshot!("write_over_tombstone", shown_write(&tombstone, &replace));
+        assert_json_snapshot!("write_remove_entry", shown_write(&entry, &Change::Remove));
+    }
+
+    #[test]
+    fn whole_documents() {
+        let whole = Guard::Whole(document("a"));
+        let replace = Change::Replace(document("a"));
+        let fields = Guard::Fields(doc! { "status": "pending" });
+        assert_json_snapshot!("write_whole", shown_write(&whole, &replace));
+        assert_json_snapshot!("write_fields", shown_write(&fields, &replace));
+        assert_json_snapshot!(
+            "hash_of",
+            shown(&hash_of("users", &"a".into(), &document("a")))
+        );
+        let hashed = write(
+            "users",
+            &"a".into(),
+            &whole,
+            &replace,
+            Recognised::ByHash(7),
+        );
+        assert_json_snapshot!("write_whole_by_hash", shown(&hashed));
+    }
+}

@@ -1,0 +1,249 @@
+//! What replies say. Pure; never sends anything.
+
+use bson::Bson;
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use tierkeep_core::store::{Cursor, Find, Hello, IndexLayout, Query, ServerIdentity, id_order};
+
+use crate::error::Failure;
+
+/// A page while it is read.
+pub(super) struct Page<'a> {
+    find: &'a Find,
+    after: Option<(Vec<u8>, &'a Cursor)>,
+    documents: Vec<RawDocumentBuf>,
+    bytes: usize,
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn new(find: &'a Find) -> Self {
+        Self {
+            find,
+            after: find
+                .after
+                .as_ref()
+                .map(|after| (id_order(&after.id), after)),
+            documents: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether nothing more belongs into the page.
+    pub(super) fn is_full(&self) -> bool {
+        self.documents.len() >= self.find.limit
+            || (self.bytes >= self.find.max_bytes && !self.documents.is_empty())
+    }
+
+    /// Takes the document in, if the query means it and the page begins before it.
+    pub(super) fn offer(&mut self, document: &RawDocument) {
+        if self.is_where_the_page_begins(document) || !self.find.query.matches(document) {
+            return;
+        }
+        self.bytes += document.as_bytes().len();
+        self.documents.push(document.to_owned());
+    }
+
+    /// Whether the cursor stands on this very document: lower bounds of an index include what they name.
+    fn is_where_the_page_begins(&self, document: &RawDocument) -> bool {
+        let Some((id, cursor)) = &self.after else {
+            return false;
+        };
+        let here = Cursor::after(document);
+        let same_id = here.id == cursor.id || id_order(&here.id) == *id;
+        match self.find.query {
+            Query::Due(_) => same_id && here.staged_at == cursor.staged_at,
+            Query::All | Query::Ids(_) | Query::Users(_) | Query::Unstaged | Query::Equal(_) => {
+                same_id
+            }
+        }
+    }
+
+    pub(super) fn documents(self) -> Vec<RawDocumentBuf> {
+        self.documents
+    }
+}
+
+/// What a single-document write answers.
+pub(super) struct Answer {
+    pub(super) document: RawDocumentBuf,
+    size: usize,
+}
+
+impl Answer {
+    /// Whether the document came through the driver byte for byte.
+    pub(super) fn is_exact(&self) -> bool {
+        self.has_size_of(&self.document)
+    }
+
+    pub(super) fn has_size_of(&self, document: &RawDocument) -> bool {
+        self.size == document.as_bytes().len()
+    }
+}
+
+/// The answer of a single-document write; `None` where nothing matched.
+pub(super) fn answer(reply: &RawDocument) -> Result<Option<Answer>, Failure> {
+    let Ok(value) = reply.get_document("value") else {
+        return match reply.get("value") {
+            Ok(None | Some(RawBsonRef::Null)) => Ok(None),
+            Ok(Some(_)) | Err(_) => Err(Failure::corrupt()),
+        };
+    };
+    let document = value
+        .get_document("document")
+        .map_err(|_| Failure::corrupt())?;
+    Ok(Some(Answer {
+        document: document.to_owned(),
+        size: number(value, "size").ok_or_else(Failure::corrupt)?,
+    }))
+}
+
+/// How many documents a command matched or counted.
+pub(super) fn count(reply: &RawDocument) -> Result<u64, Failure> {
+    number(reply, "n").ok_or_else(Failure::corrupt)
+}
+
+fn number<N: TryFrom<i64>>(document: &RawDocument, name: &str) -> Option<N> {
+    let value = document.get(name).ok().flatten()?;
+    let value = value.as_i64().or_else(|| value.as_i32().map(i64::from))?;
+    N::try_from(value).ok()
+}
+
+/// Who the server is and what time it has.
+pub(super) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failure> {
+    let process = reply
+        .get_document("topologyVersion")
+        .ok()
+        .and_then(|version| version.get_object_id("processId").ok())
+        .map(|id| id.to_hex())
+        .unwrap_or_default();
+    let replica_set = reply.get_str("setName").ok().map(|name| {
+        let mut members: Vec<String> = ["hosts", "passives", "arbiters"]
+            .into_iter()
+            .filter_map(|kind| reply.get_array(kind).ok())
+            .flatten()
+            .filter_map(|member| member.ok()?.as_str().map(str::to_owned))
+            .collect();
+        members.sort();
+        (name.to_owned(), members)
+    });
+    Ok(Hello {
+        now: reply
+            .get_datetime("localTime")
+            .map_err(|_| Failure::corrupt())?,
+        server: ServerIdentity {
+            process,
+            replica_set,
+            member: reply.get_str("me").unwrap_or_default().to_owned(),
+        },
+        database: database.to_owned(),
+    })
+}
+
+/// Whether the plan scans an index in which a document may have several places.
+pub(super) fn is_multikey(plan: &RawDocument) -> bool {
+    plan.into_iter()
+        .map_while(Result::ok)
+        .any(|(name, value)| match value {
+            RawBsonRef::Boolean(multikey) => multikey && name == "isMultiKey",
+            RawBsonRef::Document(inner) => is_multikey(inner),
+            _ => false,
+        })
+}
+
+/// Whether the index does what `wanted` asks for: the same fields, each document in it, as unique.
+pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
+    const PARTIAL: [&str; 4] = ["partialFilterExpression", "sparse", "collation", "hidden"];
+    let whole = PARTIAL.iter().all(|option| {
+        matches!(
+            index.get(option),
+            Ok(None | Some(RawBsonRef::Boolean(false)))
+        )
+    });
+    let unique = matches!(index.get("unique"), Ok(Some(RawBsonRef::Boolean(true))));
+    let fields: Vec<(String, Option<f64>)> = index
+        .get_document("key")
+        .into_iter()
+        .flatten()
+        .map_while(Result::ok)
+        .map(|(name, direction)| (name.as_str().to_owned(), ascending(direction)))
+        .collect();
+    let same = fields.len() == wanted.fields.len()
+        && fields
+            .iter()
+            .zip(&wanted.fields)
+            .all(|((name, direction), wanted)| name == wanted && *direction == Some(1.0));
+    whole && same && (unique || !wanted.unique)
+}
+
+fn ascending(direction: RawBsonRef<'_>) -> Option<f64> {
+    match Bson::try_from(direction).ok()? {
+        Bson::Int32(n) => Some(f64::from(n)),
+        Bson::Double(n) => Some(n),
+        Bson::Int64(1) => Some(1.0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn an_index_serves_when_it_holds_every_document_under_the_same_fields() {
+        let wanted = |unique| IndexLayout {
+            fields: vec!["user_id", "version"],
+            unique,
+        };
+        let index = |more: RawDocumentBuf| {
+            let mut index = rawdoc! { "v": 2, "key": { "user_id": 1, "version": 1 }, "name": "x" };
+            for (name, value) in more.iter().flatten() {
+                index.append(name, value);
+            }
+            index
+        };
+        assert!(serves(&index(rawdoc! {}), &wanted(false)));
+        assert!(!serves(&index(rawdoc! {}), &wanted(true)));
+        assert!(serves(&index(rawdoc! { "unique": true }), &wanted(true)));
+        assert!(serves(&index(rawdoc! { "unique": true }), &wanted(false)));
+        for partial in [
+            rawdoc! { "sparse": true },
+            rawdoc! { "hidden": true },
+            rawdoc! { "collation": { "locale": "de" } },
+            rawdoc! { "partialFilterExpression": { "a": 1 } },
+        ] {
+            assert!(!serves(&index(partial), &wanted(false)));
+        }
+        let other = rawdoc! { "key": { "user_id": 1, "version": -1 } };
+        assert!(!serves(&other, &wanted(false)));
+        let shorter = rawdoc! { "key": { "user_id": 1 } };
+        assert!(!serves(&shorter, &wanted(false)));
+    }
+
+    #[test]
+    fn a_multikey_index_is_seen_at_any_depth_of_a_plan() {
+        let plan = |multikey: bool| {
+            rawdoc! { "queryPlanner": { "winningPlan": { "stage": "FETCH", "inputStage": {
+                "stage": "IXSCAN", "isMultiKey": multikey,
+            } } } }
+        };
+        assert!(is_multikey(&plan(true)));
+        assert!(!is_multikey(&plan(false)));
+        assert!(!is_multikey(
+            &rawdoc! { "queryPlanner": { "winningPlan": { "stage": "EOF" } } }
+        ));
+    }
+
+    #[test]
+    fn an_answer_in_which_nothing_matched_is_none() {
+        assert!(
+            answer(&rawdoc! { "value": bson::raw::RawBson::Null })
+                .unwrap()
+                .is_none()
+        );
+        let found = rawdoc! { "value": { "document": { "_id": 1 }, "size": 14 } };
+        assert!(answer(&found).unwrap().unwrap().is_exact());
+        let collapsed = rawdoc! { "value": { "document": { "_id": 1 }, "size": 21 } };
+        assert!(!answer(&collapsed).unwrap().unwrap().is_exact());
+    }
+}

@@ -1,0 +1,127 @@
+//! A fresh database for each test, on the server that the environment names.
+
+use std::sync::Arc;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Document, doc};
+use mongodb::Client;
+use secrecy::SecretString;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{CollectionLayout, Find, IndexLayout, Layout, Query, Store};
+use tierkeep_mongo::MongoStore;
+use tierkeep_testkit::conformance::Subject;
+
+/// The collection that the tests of this crate work in.
+pub const USERS: &str = "internal_users";
+
+/// The connection string of the test server.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command hands the server over in the environment"
+)]
+pub fn url() -> String {
+    std::env::var("TIERKEEP_TEST_MONGODB_URL").expect(
+        "TIERKEEP_TEST_MONGODB_URL is not set: run `cargo xtask test`, or set it to a replica set that \
+         was started with --setParameter enableTestCommands=1",
+    )
+}
+
+/// The connection string with `database` in its path and `options` added.
+pub fn url_with(database: &str, options: &str) -> String {
+    let url = url();
+    let (server, given) = url.split_once('?').unwrap_or((&url, ""));
+    let hosts = server.strip_prefix("mongodb://").expect("a mongodb:// URL");
+    let hosts = hosts.split('/').next().unwrap_or(hosts);
+    format!("mongodb://{hosts}/{database}?{given}&{options}")
+        .replace("?&", "?")
+        .trim_end_matches(['&', '?'])
+        .to_owned()
+}
+
+/// A name that no other test uses.
+pub fn fresh_name() -> String {
+    format!("test_{}", bson::oid::ObjectId::new().to_hex())
+}
+
+/// A store over an empty database of its own, and a client of its own to look behind it.
+#[derive(Debug)]
+pub struct Bench {
+    pub store: MongoStore,
+    pub client: Client,
+    pub name: String,
+}
+
+impl Bench {
+    /// Over an empty database.
+    pub async fn new() -> Self {
+        let name = fresh_name();
+        // The name of the connections is the name of the database, so that a fail point can be for one test.
+        let url = url_with(&name, &format!("appName={name}"));
+        let store = MongoStore::connect(&SecretString::from(url), Role::RaseenTempUser)
+            .await
+            .unwrap();
+        let client = Client::with_uri_str(url_with("admin", "")).await.unwrap();
+        Self {
+            store,
+            client,
+            name,
+        }
+    }
+
+    /// With the collection and indexes of temp.
+    pub async fn prepared() -> Self {
+        let bench = Self::new().await;
+        bench.store.prepare(&layout(USERS)).await.unwrap();
+        bench
+    }
+
+    /// Runs a command in the test's database, past the store.
+    pub async fn run(&self, command: Document) -> Document {
+        let database = self.client.database(&self.name);
+        database.run_command(command).await.unwrap()
+    }
+
+    /// Makes the server fail `times` of the `commands` that this test's store sends.
+    pub async fn fail(&self, times: i32, commands: &[&str], how: Document) {
+        let mut data = doc! { "failCommands": commands.to_vec(), "appName": &self.name };
+        data.extend(how);
+        let point =
+            doc! { "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data };
+        self.client
+            .database("admin")
+            .run_command(point)
+            .await
+            .expect("the server was started with enableTestCommands=1");
+    }
+
+    /// Every stored document, ordered by `_id`.
+    pub async fn all(&self) -> Vec<RawDocumentBuf> {
+        self.store
+            .find(USERS, &Find::new(Query::All))
+            .await
+            .unwrap()
+    }
+}
+
+/// The layout of temp.
+pub fn layout(collection: &str) -> Layout {
+    let index = |fields: &[&'static str]| IndexLayout {
+        fields: fields.to_vec(),
+        unique: false,
+    };
+    Layout {
+        collections: vec![CollectionLayout {
+            name: collection.to_owned(),
+            indexes: vec![index(&["user_id"]), index(&["metadata.staged_at", "_id"])],
+        }],
+    }
+}
+
+/// A store for one law of the conformance suite.
+pub async fn subject() -> Subject {
+    let bench = Bench::new().await;
+    Subject {
+        store: Arc::new(bench.store),
+        guard: Box::new(()),
+    }
+}

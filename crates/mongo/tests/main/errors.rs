@@ -1,0 +1,283 @@
+//! Failures of a real server, planted by its fail points, arrive as the right class.
+
+use std::time::{Duration, Instant};
+
+use bson::{Bson, doc, rawdoc};
+use secrecy::SecretString;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{
+    Change, Class, Fence, Find, Guard, Inserted, Put, Query, Store, Verdict,
+};
+use tierkeep_core::version::Version;
+use tierkeep_mongo::MongoStore;
+use tierkeep_testkit::documents::native_user;
+
+use crate::bench::{Bench, USERS, layout, url_with};
+
+#[tokio::test]
+async fn a_server_that_steps_down_is_a_matter_of_trying_again() {
+    let bench = Bench::prepared().await;
+    let user = native_user(1, 1).build();
+    for code in [91, 189, 10107, 11600, 11602, 13435] {
+        bench
+            .fail(1, &["insert", "find"], doc! { "errorCode": code })
+            .await;
+        let inserted = bench.store.insert(USERS, std::slice::from_ref(&user)).await;
+        let error = inserted.unwrap_err();
+        assert_eq!((error.class, error.code), (Class::Transition, code));
+        assert_eq!(error.verdict(), Verdict::Retry);
+
+        bench.fail(1, &["find"], doc! { "errorCode": code }).await;
+        let found = bench.store.find(USERS, &Find::new(Query::All)).await;
+        assert_eq!(found.unwrap_err().class, Class::Transition);
+    }
+    assert!(bench.all().await.is_empty());
+}
+
+#[tokio::test]
+async fn every_method_says_which_database_and_operation_failed() {
+    let bench = Bench::prepared().await;
+    let user = native_user(1, 1).build();
+    let commands = [
+        "insert",
+        "update",
+        "delete",
+        "findAndModify",
+        "find",
+        "aggregate",
+        "listCollections",
+        "hello",
+    ];
+    bench.fail(100, &commands, doc! { "errorCode": 13 }).await;
+    let id = Bson::from("a");
+    let guard = Guard::Entry { nonce: "n".into() };
+    let fences = [Fence {
+        version: Version::FIRST,
+        ids: vec![id.clone()],
+    }];
+    let store = &bench.store;
+    let users = std::slice::from_ref(&user);
+    let errors = [
+        store.insert(USERS, users).await.unwrap_err(),
+        store.put_newer(USERS, users).await.unwrap_err(),
+        store
+            .write(USERS, &id, &guard, &Change::Admit)
+            .await
+            .unwrap_err(),
+        store.delete(USERS, &fences).await.unwrap_err(),
+        store
+            .amend(USERS, &[id], &doc! {}, &doc! { "a": 1 })
+            .await
+            .unwrap_err(),
+        store.find(USERS, &Find::new(Query::All)).await.unwrap_err(),
+        store.count(USERS, &Query::All).await.unwrap_err(),
+        store.prepare(&layout("others")).await.unwrap_err(),
+        store.ttl_indexes().await.unwrap_err(),
+    ];
+    let operations = [
+        "insert",
+        "put_newer",
+        "write",
+        "delete",
+        "amend",
+        "find",
+        "count",
+        "prepare",
+        "ttl_indexes",
+    ];
+    for (error, operation) in errors.into_iter().zip(operations) {
+        assert_eq!(
+            error.to_string(),
+            format!("raseen_temp_user: {operation} failed: unauthorized (code 13)")
+        );
+        assert_eq!(error.verdict(), Verdict::Defer);
+    }
+    bench.fail(0, &["hello"], doc! { "errorCode": 13 }).await;
+}
+
+#[tokio::test]
+async fn a_write_that_no_majority_acknowledged_is_an_error_although_it_is_applied() {
+    let bench = Bench::prepared().await;
+    let first = native_user(1, 1).build();
+    let unacknowledged =
+        || doc! { "writeConcernError": { "code": 64, "errmsg": "waiting timed out" } };
+
+    bench.fail(1, &["insert"], unacknowledged()).await;
+    let inserted = bench
+        .store
+        .insert(USERS, std::slice::from_ref(&first))
+        .await;
+    let error = inserted.unwrap_err();
+    assert_eq!((error.class, error.code), (Class::Unacknowledged, 64));
+    assert_eq!(error.verdict(), Verdict::Retry);
+    assert_eq!(bench.all().await, std::slice::from_ref(&first));
+
+    let second = native_user(1, 2).build();
+    bench.fail(1, &["update"], unacknowledged()).await;
+    let put = bench
+        .store
+        .put_newer(USERS, std::slice::from_ref(&second))
+        .await;
+    assert_eq!(put.unwrap_err().class, Class::Unacknowledged);
+    assert_eq!(bench.all().await, [second]);
+
+    let id = Bson::from(native_user(1, 1).id());
+    let fences = [Fence {
+        version: Version::new(2).unwrap(),
+        ids: vec![id],
+    }];
+    bench.fail(1, &["delete"], unacknowledged()).await;
+    let deleted = bench.store.delete(USERS, &fences).await;
+    assert_eq!(deleted.unwrap_err().class, Class::Unacknowledged);
+    assert!(bench.all().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_one_document_makes_fail_is_repeated_until_that_document_is_alone() {
+    let bench = Bench::prepared().await;
+    let users: Vec<_> = (0..5).map(|n| native_user(n, 1).build()).collect();
+    bench.fail(3, &["insert"], doc! { "errorCode": 121 }).await;
+    let outcomes = bench.store.insert(USERS, &users).await.unwrap();
+    // All five fail, the first two, and the first alone.
+    assert!(matches!(&outcomes[0], Inserted::Rejected(fault) if fault.code == 121));
+    assert_eq!(outcomes[1..], vec![Inserted::Stored; 4]);
+    assert_eq!(bench.all().await, &users[1..]);
+}
+
+#[tokio::test]
+async fn what_a_validator_refuses_is_the_documents_own_fault() {
+    let bench = Bench::prepared().await;
+    let validator = doc! { "collMod": USERS, "validator": { "user_type": "internal" } };
+    bench.run(validator).await;
+    let good = native_user(1, 1).build();
+    let bad = native_user(2, 1).set("user_type", "nobody").build();
+
+    let inserted = bench
+        .store
+        .insert(USERS, &[bad.clone(), good.clone()])
+        .await;
+    let inserted = inserted.unwrap();
+    assert!(matches!(&inserted[0], Inserted::Rejected(fault) if fault.code == 121));
+    assert_eq!(inserted[1], Inserted::Stored);
+    let put = bench
+        .store
+        .put_newer(USERS, &[bad, good.clone()])
+        .await
+        .unwrap();
+    assert!(matches!(&put[0], Put::Rejected(fault) if fault.code == 121));
+    assert_eq!(put[1], Put::Settled);
+    assert_eq!(bench.all().await, [good]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_left_for_later_and_is_no_documents_fault() {
+    let bench = Bench::prepared().await;
+    let users: Vec<_> = (0..3).map(|n| native_user(n, 1).build()).collect();
+    bench
+        .fail(1, &["insert"], doc! { "errorCode": 14031 })
+        .await;
+    let error = bench.store.insert(USERS, &users).await.unwrap_err();
+    assert_eq!(
+        (error.class, error.verdict()),
+        (Class::DiskFull, Verdict::Defer)
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again() {
+    let bench = Bench::prepared().await;
+    let user = native_user(1, 1).build();
+    bench
+        .fail(1, &["insert"], doc! { "closeConnection": true })
+        .await;
+    let inserted = bench.store.insert(USERS, std::slice::from_ref(&user)).await;
+    let error = inserted.unwrap_err();
+    assert_eq!(
+        (error.class, error.verdict()),
+        (Class::Refused, Verdict::Retry)
+    );
+    let again = bench.store.insert(USERS, std::slice::from_ref(&user)).await;
+    assert_eq!(again.unwrap(), [Inserted::Stored]);
+}
+
+#[tokio::test]
+async fn a_batch_that_breaks_in_the_middle_of_a_page_is_an_error_and_not_a_short_page() {
+    let bench = Bench::prepared().await;
+    let users: Vec<_> = (0..600).map(|n| native_user(n, 1).build()).collect();
+    bench.store.insert(USERS, &users).await.unwrap();
+    bench
+        .fail(1, &["getMore"], doc! { "errorCode": 11602 })
+        .await;
+    let found = bench.store.find(USERS, &Find::new(Query::All)).await;
+    assert_eq!(found.unwrap_err().class, Class::Transition);
+    assert_eq!(bench.all().await.len(), 600);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up_in_time() {
+    let bench = Bench::prepared().await;
+    let block = doc! { "blockConnection": true, "blockTimeMS": 30_000 };
+    bench.fail(1, &["insert"], block).await;
+    let started = Instant::now();
+    let user = native_user(1, 1).build();
+    let error = bench.store.insert(USERS, &[user]).await.unwrap_err();
+    assert_eq!(
+        (error.class, error.verdict()),
+        (Class::Timeout, Verdict::Retry)
+    );
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_an_error_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("mongodb://me:hunter2@127.0.0.1:{port}/?serverSelectionTimeoutMS=500");
+    let store = MongoStore::connect(&SecretString::from(url), Role::SrieMainUser)
+        .await
+        .unwrap();
+    let started = Instant::now();
+    let error = store.hello().await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(
+        (error.class, error.verdict()),
+        (Class::NoServer, Verdict::Defer)
+    );
+    assert_eq!(
+        error.to_string(),
+        "srie_main_user: hello failed: no_server (code 0)"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_error_of_its_own_and_names_nobody() {
+    let url = url_with("x", "").replace("mongodb://", "mongodb://nobody:hunter2@");
+    let store = MongoStore::connect(&SecretString::from(url), Role::SrieMainUser)
+        .await
+        .unwrap();
+    let error = store.count(USERS, &Query::All).await.unwrap_err();
+    assert_eq!(error.class, Class::Auth);
+    assert_eq!(error.verdict(), Verdict::Defer);
+    let shown = format!("{error} {error:?} {store:?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("nobody"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_id_is_rejected_before_anything_is_sent() {
+    let bench = Bench::prepared().await;
+    let outcomes = bench
+        .store
+        .insert(USERS, &[rawdoc! { "a": 1 }, rawdoc! { "a": 1, "_id": 1 }])
+        .await
+        .unwrap();
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| { matches!(outcome, Inserted::Rejected(fault) if fault.code == 53) })
+    );
+    assert!(bench.all().await.is_empty());
+}

@@ -1,0 +1,14 @@
+//! The MongoDB store on a real replica set: the laws of the conformance suite, and what only a server can
+//! show.
+//!
+//! Needs `TIERKEEP_TEST_MONGODB_URL`, a running replica set started with `enableTestCommands=1`;
+//! `cargo xtask test` starts one. Without it every test fails: a suite that quietly skipped the real
+//! database would prove nothing.
+
+mod bench;
+mod errors;
+mod exactness;
+mod plans;
+mod server;
+
+tierkeep_testkit::conformance_suite!(bench::subject);

@@ -1,0 +1,119 @@
+//! What the server says of itself and of its collections.
+
+use bson::{DateTime, doc};
+use secrecy::SecretString;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{Hello, Inserted, Query, Store, TtlIndex};
+use tierkeep_mongo::{MongoStore, Servers};
+use tierkeep_testkit::documents::native_user;
+
+use crate::bench::{Bench, USERS, fresh_name, layout, url_with};
+
+async fn hello(url: String) -> Hello {
+    let store = MongoStore::connect(&SecretString::from(url), Role::RaseenMainUser)
+        .await
+        .unwrap();
+    store.hello().await.unwrap()
+}
+
+#[tokio::test]
+async fn two_host_names_of_one_server_are_one_server() {
+    let name = fresh_name();
+    let url = url_with(&name, "directConnection=true");
+    let by_number = hello(url.replace("localhost", "127.0.0.1")).await;
+    let by_name = hello(url.replace("127.0.0.1", "localhost")).await;
+    assert!(by_number.server.is_same(&by_name.server));
+    assert!(by_number.is_same_database(&by_name));
+    assert!(!by_number.server.process.is_empty());
+    let (_, members) = by_number.server.replica_set.clone().unwrap();
+    assert!(members.contains(&by_number.server.member), "{by_number:?}");
+
+    let other = hello(url_with(&fresh_name(), "")).await;
+    assert!(!by_number.is_same_database(&other));
+}
+
+#[tokio::test]
+async fn the_servers_clock_is_told() {
+    let bench = Bench::new().await;
+    let before = bench.store.hello().await.unwrap().now;
+    let after = bench.store.hello().await.unwrap().now;
+    assert!(before <= after);
+    assert!(
+        before > DateTime::from_millis(1_577_836_800_000),
+        "after 2020"
+    );
+}
+
+#[tokio::test]
+async fn roles_on_one_connection_string_share_a_client_and_keep_their_databases() {
+    let servers = Servers::new();
+    let url = SecretString::from(url_with("", ""));
+    let temp = servers.connect(&url, Role::RaseenTempUser).await.unwrap();
+    let main = servers.connect(&url, Role::RaseenMainUser).await.unwrap();
+    assert_eq!(temp.database_name(), "raseen_temp_user");
+    assert_eq!(main.database_name(), "raseen_main_user");
+    let (temp, main) = (temp.hello().await.unwrap(), main.hello().await.unwrap());
+    assert!(temp.server.is_same(&main.server));
+    assert!(!temp.is_same_database(&main));
+}
+
+#[tokio::test]
+async fn every_index_that_deletes_by_age_is_listed() {
+    let bench = Bench::prepared().await;
+    assert_eq!(bench.store.ttl_indexes().await.unwrap(), []);
+    let index = doc! { "key": { "created_at": 1 }, "name": "gone_by_age", "expireAfterSeconds": 0 };
+    bench
+        .run(doc! { "createIndexes": "somewhere", "indexes": [index] })
+        .await;
+    assert_eq!(
+        bench.store.ttl_indexes().await.unwrap(),
+        [TtlIndex {
+            collection: "somewhere".into(),
+            index: "gone_by_age".into(),
+        }]
+    );
+}
+
+#[tokio::test]
+async fn an_index_that_is_not_unique_does_not_pass_for_one_that_is() {
+    let bench = Bench::prepared().await;
+    let mut unique = layout(USERS);
+    unique.collections[0].indexes[0].unique = true;
+    let error = bench.store.prepare(&unique).await.unwrap_err();
+    assert_eq!(error.operation, "prepare");
+    assert_ne!(error.code, 0);
+}
+
+#[tokio::test]
+async fn a_unique_index_over_documents_that_already_clash_is_an_error_that_drops_nothing() {
+    let bench = Bench::new().await;
+    let twice = [
+        native_user(1, 1).set("_id", "a").build(),
+        native_user(1, 1).set("_id", "b").build(),
+    ];
+    let inserted = bench.store.insert(USERS, &twice).await.unwrap();
+    assert_eq!(inserted, vec![Inserted::Stored; 2]);
+    let mut unique = layout(USERS);
+    unique.collections[0].indexes[0].unique = true;
+    let error = bench.store.prepare(&unique).await.unwrap_err();
+    assert_eq!(error.code, 11000);
+    assert_eq!(bench.store.count(USERS, &Query::All).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn preparing_at_once_from_several_places_succeeds_everywhere() {
+    let bench = Bench::new().await;
+    let stores = [(); 4].map(|()| bench.store.clone());
+    let tasks =
+        stores.map(|store| tokio::spawn(async move { store.prepare(&layout(USERS)).await }));
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let reply = bench.run(doc! { "listIndexes": USERS }).await;
+    let indexes = reply
+        .get_document("cursor")
+        .unwrap()
+        .get_array("firstBatch")
+        .unwrap();
+    assert_eq!(indexes.len(), 3, "{indexes:?}");
+}
