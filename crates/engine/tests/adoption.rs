@@ -15,7 +15,7 @@ use crate::world::{Backend, DAY, HOUR, World, content, section};
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn seed_shaped_documents_move_under_their_user_id_with_real_dates(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[values(false, true)] naive: bool,
 ) {
     let world = World::new(backend).await;
@@ -79,7 +79,7 @@ async fn seed_shaped_documents_move_under_their_user_id_with_real_dates(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_documents_are_reported_and_untouched(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let old = world.ago(DAY + HOUR).await;
@@ -138,7 +138,7 @@ async fn malformed_documents_are_reported_and_untouched(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_document_is_adopted_before_its_first_update(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[values(false, true)] keyed_by_user: bool,
 ) {
     let world = World::new(backend).await;
@@ -176,7 +176,7 @@ async fn a_foreign_document_is_adopted_before_its_first_update(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn legacy_copies_in_main_are_adopted_before_they_are_compared(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let old = world.ago(3 * DAY).await;
@@ -209,7 +209,7 @@ async fn legacy_copies_in_main_are_adopted_before_they_are_compared(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_documents_that_claim_one_user_are_never_served_by_guess(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let seed = SeedUser::new(1, world.ago(HOUR).await);

@@ -77,7 +77,9 @@ async fn assert_converged(world: &World, planted: &[(String, RawDocumentBuf)], a
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn crash_at_every_step_converges(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn crash_at_every_step_converges(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let mut crashes = 0;
     for at in 0.. {
         let world = World::new(backend).await;
@@ -109,7 +111,9 @@ async fn crash_at_every_step_converges(#[values(Backend::Memory, Backend::Sqlite
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn every_step_twice_is_once(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn every_step_twice_is_once(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     use tierkeep_testkit::fault::{Fault, Moment};
     for operation in ["insert", "put_newer", "write", "delete", "amend", "find"] {
         let world = World::new(backend).await;
@@ -129,7 +133,7 @@ async fn every_step_twice_is_once(#[values(Backend::Memory, Backend::Sqlite)] ba
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_crashes_leaves_nothing_that_counts(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     for at in 0.. {
         let world = World::new(backend).await;

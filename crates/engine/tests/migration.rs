@@ -17,7 +17,9 @@ use crate::world::{Backend, DAY, HOUR, World, content, section};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_moves_and_what_is_young_stays(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn what_is_due_moves_and_what_is_young_stays(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for n in 0..20 {
         world.staged(n, DAY + HOUR).await;
@@ -74,7 +76,9 @@ async fn what_is_due_moves_and_what_is_young_stays(#[values(Backend::Memory, Bac
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_counts_and_changes_nothing(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn a_dry_run_counts_and_changes_nothing(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for n in 0..9 {
         world.staged(n, DAY + HOUR).await;
@@ -94,7 +98,9 @@ async fn a_dry_run_counts_and_changes_nothing(#[values(Backend::Memory, Backend:
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn options_narrow_the_run(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn options_narrow_the_run(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let mut users = Vec::new();
     for n in 0..9 {
@@ -129,7 +135,7 @@ async fn options_narrow_the_run(#[values(Backend::Memory, Backend::Sqlite)] back
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_leaves_temp_while_a_database_of_the_move_is_away(
     #[case] away: Role,
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     for n in 0..9 {
@@ -154,7 +160,9 @@ async fn nothing_leaves_temp_while_a_database_of_the_move_is_away(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_movers_move_everything_once(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn two_movers_move_everything_once(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for n in 0..60 {
         world.staged(n, DAY + HOUR).await;
@@ -170,7 +178,9 @@ async fn two_movers_move_everything_once(#[values(Backend::Memory, Backend::Sqli
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_during_the_move_is_never_lost(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn a_write_during_the_move_is_never_lost(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = Arc::new(World::new(backend).await);
     let mut users = Vec::new();
     for n in 0..10 {
@@ -221,7 +231,9 @@ async fn a_write_during_the_move_is_never_lost(#[values(Backend::Memory, Backend
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_steps_of_a_move_can_be_called_alone(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn the_steps_of_a_move_can_be_called_alone(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for n in 0..9 {
         world.staged(n, DAY + HOUR).await;
@@ -256,7 +268,7 @@ async fn the_steps_of_a_move_can_be_called_alone(#[values(Backend::Memory, Backe
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let user = world.staged(1, DAY + HOUR).await;

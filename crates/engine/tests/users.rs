@@ -20,7 +20,7 @@ fn version(n: i64) -> Version {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_internal_user_lands_in_temp_and_nowhere_else(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let user = user(1);
@@ -64,7 +64,7 @@ async fn an_internal_user_lands_in_temp_and_nowhere_else(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_external_user_lands_in_external_users_and_nowhere_else(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let user = UserId::external("Srie06").unwrap();
@@ -100,7 +100,9 @@ async fn an_external_user_lands_in_external_users_and_nowhere_else(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn conditions_are_kept(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn conditions_are_kept(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for user in [user(1), UserId::external("a").unwrap()] {
         let section = section();
@@ -131,7 +133,9 @@ async fn conditions_are_kept(#[values(Backend::Memory, Backend::Sqlite)] backend
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn removing_and_patching_change_one_section(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn removing_and_patching_change_one_section(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let user = user(1);
     assert!(matches!(
@@ -170,7 +174,7 @@ async fn removing_and_patching_change_one_section(#[values(Backend::Memory, Back
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_after_the_move_copies_the_whole_document_up(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let user = world.staged(1, 25 * HOUR).await;
@@ -219,7 +223,9 @@ async fn a_write_after_the_move_copies_the_whole_document_up(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_not_a_second_write(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn a_lost_answer_is_not_a_second_write(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let user = user(1);
     for round in 0..6 {
@@ -240,7 +246,7 @@ async fn a_lost_answer_is_not_a_second_write(#[values(Backend::Memory, Backend::
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_while_temp_is_away_and_nobody_is_new_while_main_is(
-    #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
     let user = user(1);
@@ -274,7 +280,9 @@ async fn nothing_is_acknowledged_while_temp_is_away_and_nobody_is_new_while_main
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_fall_back_to_srie_while_main_is_away(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn reads_fall_back_to_srie_while_main_is_away(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let user = world.staged(1, 25 * HOUR).await;
     world.migrate().await.unwrap();
@@ -289,7 +297,9 @@ async fn reads_fall_back_to_srie_while_main_is_away(#[values(Backend::Memory, Ba
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn concurrent_writers_are_all_contained(#[values(Backend::Memory, Backend::Sqlite)] backend: Backend) {
+async fn concurrent_writers_are_all_contained(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let user = user(1);
     let writers = (0..8).map(|n| {

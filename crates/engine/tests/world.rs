@@ -18,6 +18,7 @@ use tierkeep_engine::{
     ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, NoProgress,
     Purpose, RunOptions, Summary, Users,
 };
+use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ pub const HOUR: Duration = Duration::from_secs(60 * 60);
 pub enum Backend {
     Memory,
     Sqlite,
+    Mongo,
 }
 
 pub struct World {
@@ -75,8 +77,57 @@ pub async fn stores(
                 let path = dir.path().join(format!("{role}.db"));
                 Arc::new(SqliteStore::open(&path, role, clock).unwrap()) as Arc<dyn Store>
             };
-            (Role::ALL.into_iter().map(store).collect(), clock, Box::new(dir))
+            (
+                Role::ALL.into_iter().map(store).collect(),
+                clock,
+                Box::new(dir),
+            )
         }
+        Backend::Mongo => {
+            let mut stores = Vec::new();
+            let unique = bson::oid::ObjectId::new().to_hex();
+            let client = replica_set().await;
+            for role in Role::ALL {
+                let database = format!("e{unique}_{role}");
+                let store = MongoStore::with_client(&client, &database, role);
+                stores.push(Arc::new(store) as Arc<dyn Store>);
+            }
+            let now = stores[0].hello().await.unwrap().now;
+            let guard = Databases(unique);
+            (stores, Arc::new(ManualClock::new(now)), Box::new(guard))
+        }
+    }
+}
+
+/// A client of the replica set that the tests run on. Databases of worlds that have ended are dropped.
+async fn replica_set() -> mongodb::Client {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test command hands the server over this way"
+    )]
+    let url = std::env::var("TIERKEEP_TEST_MONGODB_URL")
+        .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL");
+    let client = mongodb::Client::with_uri_str(url).await.unwrap();
+    let ended = std::mem::take(&mut *ENDED.lock().unwrap());
+    for unique in ended {
+        for role in Role::ALL {
+            client
+                .database(&format!("e{unique}_{role}"))
+                .drop()
+                .await
+                .unwrap();
+        }
+    }
+    client
+}
+
+static ENDED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+struct Databases(String);
+
+impl Drop for Databases {
+    fn drop(&mut self) {
+        ENDED.lock().unwrap().push(std::mem::take(&mut self.0));
     }
 }
 
