@@ -20,6 +20,9 @@ use crate::store::MongoStore;
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
 /// How long the driver waits for a connection, unless the connection string says otherwise.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How often the driver looks at a server, unless the connection string says otherwise: often enough that a
+/// server it has lost sight of is found again within the selection's time.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The name under which the server's logs and statistics show the connections.
 const APP_NAME: &str = "tierkeep";
 
@@ -128,6 +131,7 @@ async fn client(url: &SecretString, role: Role) -> Result<(Client, Option<String
         .server_selection_timeout
         .get_or_insert(SERVER_SELECTION);
     options.connect_timeout.get_or_insert(CONNECT);
+    options.heartbeat_freq.get_or_insert(HEARTBEAT);
     let database = options.default_database.clone();
     let client = Client::with_options(options).map_err(refused)?;
     Ok((client, database))

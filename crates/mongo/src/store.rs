@@ -108,9 +108,14 @@ impl MongoStore {
     async fn open(
         &self,
         command: RawDocumentBuf,
+        batch_size: Option<u32>,
         limit: Duration,
     ) -> Result<Cursor<Document>, Failure> {
-        let sent = self.database.run_raw_cursor_command(command).into_future();
+        let mut sent = self.database.run_raw_cursor_command(command);
+        if let Some(batch_size) = batch_size {
+            sent = sent.batch_size(batch_size);
+        }
+        let sent = sent.into_future();
         match tokio::time::timeout(limit, sent).await {
             Err(_) => Err(Failure::timeout()),
             Ok(opened) => Ok(opened?),
@@ -131,7 +136,7 @@ impl MongoStore {
         command: RawDocumentBuf,
         limit: Duration,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
-        let mut cursor = self.open(command, limit).await?;
+        let mut cursor = self.open(command, None, limit).await?;
         let mut all = Vec::new();
         while Self::advance(&mut cursor, limit).await? {
             all.push(cursor.current().to_owned());
@@ -146,12 +151,13 @@ impl MongoStore {
         find: &Find,
         commands: Vec<RawDocumentBuf>,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
+        let batch_size = query::batch_size(find);
         let mut page = Page::new(find);
         for command in commands {
             if page.is_full() {
                 break;
             }
-            let mut cursor = self.open(command, LIMIT).await?;
+            let mut cursor = self.open(command, Some(batch_size), LIMIT).await?;
             while !page.is_full() && Self::advance(&mut cursor, LIMIT).await? {
                 page.offer(cursor.current());
             }

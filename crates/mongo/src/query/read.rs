@@ -51,11 +51,7 @@ impl Page<'_> {
         for element in order.iter().flatten() {
             command.append(element.0, element.1);
         }
-        let batch = match self.find.fields {
-            Fields::Whole => BATCH_WHOLE,
-            Fields::Head => BATCH_HEADS,
-        };
-        let batch = i32::try_from(self.find.limit.min(batch)).unwrap_or(i32::MAX);
+        let batch = i64::from(batch_size(self.find));
         command.append(cstr!("batchSize"), batch);
         command.append(
             cstr!("readConcern"),
@@ -64,6 +60,17 @@ impl Page<'_> {
         command.append(cstr!("maxTimeMS"), millis(READ_LIMIT));
         command
     }
+}
+
+/// How many documents one batch of a page holds: where the limit allows it, the whole page and the document
+/// that the cursor stands on.
+pub(crate) fn batch_size(find: &Find) -> u32 {
+    let most = match find.fields {
+        Fields::Whole => BATCH_WHOLE,
+        Fields::Head => BATCH_HEADS,
+    };
+    let wanted = find.limit.saturating_add(usize::from(find.after.is_some()));
+    u32::try_from(wanted.min(most)).unwrap_or(u32::MAX)
 }
 
 /// Which fields the server sends; `None` for all.

@@ -10,6 +10,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::{CollectionLayout, Find, IndexLayout, Layout, Query, Store};
 use tierkeep_mongo::MongoStore;
 use tierkeep_testkit::conformance::Subject;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// The collection that the tests of this crate work in.
 pub const USERS: &str = "internal_users";
@@ -49,14 +50,18 @@ pub struct Bench {
     pub store: MongoStore,
     pub client: Client,
     pub name: String,
+    /// Held by a test that plants failures: the server has one fail point for all.
+    fail_point: Option<MutexGuard<'static, ()>>,
 }
+
+static FAIL_POINT: Mutex<()> = Mutex::const_new(());
 
 impl Bench {
     /// Over an empty database.
     pub async fn new() -> Self {
         let name = fresh_name();
         // The name of the connections is the name of the database, so that a fail point can be for one test.
-        let url = url_with(&name, &format!("appName={name}"));
+        let url = url_with(&name, &format!("appName={name}&heartbeatFrequencyMS=500"));
         let store = MongoStore::connect(&SecretString::from(url), Role::RaseenTempUser)
             .await
             .unwrap();
@@ -65,6 +70,7 @@ impl Bench {
             store,
             client,
             name,
+            fail_point: None,
         }
     }
 
@@ -75,6 +81,15 @@ impl Bench {
         bench
     }
 
+    /// As [`Bench::prepared`], for a test that calls [`Bench::fail`].
+    pub async fn failing() -> Self {
+        let fail_point = FAIL_POINT.lock().await;
+        Self {
+            fail_point: Some(fail_point),
+            ..Self::prepared().await
+        }
+    }
+
     /// Runs a command in the test's database, past the store.
     pub async fn run(&self, command: Document) -> Document {
         let database = self.client.database(&self.name);
@@ -83,6 +98,7 @@ impl Bench {
 
     /// Makes the server fail `times` of the `commands` that this test's store sends.
     pub async fn fail(&self, times: i32, commands: &[&str], how: Document) {
+        assert!(self.fail_point.is_some(), "made by Bench::failing");
         let mut data = doc! { "failCommands": commands.to_vec(), "appName": &self.name };
         data.extend(how);
         let point =
@@ -92,6 +108,12 @@ impl Bench {
             .run_command(point)
             .await
             .expect("the server was started with enableTestCommands=1");
+    }
+
+    /// Every stored document, even where a majority has only just heard of it.
+    pub async fn certain(&self) -> Vec<RawDocumentBuf> {
+        let all = Find::new(Query::All).linearizable();
+        self.store.find(USERS, &all).await.unwrap()
     }
 
     /// Every stored document, ordered by `_id`.
