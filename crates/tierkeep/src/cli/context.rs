@@ -1,0 +1,42 @@
+//! What a verb gets: settings on demand, the clock, and a place for its results.
+
+use std::sync::Arc;
+
+use tierkeep_core::clock::Clock;
+
+use crate::config::{Loaded, Problems, ServiceSettings, Settings};
+use crate::output::{Format, Output};
+
+/// What a verb gets besides its arguments.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// All layers of settings, for verbs that look at settings themselves.
+    pub loaded: Loaded,
+    /// The form of results.
+    pub format: Format,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// The settings of a verb that opens the databases.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration, at once; exit code 2.
+    pub fn settings(&self) -> Result<Settings, Problems> {
+        Settings::of(&self.loaded)
+    }
+
+    /// The settings of the service: the above, identity and HTTP.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration, at once; exit code 2.
+    pub fn service(&self) -> Result<ServiceSettings, Problems> {
+        ServiceSettings::of(&self.loaded)
+    }
+
+    /// Where results go.
+    pub fn output(&self) -> Output {
+        Output::stdout(self.format)
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line: owns its grammar and the way from arguments to a verb.
+//!
+//! Each verb is one file with a `run` that takes its arguments and a [`Context`] and answers an
+//! [`Exit`](crate::exit::Exit). Verbs must never read the environment or write to stdout but through the
+//! context. Where to look: [`context`] (what verbs get), [`start`] (what happens before them).
+
+pub mod config;
+pub mod context;
+pub mod explain;
+pub mod init;
+pub mod migrate;
+pub mod serve;
+pub mod start;
+pub mod status;
+pub mod token;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use context::Context;
+
+use crate::output::Format;
+
+/// Decides who is asking, stores each user's document in the right one of seven databases, and moves
+/// internal users' documents after their retention.
+///
+/// Settings come from flags, the environment and ./tierkeep.toml, in this order; `tierkeep config
+/// template` lists them all. With --data-dir nothing else is needed.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "tierkeep",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or \
+                        configuration, 3 a database could not be reached."
+)]
+pub struct Cli {
+    /// What every verb understands.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every verb understands; accepted before and after it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Read settings from this file [default: ./tierkeep.toml, if it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Read variables from this file too; those of the process win
+    #[arg(long, value_name = "FILE", global = true)]
+    pub env_file: Option<PathBuf>,
+    /// Keep every database in one file under this directory; no server needed
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<String>,
+    /// The form of results
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        global = true,
+        value_enum,
+        default_value = "text"
+    )]
+    pub output: Format,
+    /// Short for -o json
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Log less; twice for nothing
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
+    pub quiet: u8,
+}
+
+/// The verbs.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Serve HTTP and move documents when they are due
+    Serve(serve::ServeArgs),
+    /// Create collections and indexes where they are missing; safe to repeat
+    Init,
+    /// Move internal users' documents out of raseen_temp_user
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    /// Show every database and what is due, at a glance
+    Status,
+    /// Show one user: every copy, which one counts, and what happens next
+    Explain(explain::ExplainArgs),
+    /// Show, check or write down the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print a JWT for development; only with a data directory
+    Token(token::TokenArgs),
+}

@@ -1,0 +1,150 @@
+//! From arguments to a verb: owns the order in which arguments are understood, settings are gathered and
+//! logging starts.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tracing::level_filters::LevelFilter;
+
+use super::{Cli, Command, Context, GlobalArgs};
+use crate::cli;
+use crate::clock::SystemClock;
+use crate::config::environment::{environment, no_color};
+use crate::config::settings::log_format;
+use crate::config::source::USUAL_CONFIG;
+use crate::config::{Flag, Inputs, Loaded, LogFormat};
+use crate::exit::{self, Exit};
+use crate::output::Format;
+use crate::telemetry::{self, Style};
+
+/// Runs the verb that the arguments name, and says on stderr what went wrong.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and versions go to stdout, complaints to stderr; neither minds a reader that has gone.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+        }
+    };
+    match prepare_and_dispatch(&cli) {
+        Ok(exit) => exit,
+        Err(error) => exit::report(&error),
+    }
+}
+
+fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    let environment = environment();
+    let colour = io::stderr().is_terminal() && !no_color(&environment);
+    let inputs = Inputs {
+        flags: flags(cli),
+        environment,
+        env_file: cli.global.env_file.clone(),
+        config: cli.global.config.clone(),
+        usual_config: Some(USUAL_CONFIG.into()),
+    };
+    let loaded = Loaded::gather(&inputs);
+    let clock = Arc::new(SystemClock);
+    let format = log_format(&loaded).unwrap_or_else(usual_log_format);
+    telemetry::init(Style { format, colour }, level(cli), clock.clone());
+
+    let context = Context {
+        loaded,
+        format: result_format(&cli.global),
+        clock,
+    };
+    if !matches!(cli.command, Command::Config(_)) {
+        warn_without_effect(&context.loaded);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime cannot be started")?;
+    runtime.block_on(dispatch(&cli.command, &context))
+}
+
+async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(args) => cli::serve::run(args, context).await,
+        Command::Init => cli::init::run(context).await,
+        Command::Migrate(command) => cli::migrate::run(command, context).await,
+        Command::Status => cli::status::run(context).await,
+        Command::Explain(args) => cli::explain::run(args, context).await,
+        Command::Config(command) => cli::config::run(command, context),
+        Command::Token(args) => cli::token::run(args, context),
+    }
+}
+
+/// The options that stand for settings.
+fn flags(cli: &Cli) -> Vec<Flag> {
+    let listen = match &cli.command {
+        Command::Serve(args) => args.listen.as_deref(),
+        Command::Init
+        | Command::Migrate(_)
+        | Command::Status
+        | Command::Explain(_)
+        | Command::Config(_)
+        | Command::Token(_) => None,
+    };
+    let flag = |option, setting, value: &str| Flag {
+        option,
+        setting,
+        value: value.to_owned(),
+    };
+    let data_dir = cli.global.data_dir.as_deref();
+    data_dir
+        .map(|value| flag("--data-dir", "TIERKEEP_DATA_DIR", value))
+        .into_iter()
+        .chain(listen.map(|value| flag("--listen", "TIERKEEP_LISTEN", value)))
+        .collect()
+}
+
+fn result_format(global: &GlobalArgs) -> Format {
+    if global.json {
+        Format::Json
+    } else {
+        global.output
+    }
+}
+
+fn usual_log_format() -> LogFormat {
+    if io::stderr().is_terminal() {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    }
+}
+
+/// A service tells what it does; other verbs are silent while all is well.
+fn level(cli: &Cli) -> LevelFilter {
+    let usual = match &cli.command {
+        Command::Serve(_) => LevelFilter::INFO,
+        Command::Init
+        | Command::Migrate(_)
+        | Command::Status
+        | Command::Explain(_)
+        | Command::Config(_)
+        | Command::Token(_) => LevelFilter::WARN,
+    };
+    telemetry::level(
+        usual,
+        i16::from(cli.global.verbose) - i16::from(cli.global.quiet),
+    )
+}
+
+fn warn_without_effect(loaded: &Loaded) {
+    let names = loaded.without_effect();
+    if !names.is_empty() {
+        tracing::warn!(
+            settings = names.join(","),
+            "these settings have no effect in this version"
+        );
+    }
+}

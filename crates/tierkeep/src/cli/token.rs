@@ -1,0 +1,62 @@
+//! `token`: owns development tokens. Must never issue one where other people's data may be.
+
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::clock;
+use tierkeep_core::user::UserId;
+use tierkeep_identity::{RoleClaim, issue_development_token};
+
+use super::Context;
+use crate::config::{identity, units};
+use crate::exit::{Exit, UsageError};
+
+/// Arguments of `token`.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    /// The subject: 24 hex digits, the user's id without internal_
+    #[arg(long, value_name = "HEX", value_parser = subject)]
+    pub sub: String,
+    /// The role that the token grants: hr or admin
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    pub role: Option<RoleClaim>,
+    /// How long the token is valid
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "1h")]
+    pub ttl: Duration,
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    UserId::internal(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn role(text: &str) -> Result<RoleClaim, &'static str> {
+    RoleClaim::parse(text).ok_or("expected hr or admin")
+}
+
+/// Prints a token that the service with the same data directory believes.
+///
+/// # Errors
+/// Wrong configuration, or a data directory whose secret can be neither read nor made.
+pub fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
+    let keys = identity::development_keys(&context.loaded)?;
+    let secret = keys.signing_secret()?.ok_or_else(|| UsageError {
+        message: "JWTs are checked with a public key, so tokens are issued by whoever holds the other half"
+            .to_owned(),
+        remedy: None,
+    })?;
+    let expires_at: DateTime = clock::after(context.clock.now(), args.ttl);
+    let token = issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
+    let result = json!({
+        "token": token.expose_secret(),
+        "expires_at": expires_at.try_to_rfc3339_string()?,
+    });
+    context
+        .output()
+        .result(&result, |_| token.expose_secret().to_owned())?;
+    Ok(Exit::Done)
+}

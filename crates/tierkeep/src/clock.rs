@@ -1,0 +1,18 @@
+//! The wall clock. Owns the one place that reads it.
+
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::clock::Clock;
+
+/// The time of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "everybody else gets the time from here"
+    )]
+    fn now(&self) -> DateTime {
+        DateTime::now()
+    }
+}

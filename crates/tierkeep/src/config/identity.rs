@@ -1,0 +1,284 @@
+//! How callers are told apart. Owns the choice of the JWT keys and what must hold before GitHub may be left
+//! out; must never quote a key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tierkeep_identity::{
+    GithubSettings, GithubVerification, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier,
+};
+
+use super::databases::{self, CLUSTER_URL, DATA_DIR, Missing};
+use super::loaded::{Effective, Loaded};
+use super::problem::{Problem, Problems};
+use super::secret_key::{self, SecretKeyError};
+use super::settings::finish;
+use crate::clock::SystemClock;
+
+const SECRET_KEY: &str = "SECRET_KEY";
+const SECRET_KEY_PREVIOUS: &str = "SECRET_KEY_PREVIOUS";
+const PUBLIC_KEY_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
+const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
+const GITHUB_VERIFY: &str = "TIERKEEP_GITHUB_VERIFY";
+const GITHUB_API_URL: &str = "GITHUB_API_URL";
+
+/// How callers are told apart.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// Where the keys are that check JWTs.
+    pub keys: KeySource,
+    /// The `iss` that JWTs must have.
+    pub issuer: Option<String>,
+    /// The `aud` that JWTs must have.
+    pub audience: Option<String>,
+    /// How GitHub is asked.
+    pub github: GithubSettings,
+    /// Whether a request that names a public user and brings credentials is refused.
+    pub strict: bool,
+}
+
+/// Where the keys are that check JWTs.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// In the settings; known to be fit.
+    Given(JwtKeys),
+    /// In `secret.key` of the data directory, made at first use.
+    DataDir {
+        /// The directory.
+        data_dir: PathBuf,
+        /// The secret before that.
+        previous: Option<SecretString>,
+    },
+}
+
+impl IdentitySettings {
+    /// The settings of the JWT check. Makes the secret of the data directory where there is none yet.
+    ///
+    /// # Errors
+    /// When that secret can be neither read nor made.
+    pub fn jwt(&self) -> Result<JwtSettings, SecretKeyError> {
+        let mut settings = JwtSettings::new(self.keys.keys()?);
+        settings.issuer.clone_from(&self.issuer);
+        settings.audience.clone_from(&self.audience);
+        Ok(settings)
+    }
+}
+
+impl KeySource {
+    fn keys(&self) -> Result<JwtKeys, SecretKeyError> {
+        match self {
+            Self::Given(keys) => Ok(keys.clone()),
+            Self::DataDir { data_dir, previous } => Ok(JwtKeys::Secret {
+                current: secret_key::read_or_make(data_dir)?,
+                previous: previous.clone(),
+            }),
+        }
+    }
+
+    /// The secret that signs development tokens. `None` where public keys check tokens.
+    ///
+    /// # Errors
+    /// When the secret of the data directory can be neither read nor made.
+    pub fn signing_secret(&self) -> Result<Option<SecretString>, SecretKeyError> {
+        match self.keys()? {
+            JwtKeys::Secret { current, .. } => Ok(Some(current)),
+            JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) => Ok(None),
+        }
+    }
+}
+
+/// Where the keys are, for a verb that needs nothing else, and only with a data directory.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn development_keys(loaded: &Loaded) -> Result<KeySource, Problems> {
+    let mut problems = loaded.problems().to_vec();
+    let mut missing = Vec::new();
+    if loaded.path(DATA_DIR).is_none() && loaded.get(DATA_DIR).is_some_and(Effective::is_absent) {
+        problems.push(
+            Problem::new(
+                DATA_DIR,
+                "development tokens are issued for a data directory alone",
+            )
+            .remedy(
+                "give --data-dir DIR; elsewhere tokens come from whoever holds the signing key",
+            ),
+        );
+    } else {
+        databases::backend(loaded, &mut missing, &mut problems);
+    }
+    let keys = keys(loaded, &mut Vec::new(), &mut problems);
+    finish(keys, loaded, &missing, problems)
+}
+
+/// The identity settings. `None` after at least one problem or missing variable.
+pub(super) fn identity(
+    loaded: &Loaded,
+    missing: &mut Vec<Missing>,
+    problems: &mut Vec<Problem>,
+) -> Option<IdentitySettings> {
+    let github = github(loaded, problems);
+    Some(IdentitySettings {
+        keys: keys(loaded, missing, problems)?,
+        issuer: loaded.text("TIERKEEP_JWT_ISSUER").map(str::to_owned),
+        audience: loaded.text("TIERKEEP_JWT_AUDIENCE").map(str::to_owned),
+        github,
+        strict: loaded.is_on("TIERKEEP_STRICT_IDENTITY"),
+    })
+}
+
+fn keys(
+    loaded: &Loaded,
+    missing: &mut Vec<Missing>,
+    problems: &mut Vec<Problem>,
+) -> Option<KeySource> {
+    let names = [SECRET_KEY, PUBLIC_KEY_FILE, JWKS_FILE];
+    let given: Vec<&str> = names
+        .into_iter()
+        .filter(|name| !is_absent(loaded, name))
+        .collect();
+    let previous = loaded.secret(SECRET_KEY_PREVIOUS).cloned();
+    match given.as_slice() {
+        [] => match loaded.path(DATA_DIR) {
+            Some(data_dir) => Some(KeySource::DataDir {
+                data_dir: data_dir.to_owned(),
+                previous,
+            }),
+            None => {
+                let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, or \
+                               TIERKEEP_JWKS_FILE";
+                missing.push((SECRET_KEY, purpose.to_owned()));
+                None
+            }
+        },
+        [only] => {
+            if *only != SECRET_KEY && previous.is_some() {
+                problems.push(contradiction(&[SECRET_KEY_PREVIOUS, only]));
+            }
+            checked(
+                loaded,
+                given_keys(loaded, only, previous, problems)?,
+                problems,
+            )
+        }
+        several => {
+            problems.push(contradiction(several));
+            None
+        }
+    }
+}
+
+fn is_absent(loaded: &Loaded, name: &str) -> bool {
+    loaded.get(name).is_none_or(Effective::is_absent)
+}
+
+fn contradiction(names: &[&str]) -> Problem {
+    let message = format!(
+        "{} are all set, and exactly one kind of key checks JWTs",
+        names.join(" and ")
+    );
+    Problem::among(names.iter().copied(), message).remedy("give one of them")
+}
+
+fn given_keys(
+    loaded: &Loaded,
+    name: &str,
+    previous: Option<SecretString>,
+    problems: &mut Vec<Problem>,
+) -> Option<JwtKeys> {
+    if name == SECRET_KEY {
+        let current = loaded.secret(SECRET_KEY)?.clone();
+        return Some(JwtKeys::Secret { current, previous });
+    }
+    let path = loaded.path(name)?;
+    let text = read(loaded, name, path, problems)?;
+    Some(if name == JWKS_FILE {
+        JwtKeys::Jwks(text)
+    } else {
+        JwtKeys::PublicKeyPem(text)
+    })
+}
+
+fn read(loaded: &Loaded, name: &str, path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let source = loaded
+                .get(name)
+                .map(|it| it.source.to_string())
+                .unwrap_or_default();
+            let message = format!(
+                "the file {} of {name} ({source}) cannot be read: {error}",
+                path.display()
+            );
+            problems.push(Problem::new(name, message));
+            None
+        }
+    }
+}
+
+/// `keys`, if tokens can be checked with them.
+fn checked(loaded: &Loaded, keys: JwtKeys, problems: &mut Vec<Problem>) -> Option<KeySource> {
+    match JwtVerifier::new(JwtSettings::new(keys.clone()), Arc::new(SystemClock)) {
+        Ok(_) => Some(KeySource::Given(keys)),
+        Err(error) => {
+            let short = loaded.secret(SECRET_KEY).is_some();
+            let problem = Problem::new(SECRET_KEY, error.to_string());
+            problems.push(if short {
+                problem.remedy("openssl rand -hex 32 makes one that is long enough")
+            } else {
+                problem
+            });
+            None
+        }
+    }
+}
+
+fn github(loaded: &Loaded, problems: &mut Vec<Problem>) -> GithubSettings {
+    let verification = if loaded.is_on(GITHUB_VERIFY) {
+        GithubVerification::On
+    } else {
+        problems.extend(unverified(loaded));
+        GithubVerification::Off
+    };
+    let mut settings = GithubSettings {
+        verification,
+        cache_ttl: loaded.duration("TIERKEEP_GITHUB_CACHE_TTL"),
+        ..GithubSettings::default()
+    };
+    if let Some(url) = loaded.text(GITHUB_API_URL) {
+        url.clone_into(&mut settings.api_url);
+    }
+    if settings.api_url != GithubSettings::default().api_url
+        && let Err(error) = GithubVerifier::new(&settings)
+    {
+        let source = loaded
+            .get(GITHUB_API_URL)
+            .map(|it| it.source.to_string())
+            .unwrap_or_default();
+        problems.push(Problem::new(GITHUB_API_URL, format!("{error} ({source})")));
+    }
+    settings
+}
+
+/// Taking any GitHub token for valid is for one machine, never for a service that others reach.
+fn unverified(loaded: &Loaded) -> Option<Problem> {
+    let found = loaded.get(GITHUB_VERIFY)?;
+    found.value.as_ref()?;
+    let embedded = loaded.path(DATA_DIR).is_some() && loaded.secret(CLUSTER_URL).is_none();
+    let listen = loaded.address("TIERKEEP_LISTEN");
+    let loopback = listen.is_some_and(|listen| listen.ip().is_loopback());
+    if embedded && loopback {
+        return None;
+    }
+    let message = format!(
+        "{GITHUB_VERIFY} is off ({}), which is accepted only with a data directory and a loopback listener",
+        found.source
+    );
+    Some(
+        Problem::among([GITHUB_VERIFY, DATA_DIR, "TIERKEEP_LISTEN"], message)
+            .remedy("leave it on, or give --data-dir DIR and listen on 127.0.0.1"),
+    )
+}

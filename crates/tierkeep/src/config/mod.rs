@@ -1,0 +1,32 @@
+//! Settings: where they come from, what they are, and what is wrong with them.
+//!
+//! Owns everything between the command line, the environment and `tierkeep.toml` on one side and the types
+//! [`Settings`] and [`ServiceSettings`] on the other. Must never contact a database, fall back to something
+//! nobody asked for, or let the value of a secret out. All that is wrong is found in one go.
+//!
+//! Where to look: [`table`] (every setting), [`source`] (the layers), [`loaded`] (the layers put together),
+//! [`settings`] (the types), [`databases`] and [`identity`] (what must hold between values).
+
+pub mod connection_string;
+pub mod databases;
+mod dotenv;
+pub mod environment;
+mod file;
+pub mod identity;
+pub mod kind;
+pub mod loaded;
+pub mod problem;
+pub mod secret_key;
+pub mod settings;
+pub mod source;
+mod suggest;
+pub mod table;
+pub mod template;
+pub mod units;
+
+pub use databases::{Backend, Connection};
+pub use identity::{IdentitySettings, KeySource};
+pub use loaded::Loaded;
+pub use problem::{Problem, Problems};
+pub use settings::{HttpSettings, LogFormat, MaxBody, ServiceSettings, Settings};
+pub use source::{Flag, Inputs, Raw, Source};

@@ -1,0 +1,226 @@
+//! The settings as types: what the verbs get. Owns what values mean together; a value of these types is
+//! complete and free of contradictions, as far as that can be known without contacting anybody.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tierkeep_core::user::Section;
+use tierkeep_engine::{ConnectSettings, MoverSettings};
+
+use super::databases::{self, Backend, CLUSTER_URL, Missing};
+use super::identity::{self, IdentitySettings};
+use super::loaded::Loaded;
+use super::problem::{Problem, Problems};
+
+/// What every verb that opens the databases needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the seven databases are.
+    pub backend: Backend,
+    /// How patiently they are connected to.
+    pub connect: ConnectSettings,
+    /// How the mover works.
+    pub mover: MoverSettings,
+    /// How often the service looks for documents that are due.
+    pub scan_interval: Duration,
+}
+
+/// What the service needs.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// What every verb needs.
+    pub settings: Settings,
+    /// How callers are told apart.
+    pub identity: IdentitySettings,
+    /// How HTTP is served.
+    pub http: HttpSettings,
+}
+
+/// How HTTP is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpSettings {
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// The sections of a user document that can be read and written.
+    pub sections: Vec<Section>,
+    /// The largest bodies.
+    pub max_body: MaxBody,
+}
+
+/// The largest bodies of sections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MaxBody {
+    /// Of internal users' sections and of HR records.
+    pub internal_bytes: usize,
+    /// Of external users' sections.
+    pub external_bytes: usize,
+}
+
+impl Default for MaxBody {
+    /// 8 MiB and 1 MiB.
+    fn default() -> Self {
+        Self {
+            internal_bytes: 8 << 20,
+            external_bytes: 1 << 20,
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The form of log lines that someone asked for.
+pub fn log_format(loaded: &Loaded) -> Option<LogFormat> {
+    match loaded.text("TIERKEEP_LOG")? {
+        "json" => Some(LogFormat::Json),
+        _ => Some(LogFormat::Text),
+    }
+}
+
+impl Settings {
+    /// The settings of a verb that opens the databases.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn of(loaded: &Loaded) -> Result<Self, Problems> {
+        let mut problems = loaded.problems().to_vec();
+        let mut missing = Vec::new();
+        let settings = Self::collect(loaded, &mut missing, &mut problems);
+        finish(settings, loaded, &missing, problems)
+    }
+
+    fn collect(
+        loaded: &Loaded,
+        missing: &mut Vec<Missing>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        let backend = databases::backend(loaded, missing, problems)?;
+        let connect = ConnectSettings {
+            retries: u32::try_from(number(loaded, "TIERKEEP_CONNECT_RETRIES")).unwrap_or(u32::MAX),
+            backoff: loaded.duration("TIERKEEP_CONNECT_BACKOFF"),
+        };
+        let mover = MoverSettings {
+            retention: loaded.duration("TIERKEEP_RETENTION"),
+            batch_documents: number(loaded, "TIERKEEP_BATCH_DOCUMENTS"),
+            batch_bytes: number(loaded, "TIERKEEP_BATCH_BYTES"),
+            batches_in_flight: number(loaded, "TIERKEEP_BATCHES_IN_FLIGHT"),
+            retry_backoff: loaded.duration("TIERKEEP_RETRY_BACKOFF"),
+        };
+        let scan_interval = loaded.duration("TIERKEEP_SCAN_INTERVAL");
+        Some(Self {
+            backend,
+            connect,
+            mover,
+            scan_interval,
+        })
+    }
+}
+
+impl ServiceSettings {
+    /// The settings of the service.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn of(loaded: &Loaded) -> Result<Self, Problems> {
+        let mut problems = loaded.problems().to_vec();
+        let mut missing = Vec::new();
+        let settings = Settings::collect(loaded, &mut missing, &mut problems);
+        let identity = identity::identity(loaded, &mut missing, &mut problems);
+        let http = http(loaded, &mut problems);
+        let service = settings.zip(identity).zip(http);
+        let service = service.map(|((settings, identity), http)| Self {
+            settings,
+            identity,
+            http,
+        });
+        finish(service, loaded, &missing, problems)
+    }
+}
+
+fn http(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<HttpSettings> {
+    let sections = sections(loaded, problems);
+    let max_body = loaded
+        .number("TIERKEEP_MAX_BODY")
+        .map_or_else(MaxBody::default, |bytes| {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            MaxBody {
+                internal_bytes: bytes,
+                external_bytes: bytes,
+            }
+        });
+    Some(HttpSettings {
+        listen: loaded.address("TIERKEEP_LISTEN")?,
+        sections,
+        max_body,
+    })
+}
+
+fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
+    const NAME: &str = "TIERKEEP_SECTIONS";
+    let mut sections: Vec<Section> = Vec::new();
+    let source = loaded
+        .get(NAME)
+        .map(|it| it.source.to_string())
+        .unwrap_or_default();
+    for word in loaded.words(NAME) {
+        match Section::parse(word) {
+            Ok(section) if sections.contains(&section) => {
+                problems.push(Problem::new(
+                    NAME,
+                    format!("{NAME} names {word:?} twice ({source})"),
+                ));
+            }
+            Ok(section) => sections.push(section),
+            Err(error) => problems.push(Problem::new(NAME, format!("{NAME} ({source}): {error}"))),
+        }
+    }
+    sections
+}
+
+fn number(loaded: &Loaded, name: &str) -> usize {
+    usize::try_from(loaded.number(name).unwrap_or_default()).unwrap_or(usize::MAX)
+}
+
+/// `settings` if nothing is wrong or missing.
+pub(super) fn finish<T>(
+    settings: Option<T>,
+    loaded: &Loaded,
+    missing: &[Missing],
+    mut problems: Vec<Problem>,
+) -> Result<T, Problems> {
+    // Where a file could not be read, nobody knows what is missing.
+    if !missing.is_empty() && loaded.is_complete() {
+        problems.insert(0, all_missing(missing));
+    }
+    Problems::check(problems)?;
+    settings.ok_or_else(|| Problem::new("configuration", "the configuration is incomplete").into())
+}
+
+fn all_missing(missing: &[Missing]) -> Problem {
+    let width = missing
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
+    let lines = missing
+        .iter()
+        .map(|(name, purpose)| format!("\n  {name:width$}  {purpose}"));
+    let message = format!("missing configuration:{}", lines.collect::<String>());
+    let databases = missing.iter().any(|(name, _)| name.ends_with("_DB_URL"));
+    let problem = Problem::among(missing.iter().map(|(name, _)| *name), message);
+    if databases {
+        problem.remedy(format!(
+            "--data-dir DIR keeps everything in a directory, for a trial without any server;\n\
+             {CLUSTER_URL} gives one connection string for all seven databases;\n\
+             each variable may also be NAME_FILE, the path of a file that holds the value"
+        ))
+    } else {
+        problem
+    }
+}

@@ -1,0 +1,190 @@
+//! Exit codes: owns the one mapping from errors to codes and the way an error is said on stderr. Must never
+//! end the process itself; `main` returns the code.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use tierkeep_core::store::{Class, StoreError};
+use tierkeep_engine::{ConnectError, MoveError, UsersError};
+
+use crate::config::Problems;
+use crate::output::OutputError;
+
+/// How the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed, or differences were found.
+    Failed = 1,
+    /// Wrong usage or configuration; nothing was touched.
+    Usage = 2,
+    /// A database could not be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A verb was used wrongly in a way that the command line's grammar does not see.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UsageError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do instead.
+    pub remedy: Option<String>,
+}
+
+/// The code for an error; its causes are looked at from the outermost inwards.
+pub fn of(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if cause.is::<Problems>() || cause.is::<UsageError>() {
+        return Some(Exit::Usage);
+    }
+    if let Some(error) = cause.downcast_ref::<OutputError>() {
+        return Some(match error {
+            // Whoever read the results has seen enough.
+            OutputError::Closed => Exit::Done,
+            OutputError::Io(_) | OutputError::Json(_) => Exit::Failed,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<ConnectError>() {
+        return Some(of_connect(error));
+    }
+    if let Some(error) = cause.downcast_ref::<MoveError>() {
+        return Some(of_store(&error.error));
+    }
+    if let Some(error) = cause.downcast_ref::<UsersError>() {
+        return Some(of_users(error));
+    }
+    cause.downcast_ref::<StoreError>().map(of_store)
+}
+
+fn of_connect(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::Unreachable(_) => Exit::Unreachable,
+        ConnectError::SameDatabase { .. }
+        | ConnectError::StampedAsOther { .. }
+        | ConnectError::OtherDeployment { .. }
+        | ConnectError::TtlIndex { .. }
+        | ConnectError::Missing(_) => Exit::Usage,
+        ConnectError::Store(error) => of_store(error),
+    }
+}
+
+fn of_users(error: &UsersError) -> Exit {
+    match error {
+        UsersError::Unavailable(error) => of_store(error),
+        UsersError::Mismatch { .. }
+        | UsersError::NotFound
+        | UsersError::TooLarge
+        | UsersError::Rejected(_)
+        | UsersError::Quarantined(_)
+        | UsersError::Contended => Exit::Failed,
+    }
+}
+
+fn of_store(error: &StoreError) -> Exit {
+    match error.class {
+        Class::Timeout | Class::Refused | Class::NoServer | Class::Transition | Class::Auth => {
+            Exit::Unreachable
+        }
+        Class::Unauthorized
+        | Class::DiskFull
+        | Class::Busy
+        | Class::Unacknowledged
+        | Class::Corrupt
+        | Class::Other => Exit::Failed,
+    }
+}
+
+/// Says on stderr what went wrong, and what to do where the error knows; answers the code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    let exit = of(error);
+    if exit != Exit::Done {
+        // Nobody is left to be told that nobody listens.
+        let _ = io::stderr().write_all(message(error).as_bytes());
+    }
+    exit
+}
+
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::from("error: ");
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // An error that repeats its cause is said once.
+        if said.ends_with(&cause) {
+            continue;
+        }
+        let _ = write!(said, "{}{cause}", if said.is_empty() { "" } else { ": " });
+    }
+    text.push_str(&said);
+    text.push('\n');
+    if let Some(remedy) = error
+        .downcast_ref::<UsageError>()
+        .and_then(|it| it.remedy.as_ref())
+    {
+        let _ = writeln!(text, "  help: {remedy}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+    use rstest::rstest;
+    use tierkeep_core::db::Role;
+
+    use super::*;
+    use crate::config::Problem;
+
+    fn store(class: Class) -> StoreError {
+        StoreError {
+            database: Role::ExternalUsers,
+            operation: "hello",
+            class,
+            code: 0,
+        }
+    }
+
+    #[rstest]
+    #[case(anyhow::anyhow!("anything"), Exit::Failed)]
+    #[case(Problems::from(Problem::new("X", "wrong")).into(), Exit::Usage)]
+    #[case(UsageError { message: "wrong".into(), remedy: None }.into(), Exit::Usage)]
+    #[case(OutputError::Closed.into(), Exit::Done)]
+    #[case(ConnectError::Unreachable(vec![store(Class::Auth)]).into(), Exit::Unreachable)]
+    #[case(ConnectError::Missing(Role::ExternalUsers).into(), Exit::Usage)]
+    #[case(UsersError::Unavailable(store(Class::Timeout)).into(), Exit::Unreachable)]
+    #[case(UsersError::NotFound.into(), Exit::Failed)]
+    #[case(store(Class::NoServer).into(), Exit::Unreachable)]
+    #[case(store(Class::DiskFull).into(), Exit::Failed)]
+    fn errors_have_their_code(#[case] error: anyhow::Error, #[case] exit: Exit) {
+        assert_eq!(of(&error), exit);
+        assert_eq!(
+            of(&Err::<(), _>(error).context("while starting").unwrap_err()),
+            exit
+        );
+    }
+
+    #[test]
+    fn a_message_says_each_cause_once_and_the_remedy() {
+        let error = UsageError {
+            message: "no such user".into(),
+            remedy: Some("look".into()),
+        };
+        let error = Err::<(), _>(error).context("explain").unwrap_err();
+        assert_eq!(
+            message(&error),
+            "error: explain: no such user\n  help: look\n"
+        );
+    }
+}

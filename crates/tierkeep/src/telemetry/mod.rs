@@ -1,0 +1,76 @@
+//! Logs: where lines go and which are written.
+//!
+//! Owns the set-up of `tracing` for the process. Lines go to stderr, one write each; a line that cannot be
+//! written is lost without harm. Must never write to stdout, which belongs to results.
+//!
+//! Where to look: `layer` (from events to lines), `fields` (what a line carries), `line` (its two forms).
+
+mod fields;
+mod layer;
+mod line;
+
+use std::io;
+use std::sync::Arc;
+
+use tierkeep_core::clock::Clock;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use layer::LineLayer;
+
+use crate::config::LogFormat;
+
+/// What tierkeep's own targets start with, all crates of the workspace among them.
+const OWN_TARGETS: &str = "tierkeep";
+
+/// How lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Style {
+    /// Their form.
+    pub format: LogFormat,
+    /// Whether text lines have colours.
+    pub colour: bool,
+}
+
+/// Starts logging for this process; where it has started already, that stays.
+///
+/// Other libraries are heard at `warn` and above, whatever the level: their finer lines may quote what no
+/// log may hold.
+pub fn init(style: Style, level: LevelFilter, clock: Arc<dyn Clock>) {
+    let targets = Targets::new()
+        .with_target(OWN_TARGETS, level)
+        .with_default(level.min(LevelFilter::WARN));
+    let started = tracing_subscriber::registry()
+        .with(targets)
+        .with(LineLayer::new(style, io::stderr, clock))
+        .try_init();
+    if started.is_err() {
+        tracing::debug!("logging has started already");
+    }
+}
+
+/// The level for this many `-v` less this many `-q`, counted from `usual`.
+pub fn level(usual: LevelFilter, louder: i16) -> LevelFilter {
+    const LEVELS: [LevelFilter; 6] = [
+        LevelFilter::OFF,
+        LevelFilter::ERROR,
+        LevelFilter::WARN,
+        LevelFilter::INFO,
+        LevelFilter::DEBUG,
+        LevelFilter::TRACE,
+    ];
+    let at = LEVELS
+        .iter()
+        .position(|level| *level == usual)
+        .unwrap_or_default();
+    let wanted = i16::try_from(at)
+        .unwrap_or_default()
+        .saturating_add(louder)
+        .clamp(0, 5);
+    LEVELS[usize::try_from(wanted).unwrap_or_default()]
+}
+
+#[cfg(test)]
+mod tests;

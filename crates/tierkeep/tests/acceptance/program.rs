@@ -1,0 +1,201 @@
+//! Running the built binary on a backend of its own, and looking at its databases as another program would.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use serde_json::Value;
+use tierkeep::clock::SystemClock;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{Cursor, Find, Query, Store};
+use tierkeep_mongo::MongoStore;
+use tierkeep_sqlite::SqliteStore;
+
+pub const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes!";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    Sqlite,
+    Mongo,
+}
+
+/// Seven fresh databases and the environment that leads to them.
+pub struct Deployment {
+    pub backend: Backend,
+    pub dir: tempfile::TempDir,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// The connection string of the replica set that the tests run on, with this database in its path.
+pub fn mongo_url(database: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "the test command hands the server over this way")]
+    let url = std::env::var("TIERKEEP_TEST_MONGODB_URL")
+        .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL");
+    let (servers, options) = url.split_once('?').unwrap_or((&url, ""));
+    let hosts = servers.trim_start_matches("mongodb://").split('/').next().unwrap_or_default();
+    format!("mongodb://{hosts}/{database}?{options}")
+}
+
+impl Deployment {
+    pub fn new(backend: Backend) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut environment = BTreeMap::new();
+        let mut set = |name: &str, value: String| environment.insert(name.to_owned(), value);
+        set("SECRET_KEY", SECRET.into());
+        set("TIERKEEP_LOG", "json".into());
+        match backend {
+            Backend::Sqlite => {
+                set("TIERKEEP_DATA_DIR", dir.path().join("data").display().to_string());
+                set("TIERKEEP_GITHUB_VERIFY", "off".into());
+            }
+            Backend::Mongo => {
+                let unique = uuid::Uuid::now_v7().simple().to_string();
+                for role in Role::ALL {
+                    let database = format!("t{}_{role}", &unique[20..]);
+                    set(role.url_variable(), mongo_url(&database));
+                }
+            }
+        }
+        Self { backend, dir, environment }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tierkeep"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed and answers its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The database of `role`, opened by another program.
+    pub async fn open(&self, role: Role) -> Arc<dyn Store> {
+        match self.backend {
+            Backend::Sqlite => {
+                let dir = PathBuf::from(&self.environment["TIERKEEP_DATA_DIR"]);
+                std::fs::create_dir_all(&dir).unwrap();
+                let path = dir.join(format!("{role}.db"));
+                Arc::new(SqliteStore::open(&path, role, Arc::new(SystemClock)).unwrap())
+            }
+            Backend::Mongo => {
+                let url = self.environment[role.url_variable()].clone().into();
+                Arc::new(MongoStore::connect(&url, role).await.unwrap())
+            }
+        }
+    }
+
+    /// Everything in one collection.
+    pub async fn all(&self, role: Role, collection: &str) -> Vec<RawDocumentBuf> {
+        let store = self.open(role).await;
+        let mut all = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = store.find(collection, &Find::new(Query::All).after(after.take())).await;
+            let page = page.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some(Cursor::after(last));
+            all.extend(page);
+        }
+    }
+
+    pub async fn users(&self, role: Role) -> Vec<RawDocumentBuf> {
+        self.all(role, role.users().unwrap()).await
+    }
+
+    /// Starts `serve` on a free port and waits until it listens.
+    pub fn serve(&self) -> Service {
+        let mut child = self
+            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let address = loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("serve ended before it listened: {seen:#?}");
+            };
+            let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
+            if parsed["message"].as_str().is_some_and(|message| message.contains("listening")) {
+                break parsed["address"].as_str().unwrap().to_owned();
+            }
+            seen.push(line);
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Service { child, base: format!("http://{address}") }
+    }
+}
+
+/// A running `serve`; killed when dropped.
+pub struct Service {
+    child: Child,
+    pub base: String,
+}
+
+impl Service {
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A GitHub that knows every token but those that start with `bad`.
+pub async fn github() -> wiremock::MockServer {
+    use wiremock::matchers::{method, path};
+    let server = wiremock::MockServer::start().await;
+    wiremock::Mock::given(method("GET"))
+        .and(path("/user"))
+        .respond_with(
+            wiremock::ResponseTemplate::new(200)
+                .set_body_json(serde_json::json!({ "id": 7, "login": "octocat" })),
+        )
+        .mount(&server)
+        .await;
+    server
+}
+
+/// A valid JWT for this subject.
+pub fn token(subject: &str) -> String {
+    use secrecy::ExposeSecret;
+    let ttl = Duration::from_secs(3_600);
+    tierkeep_identity::issue_development_token(&SECRET.into(), subject, None, ttl, &SystemClock)
+        .unwrap()
+        .expose_secret()
+        .to_owned()
+}
