@@ -1,11 +1,13 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
-//! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`exit`] (exit codes),
+//! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`exit`] (exit codes), [`http`]
+//! (the service's routes),
 //! [`output`] (results).
 
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod exit;
+pub mod http;
 pub mod output;
 pub mod telemetry;

@@ -1,0 +1,149 @@
+//! Who is asking: owns which parts of a request are handed to the User Type Detector, and what becomes
+//! of its decision.
+//!
+//! Must never decide by itself, or look at anything but the two credential headers and `username`.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::header::{AUTHORIZATION, HeaderName};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use tierkeep_core::identity::{Caller, Decision};
+use tierkeep_core::user::{UserId, UserType};
+use tierkeep_identity::{Credentials, Detection, HeaderText, RoleClaim};
+use tracing::warn;
+
+use super::HttpState;
+use super::problem::Problem;
+use super::visit::{Visit, Visitor};
+
+/// Carries the GitHub token.
+pub(super) const GITHUB_TOKEN: HeaderName = HeaderName::from_static("x-github-token");
+const USERNAME: &str = "username";
+
+/// A caller who is known. As an extractor it refuses everybody else.
+#[derive(Debug)]
+pub(super) struct Asking {
+    caller: Caller,
+    role: Option<RoleClaim>,
+}
+
+impl Asking {
+    /// The user.
+    pub(super) fn user(&self) -> &UserId {
+        &self.caller.user
+    }
+
+    /// Internal or external.
+    pub(super) fn user_type(&self) -> UserType {
+        self.caller.user_type()
+    }
+
+    /// Why the caller is taken for this user.
+    pub(super) fn reason(&self) -> &'static str {
+        self.caller.reason
+    }
+
+    /// Refuses whoever may not remove this user's data: everybody may remove their own, but anybody can
+    /// name a public user, so that takes an admin.
+    ///
+    /// # Errors
+    /// [`Problem::RoleRequired`].
+    pub(super) fn may_remove(&self) -> Result<(), Problem> {
+        match self.user_type() {
+            UserType::Internal => Ok(()),
+            UserType::External if self.role == Some(RoleClaim::Admin) => Ok(()),
+            UserType::External => Err(Problem::RoleRequired(RoleClaim::Admin)),
+        }
+    }
+}
+
+impl FromRequestParts<HttpState> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
+        let credentials = credentials(&parts.headers, &parts.uri);
+        let detection = state.detector.detect(&credentials).await;
+        let visitor = visitor(&detection);
+        if visitor.ambiguous {
+            warn_of(&detection, &visitor);
+        }
+        if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
+            visit.note(visitor);
+        }
+        let caller = known(detection.decision)?;
+        let role = detection.jwt.and_then(|jwt| jwt.role);
+        Ok(Self { caller, role })
+    }
+}
+
+fn credentials(headers: &HeaderMap, uri: &Uri) -> Credentials {
+    let all = |name: HeaderName| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(|value| HeaderText::from_bytes(value.as_bytes()))
+            .collect()
+    };
+    // A query that cannot be read names nobody, which is not the same as naming no one.
+    let usernames = match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+        Ok(Query(pairs)) => pairs
+            .into_iter()
+            .filter(|(name, _)| name == USERNAME)
+            .map(|(_, value)| value)
+            .collect(),
+        Err(_) => vec![String::new()],
+    };
+    Credentials {
+        authorization: all(AUTHORIZATION),
+        github_token: all(GITHUB_TOKEN),
+        usernames,
+    }
+}
+
+/// The caller, or the refusal that the decision amounts to.
+fn known(decision: Decision) -> Result<Caller, Problem> {
+    match decision {
+        Decision::Caller(caller) => Ok(caller),
+        Decision::CredentialsRequired { reason, .. } => Err(Problem::CredentialsRequired(reason)),
+        Decision::IdentityUnavailable => Err(Problem::IdentityUnavailable),
+        Decision::InvalidUsername(why) => Err(Problem::InvalidUsername(why)),
+        Decision::AmbiguousIdentity => Err(Problem::AmbiguousIdentity),
+    }
+}
+
+fn visitor(detection: &Detection) -> Visitor {
+    let nobody = |user_type, ambiguous| Visitor {
+        user_type,
+        user: None,
+        ambiguous,
+    };
+    match &detection.decision {
+        Decision::Caller(caller) => Visitor {
+            user_type: caller.user_type(),
+            user: Some(caller.user.clone()),
+            ambiguous: caller.ambiguous,
+        },
+        Decision::CredentialsRequired { ambiguous, .. } => nobody(UserType::External, *ambiguous),
+        Decision::AmbiguousIdentity => nobody(UserType::External, true),
+        Decision::InvalidUsername(_) => nobody(UserType::External, false),
+        // The JWT is valid, so whatever this is, it is no public user.
+        Decision::IdentityUnavailable => nobody(UserType::Internal, false),
+    }
+}
+
+fn warn_of(detection: &Detection, visitor: &Visitor) {
+    let reason = match &detection.decision {
+        Decision::Caller(caller) => caller.reason,
+        Decision::CredentialsRequired { reason, .. } => reason,
+        Decision::AmbiguousIdentity => "a public user was named and credentials came along",
+        Decision::InvalidUsername(_) | Decision::IdentityUnavailable => return,
+    };
+    warn!(
+        user_id = visitor.user.as_ref().map(UserId::as_str),
+        user_type = visitor.user_type.as_str(),
+        reason,
+        "it is not clear who is asking",
+    );
+}
