@@ -8,7 +8,7 @@ use crate::exit::Exit;
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Listen here [default: 127.0.0.1:8080, or TIERKEEP_LISTEN]
+    /// Listen on this address [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
 }

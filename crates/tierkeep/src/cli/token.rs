@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use secrecy::ExposeSecret as _;
-use serde_json::json;
+use jsonwebtoken::dangerous::insecure_decode;
+use jsonwebtoken::{EncodingKey, encode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value, json};
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::clock;
 use tierkeep_core::user::UserId;
@@ -26,6 +28,9 @@ pub struct TokenArgs {
     /// How long the token is valid
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "1h")]
     pub ttl: Duration,
+    /// The GitHub account that must own the GitHub token sent along
+    #[arg(long, value_name = "LOGIN")]
+    pub github_login: Option<String>,
 }
 
 fn subject(text: &str) -> Result<String, String> {
@@ -50,7 +55,11 @@ pub fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
         remedy: None,
     })?;
     let expires_at: DateTime = clock::after(context.clock.now(), args.ttl);
-    let token = issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
+    let mut token =
+        issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
+    if let Some(login) = &args.github_login {
+        token = with_github_login(&token, login, &secret)?;
+    }
     let result = json!({
         "token": token.expose_secret(),
         "expires_at": expires_at.try_to_rfc3339_string()?,
@@ -59,4 +68,16 @@ pub fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
         .output()
         .result(&result, |_| token.expose_secret().to_owned())?;
     Ok(Exit::Done)
+}
+
+/// The same token with the claim that binds it to a GitHub account, signed again.
+fn with_github_login(
+    token: &SecretString,
+    login: &str,
+    secret: &SecretString,
+) -> anyhow::Result<SecretString> {
+    let mut token = insecure_decode::<Map<String, Value>>(token.expose_secret())?;
+    token.claims.insert("github_login".to_owned(), login.into());
+    let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
+    Ok(SecretString::from(encode(&token.header, &token.claims, &key)?))
 }

@@ -100,22 +100,27 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("mongodb://h", Some(None))]
-    #[case("mongodb://h/", Some(None))]
-    #[case("mongodb://u:p%40@h:1,i:2/db?x=y", Some(Some("db")))]
-    #[case("mongodb://h/d%62?x=/y", Some(Some("db")))]
-    #[case("mongodb://h?x=/y", Some(None))]
-    #[case("mongodb+srv://h.example.org/db", Some(Some("db")))]
-    #[case("mongodb://[::1]:27018/db", Some(Some("db")))]
-    #[case("mongodb+srv://a,b/db", None)]
-    #[case("mongodb://", None)]
-    #[case("mongodb://a,,b", None)]
-    #[case("mongodb://h/a%2Fb", None)]
-    #[case("mongodb://h/a%zz", None)]
-    #[case("postgres://h/db", None)]
-    fn the_path_names_the_database(#[case] url: &str, #[case] database: Option<Option<&str>>) {
-        let found = Target::parse(url).ok().map(|target| target.path_database);
-        assert_eq!(found, database.map(|database| database.map(str::to_owned)));
+    #[case("mongodb://h", "")]
+    #[case("mongodb://h/", "")]
+    #[case("mongodb://u:p%40@h:1,i:2/db?x=y", "db")]
+    #[case("mongodb://h/d%62?x=/y", "db")]
+    #[case("mongodb://h?x=/y", "")]
+    #[case("mongodb+srv://h.example.org/db", "db")]
+    #[case("mongodb://[::1]:27018/db", "db")]
+    fn the_path_names_the_database(#[case] url: &str, #[case] database: &str) {
+        let found = Target::parse(url).unwrap().path_database;
+        assert_eq!(found.unwrap_or_default(), database);
+    }
+
+    #[rstest]
+    #[case("mongodb+srv://a,b/db")]
+    #[case("mongodb://")]
+    #[case("mongodb://a,,b")]
+    #[case("mongodb://h/a%2Fb")]
+    #[case("mongodb://h/a%zz")]
+    #[case("postgres://h/db")]
+    fn anything_else_is_no_connection_string(#[case] url: &str) {
+        assert!(Target::parse(url).is_err());
     }
 
     #[rstest]

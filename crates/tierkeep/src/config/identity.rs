@@ -141,18 +141,18 @@ fn keys(
         .collect();
     let previous = loaded.secret(SECRET_KEY_PREVIOUS).cloned();
     match given.as_slice() {
-        [] => match loaded.path(DATA_DIR) {
-            Some(data_dir) => Some(KeySource::DataDir {
-                data_dir: data_dir.to_owned(),
-                previous,
-            }),
-            None => {
-                let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, or \
-                               TIERKEEP_JWKS_FILE";
-                missing.push((SECRET_KEY, purpose.to_owned()));
-                None
+        [] => {
+            if let Some(data_dir) = loaded.path(DATA_DIR) {
+                return Some(KeySource::DataDir {
+                    data_dir: data_dir.to_owned(),
+                    previous,
+                });
             }
-        },
+            let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, or \
+                           TIERKEEP_JWKS_FILE";
+            missing.push((SECRET_KEY, purpose.to_owned()));
+            None
+        }
         [only] => {
             if *only != SECRET_KEY && previous.is_some() {
                 problems.push(contradiction(&[SECRET_KEY_PREVIOUS, only]));
