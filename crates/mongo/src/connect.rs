@@ -88,13 +88,13 @@ impl Servers {
         role: Role,
     ) -> Result<MongoStore, ConnectError> {
         let mut open = self.open.lock().await;
-        let (client, database) = match open.get(url.expose_secret()) {
-            Some(known) => known.clone(),
-            None => {
-                let made = client(url, role).await?;
-                open.insert(url.expose_secret().to_owned(), made.clone());
-                made
-            }
+        let known = open.get(url.expose_secret()).cloned();
+        let (client, database) = if let Some(known) = known {
+            known
+        } else {
+            let made = client(url, role).await?;
+            open.insert(url.expose_secret().to_owned(), made.clone());
+            made
         };
         let database = database.as_deref().unwrap_or(role.name());
         Ok(MongoStore::with_client(&client, database, role))

@@ -2,7 +2,7 @@
 //!
 //! **Architecture invariant:** documents pass through as raw BSON and are never decoded on their way in
 //! or out; every write asks for a majority and the journal; every command this crate can send is built in
-//! [`query`] and snapshot-tested; every error is judged in [`error`], by code, and carries no host, no user
+//! `query` and snapshot-tested; every error is judged in `error`, by code, and carries no host, no user
 //! and no text of the driver.
 //!
 //! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods),

@@ -20,9 +20,9 @@ use bson::{Bson, Document, rawdoc};
 /// How long the server may work on a page.
 pub(crate) const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server may count.
-pub(crate) const COUNT_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const COUNT_LIMIT: Duration = Duration::from_mins(1);
 /// How long the server may build an index.
-pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const BUILD_LIMIT: Duration = Duration::from_mins(10);
 
 /// The most bytes of documents in one command. A command is itself a document, which the server limits to
 /// 16 MiB and 16 KiB; one document of 16 MiB always fits, alone.
@@ -62,7 +62,7 @@ pub(crate) fn id_runs(ids: &[Bson]) -> Vec<RawArrayBuf> {
         // As an operand of `$in` this would be a pattern; and no document can have it as its `_id`.
         .filter(|id| id.as_regex().is_none())
         .collect();
-    runs(ids, |id| size_of_value(id))
+    runs(ids, size_of_value)
         .into_iter()
         .map(RawArrayBuf::from_iter)
         .collect()

@@ -150,7 +150,7 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
                 .collect()
         }
         Query::Users(users) => {
-            let users = RawArrayBuf::from_iter(users.iter().map(String::as_str));
+            let users = users.iter().map(String::as_str).collect::<RawArrayBuf>();
             let filter = rawdoc! { "user_id": { "$in": users } };
             let after = RawArrayBuf::from_iter(after_id(after));
             vec![page.command(with_expr(filter, after), &by_id())]
@@ -328,7 +328,7 @@ pub(crate) fn count(
                 .collect()
         }
         Query::Users(users) => {
-            let users = RawArrayBuf::from_iter(users.iter().map(String::as_str));
+            let users = users.iter().map(String::as_str).collect::<RawArrayBuf>();
             let all = RawArrayBuf::from_iter([has_type("user_id", "string")]);
             vec![with_expr(rawdoc! { "user_id": { "$in": users } }, all)]
         }
@@ -372,11 +372,11 @@ mod tests {
         DateTime::from_millis(ms)
     }
 
-    fn cursor(staged_at: impl Into<Bson>, id: impl Into<Bson>) -> Option<Cursor> {
-        Some(Cursor {
+    fn cursor(staged_at: impl Into<Bson>, id: impl Into<Bson>) -> Cursor {
+        Cursor {
             staged_at: staged_at.into(),
             id: id.into(),
-        })
+        }
     }
 
     fn pages(page: &Find) -> Vec<serde_json::Value> {
@@ -392,7 +392,7 @@ mod tests {
         let next = Find::new(Query::All)
             .head()
             .limit(7)
-            .after(cursor(Bson::Null, 1));
+            .after(Some(cursor(Bson::Null, 1)));
         assert_json_snapshot!("find_all_next_heads", pages(&next));
     }
 
@@ -400,7 +400,7 @@ mod tests {
     fn pages_of_named_documents() {
         let ids = Query::Ids(vec!["b".into(), 7.into(), "a".into()]);
         assert_json_snapshot!("find_ids", pages(&Find::new(ids.clone()).linearizable()));
-        let next = Find::new(ids).after(cursor(Bson::Null, "a"));
+        let next = Find::new(ids).after(Some(cursor(Bson::Null, "a")));
         assert_json_snapshot!("find_ids_next", pages(&next));
         let users = Query::Users(vec!["internal_1".into(), "$x".into()]);
         assert_json_snapshot!("find_users", pages(&Find::new(users)));
@@ -410,7 +410,7 @@ mod tests {
     fn pages_of_equal_documents() {
         let equal =
             Query::Equal(doc! { "status": "pending", "error": null, "lease.n": { "$gt": 1 } });
-        let page = Find::new(equal).head().after(cursor(Bson::Null, "a"));
+        let page = Find::new(equal).head().after(Some(cursor(Bson::Null, "a")));
         assert_json_snapshot!("find_equal", pages(&page));
     }
 
@@ -418,7 +418,7 @@ mod tests {
     fn pages_of_due_documents() {
         let page = Find::new(Query::Due(date(5_000)));
         assert_json_snapshot!("find_due", pages(&page));
-        let next = page.after(cursor(date(4_000), "a"));
+        let next = page.after(Some(cursor(date(4_000), "a")));
         assert_json_snapshot!("find_due_next", pages(&next));
         let fallback = find_unindexed("internal_users", &next, None).unwrap();
         assert_json_snapshot!("find_due_unindexed", shown(&fallback));
@@ -428,15 +428,15 @@ mod tests {
     fn pages_of_unstaged_documents() {
         let page = Find::new(Query::Unstaged).head();
         assert_json_snapshot!("find_unstaged", pages(&page));
-        let next = page.after(cursor("2024-01-01", "a"));
+        let next = page.after(Some(cursor("2024-01-01", "a")));
         assert_json_snapshot!("find_unstaged_next", pages(&next));
-        let later = next.clone().after(cursor(
+        let later = next.clone().after(Some(cursor(
             Timestamp {
                 time: 1,
                 increment: 2,
             },
             "a",
-        ));
+        )));
         assert_json_snapshot!("find_unstaged_later", pages(&later));
         let fallback = find_unindexed("internal_users", &next, None).unwrap();
         assert_json_snapshot!("find_unstaged_unindexed", shown(&fallback));

@@ -301,17 +301,11 @@ fn section_set(section: &Section, value: Option<&RawDocumentBuf>, op: &str) -> R
     // The section is outermost, so that its content is nested as little as possible: the server limits the
     // nesting of the whole command.
     let root: RawBson = "$$ROOT".into();
-    let changed: RawBson = match value {
-        Some(value) => {
-            // Two fields that are new go to the end in the order of `Change::apply`: the section first.
-            let placed = set(section.as_str(), root, literal(value.clone()));
-            RawBson::Document(with_metadata(placed, metadata))
-        }
-        None => {
-            let placed = unset(section.as_str(), root);
-            RawBson::Document(with_metadata(placed, metadata))
-        }
+    let placed = match value {
+        Some(value) => set(section.as_str(), root, literal(value.clone())),
+        None => unset(section.as_str(), root),
     };
+    let changed = with_metadata(placed, metadata);
     let limit = i64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(i64::MAX);
     rawdoc! { "$let": {
         "vars": { "changed": changed },

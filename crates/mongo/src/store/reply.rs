@@ -1,6 +1,5 @@
 //! What replies say. Pure; never sends anything.
 
-use bson::Bson;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tierkeep_core::store::{Cursor, Find, Hello, IndexLayout, Query, ServerIdentity, id_order};
 
@@ -113,7 +112,7 @@ pub(super) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failur
         .get_document("topologyVersion")
         .ok()
         .and_then(|version| version.get_object_id("processId").ok())
-        .map(|id| id.to_hex())
+        .map(bson::oid::ObjectId::to_hex)
         .unwrap_or_default();
     let replica_set = reply.get_str("setName").ok().map(|name| {
         let mut members: Vec<String> = ["hosts", "passives", "arbiters"]
@@ -142,10 +141,9 @@ pub(super) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failur
 pub(super) fn is_multikey(plan: &RawDocument) -> bool {
     plan.into_iter()
         .map_while(Result::ok)
-        .any(|(name, value)| match value {
-            RawBsonRef::Boolean(multikey) => multikey && name == "isMultiKey",
-            RawBsonRef::Document(inner) => is_multikey(inner),
-            _ => false,
+        .any(|(name, value)| match value.as_document() {
+            Some(inner) => is_multikey(inner),
+            None => name == "isMultiKey" && value.as_bool() == Some(true),
         })
 }
 
@@ -159,7 +157,7 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
         )
     });
     let unique = matches!(index.get("unique"), Ok(Some(RawBsonRef::Boolean(true))));
-    let fields: Vec<(String, Option<f64>)> = index
+    let fields: Vec<(String, bool)> = index
         .get_document("key")
         .into_iter()
         .flatten()
@@ -170,17 +168,14 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
         && fields
             .iter()
             .zip(&wanted.fields)
-            .all(|((name, direction), wanted)| name == wanted && *direction == Some(1.0));
+            .all(|((name, ascending), wanted)| name == wanted && *ascending);
     whole && same && (unique || !wanted.unique)
 }
 
-fn ascending(direction: RawBsonRef<'_>) -> Option<f64> {
-    match Bson::try_from(direction).ok()? {
-        Bson::Int32(n) => Some(f64::from(n)),
-        Bson::Double(n) => Some(n),
-        Bson::Int64(1) => Some(1.0),
-        _ => None,
-    }
+fn ascending(direction: RawBsonRef<'_>) -> bool {
+    direction.as_i32() == Some(1)
+        || direction.as_i64() == Some(1)
+        || direction.as_f64() == Some(1.0)
 }
 
 #[cfg(test)]

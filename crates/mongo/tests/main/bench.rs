@@ -13,14 +13,14 @@ use tierkeep_testkit::conformance::Subject;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// The collection that the tests of this crate work in.
-pub const USERS: &str = "internal_users";
+pub(crate) const USERS: &str = "internal_users";
 
 /// The connection string of the test server.
 #[expect(
     clippy::disallowed_methods,
     reason = "the test command hands the server over in the environment"
 )]
-pub fn url() -> String {
+pub(crate) fn url() -> String {
     std::env::var("TIERKEEP_TEST_MONGODB_URL").expect(
         "TIERKEEP_TEST_MONGODB_URL is not set: run `cargo xtask test`, or set it to a replica set that \
          was started with --setParameter enableTestCommands=1",
@@ -28,7 +28,7 @@ pub fn url() -> String {
 }
 
 /// The connection string with `database` in its path and `options` added.
-pub fn url_with(database: &str, options: &str) -> String {
+pub(crate) fn url_with(database: &str, options: &str) -> String {
     let url = url();
     let (server, given) = url.split_once('?').unwrap_or((&url, ""));
     let hosts = server.strip_prefix("mongodb://").expect("a mongodb:// URL");
@@ -40,16 +40,16 @@ pub fn url_with(database: &str, options: &str) -> String {
 }
 
 /// A name that no other test uses.
-pub fn fresh_name() -> String {
+pub(crate) fn fresh_name() -> String {
     format!("test_{}", bson::oid::ObjectId::new().to_hex())
 }
 
 /// A store over an empty database of its own, and a client of its own to look behind it.
 #[derive(Debug)]
-pub struct Bench {
-    pub store: MongoStore,
-    pub client: Client,
-    pub name: String,
+pub(crate) struct Bench {
+    pub(crate) store: MongoStore,
+    pub(crate) client: Client,
+    pub(crate) name: String,
     /// Held by a test that plants failures: the server has one fail point for all.
     fail_point: Option<MutexGuard<'static, ()>>,
 }
@@ -58,7 +58,7 @@ static FAIL_POINT: Mutex<()> = Mutex::const_new(());
 
 impl Bench {
     /// Over an empty database.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let name = fresh_name();
         // The name of the connections is the name of the database, so that a fail point can be for one test.
         let url = url_with(&name, &format!("appName={name}&heartbeatFrequencyMS=500"));
@@ -75,14 +75,14 @@ impl Bench {
     }
 
     /// With the collection and indexes of temp.
-    pub async fn prepared() -> Self {
+    pub(crate) async fn prepared() -> Self {
         let bench = Self::new().await;
         bench.store.prepare(&layout(USERS)).await.unwrap();
         bench
     }
 
     /// As [`Bench::prepared`], for a test that calls [`Bench::fail`].
-    pub async fn failing() -> Self {
+    pub(crate) async fn failing() -> Self {
         let fail_point = FAIL_POINT.lock().await;
         Self {
             fail_point: Some(fail_point),
@@ -91,13 +91,13 @@ impl Bench {
     }
 
     /// Runs a command in the test's database, past the store.
-    pub async fn run(&self, command: Document) -> Document {
+    pub(crate) async fn run(&self, command: Document) -> Document {
         let database = self.client.database(&self.name);
         database.run_command(command).await.unwrap()
     }
 
     /// Makes the server fail `times` of the `commands` that this test's store sends.
-    pub async fn fail(&self, times: i32, commands: &[&str], how: Document) {
+    pub(crate) async fn fail(&self, times: i32, commands: &[&str], how: Document) {
         assert!(self.fail_point.is_some(), "made by Bench::failing");
         let mut data = doc! { "failCommands": commands.to_vec(), "appName": &self.name };
         data.extend(how);
@@ -111,13 +111,13 @@ impl Bench {
     }
 
     /// Every stored document, even where a majority has only just heard of it.
-    pub async fn certain(&self) -> Vec<RawDocumentBuf> {
+    pub(crate) async fn certain(&self) -> Vec<RawDocumentBuf> {
         let all = Find::new(Query::All).linearizable();
         self.store.find(USERS, &all).await.unwrap()
     }
 
     /// Every stored document, ordered by `_id`.
-    pub async fn all(&self) -> Vec<RawDocumentBuf> {
+    pub(crate) async fn all(&self) -> Vec<RawDocumentBuf> {
         self.store
             .find(USERS, &Find::new(Query::All))
             .await
@@ -126,7 +126,7 @@ impl Bench {
 }
 
 /// The layout of temp.
-pub fn layout(collection: &str) -> Layout {
+pub(crate) fn layout(collection: &str) -> Layout {
     let index = |fields: &[&'static str]| IndexLayout {
         fields: fields.to_vec(),
         unique: false,
@@ -140,7 +140,7 @@ pub fn layout(collection: &str) -> Layout {
 }
 
 /// A store for one law of the conformance suite.
-pub async fn subject() -> Subject {
+pub(crate) async fn subject() -> Subject {
     let bench = Bench::new().await;
     Subject {
         store: Arc::new(bench.store),

@@ -5,6 +5,11 @@
 //! `cargo xtask test` starts one. Without it every test fails: a suite that quietly skipped the real
 //! database would prove nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests fail like tests do"
+)]
+
 mod bench;
 mod errors;
 mod exactness;
