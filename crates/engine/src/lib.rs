@@ -24,7 +24,7 @@ pub use layout::layout;
 pub use migration::{
     MigrationService, MoveError, MoverSettings, NoProgress, Progress, RunOptions, Summary,
 };
-pub use status::{DatabaseStatus, LastRun, Status};
+pub use status::{DatabaseStatus, LastRun, QuarantineView, Status};
 pub use users::{Condition, Found, Receipt, Users, UsersError};
 pub use worker::{Worker, WorkerState};
 

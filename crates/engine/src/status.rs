@@ -65,6 +65,15 @@ pub struct Status {
     pub last_run: Option<LastRun>,
 }
 
+/// One quarantined document.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct QuarantineView {
+    /// The document's `_id`, as relaxed Extended JSON.
+    pub document_id: serde_json::Value,
+    /// Why it is not moved.
+    pub reason: String,
+}
+
 const LAST_RUN: &str = "last_run";
 const MOVER: &str = "mover";
 
@@ -155,6 +164,19 @@ impl MigrationService {
                 .filter(|document| is_due_foreign(document, cutoff))
                 .fold(0, |n, _| n + 1);
         }
+    }
+
+    /// The quarantined documents of temp, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when evaluation_audit did not answer.
+    pub async fn quarantined(&self, limit: usize) -> Result<Vec<QuarantineView>, StoreError> {
+        let marks = Marks::load(self.databases.audit_db()).await?;
+        let view = |mark: &crate::quarantine::Mark| QuarantineView {
+            document_id: tierkeep_core::content::show(mark.document.clone()),
+            reason: mark.reason.clone(),
+        };
+        Ok(marks.iter().take(limit).map(view).collect())
     }
 
     /// Whether the movement was stopped everywhere.

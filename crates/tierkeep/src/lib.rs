@@ -9,5 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod lifecycle;
+pub mod open;
 pub mod output;
 pub mod telemetry;

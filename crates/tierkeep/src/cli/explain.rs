@@ -1,9 +1,14 @@
 //! `explain`: owns the account of one user.
 
+use std::fmt::Write as _;
+
 use clap::Args;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{Explanation, MigrationService, Purpose};
 
 use super::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
+use crate::open::open;
 
 /// Arguments of `explain`.
 #[derive(Args, Clone, Debug)]
@@ -17,8 +22,98 @@ pub struct ExplainArgs {
 ///
 /// # Errors
 /// Wrong configuration, a text that names no user, or databases that cannot be reached.
-#[expect(clippy::unused_async, reason = "verbs share one shape")]
-pub async fn run(_args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
-    context.settings()?;
-    anyhow::bail!("not built yet")
+pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
+    let settings = context.settings()?;
+    let candidates = candidates(&args.user);
+    if candidates.is_empty() {
+        return Err(UsageError {
+            message: format!("{:?} is neither a user id nor a user name", args.user),
+            remedy: Some("give internal_… or external_…, 24 hex digits, or a user name".into()),
+        }
+        .into());
+    }
+    let (databases, _) = open(&settings, Purpose::Look).await?;
+    let service = MigrationService::new(databases, settings.mover);
+    for user in &candidates {
+        let Some(explanation) = service.explain(user).await else { continue };
+        let unknown = explanation.copies.is_empty() && !explanation.unreachable.is_empty();
+        context.output().result(&explanation, text)?;
+        return Ok(if unknown { Exit::Unreachable } else { Exit::Done });
+    }
+    let looked: Vec<&str> = candidates.iter().map(UserId::as_str).collect();
+    anyhow::bail!("there is no user {}", looked.join(" or "))
+}
+
+/// The ids that a text may mean: the likelier first.
+fn candidates(text: &str) -> Vec<UserId> {
+    let text = text.trim().to_ascii_lowercase();
+    if text.starts_with("internal_") || text.starts_with("external_") {
+        let parsed = UserId::parse(&text).ok();
+        // A public user may be called internal_something.
+        return parsed.into_iter().chain(UserId::external(&text).ok()).collect();
+    }
+    let internal = UserId::internal(&text).ok();
+    internal.into_iter().chain(UserId::external(&text).ok()).collect()
+}
+
+fn text(explanation: &Explanation) -> String {
+    let mut text = format!("{} ({})\n", explanation.user_id, explanation.user_type);
+    match explanation.authoritative {
+        Some(role) => {
+            let _ = writeln!(text, "counts: the copy in {role}");
+        }
+        None => text.push_str("counts: no copy\n"),
+    }
+    let _ = writeln!(text, "next: {}", explanation.next);
+    for role in &explanation.unreachable {
+        let _ = writeln!(text, "could not be reached: {role}");
+    }
+    if !explanation.copies.is_empty() {
+        let mut table = super::table(&["database", "version", "state", "staged", "updated", "bytes", "backup"]);
+        for copy in &explanation.copies {
+            table.add_row([
+                copy.database.to_string(),
+                copy.version.map_or_else(|| "none".into(), |version| version.to_string()),
+                copy.state.to_owned(),
+                copy.staged_at.clone().unwrap_or_default(),
+                copy.updated_at.clone().unwrap_or_default(),
+                copy.size.to_string(),
+                copy.backup_status.clone().unwrap_or_default(),
+            ]);
+        }
+        let _ = writeln!(text, "\n{table}");
+    }
+    if !explanation.records.is_empty() {
+        let mut table = super::table(&["migration", "version", "status", "retries", "date", "error"]);
+        for record in &explanation.records {
+            table.add_row([
+                record.migration_id.clone(),
+                record.version.to_string(),
+                record.status.to_owned(),
+                record.retry_count.to_string(),
+                record.migration_date.clone().unwrap_or_default(),
+                record.error.clone().unwrap_or_default(),
+            ]);
+        }
+        let _ = writeln!(text, "\n{table}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("SRIE06", &["external_srie06"])]
+    #[case("external_Srie06", &["external_srie06", "external_external_srie06"])]
+    #[case("INTERNAL_507F1F77BCF86CD799439011", &["internal_507f1f77bcf86cd799439011", "external_internal_507f1f77bcf86cd799439011"])]
+    #[case("507f1f77bcf86cd799439011", &["internal_507f1f77bcf86cd799439011", "external_507f1f77bcf86cd799439011"])]
+    #[case("no such name", &[])]
+    fn a_text_may_be_an_id_or_a_name_in_any_case(#[case] text: &str, #[case] ids: &[&str]) {
+        let found = candidates(text);
+        assert_eq!(found.iter().map(UserId::as_str).collect::<Vec<_>>(), ids);
+    }
 }

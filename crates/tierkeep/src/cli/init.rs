@@ -1,14 +1,26 @@
 //! `init`: owns the preparation of the seven databases.
 
+use serde_json::json;
+use tierkeep_core::db::Role;
+use tierkeep_engine::Purpose;
+
 use super::Context;
 use crate::exit::Exit;
+use crate::open::open;
 
 /// Creates what is missing in the seven databases.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
-#[expect(clippy::unused_async, reason = "verbs share one shape")]
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    context.settings()?;
-    anyhow::bail!("not built yet")
+    let (_, opened) = open(&context.settings()?, Purpose::Work).await?;
+    let ready: Vec<Role> =
+        Role::ALL.into_iter().filter(|role| !opened.away.contains(role)).collect();
+    let result = json!({ "ready": ready, "away": opened.away });
+    context.output().result(&result, |_| {
+        let mut lines: Vec<String> = ready.iter().map(|role| format!("{role}  ready")).collect();
+        lines.extend(opened.away.iter().map(|role| format!("{role}  away")));
+        lines.join("\n")
+    })?;
+    Ok(if opened.away.is_empty() { Exit::Done } else { Exit::Unreachable })
 }

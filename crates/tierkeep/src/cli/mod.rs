@@ -22,11 +22,15 @@ pub use context::Context;
 
 use crate::output::Format;
 
+const AFTER_HELP: &str = "\
+Settings come from flags, the environment and ./tierkeep.toml, in this order; \
+`tierkeep config template` lists them all. With --data-dir nothing else is needed.
+
+Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or configuration, \
+3 a database could not be reached.";
+
 /// Decides who is asking, stores each user's document in the right one of seven databases, and moves
 /// internal users' documents after their retention.
-///
-/// Settings come from flags, the environment and ./tierkeep.toml, in this order; `tierkeep config
-/// template` lists them all. With --data-dir nothing else is needed.
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "tierkeep",
@@ -35,10 +39,7 @@ use crate::output::Format;
     max_term_width = 100
 )]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or \
-                        configuration, 3 a database could not be reached."
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// What every verb understands.
     #[command(flatten)]
@@ -62,14 +63,8 @@ pub struct GlobalArgs {
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<String>,
     /// The form of results
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        global = true,
-        value_enum,
-        default_value = "text"
-    )]
+    #[arg(short, long, value_name = "text|json", global = true, value_enum)]
+    #[arg(default_value = "text", hide_possible_values = true)]
     pub output: Format,
     /// Short for -o json
     #[arg(long, global = true)]
@@ -89,7 +84,7 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Create collections and indexes where they are missing; safe to repeat
     Init,
-    /// Move internal users' documents out of raseen_temp_user
+    /// Move internal users' documents that are due to their main database and its backup
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     /// Show every database and what is due, at a glance
@@ -101,4 +96,11 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Print a JWT for development; only with a data directory
     Token(token::TokenArgs),
+}
+
+/// An empty table for a person.
+pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(header.iter().copied());
+    table
 }

@@ -1,9 +1,25 @@
-//! `serve`: owns the service's arguments.
+//! `serve`: owns the service's arguments and the order in which it starts and stops.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use tierkeep_engine::{ConnectionManager, MigrationService, Purpose, Users, Worker};
+use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::Context;
-use crate::exit::Exit;
+use crate::config::ServiceSettings;
+use crate::exit::{Exit, UsageError};
+use crate::http::{self, HealthSource, HttpState, Limits, Phase};
+use crate::lifecycle;
+use crate::open::open;
+
+/// How long requests in flight may take to finish when the service is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
@@ -17,8 +33,67 @@ pub struct ServeArgs {
 ///
 /// # Errors
 /// Wrong configuration, databases that cannot be reached, an address that is taken.
-#[expect(clippy::unused_async, reason = "verbs share one shape")]
 pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
-    context.service()?;
-    anyhow::bail!("not built yet")
+    let service = context.service()?;
+    let listen = service.http.listen;
+    // The address is taken first: a second service must not open the databases and then fail.
+    let listener = TcpListener::bind(listen).await.map_err(|error| UsageError {
+        message: format!("cannot listen on {listen}: {error}"),
+        remedy: Some("stop what listens there, or give another address with --listen".into()),
+    })?;
+    let (databases, opened) = open(&service.settings, Purpose::Work).await?;
+    for role in opened.away {
+        warn!(
+            user_type = %role.user_type(),
+            database = %role,
+            "starting without the database; it is let in when it is back",
+        );
+    }
+    let stop = CancellationToken::new();
+    lifecycle::cancel_on_signal(stop.clone());
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let router = http::router(state(&service, &databases, phases, context)?);
+    let mover = MigrationService::new(databases, service.settings.mover);
+    let worker = Worker::new(mover, service.settings.scan_interval);
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    info!(address = %listener.local_addr()?, "listening");
+    let drain = stop.clone();
+    let draining = tokio::spawn(async move {
+        drain.cancelled().await;
+        phase.send_replace(Phase::Draining);
+        phase
+    });
+    http::serve(listener, router, stop.clone(), GRACE).await;
+    stop.cancel();
+    if worker.await.is_err() {
+        warn!("the mover ended early");
+    }
+    draining.await.ok();
+    info!("stopped");
+    Ok(Exit::Done)
+}
+
+fn state(
+    service: &ServiceSettings,
+    databases: &Arc<ConnectionManager>,
+    phases: watch::Receiver<Phase>,
+    context: &Context,
+) -> anyhow::Result<HttpState> {
+    let jwt = JwtVerifier::new(service.identity.jwt()?, Arc::clone(&context.clock))?;
+    let github = GithubVerifier::new(&service.identity.github)?;
+    let detector = UserTypeDetector::new(jwt, github, service.identity.strict);
+    let settings = &service.settings;
+    let overdue_after =
+        settings.mover.retention.saturating_add(settings.scan_interval.saturating_mul(2));
+    Ok(HttpState {
+        users: Users::new(Arc::clone(databases)),
+        detector: Arc::new(detector),
+        sections: service.http.sections.clone().into(),
+        limits: Limits {
+            max_body_internal_bytes: service.http.max_body.internal_bytes,
+            max_body_external_bytes: service.http.max_body.external_bytes,
+            ..Limits::default()
+        },
+        health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
+    })
 }

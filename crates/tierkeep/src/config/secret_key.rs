@@ -82,13 +82,18 @@ fn write(draft: &Path) -> io::Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(draft)?;
     let secret: [u8; SECRET_BYTES] = rand::random();
-    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    file.write_all(digits.as_bytes())?;
+    for byte in secret {
+        write!(file, "{byte:02x}")?;
+    }
     file.write_all(b"\n")?;
     file.sync_all()
 }
 
-fn private_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory that only this user may enter, where there is none.
+///
+/// # Errors
+/// What the operating system says.
+pub fn private_directory(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
