@@ -65,18 +65,15 @@ pub enum Quarantine {
 
 /// Reads a date: a BSON date, or a text in ISO 8601 with or without a zone (without: UTC).
 pub fn date(value: &Bson) -> Option<DateTime> {
-    match value {
-        Bson::DateTime(at) => Some(*at),
-        Bson::String(text) => {
-            let text = text.trim();
-            let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-                let naive: jiff::civil::DateTime = text.parse().ok()?;
-                jiff::tz::TimeZone::UTC.to_timestamp(naive).ok()
-            })?;
-            Some(DateTime::from_millis(at.as_millisecond()))
-        }
-        _ => None,
+    if let Bson::DateTime(at) = value {
+        return Some(*at);
     }
+    let text = value.as_str()?.trim();
+    let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let naive: jiff::civil::DateTime = text.parse().ok()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(naive).ok()
+    })?;
+    Some(DateTime::from_millis(at.as_millisecond()))
 }
 
 fn date_field(document: &RawDocument, name: &str) -> Option<DateTime> {

@@ -34,41 +34,30 @@ pub enum InvalidBody {
 /// duplicate keys, integers outside int64, floats outside f64, keys that start with `$` outside Extended
 /// JSON or contain NUL, or is nested deeper than [`MAX_DEPTH`].
 pub fn parse(body: &[u8]) -> Result<Document, InvalidBody> {
-    match to_bson(read(body)?)? {
-        Bson::Document(document) => Ok(document),
-        other => Err(InvalidBody::Content(format!(
-            "the body must be a JSON object, not {}",
-            kind(&other)
-        ))),
+    let value = to_bson(read(body)?)?;
+    if let Bson::Document(document) = value {
+        return Ok(document);
     }
-}
-
-/// Reads a JSON Merge Patch body (RFC 7396): one JSON object.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_patch(body: &[u8]) -> Result<Document, InvalidBody> {
-    parse(body)
+    Err(InvalidBody::Content(format!(
+        "the body must be a JSON object, not {}",
+        kind(&value)
+    )))
 }
 
 /// Applies a JSON Merge Patch (RFC 7396): `Null` removes, objects merge, all else replaces.
 pub fn merge(target: &mut Document, patch: Document) {
     for (key, value) in patch {
-        match value {
-            Bson::Null => {
-                target.remove(&key);
-            }
-            Bson::Document(patch) => {
-                let mut inner = match target.get_mut(&key) {
-                    Some(Bson::Document(inner)) => std::mem::take(inner),
-                    Some(_) | None => Document::new(),
-                };
-                merge(&mut inner, patch);
-                target.insert(key, inner);
-            }
-            value => {
-                target.insert(key, value);
-            }
+        if value == Bson::Null {
+            target.remove(&key);
+        } else if let Bson::Document(patch) = value {
+            let mut inner = match target.get_mut(&key) {
+                Some(Bson::Document(inner)) => std::mem::take(inner),
+                Some(_) | None => Document::new(),
+            };
+            merge(&mut inner, patch);
+            target.insert(key, inner);
+        } else {
+            target.insert(key, value);
         }
     }
 }
@@ -137,23 +126,22 @@ pub fn rfc3339(at: DateTime) -> String {
 }
 
 fn show_own_date(value: Bson) -> Value {
-    match value {
-        Bson::DateTime(at) => Value::String(rfc3339(at)),
-        other => match crate::adopt::date(&other) {
-            Some(at) => Value::String(rfc3339(at)),
-            None => show(other),
-        },
-    }
+    crate::adopt::date(&value).map_or_else(|| show(value), |at| Value::String(rfc3339(at)))
 }
 
 fn kind(value: &Bson) -> &'static str {
-    match value {
-        Bson::Array(_) => "an array",
-        Bson::String(_) => "a text",
-        Bson::Null => "null",
-        Bson::Boolean(_) => "a boolean",
-        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) => "a number",
-        _ => "an Extended JSON value",
+    if value.as_array().is_some() {
+        "an array"
+    } else if value.as_str().is_some() {
+        "a text"
+    } else if value.as_null().is_some() {
+        "null"
+    } else if value.as_bool().is_some() {
+        "a boolean"
+    } else if value.as_i32().is_some() || value.as_i64().is_some() || value.as_f64().is_some() {
+        "a number"
+    } else {
+        "an Extended JSON value"
     }
 }
 

@@ -1,8 +1,7 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
-//! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`exit`] (exit codes), [`http`]
-//! (the service's routes),
-//! [`output`] (results).
+//! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
+//! [`exit`] (exit codes), [`output`] (results).
 
 pub mod cli;
 pub mod clock;

@@ -46,7 +46,10 @@ fn embedded(
 ) -> anyhow::Result<Vec<Arc<dyn Store>>> {
     match purpose {
         Purpose::Work => private_directory(data_dir).map_err(|error| UsageError {
-            message: format!("the data directory {} cannot be made: {error}", data_dir.display()),
+            message: format!(
+                "the data directory {} cannot be made: {error}",
+                data_dir.display()
+            ),
             remedy: Some("give --data-dir a directory that this user may write to".into()),
         })?,
         Purpose::Look if !data_dir.is_dir() => {

@@ -264,7 +264,7 @@ impl Batch {
             }
             (Phase::Check, Observation::ReadBack(seen)) => {
                 self.each(seen, |entry, (srie, main)| {
-                    entry.checked(srie.as_ref(), main.as_ref())
+                    entry.checked(srie.as_ref(), main.as_ref());
                 })?;
                 Phase::Recheck
             }

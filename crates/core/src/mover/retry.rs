@@ -11,7 +11,7 @@ use crate::clock;
 pub const RETRIES: i32 = 3;
 
 /// The longest wait between two attempts.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// What a failed attempt leads to.
 #[derive(Clone, PartialEq, Debug)]

@@ -35,10 +35,16 @@ pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> 
     let (databases, _) = open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     for user in &candidates {
-        let Some(explanation) = service.explain(user).await else { continue };
+        let Some(explanation) = service.explain(user).await else {
+            continue;
+        };
         let unknown = explanation.copies.is_empty() && !explanation.unreachable.is_empty();
         context.output().result(&explanation, text)?;
-        return Ok(if unknown { Exit::Unreachable } else { Exit::Done });
+        return Ok(if unknown {
+            Exit::Unreachable
+        } else {
+            Exit::Done
+        });
     }
     let looked: Vec<&str> = candidates.iter().map(UserId::as_str).collect();
     anyhow::bail!("there is no user {}", looked.join(" or "))
@@ -50,10 +56,16 @@ fn candidates(text: &str) -> Vec<UserId> {
     if text.starts_with("internal_") || text.starts_with("external_") {
         let parsed = UserId::parse(&text).ok();
         // A public user may be called internal_something.
-        return parsed.into_iter().chain(UserId::external(&text).ok()).collect();
+        return parsed
+            .into_iter()
+            .chain(UserId::external(&text).ok())
+            .collect();
     }
     let internal = UserId::internal(&text).ok();
-    internal.into_iter().chain(UserId::external(&text).ok()).collect()
+    internal
+        .into_iter()
+        .chain(UserId::external(&text).ok())
+        .collect()
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -69,11 +81,14 @@ fn text(explanation: &Explanation) -> String {
         let _ = writeln!(text, "could not be reached: {role}");
     }
     if !explanation.copies.is_empty() {
-        let mut table = super::table(&["database", "version", "state", "staged", "updated", "bytes", "backup"]);
+        let mut table = super::table(&[
+            "database", "version", "state", "staged", "updated", "bytes", "backup",
+        ]);
         for copy in &explanation.copies {
             table.add_row([
                 copy.database.to_string(),
-                copy.version.map_or_else(|| "none".into(), |version| version.to_string()),
+                copy.version
+                    .map_or_else(|| "none".into(), |version| version.to_string()),
                 copy.state.to_owned(),
                 copy.staged_at.clone().unwrap_or_default(),
                 copy.updated_at.clone().unwrap_or_default(),
@@ -84,7 +99,8 @@ fn text(explanation: &Explanation) -> String {
         let _ = writeln!(text, "\n{table}");
     }
     if !explanation.records.is_empty() {
-        let mut table = super::table(&["migration", "version", "status", "retries", "date", "error"]);
+        let mut table =
+            super::table(&["migration", "version", "status", "retries", "date", "error"]);
         for record in &explanation.records {
             table.add_row([
                 record.migration_id.clone(),

@@ -14,13 +14,19 @@ use crate::open::open;
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let (_, opened) = open(&context.settings()?, Purpose::Work).await?;
-    let ready: Vec<Role> =
-        Role::ALL.into_iter().filter(|role| !opened.away.contains(role)).collect();
+    let ready: Vec<Role> = Role::ALL
+        .into_iter()
+        .filter(|role| !opened.away.contains(role))
+        .collect();
     let result = json!({ "ready": ready, "away": opened.away });
     context.output().result(&result, |_| {
         let mut lines: Vec<String> = ready.iter().map(|role| format!("{role}  ready")).collect();
         lines.extend(opened.away.iter().map(|role| format!("{role}  away")));
         lines.join("\n")
     })?;
-    Ok(if opened.away.is_empty() { Exit::Done } else { Exit::Unreachable })
+    Ok(if opened.away.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Unreachable
+    })
 }

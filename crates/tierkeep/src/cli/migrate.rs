@@ -63,7 +63,11 @@ pub async fn run(command: &MigrateCommand, context: &Context) -> anyhow::Result<
 
 async fn run_once(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let purpose = if args.dry_run { Purpose::Look } else { Purpose::Work };
+    let purpose = if args.dry_run {
+        Purpose::Look
+    } else {
+        Purpose::Work
+    };
     let (databases, _) = open(&settings, purpose).await?;
     let service = MigrationService::new(databases, settings.mover);
     let options = RunOptions {
@@ -81,13 +85,19 @@ async fn run_once(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
         bar.0.finish_and_clear();
         outcome
     } else {
-        service.migrate_expired_data(options, &NoProgress, &stop).await
+        service
+            .migrate_expired_data(options, &NoProgress, &stop)
+            .await
     };
     let mut output = context.output();
     match outcome {
         Ok(summary) => {
             output.result(&summary, text)?;
-            Ok(if summary.failed > 0 { Exit::Failed } else { Exit::Done })
+            Ok(if summary.failed > 0 {
+                Exit::Failed
+            } else {
+                Exit::Done
+            })
         }
         Err(MoveError { error, summary }) => {
             output.result(&summary, |summary| text(summary))?;
@@ -97,8 +107,16 @@ async fn run_once(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn text(summary: &Summary) -> String {
-    let verb = if summary.dry_run { "would move" } else { "moved" };
-    let documents = if summary.dry_run { summary.due } else { summary.moved };
+    let verb = if summary.dry_run {
+        "would move"
+    } else {
+        "moved"
+    };
+    let documents = if summary.dry_run {
+        summary.due
+    } else {
+        summary.moved
+    };
     format!(
         "{verb} {documents} of {} documents that are due, {} bytes, in {} ms\n\
          failed: {}, deferred: {}, quarantined: {}",
@@ -127,7 +145,10 @@ impl Bar {
 impl Progress for Bar {
     fn report(&self, summary: &Summary) {
         self.0.set_position(summary.moved);
-        self.0.set_message(format!("{} moved, {} failed", summary.moved, summary.failed));
+        self.0.set_message(format!(
+            "{} moved, {} failed",
+            summary.moved, summary.failed
+        ));
     }
 }
 

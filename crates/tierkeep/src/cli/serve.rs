@@ -37,10 +37,12 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
     let listen = service.http.listen;
     // The address is taken first: a second service must not open the databases and then fail.
-    let listener = TcpListener::bind(listen).await.map_err(|error| UsageError {
-        message: format!("cannot listen on {listen}: {error}"),
-        remedy: Some("stop what listens there, or give another address with --listen".into()),
-    })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| UsageError {
+            message: format!("cannot listen on {listen}: {error}"),
+            remedy: Some("stop what listens there, or give another address with --listen".into()),
+        })?;
     let (databases, opened) = open(&service.settings, Purpose::Work).await?;
     for role in opened.away {
         warn!(
@@ -83,8 +85,10 @@ fn state(
     let github = GithubVerifier::new(&service.identity.github)?;
     let detector = UserTypeDetector::new(jwt, github, service.identity.strict);
     let settings = &service.settings;
-    let overdue_after =
-        settings.mover.retention.saturating_add(settings.scan_interval.saturating_mul(2));
+    let overdue_after = settings
+        .mover
+        .retention
+        .saturating_add(settings.scan_interval.saturating_mul(2));
     Ok(HttpState {
         users: Users::new(Arc::clone(databases)),
         detector: Arc::new(detector),

@@ -27,7 +27,9 @@ fn text(status: &Status) -> String {
         table.add_row([
             database.name.to_string(),
             if database.reachable { "yes" } else { "no" }.to_owned(),
-            database.documents.map_or_else(String::new, |documents| documents.to_string()),
+            database
+                .documents
+                .map_or_else(String::new, |documents| documents.to_string()),
         ]);
     }
     let mut text = format!("{table}\n\n");

@@ -79,5 +79,9 @@ fn with_github_login(
     let mut token = insecure_decode::<Map<String, Value>>(token.expose_secret())?;
     token.claims.insert("github_login".to_owned(), login.into());
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
-    Ok(SecretString::from(encode(&token.header, &token.claims, &key)?))
+    Ok(SecretString::from(encode(
+        &token.header,
+        &token.claims,
+        &key,
+    )?))
 }

@@ -100,7 +100,7 @@ pub fn development_keys(loaded: &Loaded) -> Result<KeySource, Problems> {
         problems.push(
             Problem::new(
                 DATA_DIR,
-                "development tokens are issued for a data directory alone",
+                "TIERKEEP_DATA_DIR is not set; development tokens are issued for a data directory alone",
             )
             .remedy(
                 "give --data-dir DIR; elsewhere tokens come from whoever holds the signing key",

@@ -69,10 +69,7 @@ pub(super) async fn object(
     let body = tokio::time::timeout(limits.body_timeout, reading)
         .await
         .map_err(|_| Problem::BodyTimeout)??;
-    let parsed = weight::work(body.len(), move || match kind {
-        Kind::Section => content::parse(&body),
-        Kind::Patch => content::parse_patch(&body),
-    });
+    let parsed = weight::work(body.len(), move || content::parse(&body));
     Ok(parsed.await??)
 }
 

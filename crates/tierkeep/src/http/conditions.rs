@@ -161,16 +161,16 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: HeaderName, lines: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(&name, HeaderValue::from_str(line).unwrap());
+            headers.append(name, HeaderValue::from_str(line).unwrap());
         }
         headers
     }
 
     fn numbers(lines: &[&str]) -> Option<Vec<(i64, bool)>> {
-        match read(&headers(IF_MATCH, lines), &IF_MATCH) {
+        match read(&headers(&IF_MATCH, lines), &IF_MATCH) {
             Ok(Some(Tags::Listed(tags))) => Some(
                 tags.into_iter()
                     .map(|tag| (tag.version.map_or(0, Version::get), tag.weak))
@@ -218,13 +218,13 @@ mod tests {
         #[case] value: &str,
         #[case] expected: Result<Reading, ()>,
     ) {
-        let read = of_read(&headers(name, &[value]), Version::new(7));
+        let read = of_read(&headers(&name, &[value]), Version::new(7));
         assert_eq!(read.map_err(|_| ()), expected);
     }
 
     #[test]
     fn a_document_without_a_version_matches_no_etag() {
-        let headers = headers(IF_NONE_MATCH, &["\"abc\""]);
+        let headers = headers(&IF_NONE_MATCH, &["\"abc\""]);
         assert_eq!(of_read(&headers, None), Ok(Reading::Wanted));
     }
 }

@@ -111,3 +111,29 @@ fn panicked(_thrown: Box<dyn Any + Send>) -> Response {
     error!("a request ended in a panic");
     Problem::Internal.into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_does_not_quote_it() {
+        let panics = get(async || -> StatusCode { panic!("secret") });
+        let router = around(Router::new().route("/", panics), Limits::default());
+        let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        let body = String::from_utf8(body.into()).unwrap();
+        assert!(
+            body.contains("\"code\":\"internal\"") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+}
