@@ -84,6 +84,11 @@ impl Marks {
         self.marks.values()
     }
 
+    /// Whether the document with this `_id` was quarantined, in whatever form it had then.
+    pub(crate) fn has(&self, id: &Bson) -> bool {
+        self.marks.contains_key(&id_order(id))
+    }
+
     /// Why `document`, exactly as it is, is quarantined.
     pub(crate) fn reason(&self, document: &RawDocument) -> Option<&str> {
         let mark = self.marks.get(&id_order(&document::id(document)))?;

@@ -85,14 +85,17 @@ impl MigrationService {
         for role in Role::ALL {
             databases.push(self.database_status(role).await);
         }
-        let (due, overdue, lag) = self.backlog(scan_interval).await.unwrap_or_default();
         let audit = self.databases.audit_db();
+        let marks = Marks::load(audit).await.ok();
+        let (due, overdue, lag) = self
+            .backlog(scan_interval, marks.as_ref())
+            .await
+            .unwrap_or_default();
         let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
         let failed = audit
             .store()
             .count(collection::MIGRATION_RECORDS, &Query::Equal(failed))
             .await;
-        let marks = Marks::load(audit).await;
         let quarantined = marks.map_or(0, |marks| u64::try_from(marks.len()).unwrap_or(u64::MAX));
         Status {
             databases,
@@ -125,7 +128,11 @@ impl MigrationService {
     }
 
     /// (due, overdue, how long the oldest has been due).
-    async fn backlog(&self, scan_interval: Duration) -> Result<(u64, u64, Duration), StoreError> {
+    async fn backlog(
+        &self,
+        scan_interval: Duration,
+        marks: Option<&Marks>,
+    ) -> Result<(u64, u64, Duration), StoreError> {
         let store = self.databases.raseen_temp_db().store();
         let now = store.hello().await?.now;
         let cutoff = clock::before(now, self.settings.retention);
@@ -144,11 +151,15 @@ impl MigrationService {
             .map_or(Duration::ZERO, |staged| {
                 cutoff.saturating_duration_since(staged)
             });
-        let foreign = self.due_foreign(cutoff).await?;
+        let foreign = self.due_foreign(cutoff, marks).await?;
         Ok((staged + foreign, overdue, lag))
     }
 
-    async fn due_foreign(&self, cutoff: DateTime) -> Result<u64, StoreError> {
+    async fn due_foreign(
+        &self,
+        cutoff: DateTime,
+        marks: Option<&Marks>,
+    ) -> Result<u64, StoreError> {
         let store = self.databases.raseen_temp_db().store();
         let mut due = 0;
         let mut after = None;
@@ -159,10 +170,10 @@ impl MigrationService {
                 return Ok(due);
             };
             after = Some(tierkeep_core::store::Cursor::after(last));
-            due += page
-                .iter()
-                .filter(|document| is_due_foreign(document, cutoff))
-                .fold(0, |n, _| n + 1);
+            for document in &page {
+                let marked = marks.is_some_and(|marks| marks.has(&document::id(document)));
+                due += u64::from(!marked && is_due_foreign(document, cutoff));
+            }
         }
     }
 

@@ -92,7 +92,7 @@ pub fn router(state: HttpState) -> Router {
     let (routes, api) = routes().split_for_parts();
     let limits = state.limits;
     let routes = routes
-        .merge(openapi::router(&api))
+        .merge(openapi::router(api))
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::unknown_method)
         .with_state(state);

@@ -1,18 +1,20 @@
 //! `/openapi.json`: owns what the OpenAPI document says beyond what stands at each route.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, HeaderValue};
+use axum::response::Response as Answer;
 use axum::routing::get;
+use axum::{Extension, Router};
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi as _, ToSchema};
 
 use super::HttpState;
-use super::answer::{self, REQUEST_ID};
-use super::caller::GITHUB_TOKEN;
+use super::answer;
 use super::problem::{Code, Sent};
 
 #[derive(utoipa::OpenApi)]
@@ -20,14 +22,16 @@ use super::problem::{Code, Sent};
     info(
         title = "tierkeep",
         description = "Decides who is asking, stores each user's document in the right database and moves \
-                       internal users' documents after their retention.\n\nErrors are problem details (RFC \
-                       9457) with a stable `code`. Every answer carries `X-Request-Id`, accepted or made. \
-                       HEAD works wherever GET does.",
+                       internal users' documents after their retention.\n\nRefusals are problem details (RFC \
+                       9457) with a stable `code`. HEAD works wherever GET does; any other method is a 405 \
+                       `method_not_allowed` with `Allow`, any other path a 404 `not_found`.",
     ),
     components(schemas(Sent<'static>)),
+    paths(show),
     tags(
         (name = "user", description = "Users' documents."),
         (name = "health", description = "Whether the service is fit to serve."),
+        (name = "about", description = "The service itself."),
     ),
 )]
 struct Document;
@@ -50,7 +54,7 @@ fn schemes() -> [(&'static str, SecurityScheme); 3] {
         .description(Some(
             "An access token; with the GitHub token it makes the caller internal.",
         ));
-    let github = key(GITHUB_TOKEN.as_str(), "A GitHub token of the JWT's owner.");
+    let github = key("X-GitHub-Token", "A GitHub token of the JWT's owner.");
     let username = key(
         "username",
         "The name of a public user; makes the caller external.",
@@ -65,19 +69,62 @@ fn schemes() -> [(&'static str, SecurityScheme); 3] {
     ]
 }
 
-/// The route that shows the finished document, which never changes while the service runs.
-pub(super) fn router(document: &OpenApi) -> Router<HttpState> {
-    let text = document.to_json().unwrap_or_default();
-    Router::new().route(
-        "/openapi.json",
-        get(async || {
-            let media_type = HeaderValue::from_static("application/json");
-            let mut answer = answer::bytes(StatusCode::OK, media_type, text);
-            let cached = HeaderValue::from_static("no-cache");
-            answer.headers_mut().insert(CACHE_CONTROL, cached);
-            answer
-        }),
-    )
+/// The route that shows the document, which never changes while the service runs.
+pub(super) fn router(mut document: OpenApi) -> Router<HttpState> {
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations(item) {
+            add_headers(operation, path.starts_with("/v1/"));
+        }
+    }
+    let text: Arc<str> = document.to_json().unwrap_or_default().into();
+    Router::new().route("/openapi.json", get(show).layer(Extension(text)))
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "about",
+    operation_id = "openapi",
+    responses((status = 200, description = "the OpenAPI document", body = Object)),
+)]
+async fn show(Extension(text): Extension<Arc<str>>) -> Answer {
+    let media_type = HeaderValue::from_static("application/json");
+    let mut answer = answer::bytes(StatusCode::OK, media_type, text.to_string());
+    let revalidated = HeaderValue::from_static("no-cache");
+    answer.headers_mut().insert(CACHE_CONTROL, revalidated);
+    answer
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.patch,
+        &mut item.post,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Describes the headers that every answer carries, and those of every answer to a user.
+fn add_headers(operation: &mut Operation, of_user: bool) {
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        let mut add = |name: &str, about: &str| {
+            response
+                .headers
+                .insert(name.to_owned(), RefOr::T(header(about)));
+        };
+        add("X-Request-Id", "names the request; accepted or made");
+        if of_user {
+            let about = "\"external; ambiguous\" when a public user was named although credentials came along";
+            add("Tierkeep-Decision", about);
+        }
+    }
 }
 
 const OF_IDENTITY: &[Code] = &[
@@ -90,12 +137,11 @@ const OF_IDENTITY: &[Code] = &[
 const OF_READS: &[Code] = &[
     Code::Malformed,
     Code::UserNotFound,
-    Code::SectionNotFound,
-    Code::UnknownSection,
     Code::Conflict,
     Code::VersionMismatch,
     Code::DatabaseUnavailable,
 ];
+const OF_SECTIONS: &[Code] = &[Code::SectionNotFound, Code::UnknownSection];
 const OF_WRITES: &[Code] = &[
     Code::Malformed,
     Code::UnknownSection,
@@ -108,17 +154,7 @@ const OF_WRITES: &[Code] = &[
     Code::DatabaseUnavailable,
     Code::OutcomeUnknown,
 ];
-const OF_REMOVALS: &[Code] = &[
-    Code::Malformed,
-    Code::RoleRequired,
-    Code::UserNotFound,
-    Code::SectionNotFound,
-    Code::UnknownSection,
-    Code::Conflict,
-    Code::VersionMismatch,
-    Code::DatabaseUnavailable,
-    Code::OutcomeUnknown,
-];
+const OF_REMOVALS: &[Code] = &[Code::RoleRequired, Code::OutcomeUnknown];
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident($($codes:expr),*);)*) => {$(
@@ -136,12 +172,14 @@ macro_rules! refusals {
 refusals! {
     /// The refusals of every route that asks who is asking.
     IdentityRefusals(OF_IDENTITY);
-    /// The refusals of a read.
+    /// The refusals of reading a document.
     ReadRefusals(OF_IDENTITY, OF_READS);
-    /// The refusals of a write.
+    /// The refusals of reading a section.
+    SectionRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS);
+    /// The refusals of writing a section.
     WriteRefusals(OF_IDENTITY, OF_WRITES);
-    /// The refusals of a removal.
-    RemoveRefusals(OF_IDENTITY, OF_REMOVALS);
+    /// The refusals of removing a section.
+    RemoveRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS, OF_REMOVALS);
 }
 
 fn by_status(codes: impl Iterator<Item = Code>) -> BTreeMap<String, RefOr<Response>> {
@@ -165,20 +203,19 @@ fn refusal(codes: &BTreeSet<Code>) -> Response {
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let mut response = ResponseBuilder::new()
         .description(described.join("; "))
-        .content("application/problem+json", content)
-        .header(REQUEST_ID.as_str(), header("names the request"));
+        .content("application/problem+json", content);
     let any = |holds: fn(&Code) -> bool| codes.iter().any(holds);
     if any(|code| code.retry_after_seconds().is_some()) {
-        response = response.header(name(&RETRY_AFTER), header("seconds"));
+        response = response.header("Retry-After", header("seconds"));
     }
-    if any(|code| code.status() == StatusCode::UNAUTHORIZED) {
-        response = response.header(name(&WWW_AUTHENTICATE), header("Bearer"));
+    if any(|code| *code == Code::CredentialsRequired) {
+        response = response.header("WWW-Authenticate", header("Bearer"));
+    }
+    if any(|code| *code == Code::VersionMismatch) {
+        let about = "the quoted version that counts now, where it is known";
+        response = response.header("ETag", header(about));
     }
     response.build()
-}
-
-fn name(header: &HeaderName) -> &str {
-    header.as_str()
 }
 
 fn header(about: &str) -> Header {

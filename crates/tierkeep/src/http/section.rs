@@ -13,7 +13,7 @@ use super::answer::Changed;
 use super::body::{self, Kind};
 use super::caller::Asking;
 use super::conditions::{self, Reading};
-use super::openapi::{ReadRefusals, RemoveRefusals, WriteRefusals};
+use super::openapi::{RemoveRefusals, SectionRefusals, WriteRefusals};
 use super::problem::Problem;
 use super::{HttpState, answer, weight};
 
@@ -62,7 +62,7 @@ fn unknown(sections: &[Section]) -> Problem {
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
             )),
         (status = 304, description = "the caller's copy is still right"),
-        ReadRefusals,
+        SectionRefusals,
     ),
     security(("jwt" = [], "github_token" = []), ("username" = [])),
 )]

@@ -31,10 +31,14 @@ async fn killing_migrate_run_loses_doubles_and_alters_nothing(
     let mut killed = 0;
     for round in 0..20 {
         // Each round brings more, so that every kill finds work.
-        let seeds: Vec<_> =
-            (round * DOCUMENTS / 20..(round + 1) * DOCUMENTS / 20).map(|n| seed_user(n, old)).collect();
+        let seeds: Vec<_> = (round * DOCUMENTS / 20..(round + 1) * DOCUMENTS / 20)
+            .map(|n| seed_user(n, old))
+            .collect();
         temp.insert("internal_users", &seeds).await.unwrap();
-        let mut run = deployment.command(&["migrate", "run", "--json", "-q"]).spawn().unwrap();
+        let mut run = deployment
+            .command(&["migrate", "run", "--json", "-q"])
+            .spawn()
+            .unwrap();
         let wait = Duration::from_millis(random.random_range(5..250));
         tokio::time::sleep(wait).await;
         killed += i32::from(run.try_wait().unwrap().is_none());
@@ -43,7 +47,11 @@ async fn killing_migrate_run_loses_doubles_and_alters_nothing(
     }
     assert!(killed >= 5, "only {killed} of 20 runs were still at work");
     let run = deployment.json(&["migrate", "run", "--json"]);
-    assert_eq!((&run["failed"], &run["quarantined"]), (&json!(0), &json!(0)), "{run}");
+    assert_eq!(
+        (&run["failed"], &run["quarantined"]),
+        (&json!(0), &json!(0)),
+        "{run}"
+    );
     assert!(deployment.users(Role::RaseenTempUser).await.is_empty());
     let main = deployment.users(Role::RaseenMainUser).await;
     assert_eq!(main.len(), DOCUMENTS as usize);
@@ -58,9 +66,15 @@ async fn killing_migrate_run_loses_doubles_and_alters_nothing(
         );
         assert_eq!(Digest::claimed_by(copy), Some(Digest::of(copy)));
     }
-    let records = deployment.all(Role::EvaluationAudit, collection::MIGRATION_RECORDS).await;
+    let records = deployment
+        .all(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
+        .await;
     assert_eq!(records.len(), DOCUMENTS as usize);
-    assert!(records.iter().all(|record| record.get_str("status").unwrap() == "completed"));
+    assert!(
+        records
+            .iter()
+            .all(|record| record.get_str("status").unwrap() == "completed")
+    );
 }
 
 #[rstest]
@@ -79,7 +93,9 @@ async fn killing_serve_loses_no_acknowledged_write_and_the_command_line_works_be
             let mut acknowledged = 0;
             for n in 1.. {
                 let body = json!({ "n": n });
-                let Ok(answer) = client.put(&url).json(&body).send().await else { break };
+                let Ok(answer) = client.put(&url).json(&body).send().await else {
+                    break;
+                };
                 if ![StatusCode::OK, StatusCode::CREATED].contains(&answer.status()) {
                     break;
                 }
@@ -90,8 +106,18 @@ async fn killing_serve_loses_no_acknowledged_write_and_the_command_line_works_be
     }
     for _ in 0..3 {
         assert!(deployment.run(&["status", "--json"]).status.success());
-        assert!(deployment.run(&["migrate", "run", "--json"]).status.success());
-        assert!(deployment.run(&["explain", "writer1", "--json"]).status.success());
+        assert!(
+            deployment
+                .run(&["migrate", "run", "--json"])
+                .status
+                .success()
+        );
+        assert!(
+            deployment
+                .run(&["explain", "writer1", "--json"])
+                .status
+                .success()
+        );
     }
     service.kill();
     let users = deployment.users(Role::ExternalUsers).await;
@@ -99,15 +125,28 @@ async fn killing_serve_loses_no_acknowledged_write_and_the_command_line_works_be
         let (writer, acknowledged) = writer.unwrap();
         assert!(acknowledged > 0, "writer {writer} never wrote");
         let id = format!("external_writer{writer}");
-        let found = users.iter().find(|d| document::user_id(d) == Some(&id)).unwrap();
-        let n = found.get_document("scan_cache").unwrap().get_i32("n").unwrap();
+        let found = users
+            .iter()
+            .find(|d| document::user_id(d) == Some(&id))
+            .unwrap();
+        let n = found
+            .get_document("scan_cache")
+            .unwrap()
+            .get_i32("n")
+            .unwrap();
         // One more may have been stored without its answer.
-        assert!(n == acknowledged || n == acknowledged + 1, "{n} against {acknowledged}");
+        assert!(
+            n == acknowledged || n == acknowledged + 1,
+            "{n} against {acknowledged}"
+        );
         assert_eq!(document::version(found).unwrap().get(), i64::from(n));
     }
     let again = deployment.serve();
-    let answer =
-        client.get(again.url("/v1/user/scan_cache?username=writer0")).send().await.unwrap();
+    let answer = client
+        .get(again.url("/v1/user/scan_cache?username=writer0"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let _ = bson::doc! {};
 }

@@ -30,7 +30,12 @@ async fn sections_land_in_the_right_database_and_nowhere_else(
     let client = reqwest::Client::new();
     let body = r#"{"z":9007199254740993,"a":{"b.c":[1,1.0,null]},"m":-1}"#;
     let external = service.url("/v1/user/scan_cache?username=SRIE06");
-    let put = |url: &str| client.put(url).header("content-type", "application/json").body(body);
+    let put = |url: &str| {
+        client
+            .put(url)
+            .header("content-type", "application/json")
+            .body(body)
+    };
     let answer = put(&external).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::CREATED);
     let internal = service.url("/v1/user/scan_cache");
@@ -49,7 +54,9 @@ async fn sections_land_in_the_right_database_and_nowhere_else(
     for (url, headers) in [(&external, false), (&internal, true)] {
         let mut get = client.get(url);
         if headers {
-            get = get.header("authorization", &bearer).header("x-github-token", "gho_something");
+            get = get
+                .header("authorization", &bearer)
+                .header("x-github-token", "gho_something");
         }
         let read = get.send().await.unwrap().text().await.unwrap();
         assert_eq!(read, body);
@@ -82,13 +89,25 @@ async fn plant(deployment: &Deployment) {
     let mut seeds: Vec<_> = (0..500)
         .map(|n| {
             let seed = SeedUser::new(n, old);
-            if n % 2 == 0 { seed.naive_dates().build() } else { seed.build() }
+            if n % 2 == 0 {
+                seed.naive_dates().build()
+            } else {
+                seed.build()
+            }
         })
         .collect();
     seeds.extend((500..520).map(|n| seed_user(n, young)));
     seeds.push(Edit::new().unset("created_at").apply(&seed_user(600, old)));
-    seeds.push(Edit::new().set("created_at", "soon").apply(&seed_user(601, old)));
-    seeds.push(Edit::new().set("user_id", "nobody").apply(&seed_user(602, old)));
+    seeds.push(
+        Edit::new()
+            .set("created_at", "soon")
+            .apply(&seed_user(601, old)),
+    );
+    seeds.push(
+        Edit::new()
+            .set("user_id", "nobody")
+            .apply(&seed_user(602, old)),
+    );
     let temp = deployment.open(Role::RaseenTempUser).await;
     temp.insert("internal_users", &seeds).await.unwrap();
 }
@@ -96,14 +115,20 @@ async fn plant(deployment: &Deployment) {
 async fn assert_moved(deployment: &Deployment, before: &[bson::raw::RawDocumentBuf]) {
     let temp = deployment.users(Role::RaseenTempUser).await;
     assert_eq!(temp.len(), 23);
-    assert!(temp.iter().all(|document| before.contains(document)), "what stays is untouched");
+    assert!(
+        temp.iter().all(|document| before.contains(document)),
+        "what stays is untouched"
+    );
     let main = deployment.users(Role::RaseenMainUser).await;
     assert_eq!(main.len(), 500);
     assert_eq!(main, deployment.users(Role::SrieMainUser).await);
     for copy in &main {
         let user = document::user_id(copy).unwrap();
         assert_eq!(copy.get_str("_id").unwrap(), user);
-        let original = before.iter().find(|d| document::user_id(d) == Some(user)).unwrap();
+        let original = before
+            .iter()
+            .find(|d| document::user_id(d) == Some(user))
+            .unwrap();
         for section in ["scan_cache", "analysis_progress"] {
             assert_eq!(
                 copy.get_document(section).unwrap(),
@@ -113,7 +138,9 @@ async fn assert_moved(deployment: &Deployment, before: &[bson::raw::RawDocumentB
         assert_eq!(Digest::claimed_by(copy), Some(Digest::of(copy)));
         assert!(copy.get_datetime("created_at").is_ok());
     }
-    let records = deployment.all(Role::EvaluationAudit, collection::MIGRATION_RECORDS).await;
+    let records = deployment
+        .all(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
+        .await;
     assert_eq!(records.len(), 500);
     for record in &records {
         assert_eq!(record.get_str("status").unwrap(), "completed");
@@ -136,17 +163,26 @@ async fn migrate_run_moves_what_another_program_wrote(
     plant(&deployment).await;
     let before = deployment.users(Role::RaseenTempUser).await;
     let dry = deployment.json(&["migrate", "run", "--dry-run", "--json"]);
-    assert_eq!((&dry["due"], &dry["moved"], &dry["dry_run"]), (&json!(500), &json!(0), &json!(true)));
+    assert_eq!(
+        (&dry["due"], &dry["moved"], &dry["dry_run"]),
+        (&json!(500), &json!(0), &json!(true))
+    );
     assert_eq!(deployment.users(Role::RaseenTempUser).await, before);
     let run = deployment.json(&["migrate", "run", "--json"]);
     assert_eq!(run["moved"], 500, "{run}");
-    assert_eq!((&run["failed"], &run["quarantined"]), (&json!(0), &json!(3)));
+    assert_eq!(
+        (&run["failed"], &run["quarantined"]),
+        (&json!(0), &json!(3))
+    );
     assert_moved(&deployment, &before).await;
     let again = deployment.json(&["migrate", "run", "--json"]);
     assert_eq!((&again["moved"], &again["due"]), (&json!(0), &json!(0)));
     assert_eq!(again["quarantined"], 3);
     let status = deployment.json(&["status", "--json"]);
-    assert_eq!((&status["due"], &status["quarantined"]), (&json!(0), &json!(3)));
+    assert_eq!(
+        (&status["due"], &status["quarantined"]),
+        (&json!(0), &json!(3))
+    );
     let user = SeedUser::new(1, SystemClock.now()).user_id();
     let explained = deployment.json(&["explain", &user, "--json"]);
     assert_eq!(explained["authoritative"], "raseen_main_user");
@@ -168,7 +204,10 @@ async fn serve_alone_moves_what_is_due_within_its_scan_interval(
         let when = doc! { "status": "completed" };
         let audit = deployment.open(Role::EvaluationAudit).await;
         let query = tierkeep_core::store::Query::Equal(when);
-        audit.count(collection::MIGRATION_RECORDS, &query).await.unwrap()
+        audit
+            .count(collection::MIGRATION_RECORDS, &query)
+            .await
+            .unwrap()
     };
     while records().await < 500 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -33,11 +33,18 @@ pub struct Deployment {
 
 /// The connection string of the replica set that the tests run on, with this database in its path.
 pub fn mongo_url(database: &str) -> String {
-    #[expect(clippy::disallowed_methods, reason = "the test command hands the server over this way")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test command hands the server over this way"
+    )]
     let url = std::env::var("TIERKEEP_TEST_MONGODB_URL")
         .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL");
     let (servers, options) = url.split_once('?').unwrap_or((&url, ""));
-    let hosts = servers.trim_start_matches("mongodb://").split('/').next().unwrap_or_default();
+    let hosts = servers
+        .trim_start_matches("mongodb://")
+        .split('/')
+        .next()
+        .unwrap_or_default();
     format!("mongodb://{hosts}/{database}?{options}")
 }
 
@@ -50,7 +57,10 @@ impl Deployment {
         set("TIERKEEP_LOG", "json".into());
         match backend {
             Backend::Sqlite => {
-                set("TIERKEEP_DATA_DIR", dir.path().join("data").display().to_string());
+                set(
+                    "TIERKEEP_DATA_DIR",
+                    dir.path().join("data").display().to_string(),
+                );
                 set("TIERKEEP_GITHUB_VERIFY", "off".into());
             }
             Backend::Mongo => {
@@ -61,7 +71,11 @@ impl Deployment {
                 }
             }
         }
-        Self { backend, dir, environment }
+        Self {
+            backend,
+            dir,
+            environment,
+        }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -113,7 +127,9 @@ impl Deployment {
         let mut all = Vec::new();
         let mut after: Option<Cursor> = None;
         loop {
-            let page = store.find(collection, &Find::new(Query::All).after(after.take())).await;
+            let page = store
+                .find(collection, &Find::new(Query::All).after(after.take()))
+                .await;
             let page = page.unwrap();
             let Some(last) = page.last() else { return all };
             after = Some(Cursor::after(last));
@@ -140,13 +156,19 @@ impl Deployment {
                 panic!("serve ended before it listened: {seen:#?}");
             };
             let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
-            if parsed["message"].as_str().is_some_and(|message| message.contains("listening")) {
+            if parsed["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("listening"))
+            {
                 break parsed["address"].as_str().unwrap().to_owned();
             }
             seen.push(line);
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Service { child, base: format!("http://{address}") }
+        Service {
+            child,
+            base: format!("http://{address}"),
+        }
     }
 }
 

@@ -15,15 +15,27 @@ async fn two_host_names_for_one_server_do_not_hide_a_shared_database() {
     let other = shared.replace("127.0.0.1", "localhost");
     assert_ne!(shared, other);
     let deployment = deployment.with("SRIE_MAIN_USER_DB_URL", &other);
-    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["init"], &["migrate", "run"]] {
+    for command in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["init"],
+        &["migrate", "run"],
+    ] {
         let output = deployment.run(command);
-        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{command:?}: {}",
+            stderr(&output)
+        );
         let message = stderr(&output);
         assert!(message.contains("raseen_main_user") && message.contains("srie_main_user"));
         assert!(!message.contains("mongodb://"), "{message}");
     }
     for role in Role::ALL {
-        assert!(deployment.all(role, collection::IDENTITY).await.is_empty(), "{role} was stamped");
+        assert!(
+            deployment.all(role, collection::IDENTITY).await.is_empty(),
+            "{role} was stamped"
+        );
     }
 }
 
@@ -34,7 +46,10 @@ fn a_path_that_names_another_role_is_refused() {
     let output = deployment.run(&["init"]);
     assert_eq!(output.status.code(), Some(2));
     let message = stderr(&output);
-    assert!(message.contains("raseen_main_user") && message.contains("srie_main_user"), "{message}");
+    assert!(
+        message.contains("raseen_main_user") && message.contains("srie_main_user"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,8 +60,9 @@ async fn a_stamp_of_another_role_is_refused() {
         deployment.environment["RASEEN_MAIN_USER_DB_URL"].clone(),
         deployment.environment["SRIE_MAIN_USER_DB_URL"].clone(),
     );
-    let crossed =
-        deployment.with("RASEEN_MAIN_USER_DB_URL", &srie).with("SRIE_MAIN_USER_DB_URL", &main);
+    let crossed = deployment
+        .with("RASEEN_MAIN_USER_DB_URL", &srie)
+        .with("SRIE_MAIN_USER_DB_URL", &main);
     let output = crossed.run(&["migrate", "run"]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("stamped"), "{}", stderr(&output));
@@ -55,20 +71,29 @@ async fn a_stamp_of_another_role_is_refused() {
 #[test]
 fn a_critical_database_that_stays_away_is_exit_code_3() {
     let deployment = Deployment::new(Backend::Mongo)
-        .with("RASEEN_TEMP_USER_DB_URL", "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200")
+        .with(
+            "RASEEN_TEMP_USER_DB_URL",
+            "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200",
+        )
         .with("TIERKEEP_CONNECT_RETRIES", "2")
         .with("TIERKEEP_CONNECT_BACKOFF", "10ms");
     let output = deployment.run(&["init"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     let message = stderr(&output);
-    assert!(message.contains("attempt 1 of 2") && message.contains("attempt 2 of 2"), "{message}");
+    assert!(
+        message.contains("attempt 1 of 2") && message.contains("attempt 2 of 2"),
+        "{message}"
+    );
     assert!(message.contains("raseen_temp_user"), "{message}");
 }
 
 #[test]
 fn a_database_of_the_backup_that_stays_away_only_degrades() {
     let deployment = Deployment::new(Backend::Mongo)
-        .with("SRIE_MAIN_USER_DB_URL", "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200")
+        .with(
+            "SRIE_MAIN_USER_DB_URL",
+            "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200",
+        )
         .with("TIERKEEP_CONNECT_RETRIES", "0");
     let service = deployment.serve();
     let ready = std::process::Command::new("curl")
@@ -76,5 +101,8 @@ fn a_database_of_the_backup_that_stays_away_only_degrades() {
         .output()
         .unwrap();
     let ready = String::from_utf8_lossy(&ready.stdout).into_owned();
-    assert!(ready.contains("degraded") && ready.contains("srie_main_user"), "{ready}");
+    assert!(
+        ready.contains("degraded") && ready.contains("srie_main_user"),
+        "{ready}"
+    );
 }

@@ -1,0 +1,245 @@
+//! The service in this process: the router over seven databases of one backend, a stand-in for GitHub, a
+//! clock that stands still, and a look into every database behind it.
+
+mod ask;
+mod databases;
+mod github;
+pub mod json;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use bson::raw::RawDocumentBuf;
+use secrecy::ExposeSecret;
+use tierkeep::http::{HealthSource, HttpState, Limits, Phase, router};
+use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::{Cursor, Find, Query, Store};
+use tierkeep_core::user::Section;
+use tierkeep_engine::{ConnectSettings, ConnectionManager, Purpose, Users};
+use tierkeep_identity::{
+    GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
+    issue_development_token,
+};
+use tierkeep_testkit::{Faults, ManualClock};
+use tokio::sync::watch;
+use wiremock::MockServer;
+
+pub use ask::{Answer, Ask};
+pub use databases::Backend;
+
+pub const SECRET: &str = "a secret of the tests, 32 bytes+.";
+pub const SUBJECT: &str = "507f1f77bcf86cd799439011";
+pub const KNOWN_TOKEN: &str = "gho_known";
+pub const UNKNOWN_TOKEN: &str = "gho_unknown";
+pub const UNREACHABLE_TOKEN: &str = "gho_unreachable";
+pub const HOUR: Duration = Duration::from_hours(1);
+
+/// How a world differs from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub strict: bool,
+    pub limits: Limits,
+    /// The databases are not opened.
+    pub closed: bool,
+}
+
+/// Everything in every database, by role and collection.
+pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
+
+pub struct World {
+    pub router: Router,
+    pub stores: BTreeMap<Role, Arc<dyn Store>>,
+    pub faults: Faults,
+    pub phase: watch::Sender<Phase>,
+    pub clock: Arc<ManualClock>,
+    _github: MockServer,
+    _kept: databases::Kept,
+}
+
+impl World {
+    pub async fn new(backend: Backend) -> Self {
+        Self::with(backend, Options::default()).await
+    }
+
+    pub async fn with(backend: Backend, options: Options) -> Self {
+        let (stores, clock, kept) = databases::fresh(backend).await;
+        let faults = Faults::new();
+        let faulty = stores
+            .iter()
+            .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
+        let databases = ConnectionManager::new(faulty, Arc::clone(&clock) as Arc<dyn Clock>);
+        let databases = Arc::new(databases.unwrap());
+        if !options.closed {
+            let once = ConnectSettings {
+                retries: 0,
+                backoff: Duration::ZERO,
+            };
+            databases.open(once, Purpose::Work).await.unwrap();
+        }
+        let github = github::start().await;
+        let detector = detector(
+            &github,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            options.strict,
+        );
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let router = router(HttpState {
+            users: Users::new(Arc::clone(&databases)),
+            detector: Arc::new(detector),
+            sections: Section::DEFAULT
+                .split(',')
+                .map(|name| Section::parse(name).unwrap())
+                .collect(),
+            limits: options.limits,
+            health: HealthSource::new(databases, watched, 25 * HOUR),
+        });
+        Self {
+            router,
+            stores: stores
+                .into_iter()
+                .map(|store| (store.role(), store))
+                .collect(),
+            faults,
+            phase,
+            clock,
+            _github: github,
+            _kept: kept,
+        }
+    }
+
+    /// Asks, as nobody yet.
+    pub fn ask(&self, method: &str, path: &str) -> Ask {
+        Ask::new(self.router.clone(), method, path)
+    }
+
+    /// Asks as the internal user with [`SUBJECT`].
+    pub fn internal(&self, method: &str, path: &str) -> Ask {
+        self.ask(method, path)
+            .jwt(&self.token(SUBJECT, None))
+            .github(KNOWN_TOKEN)
+    }
+
+    /// Asks as the external user `reader`.
+    pub fn external(&self, method: &str, path: &str) -> Ask {
+        self.ask(method, path).named("reader")
+    }
+
+    /// A JWT of this subject, valid for an hour.
+    pub fn token(&self, subject: &str, role: Option<RoleClaim>) -> String {
+        token(SECRET, subject, role, self.clock.as_ref())
+    }
+
+    /// A JWT that has expired.
+    pub fn expired(&self, subject: &str) -> String {
+        let long_ago = tierkeep_core::clock::before(self.clock.now(), 2 * HOUR);
+        token(SECRET, subject, None, &ManualClock::new(long_ago))
+    }
+
+    /// A JWT that somebody else signed.
+    pub fn forged(&self, subject: &str) -> String {
+        let other = SECRET.replace('a', "b");
+        token(&other, subject, None, self.clock.as_ref())
+    }
+
+    /// Every user document in the database of `role`.
+    pub async fn documents(&self, role: Role) -> Vec<RawDocumentBuf> {
+        self.all(role, role.users().unwrap()).await
+    }
+
+    /// How many user documents there are in the database of `role`.
+    pub async fn count(&self, role: Role) -> u64 {
+        let users = role.users().unwrap();
+        self.stores[&role].count(users, &Query::All).await.unwrap()
+    }
+
+    /// The one user document with this id in the database of `role`.
+    pub async fn document(&self, role: Role, id: &str) -> Option<RawDocumentBuf> {
+        let find = Find::new(Query::Ids(vec![id.into()]));
+        let found = self.stores[&role].find(role.users().unwrap(), &find).await;
+        found.unwrap().pop()
+    }
+
+    /// Everything that is stored anywhere.
+    pub async fn everything(&self) -> Everything {
+        let mut everything = Everything::new();
+        for role in Role::ALL {
+            let own = [
+                collection::MIGRATION_RECORDS,
+                collection::CONTROL,
+                collection::IDENTITY,
+            ];
+            for name in own.into_iter().chain(role.users()) {
+                everything.insert((role, name), self.all(role, name).await);
+            }
+        }
+        everything
+    }
+
+    async fn all(&self, role: Role, collection: &str) -> Vec<RawDocumentBuf> {
+        let mut all = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let find = Find::new(Query::All).after(after.take());
+            let page = self.stores[&role].find(collection, &find).await.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some(Cursor::after(last));
+            all.extend(page);
+        }
+    }
+}
+
+fn detector(github: &MockServer, clock: Arc<dyn Clock>, strict: bool) -> UserTypeDetector {
+    let keys = JwtKeys::Secret {
+        current: SECRET.into(),
+        previous: None,
+    };
+    let settings = GithubSettings {
+        api_url: github.uri(),
+        ..GithubSettings::default()
+    };
+    UserTypeDetector::new(
+        JwtVerifier::new(JwtSettings::new(keys), clock).unwrap(),
+        GithubVerifier::new(&settings).unwrap(),
+        strict,
+    )
+}
+
+fn token(secret: &str, subject: &str, role: Option<RoleClaim>, clock: &dyn Clock) -> String {
+    issue_development_token(&secret.into(), subject, role, HOUR, clock)
+        .unwrap()
+        .expose_secret()
+        .to_owned()
+}
+
+/// Runs a property on 256 cases; each case is a future on one runtime.
+pub fn hold<S, F>(cases: &S, property: impl Fn(S::Value) -> F, runtime: &tokio::runtime::Runtime)
+where
+    S: proptest::strategy::Strategy,
+    F: Future<Output = ()>,
+{
+    let config = proptest::test_runner::Config {
+        cases: 256,
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    };
+    let held = proptest::test_runner::TestRunner::new(config).run(cases, |case| {
+        runtime.block_on(property(case));
+        Ok(())
+    });
+    if let Err(broken) = held {
+        panic!("{broken}");
+    }
+}
+
+/// A runtime for properties.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}

@@ -1,0 +1,257 @@
+//! Property 7: for any database, the connection string that is meant for it is used, without cross-wiring.
+//!
+//! Random assignments of connection strings to the seven roles, by variable, file variable, settings file or
+//! the one for all, against a model that knows hosts and databases as data and not as text.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use secrecy::ExposeSecret as _;
+use tierkeep::config::{Backend, Inputs, Loaded, Problems, Settings};
+use tierkeep_core::db::Role;
+
+const CASES: u32 = 512;
+const CLUSTER_URL: &str = "TIERKEEP_CLUSTER_URL";
+
+/// A connection string, taken apart.
+#[derive(Clone, Debug)]
+struct Url {
+    host: u8,
+    database: Option<String>,
+    user: bool,
+    second_host: bool,
+}
+
+impl Url {
+    /// Every host has a second name of its own, so that two strings meet in one, the other, or both.
+    fn text(&self) -> String {
+        let user = if self.user { "user:hunter2@" } else { "" };
+        let more = if self.second_host {
+            format!(",{}.example:27018", self.host)
+        } else {
+            String::new()
+        };
+        let path = self.database.as_deref().unwrap_or_default();
+        format!(
+            "mongodb://{user}{}.Example{more}/{path}?appName=x",
+            self.host
+        )
+    }
+
+    fn database_for(&self, role: Role) -> String {
+        self.database
+            .clone()
+            .unwrap_or_else(|| role.name().to_owned())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Variable,
+    FileVariable,
+    Key,
+    FileKey,
+}
+
+type Assignment = Option<(Way, Url)>;
+
+/// What a path names; the role's own database and another role's among it.
+fn database(role: Option<Role>) -> impl Strategy<Value = Option<String>> {
+    let own = role.map(|role| role.name().to_owned());
+    prop_oneof![
+        12 => Just(None),
+        3 => Just(own),
+        2 => proptest::sample::select(vec!["people", "archive"]).prop_map(|name| Some(name.to_owned())),
+        1 => proptest::sample::select(Role::ALL.to_vec()).prop_map(|role| Some(role.name().to_owned())),
+    ]
+}
+
+fn url(role: Option<Role>) -> impl Strategy<Value = Url> {
+    (0..9_u8, database(role), any::<bool>(), any::<bool>()).prop_map(
+        |(host, database, user, second_host)| Url {
+            host,
+            database,
+            user,
+            second_host,
+        },
+    )
+}
+
+fn assignment(role: Option<Role>, given: u32) -> impl Strategy<Value = Assignment> {
+    let way = prop_oneof![
+        Just(Way::Variable),
+        Just(Way::FileVariable),
+        Just(Way::Key),
+        Just(Way::FileKey)
+    ];
+    prop_oneof![1 => Just(None), given => (way, url(role)).prop_map(Some)]
+}
+
+/// The string for all, and one for each role.
+fn deployment() -> impl Strategy<Value = (Assignment, Vec<Assignment>)> {
+    let own: Vec<_> = Role::ALL
+        .map(|role| assignment(Some(role), 12).boxed())
+        .into();
+    (assignment(None, 2), own)
+}
+
+fn inputs(directory: &Path, all: &[(&str, &Assignment)]) -> Inputs {
+    let mut environment = Vec::new();
+    let mut toml = String::new();
+    for (index, (name, assignment)) in all.iter().enumerate() {
+        let Some((way, url)) = assignment else {
+            continue;
+        };
+        let file = directory.join(index.to_string());
+        fs::write(&file, format!("{}\n", url.text())).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        let key = name.to_ascii_lowercase();
+        match way {
+            Way::Variable => environment.push(((*name).to_owned(), url.text())),
+            Way::FileVariable => environment.push((format!("{name}_FILE"), file)),
+            Way::Key => toml.push_str(&format!("{key} = {:?}\n", url.text())),
+            Way::FileKey => toml.push_str(&format!("{key}_file = {file:?}\n")),
+        }
+    }
+    let config = directory.join("tierkeep.toml");
+    fs::write(&config, toml).unwrap();
+    Inputs {
+        config: Some(config),
+        ..Inputs::of_environment(environment)
+    }
+}
+
+/// The pairs of roles that are wired across, by the model.
+fn crossed(meant: &[(Role, Url)]) -> Vec<(Role, Role)> {
+    let mut pairs = Vec::new();
+    for (index, (role, url)) in meant.iter().enumerate() {
+        let named = url.database.as_deref().and_then(Role::by_name);
+        pairs.extend(
+            named
+                .filter(|named| named != role)
+                .map(|named| (*role, named)),
+        );
+        for (other, other_url) in &meant[index + 1..] {
+            let same = url.database_for(*role) == other_url.database_for(*other);
+            if same && url.host == other_url.host {
+                pairs.push((*role, *other));
+            }
+        }
+    }
+    pairs
+}
+
+fn is_named(problems: &Problems, names: &[&str]) -> bool {
+    problems.as_slice().iter().any(|problem| {
+        names.iter().all(|name| {
+            problem.subjects.iter().any(|it| it == name) && problem.message.contains(name)
+        })
+    })
+}
+
+#[test]
+fn every_role_gets_its_own_database_or_the_start_is_refused() {
+    let (accepted, wired, incomplete) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let count = |cell: &Cell<u32>| cell.set(cell.get() + 1);
+    let mut runner = TestRunner::new(Config {
+        cases: CASES,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let result = runner.run(&deployment(), |(cluster, own)| {
+        let directory = tempfile::tempdir().unwrap();
+        let names = [CLUSTER_URL]
+            .into_iter()
+            .chain(Role::ALL.map(Role::url_variable));
+        let all: Vec<_> = names.zip([&cluster].into_iter().chain(&own)).collect();
+        let loaded = Loaded::gather(&inputs(directory.path(), &all));
+        let result = Settings::of(&loaded);
+
+        let chosen = Role::ALL.into_iter().zip(&own);
+        let meant: Vec<(Role, Url)> = chosen
+            .filter_map(|(role, own)| Some((role, own.as_ref().or(cluster.as_ref())?.1.clone())))
+            .collect();
+        let crossed = crossed(&meant);
+        let missing: Vec<Role> = Role::ALL
+            .into_iter()
+            .filter(|role| !meant.iter().any(|(other, _)| other == role))
+            .collect();
+
+        match result {
+            Ok(settings) => {
+                count(&accepted);
+                prop_assert!(crossed.is_empty() && missing.is_empty());
+                let Backend::Mongo(connections) = settings.backend else {
+                    return Err(TestCaseError::fail("nobody asked for the embedded store"));
+                };
+                prop_assert_eq!(connections.len(), Role::ALL.len());
+                for (role, url) in &meant {
+                    let connection = &connections[role];
+                    prop_assert_eq!(connection.url.expose_secret(), url.text());
+                    prop_assert_eq!(&connection.database, &url.database_for(*role));
+                }
+            }
+            Err(problems) => {
+                prop_assert!(!crossed.is_empty() || !missing.is_empty(), "{}", problems);
+                for (first, second) in &crossed {
+                    prop_assert!(
+                        is_named(&problems, &[first.name(), second.name()]),
+                        "{first} and {second} are not named together: {problems}"
+                    );
+                }
+                for role in &missing {
+                    prop_assert!(is_named(&problems, &[role.url_variable()]), "{}", problems);
+                }
+                prop_assert!(!problems.to_string().contains("hunter2"));
+                count(if crossed.is_empty() {
+                    &incomplete
+                } else {
+                    &wired
+                });
+            }
+        }
+        Ok(())
+    });
+    result.unwrap();
+    for (what, cell) in [
+        ("accepted", accepted),
+        ("wired across", wired),
+        ("incomplete", incomplete),
+    ] {
+        assert!(
+            cell.get() >= CASES / 50,
+            "only {} of {CASES} cases were {what}",
+            cell.get()
+        );
+    }
+}
+
+#[test]
+fn a_database_s_own_variable_wins_over_the_one_for_all() {
+    let environment = [
+        (CLUSTER_URL, "mongodb://all.example"),
+        ("SRIE_MAIN_USER_DB_URL", "mongodb://srie.example/backup"),
+    ];
+    let loaded = Loaded::gather(&Inputs::of_environment(environment));
+    let Backend::Mongo(connections) = Settings::of(&loaded).unwrap().backend else {
+        panic!("nobody asked for the embedded store")
+    };
+    for (role, connection) in connections {
+        let (url, database) = match role {
+            Role::SrieMainUser => ("mongodb://srie.example/backup", "backup"),
+            Role::ExternalUsers
+            | Role::RaseenTempUser
+            | Role::RaseenMainUser
+            | Role::RaseenMainHr
+            | Role::SrieMainHr
+            | Role::EvaluationAudit => ("mongodb://all.example", role.name()),
+        };
+        assert_eq!(
+            (connection.url.expose_secret(), connection.database.as_str()),
+            (url, database)
+        );
+    }
+}

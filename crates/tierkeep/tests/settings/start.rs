@@ -1,0 +1,127 @@
+//! Tokens, the secret of the data directory, and readers that go.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use rstest::rstest;
+use tierkeep::config::{IdentitySettings, Inputs, Loaded, ServiceSettings};
+use tierkeep_identity::JwtVerifier;
+
+use super::{PASSWORD, Place, text};
+
+const SUBJECT: &str = "507F1F77BCF86CD799439011";
+
+fn identity(place: &Place) -> IdentitySettings {
+    let data_dir = place.path("d");
+    let environment = [("TIERKEEP_DATA_DIR", text(&data_dir))];
+    let loaded = Loaded::gather(&Inputs::of_environment(environment));
+    ServiceSettings::of(&loaded).unwrap().identity
+}
+
+#[test]
+fn a_development_token_is_believed_by_the_service_of_its_directory() {
+    let place = Place::new();
+    let ran = place.run(&[
+        "token",
+        "--sub",
+        SUBJECT,
+        "--role",
+        "hr",
+        "--ttl",
+        "5m",
+        "--github-login",
+        "octocat",
+        "--data-dir",
+        "d",
+    ]);
+    assert_eq!(ran.code, Some(0), "{}", ran.both());
+    assert!(
+        ran.stderr.contains("made a signing secret"),
+        "{}",
+        ran.stderr
+    );
+    let clock = std::sync::Arc::new(tierkeep::clock::SystemClock);
+    let verifier = JwtVerifier::new(identity(&place).jwt().unwrap(), clock).unwrap();
+    let verified = verifier.verify(ran.stdout.trim()).unwrap();
+    assert_eq!(verified.subject, SUBJECT.to_ascii_lowercase());
+    assert_eq!(verified.github_login.as_deref(), Some("octocat"));
+    assert_eq!(verified.role.map(|role| role.as_str()), Some("hr"));
+
+    let again = place.run(&["token", "--sub", SUBJECT, "--data-dir", "d", "--json"]);
+    assert_eq!(again.stderr, "");
+    assert!(
+        verifier
+            .verify(again.json()["token"].as_str().unwrap())
+            .is_ok()
+    );
+}
+
+#[rstest]
+#[case("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:9")]
+#[case("SECRET_KEY", PASSWORD)]
+fn no_token_is_issued_without_a_data_directory(#[case] name: &str, #[case] value: &str) {
+    let mut place = Place::new();
+    place.set(name, value);
+    place
+        .run(&["token", "--sub", SUBJECT])
+        .assert_refused(&["TIERKEEP_DATA_DIR", "--data-dir DIR"]);
+}
+
+#[test]
+fn no_token_is_issued_where_a_directory_and_urls_are_given() {
+    let mut place = Place::new();
+    place.set("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:9");
+    place
+        .run(&["token", "--sub", SUBJECT, "--data-dir", "d"])
+        .assert_refused(&["TIERKEEP_CLUSTER_URL (environment)"]);
+    assert!(!place.path("d").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_secret_of_the_directory_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.run(&["token", "--sub", SUBJECT, "--data-dir", "d"]);
+    let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("d/secret.key"), 0o600);
+    assert_eq!(mode("d"), 0o700);
+}
+
+#[test]
+fn a_reader_that_goes_early_is_no_failure() {
+    let place = Place::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tierkeep"))
+        .args(["config", "template"])
+        .env_clear()
+        .current_dir(place.directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn log_lines_take_the_form_that_is_asked_for() {
+    let mut place = Place::new();
+    place.set("TIERKEEP_PUBLIC_RATE", "5");
+    let line = |place: &Place| {
+        place
+            .run(&["token", "--sub", SUBJECT, "--data-dir", "d"])
+            .stderr
+    };
+    line(&place);
+    let json: serde_json::Value = serde_json::from_str(line(&place).trim_end()).unwrap();
+    assert_eq!(json["settings"], "TIERKEEP_PUBLIC_RATE");
+    place.set("TIERKEEP_LOG", "text");
+    let text = line(&place);
+    assert!(
+        text.contains(" WARN these settings have no effect"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'));
+}
