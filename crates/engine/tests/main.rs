@@ -4,5 +4,6 @@ mod adoption;
 mod connection;
 mod crash;
 mod migration;
+mod property_3_data_migration_and_backup_consistency;
 mod users;
 mod world;

@@ -190,7 +190,7 @@ fn live(claims: Vec<RawDocumentBuf>, user: &UserId) -> Result<Option<RawDocument
 }
 
 /// Logs a failed read once, where it is handled.
-pub(super) fn fetched<T>(user: &UserId, result: Result<T, StoreError>) -> Result<T, UsersError> {
+fn fetched<T>(user: &UserId, result: Result<T, StoreError>) -> Result<T, UsersError> {
     result.map_err(|error| {
         failed_fetch(user, &error);
         UsersError::Unavailable(error)
@@ -209,14 +209,11 @@ fn failed_fetch(user: &UserId, error: &StoreError) {
     );
 }
 
-/// The claims on `user` in one database, as one word.
+/// The claims on `user` in one database, as one word. A failure is logged by the write that asked.
 pub(super) async fn resident_of<D: UserDatabase>(
     database: &Handle<D>,
     user: &UserId,
     linearizable: bool,
 ) -> Result<Resident, UsersError> {
-    Ok(resident(
-        fetched(user, claims(database, user, linearizable).await)?,
-        user,
-    ))
+    Ok(resident(claims(database, user, linearizable).await?, user))
 }

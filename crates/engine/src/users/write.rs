@@ -274,11 +274,10 @@ async fn pause(round: u32) {
 
 /// Logs a failed write once, where it is handled. A refused condition is an answer, not a failure.
 fn logged(user: &UserId, error: UsersError) -> UsersError {
+    let target = route::writes(user.user_type());
     let database = match &error {
         UsersError::Unavailable(error) => error.database,
-        UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => {
-            route::writes(user.user_type())
-        }
+        UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => target,
         UsersError::Mismatch { .. } | UsersError::NotFound | UsersError::TooLarge => return error,
     };
     error!(
@@ -286,7 +285,7 @@ fn logged(user: &UserId, error: UsersError) -> UsersError {
         user_type = %user.user_type(),
         database = %database,
         %error,
-        "error in storing to {database}",
+        "error in storing to {target}",
     );
     error
 }

@@ -1,0 +1,167 @@
+//! What a batch does with each answer.
+
+use bson::doc;
+
+use super::*;
+
+fn planned(n: u8, version: i64) -> Planned {
+    let copy = RawDocumentBuf::try_from(&doc! { "n": i32::from(n), "v": version }).unwrap();
+    Planned {
+        item: Item {
+            user: UserId::internal(&format!("{n:024x}")).unwrap(),
+            version: Version::new(version).unwrap(),
+            digest: Digest::of(&copy),
+            size: 1,
+            record: ObjectId::from_bytes([n; 12]),
+        },
+        copy,
+    }
+}
+
+fn seen(planned: &Planned, version: i64) -> Seen {
+    Seen {
+        version: Version::new(version).unwrap(),
+        digest: planned.item.digest.clone(),
+    }
+}
+
+fn at_check(planned: &[Planned]) -> Batch {
+    let settled = || Observation::Copied(vec![Copied::Settled; planned.len()]);
+    Batch::new(planned.to_vec())
+        .observe(Observation::Recorded)
+        .and_then(|b| b.observe(settled()))
+        .and_then(|b| b.observe(settled()))
+        .unwrap()
+}
+
+#[test]
+fn temp_is_removed_only_after_both_copies_are_verified() {
+    let good = planned(1, 5);
+    let missing = planned(2, 5);
+    let stale = planned(3, 5);
+    let batch = at_check(&[good.clone(), missing.clone(), stale.clone()]);
+    let batch = batch
+        .observe(Observation::ReadBack(vec![
+            (Some(seen(&good, 5)), Some(seen(&good, 5))),
+            (None, Some(seen(&missing, 5))),
+            (Some(seen(&stale, 5)), Some(seen(&stale, 4))),
+        ]))
+        .unwrap();
+    assert_eq!(batch.action(), Action::Delete(vec![&good.item]));
+    let batch = batch
+        .observe(Observation::Deleted)
+        .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Gone])))
+        .and_then(|b| b.observe(Observation::Completed))
+        .unwrap();
+    assert_eq!(batch.action(), Action::Done);
+    let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Moved, Fate::Deferred, Fate::Deferred]);
+}
+
+#[test]
+fn equal_versions_with_other_content_are_a_conflict() {
+    let (one, other) = (planned(1, 5), planned(2, 5));
+    let batch = at_check(std::slice::from_ref(&one));
+    let lie = Seen {
+        version: one.item.version,
+        digest: other.item.digest,
+    };
+    let batch = batch
+        .observe(Observation::ReadBack(vec![(
+            Some(seen(&one, 5)),
+            Some(lie),
+        )]))
+        .unwrap();
+    assert_eq!(batch.action(), Action::Done);
+    assert!(matches!(batch.fates().next(), Some((_, Fate::Conflict(_)))));
+}
+
+#[test]
+fn a_newer_copy_is_a_conflict_only_while_temp_holds_what_moves() {
+    let one = planned(1, 5);
+    for (temp, conflict) in [
+        (SeenInTemp::Live(one.item.version), true),
+        (SeenInTemp::Gone, false),
+        (SeenInTemp::Live(Version::new(8).unwrap()), false),
+    ] {
+        let batch = at_check(std::slice::from_ref(&one))
+            .observe(Observation::ReadBack(vec![(
+                Some(seen(&one, 7)),
+                Some(seen(&one, 7)),
+            )]))
+            .and_then(|b| b.observe(Observation::Temp(vec![temp])))
+            .unwrap();
+        assert_eq!(batch.phase(), Phase::Done);
+        let (_, fate) = batch.fates().next().unwrap();
+        assert_eq!(
+            matches!(fate, Fate::Conflict(_)),
+            conflict,
+            "{temp:?}: {fate:?}"
+        );
+    }
+}
+
+#[test]
+fn a_rejected_backup_never_reaches_main() {
+    let (bad, good) = (planned(1, 1), planned(2, 1));
+    let batch = Batch::new(vec![bad, good.clone()])
+        .observe(Observation::Recorded)
+        .and_then(|b| {
+            b.observe(Observation::Copied(vec![
+                Copied::Rejected("code 121".into()),
+                Copied::Settled,
+            ]))
+        })
+        .unwrap();
+    assert_eq!(
+        batch.action(),
+        Action::Copy(Target::Main, vec![(&good.item, &good.copy)])
+    );
+}
+
+#[test]
+fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
+    let (same, newer) = (planned(1, 3), planned(2, 3));
+    let batch = at_check(&[same.clone(), newer.clone()])
+        .observe(Observation::ReadBack(vec![
+            (Some(seen(&same, 3)), Some(seen(&same, 3))),
+            (Some(seen(&newer, 3)), Some(seen(&newer, 3))),
+        ]))
+        .and_then(|b| b.observe(Observation::Deleted))
+        .and_then(|b| {
+            b.observe(Observation::Temp(vec![
+                SeenInTemp::Live(same.item.version),
+                SeenInTemp::Live(Version::new(4).unwrap()),
+            ]))
+        })
+        .unwrap();
+    assert_eq!(batch.action(), Action::Delete(vec![&same.item]));
+    let batch = batch
+        .observe(Observation::Deleted)
+        .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Gone])))
+        .unwrap();
+    assert_eq!(
+        batch.action(),
+        Action::Complete(vec![&same.item, &newer.item])
+    );
+    let fates: Vec<Fate> = batch
+        .observe(Observation::Completed)
+        .unwrap()
+        .fates()
+        .map(|(_, f)| f)
+        .collect();
+    assert_eq!(fates, [Fate::Moved, Fate::Superseded]);
+}
+
+#[test]
+fn answers_that_do_not_fit_are_refused() {
+    let batch = Batch::new(vec![planned(1, 1)]);
+    assert!(batch.clone().observe(Observation::Deleted).is_err());
+    let batch = batch.observe(Observation::Recorded).unwrap();
+    assert!(batch.observe(Observation::Copied(Vec::new())).is_err());
+}
+
+#[test]
+fn an_empty_batch_is_done() {
+    assert_eq!(Batch::new(Vec::new()).action(), Action::Done);
+}
