@@ -53,7 +53,11 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
             &[],
         ),
         Step::new("build", &["build", "--locked", "-p", "tierkeep"], &[]),
-        Step::new("test", &["test", "--locked", "--workspace"], extra),
+        Step::new(
+            "test",
+            &["test", "--locked", "--workspace", "--no-fail-fast"],
+            extra,
+        ),
     ];
     let mut outcomes = vec![("tidy", tidy::run(root))];
     for step in steps {

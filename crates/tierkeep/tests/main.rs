@@ -8,4 +8,5 @@ mod http;
 mod property_1_external_user_database_routing;
 mod property_2_internal_user_initial_storage;
 mod property_5_authentication_requirements;
+mod readme;
 mod settings;

@@ -2,5 +2,5 @@
 
 mod crash;
 mod main_job;
-mod program;
+pub mod program;
 mod refusals;
