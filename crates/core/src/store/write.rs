@@ -69,9 +69,10 @@ pub enum Change {
         /// The operation's id.
         op: String,
     },
-    /// Makes an entering document live. `staged_at` is set to the server's time.
+    /// Makes an entering document live. `staged_at`, `updated_at` and `last_accessed` are set to the
+    /// server's time.
     Confirm {
-        /// The user is new: `created_at`, `last_accessed` and `updated_at` are set to that time too.
+        /// The user is new: `created_at` is set to that time too.
         created: bool,
     },
     /// Makes an entering document live without touching its dates.
@@ -113,13 +114,15 @@ impl Change {
                 Ok(Some(changed))
             }
             Self::Confirm { created } => {
-                let mut edit = admit().set_meta(field::STAGED_AT, now);
-                if *created {
-                    edit = edit
-                        .set(field::CREATED_AT, now)
-                        .set(field::LAST_ACCESSED, now)
-                        .set_meta(field::UPDATED_AT, now);
-                }
+                let edit = admit()
+                    .set(field::LAST_ACCESSED, now)
+                    .set_meta(field::STAGED_AT, now)
+                    .set_meta(field::UPDATED_AT, now);
+                let edit = if *created {
+                    edit.set(field::CREATED_AT, now)
+                } else {
+                    edit
+                };
                 Ok(Some(edit.apply(document)))
             }
             Self::Admit => Ok(Some(admit().apply(document))),

@@ -329,14 +329,14 @@ fn admitted() -> RawBson {
 /// The entering document made live and staged now; a new user is also created now.
 fn confirmed(created: bool) -> RawDocumentBuf {
     let metadata = set(field::STAGED_AT, admitted(), "$$NOW");
-    if created {
-        let metadata = set(field::UPDATED_AT, metadata, "$$NOW");
-        let dated = set(field::CREATED_AT, "$$ROOT".into(), "$$NOW");
-        let dated = set(field::LAST_ACCESSED, dated, "$$NOW");
-        with_metadata(dated, metadata)
+    let metadata = set(field::UPDATED_AT, metadata, "$$NOW");
+    let dated = set(field::LAST_ACCESSED, "$$ROOT".into(), "$$NOW");
+    let dated = if created {
+        set(field::CREATED_AT, dated, "$$NOW")
     } else {
-        with_metadata("$$ROOT".into(), metadata)
-    }
+        dated
+    };
+    with_metadata(dated, metadata)
 }
 
 #[cfg(test)]

@@ -276,7 +276,7 @@ pub async fn a_confirmed_entry_is_live_and_staged_now(store: &Arc<dyn Store>) {
             document::updated_at(&after),
         ];
         assert_eq!(created_at == staged, created, "created_at");
-        assert_eq!(same == [Some(staged); 2], created, "the other dates");
+        assert_eq!(same, [Some(staged); 2], "the other dates");
         let expected = change.apply(&user.build(), staged).expect("it fits");
         assert_eq!(Some(after), expected);
     }
