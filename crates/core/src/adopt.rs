@@ -179,8 +179,8 @@ mod tests {
 
     use super::*;
 
-    fn raw(document: bson::Document) -> RawDocumentBuf {
-        RawDocumentBuf::try_from(&document).unwrap()
+    fn raw(document: &bson::Document) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(document).unwrap()
     }
 
     #[rstest]
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn adoption_keeps_unknown_fields_and_stages_at_created_at() {
         let id = ObjectId::from_bytes([7; 12]);
-        let seed = raw(doc! {
+        let seed = raw(&doc! {
             "_id": id, "extra": { "$odd": 1, "a.b": 2 }, "user_id": "internal_507f1f77bcf86cd799439011",
             "created_at": "2025-12-11T23:27:02", "scan_cache": { "z": 1, "a": 2_i64 },
             "metadata": { "storage_location": "RASEEN_TEMP", "backup_status": "pending", "own": true },
@@ -248,6 +248,6 @@ mod tests {
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "version": 1.0 } }, Quarantine::Version)]
     #[case(doc! { "user_id": "internal_507f1f77bcf86cd799439011", "metadata": { "state": "odd" } }, Quarantine::State)]
     fn nothing_is_guessed(#[case] document: bson::Document, #[case] reason: Quarantine) {
-        assert_eq!(foreign(&raw(document), UserType::Internal), Err(reason));
+        assert_eq!(foreign(&raw(&document), UserType::Internal), Err(reason));
     }
 }

@@ -87,9 +87,9 @@ pub(crate) async fn adopt_in_temp(
             user.clone(),
         )));
     }
-    match adopt_copies(databases.raseen_main_db(), user).await? {
-        Adoption::Done => {}
-        other => return Ok(other),
+    let adopted = adopt_copies(databases.raseen_main_db(), user).await?;
+    if adopted != Adoption::Done {
+        return Ok(adopted);
     }
     let main = copy_of(databases.raseen_main_db(), user, false).await?;
     // srie being away blocks no writer; a move waits for srie and compares the versions again.
@@ -130,7 +130,7 @@ pub(crate) async fn adopt_in_temp(
     )))
 }
 
-/// Gives the foreign document of a user in main, srie or external_users its final form, where nothing else
+/// Gives the foreign document of a user in main, srie or `external_users` its final form, where nothing else
 /// competes for the `_id`.
 pub(crate) async fn adopt_copies<D: UserDatabase>(
     database: &Handle<D>,
@@ -142,9 +142,10 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         .filter(|claim| !document::is_native(claim))
         .collect();
     let [copy] = foreign.as_slice() else {
-        return Ok(match foreign.is_empty() {
-            true => Adoption::Done,
-            false => Adoption::Quarantined(Quarantine::SeveralClaims(user.clone())),
+        return Ok(if foreign.is_empty() {
+            Adoption::Done
+        } else {
+            Adoption::Quarantined(Quarantine::SeveralClaims(user.clone()))
         });
     };
     let read = match adopt::foreign(copy, user.user_type()) {

@@ -104,16 +104,16 @@ pub enum ConnectError {
 }
 
 fn unreachable_message(errors: &[StoreError]) -> String {
-    let mut message = String::from("cannot reach:");
-    for error in errors {
-        message.push_str(&format!(
-            "\n  {} ({}; see {})",
+    let line = |error: &StoreError| {
+        let variable = error.database.url_variable();
+        format!(
+            "\n  {} ({}; see {variable})",
             error.database,
-            error.class.as_str(),
-            error.database.url_variable()
-        ));
-    }
-    message
+            error.class.as_str()
+        )
+    };
+    let lines: Vec<String> = errors.iter().map(line).collect();
+    format!("cannot reach:{}", lines.concat())
 }
 
 fn ttl_message(role: Role, index: &TtlIndex) -> String {
@@ -373,7 +373,7 @@ impl ConnectionManager {
         Ok(expected)
     }
 
-    /// Stamps what has no stamp. evaluation_audit comes first: of two processes that start a deployment at
+    /// Stamps what has no stamp. `evaluation_audit` comes first: of two processes that start a deployment at
     /// once, the second takes over the id that the first has put there.
     async fn stamp_missing(
         &self,

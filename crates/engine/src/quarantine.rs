@@ -36,22 +36,8 @@ pub(crate) struct Marks {
 }
 
 fn key_of(id: &Bson) -> String {
-    let order: String = id_order(id)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let order = if order.len() > 128 {
-        blake3_hex(&order)
-    } else {
-        order
-    };
-    format!("{KIND}/{}/{order}", Role::RaseenTempUser)
-}
-
-fn blake3_hex(text: &str) -> String {
-    let mut document = RawDocumentBuf::new();
-    document.append(bson::raw::cstr!("k"), text);
-    fingerprint(&document)
+    let named = RawDocumentBuf::try_from(&doc! { "_id": id.clone() }).unwrap_or_default();
+    format!("{KIND}/{}/{}", Role::RaseenTempUser, fingerprint(&named))
 }
 
 impl Marks {

@@ -180,7 +180,7 @@ impl MigrationService {
     /// The quarantined documents of temp, at most `limit`.
     ///
     /// # Errors
-    /// [`StoreError`] when evaluation_audit did not answer.
+    /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn quarantined(&self, limit: usize) -> Result<Vec<QuarantineView>, StoreError> {
         let marks = Marks::load(self.databases.audit_db()).await?;
         let view = |mark: &crate::quarantine::Mark| QuarantineView {
@@ -193,7 +193,7 @@ impl MigrationService {
     /// Whether the movement was stopped everywhere.
     ///
     /// # Errors
-    /// [`StoreError`] when evaluation_audit did not answer.
+    /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn is_paused(&self) -> Result<bool, StoreError> {
         let found = self.control(MOVER).await?;
         Ok(found.is_some_and(|control| control.get_bool("paused").unwrap_or(false)))

@@ -10,7 +10,7 @@ use tierkeep_core::user::UserId;
 use tierkeep_engine::{Condition, UsersError};
 use tierkeep_testkit::documents::{SeedUser, seed_user};
 
-use crate::world::{Backend, DAY, HOUR, World, content, section};
+use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -20,7 +20,7 @@ async fn seed_shaped_documents_move_under_their_user_id_with_real_dates(
 ) {
     let world = World::new(backend).await;
     let old = world.ago(DAY + HOUR).await;
-    let young = world.ago(DAY - HOUR).await;
+    let young = world.ago(YOUNG).await;
     let seed = |n, at| {
         let seed = SeedUser::new(n, at);
         if naive {

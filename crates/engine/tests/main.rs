@@ -1,5 +1,7 @@
 //! The engine against real stores: the same tests on the memory store, SQLite and a MongoDB replica set.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod adoption;
 mod connection;
 mod crash;

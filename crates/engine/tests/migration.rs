@@ -13,7 +13,7 @@ use tierkeep_core::document;
 use tierkeep_engine::{Condition, NoProgress, RunOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Backend, DAY, HOUR, World, content, section};
+use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -25,7 +25,7 @@ async fn what_is_due_moves_and_what_is_young_stays(
         world.staged(n, DAY + HOUR).await;
     }
     for n in 20..25 {
-        world.staged(n, DAY - HOUR).await;
+        world.staged(n, YOUNG).await;
     }
     let before = world.all(Role::RaseenTempUser).await;
     let summary = world.migrate().await.unwrap();

@@ -51,7 +51,7 @@ async fn plant(world: &World, n: u32, plan: &Plan) -> String {
     let (origin, minutes, content, moved_before) = plan;
     let minutes_by = Duration::from_secs(60 * u64::from(minutes.unsigned_abs()));
     let at = if *minutes < 0 {
-        world.ago(DAY - minutes_by.min(DAY)).await
+        world.ago(DAY.saturating_sub(minutes_by)).await
     } else {
         world.ago(DAY + minutes_by).await
     };

@@ -23,8 +23,10 @@ use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 use tokio_util::sync::CancellationToken;
 
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub const HOUR: Duration = Duration::from_secs(60 * 60);
+pub const DAY: Duration = Duration::from_hours(24);
+/// Not yet due, by an hour.
+pub const YOUNG: Duration = Duration::from_hours(23);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backend {
@@ -315,16 +317,13 @@ impl World {
                     .starts_with("external_")
             );
         }
-        let mut seen = BTreeMap::new();
+        let mut seen = std::collections::BTreeSet::new();
         for record in self.records().await {
             let key = (
                 record.get_str("user_id").unwrap().to_owned(),
                 record.get_i64("version").unwrap(),
             );
-            assert!(
-                seen.insert(key.clone(), ()).is_none(),
-                "two records for {key:?}"
-            );
+            assert!(seen.insert(key.clone()), "two records for {key:?}");
             if record.get_str("status").unwrap() == "completed" {
                 for copies in [&main, &srie] {
                     let copy = find(copies, &key.0).unwrap_or_else(|| panic!("{key:?} is lost"));

@@ -43,7 +43,7 @@ pub struct MoverSettings {
 impl Default for MoverSettings {
     fn default() -> Self {
         Self {
-            retention: Duration::from_secs(24 * 60 * 60),
+            retention: Duration::from_hours(24),
             batch_documents: 1_000,
             batch_bytes: 4 * 1024 * 1024,
             batches_in_flight: 4,

@@ -52,10 +52,8 @@ impl Users {
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;
         let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
-        match placed {
-            true => Ok(receipt(&document, &write.op, role, true).map_or(Round::Again, Round::Done)),
-            false => Ok(Round::Again),
-        }
+        let receipt = receipt(&document, &write.op, role, true).filter(|_| placed);
+        Ok(receipt.map_or(Round::Again, Round::Done))
     }
 
     /// Enters temp, over a tombstone or an abandoned entry where there is one.

@@ -17,7 +17,7 @@ use super::{Found, Users, UsersError};
 use crate::adoption::{claims, native};
 
 /// `last_accessed` is raised at most this often for each user.
-const TOUCH_EVERY: Duration = Duration::from_secs(60);
+const TOUCH_EVERY: Duration = Duration::from_mins(1);
 
 /// What the claims of one database amount to.
 pub(super) enum Resident {

@@ -82,7 +82,7 @@ fn text(claim: Option<&Value>) -> Option<&str> {
 /// The seconds around 1970 in which a float still tells milliseconds apart.
 const FLOAT_SECONDS: f64 = 8e12;
 
-/// A time claim: seconds since 1970 in UTC, fractions allowed (RFC 7519, section 2, NumericDate), within
+/// A time claim: seconds since 1970 in UTC, fractions allowed (RFC 7519, section 2, `NumericDate`), within
 /// what a date can express.
 fn date(claim: Option<&Value>) -> Result<Option<DateTime>, JwtRefused> {
     let Some(claim) = claim else { return Ok(None) };

@@ -215,7 +215,7 @@ pub async fn github() -> wiremock::MockServer {
 /// A valid JWT for this subject.
 pub fn token(subject: &str) -> String {
     use secrecy::ExposeSecret;
-    let ttl = Duration::from_secs(3_600);
+    let ttl = Duration::from_hours(1);
     tierkeep_identity::issue_development_token(&SECRET.into(), subject, None, ttl, &SystemClock)
         .unwrap()
         .expose_secret()

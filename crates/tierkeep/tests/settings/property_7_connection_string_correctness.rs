@@ -100,7 +100,7 @@ fn deployment() -> impl Strategy<Value = (Assignment, Vec<Assignment>)> {
 
 fn inputs(directory: &Path, all: &[(&str, &Assignment)]) -> Inputs {
     let mut environment = Vec::new();
-    let mut toml = String::new();
+    let mut toml = Vec::new();
     for (index, (name, assignment)) in all.iter().enumerate() {
         let Some((way, url)) = assignment else {
             continue;
@@ -112,12 +112,12 @@ fn inputs(directory: &Path, all: &[(&str, &Assignment)]) -> Inputs {
         match way {
             Way::Variable => environment.push(((*name).to_owned(), url.text())),
             Way::FileVariable => environment.push((format!("{name}_FILE"), file)),
-            Way::Key => toml.push_str(&format!("{key} = {:?}\n", url.text())),
-            Way::FileKey => toml.push_str(&format!("{key}_file = {file:?}\n")),
+            Way::Key => toml.push(format!("{key} = {:?}", url.text())),
+            Way::FileKey => toml.push(format!("{key}_file = {file:?}")),
         }
     }
     let config = directory.join("tierkeep.toml");
-    fs::write(&config, toml).unwrap();
+    fs::write(&config, toml.join("\n")).unwrap();
     Inputs {
         config: Some(config),
         ..Inputs::of_environment(environment)

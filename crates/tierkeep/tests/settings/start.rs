@@ -45,7 +45,10 @@ fn a_development_token_is_believed_by_the_service_of_its_directory() {
     let verified = verifier.verify(ran.stdout.trim()).unwrap();
     assert_eq!(verified.subject, SUBJECT.to_ascii_lowercase());
     assert_eq!(verified.github_login.as_deref(), Some("octocat"));
-    assert_eq!(verified.role.map(|role| role.as_str()), Some("hr"));
+    assert_eq!(
+        verified.role.map(tierkeep_identity::RoleClaim::as_str),
+        Some("hr")
+    );
 
     let again = place.run(&["token", "--sub", SUBJECT, "--data-dir", "d", "--json"]);
     assert_eq!(again.stderr, "");
