@@ -25,7 +25,7 @@ impl Drop for Service {
 
 /// Builds the release binary, starts it on fresh and on existing data directories in turn, and prints the
 /// medians beside the goals.
-pub fn run(root: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--locked", "-p", "tierkeep"])
         .current_dir(root)

@@ -2,10 +2,11 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `mongod` (fetching,
-//! starting and ending the server), `tidy` (rules that no compiler checks).
+//! starting and ending the server), `tidy` (rules that no compiler checks), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
+mod bench;
 mod mongod;
 mod test;
 mod tidy;
@@ -44,6 +45,8 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
+    /// Measure the release binary: its size, and how long the embedded service takes to be ready
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +88,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
             Ok(())
         }
         Task::Tidy => tidy::run(root),
+        Task::Bench => bench::run(root),
     }
 }
 
