@@ -8,5 +8,6 @@ mod http;
 mod property_1_external_user_database_routing;
 mod property_2_internal_user_initial_storage;
 mod property_5_authentication_requirements;
+mod property_7_connection_string_correctness;
 mod readme;
 mod settings;

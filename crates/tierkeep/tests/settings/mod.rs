@@ -2,7 +2,6 @@
 
 mod config;
 mod help;
-mod property_7_connection_string_correctness;
 mod start;
 
 use std::fs;
