@@ -107,10 +107,7 @@ pub fn backend(
 
 fn both_backends(loaded: &Loaded, urls: &[&'static str]) -> Problem {
     let described = |name: &&'static str| {
-        let source = loaded
-            .get(name)
-            .map(|it| it.source.to_string())
-            .unwrap_or_default();
+        let source = loaded.source(name);
         format!("{name} ({source})")
     };
     let listed: Vec<String> = urls.iter().map(described).collect();
@@ -149,10 +146,7 @@ fn candidates<'a>(
             Err(_) if refused.contains(&variable) => {}
             Err(reason) => {
                 refused.push(variable);
-                let source = loaded
-                    .get(variable)
-                    .map(|it| it.source.to_string())
-                    .unwrap_or_default();
+                let source = loaded.source(variable);
                 let message = format!("{variable} ({source}) is no connection string: {reason}");
                 problems.push(Problem::new(variable, message));
             }

@@ -143,10 +143,7 @@ fn keys(
     match given.as_slice() {
         [] => {
             if let Some(data_dir) = loaded.path(DATA_DIR) {
-                return Some(KeySource::DataDir {
-                    data_dir: data_dir.to_owned(),
-                    previous,
-                });
+                return in_data_dir(data_dir, previous, problems);
             }
             let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, or \
                            TIERKEEP_JWKS_FILE";
@@ -157,17 +154,30 @@ fn keys(
             if *only != SECRET_KEY && previous.is_some() {
                 problems.push(contradiction(&[SECRET_KEY_PREVIOUS, only]));
             }
-            checked(
-                loaded,
-                given_keys(loaded, only, previous, problems)?,
-                problems,
-            )
+            let keys = given_keys(loaded, only, previous, problems)?;
+            are_fit(only, &keys, problems).then_some(KeySource::Given(keys))
         }
         several => {
             problems.push(contradiction(several));
             None
         }
     }
+}
+
+/// The secret of the directory is there later, so that only the one before it can be checked now.
+fn in_data_dir(
+    data_dir: &Path,
+    previous: Option<SecretString>,
+    problems: &mut Vec<Problem>,
+) -> Option<KeySource> {
+    let stand_in = SecretString::from("0".repeat(2 * secret_key::SECRET_BYTES));
+    let keys = JwtKeys::Secret {
+        current: stand_in,
+        previous: previous.clone(),
+    };
+    let data_dir = data_dir.to_owned();
+    are_fit(SECRET_KEY_PREVIOUS, &keys, problems)
+        .then_some(KeySource::DataDir { data_dir, previous })
 }
 
 fn is_absent(loaded: &Loaded, name: &str) -> bool {
@@ -205,10 +215,7 @@ fn read(loaded: &Loaded, name: &str, path: &Path, problems: &mut Vec<Problem>) -
     match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) => {
-            let source = loaded
-                .get(name)
-                .map(|it| it.source.to_string())
-                .unwrap_or_default();
+            let source = loaded.source(name);
             let message = format!(
                 "the file {} of {name} ({source}) cannot be read: {error}",
                 path.display()
@@ -219,19 +226,19 @@ fn read(loaded: &Loaded, name: &str, path: &Path, problems: &mut Vec<Problem>) -
     }
 }
 
-/// `keys`, if tokens can be checked with them.
-fn checked(loaded: &Loaded, keys: JwtKeys, problems: &mut Vec<Problem>) -> Option<KeySource> {
+/// Whether tokens can be checked with `keys`, which the setting `name` gave.
+fn are_fit(name: &str, keys: &JwtKeys, problems: &mut Vec<Problem>) -> bool {
     match JwtVerifier::new(JwtSettings::new(keys.clone()), Arc::new(SystemClock)) {
-        Ok(_) => Some(KeySource::Given(keys)),
+        Ok(_) => true,
         Err(error) => {
-            let short = loaded.secret(SECRET_KEY).is_some();
-            let problem = Problem::new(SECRET_KEY, error.to_string());
-            problems.push(if short {
-                problem.remedy("openssl rand -hex 32 makes one that is long enough")
-            } else {
-                problem
+            let problem = Problem::new(name, error.to_string());
+            problems.push(match keys {
+                JwtKeys::Secret { .. } => {
+                    problem.remedy("openssl rand -hex 32 makes one that is long enough")
+                }
+                JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) => problem,
             });
-            None
+            false
         }
     }
 }
@@ -254,10 +261,7 @@ fn github(loaded: &Loaded, problems: &mut Vec<Problem>) -> GithubSettings {
     if settings.api_url != GithubSettings::default().api_url
         && let Err(error) = GithubVerifier::new(&settings)
     {
-        let source = loaded
-            .get(GITHUB_API_URL)
-            .map(|it| it.source.to_string())
-            .unwrap_or_default();
+        let source = loaded.source(GITHUB_API_URL);
         problems.push(Problem::new(GITHUB_API_URL, format!("{error} ({source})")));
     }
     settings

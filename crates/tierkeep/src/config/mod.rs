@@ -14,6 +14,7 @@ pub mod environment;
 mod file;
 pub mod identity;
 pub mod kind;
+mod layers;
 pub mod loaded;
 pub mod problem;
 pub mod secret_key;

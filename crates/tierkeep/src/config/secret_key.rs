@@ -9,7 +9,8 @@ use secrecy::SecretString;
 
 /// The file's name.
 const FILE_NAME: &str = "secret.key";
-const SECRET_BYTES: usize = 32;
+/// How many random bytes a secret has.
+pub(super) const SECRET_BYTES: usize = 32;
 
 /// Why the data directory gives no secret.
 #[derive(Debug, thiserror::Error)]

@@ -164,10 +164,7 @@ fn http(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<HttpSettings> {
 fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
     const NAME: &str = "TIERKEEP_SECTIONS";
     let mut sections: Vec<Section> = Vec::new();
-    let source = loaded
-        .get(NAME)
-        .map(|it| it.source.to_string())
-        .unwrap_or_default();
+    let source = loaded.source(NAME);
     for word in loaded.words(NAME) {
         match Section::parse(word) {
             Ok(section) if sections.contains(&section) => {

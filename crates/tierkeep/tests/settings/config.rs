@@ -410,6 +410,15 @@ fn github_may_be_left_out_on_one_machine_alone(#[case] arguments: &[&str], #[cas
 }
 
 #[test]
+fn a_short_secret_before_the_directory_s_own_is_refused() {
+    let mut place = Place::new();
+    place.set("SECRET_KEY_PREVIOUS", "short");
+    place
+        .run(&["config", "check", "--data-dir", "d"])
+        .assert_refused(&["SECRET_KEY_PREVIOUS has 5 bytes"]);
+}
+
+#[test]
 fn one_kind_of_key_checks_tokens() {
     let mut place = Place::with_databases();
     let file = place.write("key.pem", "no key");
