@@ -145,6 +145,7 @@ async fn nothing_leaves_temp_while_a_database_of_the_move_is_away(
     world.faults.set_down(away, true);
     let stopped = world.migrate().await.unwrap_err();
     assert_eq!(stopped.error.database, away);
+    assert_eq!(stopped.summary.deferred, stopped.summary.due);
     assert_eq!(world.all(Role::RaseenTempUser).await, before);
     world.faults.heal();
     assert_eq!(world.migrate().await.unwrap().moved, 9);

@@ -218,6 +218,8 @@ impl MigrationService {
                 Ok(summary)
             }
             Err(error) => {
+                // What was due and did not move waits for the database.
+                summary.deferred = summary.due.saturating_sub(summary.moved + summary.failed);
                 error!(
                     user_type = "internal",
                     run_id = summary.run_id,
