@@ -80,8 +80,12 @@ pub(crate) async fn adopt_in_temp(
     {
         return Ok(Adoption::Again);
     }
-    let twin = native(&claims, user);
-    let others = claims.len() - 1 - usize::from(twin.is_some());
+    let rest: Vec<RawDocumentBuf> = claims
+        .into_iter()
+        .filter(|claim| claim.as_bytes() != document.as_bytes())
+        .collect();
+    let twin = native(&rest, user);
+    let others = rest.len() - usize::from(twin.is_some());
     if others > 0 {
         return Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
             user.clone(),
@@ -100,12 +104,25 @@ pub(crate) async fn adopt_in_temp(
         Ok(other) => return Ok(other),
         Err(_) => None,
     };
-    let moved = main.as_deref().and_then(document::adopted_from) == Some(&foreign.fingerprint);
+    let from_this =
+        |copy: &RawDocumentBuf| document::adopted_from(copy) == Some(foreign.fingerprint.as_str());
+    // Removed without moving only when both copies prove to be this document's; srie must answer for that.
+    let moved = match &main {
+        Some(main) if from_this(main) => copy_of(databases.srie_main_db(), user, false)
+            .await?
+            .is_some_and(|srie| {
+                from_this(&srie)
+                    && document::version(&srie) == document::version(main)
+                    && Digest::of(&srie) == Digest::of(main)
+            }),
+        Some(_) | None => false,
+    };
     let Some(twin) = twin else {
         if moved {
             return remove(temp, document).await;
         }
-        let seen = [main.as_deref(), srie.as_deref()].map(|copy| copy.and_then(document::version));
+        let seen = [main.as_deref(), srie.as_deref(), Some(document)]
+            .map(|copy| copy.and_then(document::version));
         let Some(version) = Version::above(seen) else {
             return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
         };
@@ -170,7 +187,13 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
     .await?;
     let claims = self::claims(database, user, false).await?;
     match native(&claims, user) {
-        Some(_) => remove(database, copy).await,
+        Some(native) if document::adopted_from(native) == Some(read.fingerprint.as_str()) => {
+            remove(database, copy).await
+        }
+        // Content that exists nowhere else is never removed.
+        Some(_) => Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
+            user.clone(),
+        ))),
         None => Ok(Adoption::Again),
     }
 }

@@ -232,3 +232,45 @@ async fn two_documents_that_claim_one_user_are_never_served_by_guess(
     assert!(matches!(put, Err(UsersError::Quarantined(_))));
     assert_eq!(world.all(Role::RaseenTempUser).await.len(), 2);
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_half_done_migration_left_in_main_is_no_proof_of_a_backup(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(DAY + HOUR).await).build();
+    world.plant(Role::RaseenTempUser, seed.clone()).await;
+    world.plant(Role::RaseenMainUser, seed).await;
+    world.migrate().await.unwrap();
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    assert_eq!(world.all(Role::SrieMainUser).await.len(), 1);
+    assert_eq!(
+        world.all(Role::RaseenMainUser).await,
+        world.all(Role::SrieMainUser).await
+    );
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_with_a_version_but_without_a_staging_date_moves_and_its_version_never_falls(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = world.staged(1, HOUR).await;
+    let staged = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    let odd = Edit::new()
+        .set("created_at", world.ago(DAY + HOUR).await)
+        .set_meta("version", 7_i64)
+        .unset_meta("staged_at")
+        .set("_id", "internal_00000000000000000000000a")
+        .set("user_id", "internal_00000000000000000000000a")
+        .apply(&staged);
+    world.plant(Role::RaseenTempUser, odd).await;
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+    let moved = UserId::parse("internal_00000000000000000000000a").unwrap();
+    let main = world.copy(Role::RaseenMainUser, &moved).await.unwrap();
+    assert_eq!(document::version(&main).unwrap().get(), 8);
+    world.check_invariants().await;
+}

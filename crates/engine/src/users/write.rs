@@ -16,8 +16,8 @@ use tierkeep_core::version::Version;
 use tracing::error;
 
 use super::read::{Resident, resident_of};
-use super::{Condition, Receipt, Users, UsersError};
-use crate::adoption::{Adoption, adopt_in_temp, is_abandoned};
+use super::{Condition, Found, Receipt, Users, UsersError};
+use crate::adoption::{Adoption, adopt_copies, adopt_in_temp, is_abandoned};
 use crate::nonce;
 use crate::retry::repeating;
 
@@ -101,10 +101,14 @@ impl Users {
             let value = RawDocumentBuf::try_from(&target).map_err(|_| UsersError::TooLarge)?;
             let current = found.as_ref().and_then(super::Found::version);
             check(condition, found.is_some(), current)?;
-            let seen = match (found.is_some(), current) {
-                (true, Some(version)) => Condition::Version(version),
-                (true, None) => Condition::Exists,
-                (false, _) => Condition::Absent,
+            let seen = match (&found, current) {
+                (Some(_), Some(version)) => Condition::Version(version),
+                // A merge is written only over exactly the version it was made from.
+                (Some(found), None) => {
+                    self.adopt_found(user, found).await?;
+                    continue;
+                }
+                (None, _) => Condition::Absent,
             };
             match self.write(user, section, Some(value), seen).await {
                 Err(UsersError::Mismatch { .. }) => pause(round).await,
@@ -190,6 +194,23 @@ impl Users {
             }
             Written::TooLarge => Err(UsersError::TooLarge),
             Written::Unmatched => Ok(None),
+        }
+    }
+
+    /// Gives a document of another program its final form where it was found.
+    async fn adopt_found(&self, user: &UserId, found: &Found) -> Result<(), UsersError> {
+        let adoption = match found.source {
+            Role::RaseenTempUser => adopt_in_temp(&self.databases, &found.document).await?,
+            Role::ExternalUsers => adopt_copies(self.databases.external_db(), user).await?,
+            Role::RaseenMainUser
+            | Role::SrieMainUser
+            | Role::RaseenMainHr
+            | Role::SrieMainHr
+            | Role::EvaluationAudit => adopt_copies(self.databases.raseen_main_db(), user).await?,
+        };
+        match adoption {
+            Adoption::Done | Adoption::Again => Ok(()),
+            Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
         }
     }
 
