@@ -119,8 +119,12 @@ fn unreachable_message(errors: &[StoreError]) -> String {
 fn ttl_message(role: Role, index: &TtlIndex) -> String {
     format!(
         "{role}.{} has the TTL index {:?}, which deletes documents before they are moved or backed up; \
-         drop it with: db.getSiblingDB(\"{role}\").{}.dropIndex(\"{}\")",
-        index.collection, index.index, index.collection, index.index
+         drop it in the database that {} names, with: db.{}.dropIndex(\"{}\")",
+        index.collection,
+        index.index,
+        role.url_variable(),
+        index.collection,
+        index.index
     )
 }
 

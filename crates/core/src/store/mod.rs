@@ -62,7 +62,8 @@ impl ServerIdentity {
 impl Hello {
     /// Whether the two are one database on one server.
     pub fn is_same_database(&self, other: &Self) -> bool {
-        self.database == other.database && self.server.is_same(&other.server)
+        // MongoDB refuses two names that differ in letter case alone.
+        self.database.eq_ignore_ascii_case(&other.database) && self.server.is_same(&other.server)
     }
 }
 
