@@ -13,6 +13,9 @@ use crate::version::Version;
 /// Why a document is quarantined: never moved, never deleted, looked at again only when it changes.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Quarantine {
+    /// `_id` cannot be read.
+    #[error("_id is missing or no valid UTF-8")]
+    NoId,
     /// `user_id` is missing or no text.
     #[error("user_id is missing or no text")]
     NoUserId,
@@ -43,6 +46,9 @@ pub enum Quarantine {
     /// The document has no room left for the fields tierkeep adds.
     #[error("the document is larger than 16 MiB less 4 KiB")]
     TooLarge,
+    /// The database refuses the form in which tierkeep would keep it.
+    #[error("its adopted form is refused: {0}")]
+    Refused(String),
     /// A copy of the same version has another content.
     #[error("{database} holds version {version} with other content")]
     Conflict {
@@ -115,6 +121,9 @@ pub fn foreign(document: &RawDocument, expected: UserType) -> Result<Foreign, Qu
     }
     check_metadata(document)?;
     let created_at = date_field(document, field::CREATED_AT).ok_or(Quarantine::NoCreatedAt)?;
+    if !document::has_id(document) {
+        return Err(Quarantine::NoId);
+    }
     if document.as_bytes().len() > document::MAX_DOCUMENT_BYTES {
         return Err(Quarantine::TooLarge);
     }

@@ -54,7 +54,7 @@ pub mod field {
     /// Top-level fields that are not content.
     pub const NOT_CONTENT_TOP: [&str; 2] = [DATA_LOCATION, LAST_ACCESSED];
     /// Metadata fields that are not content.
-    pub const NOT_CONTENT: [&str; 7] = [
+    pub const NOT_CONTENT: [&str; 8] = [
         STORAGE_LOCATION,
         BACKUP_STATUS,
         DIGEST,
@@ -62,6 +62,7 @@ pub mod field {
         OPS,
         NONCE,
         ENTERED_AT,
+        ADOPTED_FROM,
     ];
 }
 
@@ -125,6 +126,11 @@ pub fn id(document: &RawDocument) -> Bson {
         .flatten()
         .and_then(|v| Bson::try_from(v).ok())
         .unwrap_or(Bson::Null)
+}
+
+/// Whether the document has an `_id` that can be read.
+pub fn has_id(document: &RawDocument) -> bool {
+    matches!(document.get(field::ID), Ok(Some(id)) if Bson::try_from(id).is_ok())
 }
 
 /// `user_id`, unchecked.
@@ -201,6 +207,23 @@ pub fn version_of_op(document: &RawDocument, op: &str) -> Option<Version> {
         .find(|entry| entry.get_str("id").is_ok_and(|id| id == op))
         .and_then(|entry| entry.get_i64("v").ok())
         .and_then(Version::new)
+}
+
+/// Whether the ring of operations reaches back to the first change after `since`, so that an operation that
+/// is not in it was not applied since then. Without `since`: to the document's first operation.
+pub fn ops_reach(document: &RawDocument, since: Option<Version>) -> bool {
+    let Some(ring) = meta(document, field::OPS).and_then(RawBsonRef::as_array) else {
+        return true;
+    };
+    let mut versions = ring.into_iter().flatten().map(|entry| {
+        let entry = entry.as_document()?;
+        Version::new(entry.get_i64("v").ok()?)
+    });
+    let Some(oldest) = versions.next() else {
+        return true;
+    };
+    versions.count() + 1 < OPS_KEPT
+        || matches!((oldest, since.and_then(Version::next)), (Some(oldest), Some(first)) if oldest <= first)
 }
 
 /// Whether tierkeep wrote this document: `_id` equals `user_id` and the version is an int64. Others are
@@ -465,6 +488,21 @@ mod tests {
             "_id": "a", "b": 7, "metadata": { "x": 1, "version": 2_i64, "y": 3 }, "d": true
         };
         assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn a_full_ring_reaches_back_to_the_change_before_its_oldest_entry() {
+        let version = |n| Version::new(n).unwrap();
+        let mut document = rawdoc! { "_id": "a", "metadata": { "version": 3_i64 } };
+        assert!(ops_reach(&document, None));
+        for n in 4..12 {
+            assert!(ops_reach(&document, None), "{n}");
+            let ops = ops_with(&document, &format!("op{n}"), version(n));
+            document = Edit::new().set_meta(field::OPS, ops).apply(&document);
+        }
+        assert!(!ops_reach(&document, None));
+        assert!(ops_reach(&document, Some(version(3))));
+        assert!(!ops_reach(&document, Some(version(2))));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 use tierkeep_core::adopt::{self, Foreign, Quarantine};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::{Handle, RaseenTempUser, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location, State, field};
 use tierkeep_core::mover::main_form;
-use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, StoreError, Written};
+use tierkeep_core::store::{Change, Fault, Find, Guard, Inserted, Query, StoreError, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
@@ -179,12 +179,13 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
     if document::id(copy) == Bson::String(user.to_string()) {
         return replace(database, copy, adopted).await;
     }
-    repeating(|| {
-        database
-            .store()
-            .insert(D::USERS, std::slice::from_ref(&adopted))
-    })
-    .await?;
+    let store = database.store();
+    let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(&adopted))).await?;
+    if let Some(Inserted::Rejected(fault)) = outcomes.into_iter().next() {
+        return Ok(Adoption::Quarantined(Quarantine::Refused(
+            fault.to_string(),
+        )));
+    }
     let claims = self::claims(database, user, false).await?;
     match native(&claims, user) {
         Some(native) if document::adopted_from(native) == Some(read.fingerprint.as_str()) => {
@@ -218,8 +219,14 @@ async fn enter_beside(
     let user = &foreign.user;
     let nonce = nonce::fresh();
     let entry = as_entry(&adopted, &nonce, databases.clock().now());
-    if !insert_entry(temp, user, &entry, &nonce).await? {
-        return Ok(Adoption::Again);
+    match insert_entry(temp, user, &entry, &nonce).await? {
+        Placed::Ours => {}
+        Placed::Taken => return Ok(Adoption::Again),
+        Placed::Refused(fault) => {
+            return Ok(Adoption::Quarantined(Quarantine::Refused(
+                fault.to_string(),
+            )));
+        }
     }
     // A crash here leaves an entry that nobody sees and the next adoption withdraws.
     let main = copy_of(databases.raseen_main_db(), user, true).await?;
@@ -229,7 +236,12 @@ async fn enter_beside(
     }
     let id = Bson::String(user.to_string());
     let guard = Guard::Entry { nonce };
-    match repeating(|| temp.store().write(users(temp), &id, &guard, &Change::Admit)).await? {
+    match repeating(|| {
+        temp.store()
+            .write(RaseenTempUser::USERS, &id, &guard, &Change::Admit)
+    })
+    .await?
+    {
         // A crash here leaves both; the next adoption knows the twin by its fingerprint.
         Written::Applied(_) => remove(temp, document).await,
         Written::Unmatched | Written::TooLarge => Ok(Adoption::Again),
@@ -245,21 +257,33 @@ pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> Ra
         .apply(document)
 }
 
-/// Inserts an entry; `false` when somebody else's document has the `_id` or the entry is refused. One that is
-/// there under the own nonce was inserted by a call whose answer was lost.
+/// What became of an entry.
+enum Placed {
+    /// It is there.
+    Ours,
+    /// Somebody else's document has the `_id`.
+    Taken,
+    /// The database refuses it.
+    Refused(Fault),
+}
+
+/// Inserts an entry. One that is there under the own nonce was inserted by a call whose answer was lost.
 async fn insert_entry<D: UserDatabase>(
     database: &Handle<D>,
     user: &UserId,
     entry: &RawDocumentBuf,
     nonce: &str,
-) -> Result<bool, StoreError> {
+) -> Result<Placed, StoreError> {
     let store = database.store();
     let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(entry))).await?;
-    if outcomes.first() == Some(&Inserted::Stored) {
-        return Ok(true);
+    match outcomes.into_iter().next() {
+        Some(Inserted::Stored) => return Ok(Placed::Ours),
+        Some(Inserted::Rejected(fault)) => return Ok(Placed::Refused(fault)),
+        Some(Inserted::Exists) | None => {}
     }
     let claims = claims(database, user, false).await?;
-    Ok(native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce))
+    let own = native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce);
+    Ok(if own { Placed::Ours } else { Placed::Taken })
 }
 
 pub(crate) async fn withdraw<D: UserDatabase>(
@@ -307,8 +331,4 @@ async fn whole<D: UserDatabase>(
         Written::Applied(_) => Adoption::Done,
         Written::Unmatched | Written::TooLarge => Adoption::Again,
     })
-}
-
-fn users<D: UserDatabase>(_: &Handle<D>) -> &'static str {
-    D::USERS
 }

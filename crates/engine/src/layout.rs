@@ -17,7 +17,7 @@ pub fn layout(role: Role) -> Layout {
         indexes: Vec::new(),
     }];
     if let Some(users) = role.users() {
-        let mut indexes = vec![index(&["user_id"])];
+        let mut indexes = vec![index(&["user_id", "_id"])];
         if role == Role::RaseenTempUser {
             indexes.push(index(&["metadata.staged_at", "_id"]));
         }

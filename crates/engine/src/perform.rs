@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
+use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{
@@ -20,6 +21,7 @@ use tierkeep_core::mover::{
 };
 use tierkeep_core::store::{Class, Fence, Find, Inserted, Put, Query, StoreError};
 
+use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
 use crate::retry::repeating;
 
@@ -91,10 +93,8 @@ impl Movement {
 
     async fn perform(&self, action: Action<'_>) -> Result<Option<Observation>, StoreError> {
         Ok(Some(match action {
-            Action::Record(items) => {
-                self.record(&items).await?;
-                Observation::Recorded
-            }
+            Action::Claims(items) => Observation::Claims(alone(&self.temp, &items).await?),
+            Action::Record(items) => Observation::Recorded(self.record(&items).await?),
             Action::Copy(Target::Backup, copies) => {
                 Observation::Copied(copy(&self.backup, &copies).await?)
             }
@@ -122,17 +122,23 @@ impl Movement {
     }
 
     /// A pending record for each; those of earlier attempts are kept.
-    async fn record(&self, items: &[&Item]) -> Result<(), StoreError> {
+    async fn record(&self, items: &[&Item]) -> Result<Vec<Copied>, StoreError> {
         let now = self.clock.now();
         let records: Vec<RawDocumentBuf> = items
             .iter()
-            .filter_map(|item| {
-                RawDocumentBuf::try_from(&Record::pending(item, &self.run_id, now)).ok()
-            })
+            .map(|item| Record::pending(item, &self.run_id, now))
             .collect();
         let store = self.audit.store();
-        repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
-        Ok(())
+        let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
+        Ok(inserted
+            .into_iter()
+            .map(|outcome| match outcome {
+                Inserted::Stored | Inserted::Exists => Copied::Settled,
+                Inserted::Rejected(fault) => {
+                    Copied::Rejected(format!("its migration record is refused: {fault}"))
+                }
+            })
+            .collect())
     }
 
     async fn read_temp(&self, items: &[&Item]) -> Result<Vec<SeenInTemp>, StoreError> {
@@ -171,12 +177,49 @@ impl Movement {
             .iter()
             .map(|item| Bson::ObjectId(item.record))
             .collect();
-        let when = doc! { record_field::STATUS: Status::Pending.as_str() };
         let set = Record::completed(&self.run_id, self.clock.now());
         let store = self.audit.store();
-        repeating(|| store.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
+        // One that another mover gave up, or completed a moment ago, is rare.
+        let mut left = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        for status in [Status::Pending, Status::Failed] {
+            let when = doc! { record_field::STATUS: status.as_str() };
+            let amended =
+                repeating(|| store.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
+            left = left.saturating_sub(amended);
+            if left == 0 {
+                break;
+            }
+        }
         Ok(())
     }
+}
+
+/// Whether each is its user's only document in temp, whatever the `_id`s.
+async fn alone(temp: &Handle<RaseenTempUser>, items: &[&Item]) -> Result<Vec<bool>, StoreError> {
+    let mut claims: BTreeMap<String, usize> = BTreeMap::new();
+    let mut runs = vec![items];
+    while let Some(run) = runs.pop() {
+        let limit = run.len() * 2;
+        let users = run.iter().map(|item| item.user.to_string()).collect();
+        let find = Find::new(Query::Users(users)).limit(limit).keys();
+        let page = repeating(|| temp.store().find(RaseenTempUser::USERS, &find)).await?;
+        if page.len() >= limit && run.len() > 1 {
+            // So many claims that some may not be on the page.
+            let (first, second) = run.split_at(run.len() / 2);
+            runs.extend([first, second]);
+            continue;
+        }
+        for user in page
+            .iter()
+            .filter_map(|document| document::user_id(document))
+        {
+            *claims.entry(user.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(items
+        .iter()
+        .map(|item| claims.get(item.user.as_str()).is_none_or(|n| *n < 2))
+        .collect())
 }
 
 /// Inserts first; for those that are there already, skips equals and sends the others guarded.
@@ -202,18 +245,14 @@ async fn copy<D: UserDatabase>(
     if there.is_empty() {
         return Ok(outcomes);
     }
-    let items: Vec<&Item> = there.iter().map(|index| copies[*index].0).collect();
-    let found = read(target, &items, true).await?;
-    let stale: Vec<usize> = there
-        .into_iter()
-        .filter(|index| {
-            let item = copies[*index].0;
-            !found.get(item.user.as_str()).is_some_and(|document| {
-                document::version(document) == Some(item.version)
-                    && Digest::claimed_by(document).as_ref() == Some(&item.digest)
-            })
-        })
-        .collect();
+    let mut stale = Vec::new();
+    for (index, seen) in there.iter().zip(compare(target, copies, &there).await?) {
+        match seen {
+            Compared::Equal => {}
+            Compared::Older => stale.push(*index),
+            Compared::Odd(outcome) => outcomes[*index] = outcome,
+        }
+    }
     if stale.is_empty() {
         return Ok(outcomes);
     }
@@ -228,6 +267,80 @@ async fn copy<D: UserDatabase>(
         }
     }
     Ok(outcomes)
+}
+
+/// What a target holds under the `_id` of a copy.
+enum Compared {
+    /// The same, by version and by the digest it claims; or something newer.
+    Equal,
+    /// An older version.
+    Older,
+    /// Nothing that may be written over.
+    Odd(Copied),
+}
+
+/// Compares what is `there` with the copies, after giving legacy documents their final form.
+async fn compare<D: UserDatabase>(
+    target: &Handle<D>,
+    copies: &[(&Item, &RawDocumentBuf)],
+    there: &[usize],
+) -> Result<Vec<Compared>, StoreError> {
+    let items: Vec<&Item> = there.iter().map(|index| copies[*index].0).collect();
+    let mut found = read(target, &items, true).await?;
+    let mut compared = Vec::with_capacity(items.len());
+    for item in items {
+        let user = &item.user;
+        if found
+            .get(user.as_str())
+            .is_some_and(|it| !document::is_native(it))
+        {
+            match adopt_copies(target, user).await? {
+                Adoption::Done => found.extend(read(target, &[item], true).await?),
+                Adoption::Again => {
+                    compared.push(Compared::Odd(Copied::Unsettled));
+                    continue;
+                }
+                Adoption::Quarantined(reason) => {
+                    compared.push(Compared::Odd(Copied::Contradicted(reason)));
+                    continue;
+                }
+            }
+        }
+        let head = found.get(user.as_str());
+        compared.push(match head.and_then(|head| document::version(head)) {
+            Some(version) if version > item.version => Compared::Equal,
+            Some(version) if version == item.version => {
+                let claimed = head.and_then(|head| Digest::claimed_by(head));
+                if claimed.as_ref() == Some(&item.digest) {
+                    Compared::Equal
+                } else {
+                    contradiction(target, item).await?
+                }
+            }
+            Some(_) | None => Compared::Older,
+        });
+    }
+    Ok(compared)
+}
+
+/// A copy of the same version that does not claim the same digest: only its content says whether it differs.
+async fn contradiction<D: UserDatabase>(
+    target: &Handle<D>,
+    item: &Item,
+) -> Result<Compared, StoreError> {
+    let whole = read(target, &[item], false).await?;
+    let Some(copy) = whole.get(item.user.as_str()) else {
+        return Ok(Compared::Odd(Copied::Unsettled));
+    };
+    let differs = document::version(copy) == Some(item.version) && Digest::of(copy) != item.digest;
+    Ok(if differs {
+        Compared::Odd(Copied::Contradicted(Quarantine::Conflict {
+            database: target.store().role().name(),
+            version: item.version,
+        }))
+    } else {
+        Compared::Equal
+    })
 }
 
 /// Reads the copies whole and computes their digests.
@@ -274,7 +387,11 @@ pub(crate) async fn read<D: UserDatabase>(
                 found.insert(id, document);
             }
         }
+        let before = missing.len();
         missing.retain(|id| id.as_str().is_none_or(|id| !found.contains_key(id)));
+        if missing.len() == before {
+            break;
+        }
     }
     Ok(found)
 }

@@ -8,7 +8,7 @@ use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
 use tierkeep_core::digest::fingerprint;
-use tierkeep_core::document;
+use tierkeep_core::document::{self, Edit, field};
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, StoreError, id_order};
 
 use crate::retry::repeating;
@@ -38,6 +38,11 @@ pub(crate) struct Marks {
 fn key_of(id: &Bson) -> String {
     let named = RawDocumentBuf::try_from(&doc! { "_id": id.clone() }).unwrap_or_default();
     format!("{KIND}/{}/{}", Role::RaseenTempUser, fingerprint(&named))
+}
+
+/// The fingerprint of the form in which `document` was marked: reading it is no change.
+fn form_of(document: &RawDocument) -> String {
+    fingerprint(&Edit::new().unset(field::LAST_ACCESSED).apply(document))
 }
 
 impl Marks {
@@ -78,7 +83,7 @@ impl Marks {
     /// Why `document`, exactly as it is, is quarantined.
     pub(crate) fn reason(&self, document: &RawDocument) -> Option<&str> {
         let mark = self.marks.get(&id_order(&document::id(document)))?;
-        (mark.fingerprint == fingerprint(document)).then_some(mark.reason.as_str())
+        (mark.fingerprint == form_of(document)).then_some(mark.reason.as_str())
     }
 
     /// Marks `document`; a mark of an earlier form of it is replaced.
@@ -90,7 +95,7 @@ impl Marks {
     ) -> Result<(), StoreError> {
         let id = document::id(document);
         let key = key_of(&id);
-        let fingerprint = fingerprint(document);
+        let fingerprint = form_of(document);
         let body = doc! {
             "_id": &key,
             "kind": KIND,

@@ -1,16 +1,19 @@
 //! Documents that other programs wrote.
 
 use bson::raw::{RawBson, RawDocumentBuf};
-use bson::{Bson, doc};
+use bson::{Bson, doc, rawdoc};
 use rstest::rstest;
+use tierkeep_core::adopt;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit};
-use tierkeep_core::user::UserId;
+use tierkeep_core::store::{Change, Guard, Written};
+use tierkeep_core::user::{UserId, UserType};
+use tierkeep_core::version::Version;
 use tierkeep_engine::{Condition, UsersError};
-use tierkeep_testkit::documents::{SeedUser, seed_user};
+use tierkeep_testkit::documents::{SeedUser, native_user, seed_user};
 
-use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section};
+use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section, user};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -272,5 +275,171 @@ async fn a_document_with_a_version_but_without_a_staging_date_moves_and_its_vers
     let moved = UserId::parse("internal_00000000000000000000000a").unwrap();
     let main = world.copy(Role::RaseenMainUser, &moved).await.unwrap();
     assert_eq!(document::version(&main).unwrap().get(), 8);
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_a_second_document_in_temp_does_not_move(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(HOUR, DAY + HOUR)] age_of_the_second: std::time::Duration,
+) {
+    let world = World::new(backend).await;
+    world.staged(2, DAY + HOUR).await;
+    let seed = SeedUser::new(1, world.ago(DAY + HOUR).await);
+    let user = UserId::parse(&seed.user_id()).unwrap();
+    // Adopted, and changed by its program before it was removed.
+    let adopted = adopt::foreign(&seed.build(), UserType::Internal).unwrap();
+    let adopted = adopt::final_form(
+        &seed.build(),
+        &adopted,
+        document::Location::Temp,
+        Version::FIRST,
+    );
+    let changed = SeedUser::new(1, world.ago(age_of_the_second).await).build();
+    let changed = Edit::new()
+        .set("analysis_progress", rawdoc! { "step": 9 })
+        .apply(&changed);
+    world.plant(Role::RaseenTempUser, adopted.clone()).await;
+    world.plant(Role::RaseenTempUser, changed.clone()).await;
+    let summary = world.migrate().await.unwrap();
+    assert_eq!((summary.moved, summary.failed, summary.deferred), (1, 0, 0));
+    assert!(summary.quarantined > 0);
+    let left = world.all(Role::RaseenTempUser).await;
+    assert_eq!(left.len(), 2);
+    assert!(left.contains(&adopted) && left.contains(&changed));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let service = world.service();
+    let options = tierkeep_engine::RunOptions::default();
+    service
+        .backup_to_srie(options.clone(), &stop)
+        .await
+        .unwrap();
+    service.cleanup_temp_data(options, &stop).await.unwrap();
+    assert_eq!(world.all(Role::RaseenTempUser).await.len(), 2);
+    world.check_invariants().await;
+    // Its program takes it back: the other is the user's only one again.
+    let temp = world.store(Role::RaseenTempUser);
+    let id = document::id(&changed);
+    let gone = temp
+        .write(
+            "internal_users",
+            &id,
+            &Guard::Whole(changed),
+            &Change::Remove,
+        )
+        .await
+        .unwrap();
+    assert!(matches!(gone, Written::Applied(_)));
+    world.migrate().await.unwrap();
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(summary.quarantined, 0);
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    assert!(world.copy(Role::RaseenMainUser, &user).await.is_some());
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legacy_copy_in_srie_is_adopted_by_the_move_that_meets_it(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(1, 2)] writes: u32,
+) {
+    let world = World::new(backend).await;
+    let user = user(7);
+    for _ in 0..writes {
+        world.staged(7, DAY + HOUR).await;
+    }
+    // It came after the document entered temp, so no adoption saw it.
+    let legacy = Edit::new()
+        .set("_id", user.as_str())
+        .set("user_id", user.as_str())
+        .apply(&seed_user(7, world.ago(3 * DAY).await));
+    world.plant(Role::SrieMainUser, legacy).await;
+    let summary = world.migrate().await.unwrap();
+    if writes == 2 {
+        assert_eq!((summary.moved, summary.quarantined), (1, 0));
+    } else {
+        // Both are the first version, with different content: nobody may choose.
+        assert_eq!((summary.moved, summary.quarantined), (0, 1));
+        assert_eq!(world.all(Role::RaseenTempUser).await.len(), 1);
+    }
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_user_starts_above_a_legacy_copy_that_only_srie_holds(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(3 * DAY).await);
+    let user = UserId::parse(&seed.user_id()).unwrap();
+    world.plant(Role::SrieMainUser, seed.build()).await;
+    let receipt = world
+        .users
+        .put(&user, &section(), content(1, 1), Condition::None)
+        .await
+        .unwrap();
+    assert_eq!(receipt.version.get(), 2);
+    world.date_back(&user, DAY + HOUR).await;
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_nobody_can_name_end_no_run_and_stop_no_other(
+    #[values(1, 30)] nameless: u32,
+) {
+    // The other stores take no such document.
+    let world = World::new(Backend::Mongo).await;
+    let old = world.ago(DAY + HOUR).await;
+    for n in 0..nameless {
+        let seed = Edit::new()
+            .set("_id", format!("AAAA{n:04}"))
+            .apply(&seed_user(500 + n, old));
+        let mut bytes = seed.into_bytes();
+        let at = bytes.windows(4).position(|w| w == b"AAAA").unwrap();
+        bytes[at] = 0xff;
+        let seed = RawDocumentBuf::from_bytes(bytes).unwrap();
+        world.plant(Role::RaseenTempUser, seed).await;
+    }
+    let odd = Edit::new()
+        .set_meta("state", "frozen")
+        .set_meta("staged_at", old)
+        .apply(&native_user(9, 1).build());
+    world.plant(Role::RaseenTempUser, odd.clone()).await;
+    for n in 0..20 {
+        world.staged(n + 100, DAY + HOUR).await;
+    }
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(summary.moved, 20);
+    assert!(summary.quarantined >= 2);
+    let left = world.all(Role::RaseenTempUser).await;
+    assert!(left.contains(&odd));
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_bounds_what_is_adopted_too(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let old = world.ago(DAY + HOUR).await;
+    for n in 0..60 {
+        world.plant(Role::RaseenTempUser, seed_user(n, old)).await;
+    }
+    let limited = tierkeep_engine::RunOptions {
+        limit: Some(5),
+        ..Default::default()
+    };
+    assert_eq!(world.migrate_with(limited).await.unwrap().moved, 5);
+    let left = world.all(Role::RaseenTempUser).await;
+    assert_eq!(left.len(), 55);
+    let adopted = left.iter().filter(|d| document::is_native(d)).count();
+    assert_eq!(adopted, 0);
+    assert_eq!(world.migrate().await.unwrap().moved, 55);
     world.check_invariants().await;
 }

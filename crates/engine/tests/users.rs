@@ -1,14 +1,18 @@
 //! Reading and writing users.
 
-use bson::doc;
+use std::time::Duration;
+
 use bson::raw::RawDocumentBuf;
+use bson::{doc, rawdoc};
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tierkeep_engine::{Condition, UsersError};
+use tierkeep_testkit::documents::native_user;
 use tierkeep_testkit::fault::{Fault, Moment};
 
 use crate::world::{Backend, DAY, HOUR, World, content, section, user};
@@ -318,4 +322,71 @@ async fn concurrent_writers_are_all_contained(
     let cache = found.document.get_document("scan_cache").unwrap();
     assert_eq!(cache.iter().count(), 8);
     assert_eq!(found.version(), Some(version(8)));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_that_too_many_writes_followed_is_not_sent_again(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = world.staged(1, HOUR).await;
+    let write = |n| {
+        let users = world.users.clone();
+        let user = user.clone();
+        async move {
+            users
+                .put(&user, &section(), content(n, 0), Condition::None)
+                .await
+        }
+    };
+    let temp = Role::RaseenTempUser;
+    let lost = Fault::nth(1, Moment::After).of("write").to(temp);
+    world.faults.plan(lost);
+    // While its writer cannot look, eight others push the operation out of the document's memory.
+    let blind = Fault::nth(1, Moment::Before).of("find").to(temp).times(3);
+    world.faults.plan(blind);
+    let before = world.faults.count_of("write");
+    let first = tokio::spawn(write(100));
+    while world.faults.count_of("write") == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for n in 0..8 {
+        write(n).await.unwrap();
+    }
+    let outcome = first.await.unwrap();
+    assert_eq!(outcome, Err(UsersError::OutcomeUnknown(temp)));
+    let stored = world.copy(temp, &user).await.unwrap();
+    assert_eq!(document::version(&stored), Some(version(10)));
+    let newest = stored.get_document("scan_cache").unwrap();
+    assert_eq!(newest.get_i64("z").unwrap(), 7);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_never_takes_what_it_cannot_read_for_empty(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    let native = native_user(1, 1)
+        .set("scan_cache", rawdoc! { "text": "AAAA" })
+        .build();
+    let mut bytes = native.into_bytes();
+    let at = bytes.windows(4).position(|w| w == b"AAAA").unwrap();
+    bytes[at] = 0xff;
+    let stored = RawDocumentBuf::from_bytes(bytes).unwrap();
+    world.plant(Role::RaseenTempUser, stored.clone()).await;
+    let patch = doc! { "more": 1 };
+    let patched = world
+        .users
+        .patch(&user, &section(), &patch, Condition::None)
+        .await;
+    assert!(
+        matches!(patched, Err(UsersError::Rejected(_))),
+        "{patched:?}"
+    );
+    let left = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    assert_eq!(document::version(&left), document::version(&stored));
+    assert_eq!(Digest::of(&left), Digest::of(&stored));
 }

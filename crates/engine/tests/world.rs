@@ -216,11 +216,16 @@ impl World {
         let mut all = Vec::new();
         let mut after: Option<Cursor> = None;
         loop {
-            let find = Find::new(Query::All).after(after.take());
+            let before = after.take();
+            let find = Find::new(Query::All).after(before.clone());
             let page = self.store(role).find(collection, &find).await.unwrap();
-            let Some(last) = page.last() else { return all };
-            after = Some(Cursor::after(last));
+            let next = Cursor::after_page(&page);
+            let over = next.is_none() || next == before;
+            after = next;
             all.extend(page);
+            if over {
+                return all;
+            }
         }
     }
 

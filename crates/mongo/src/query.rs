@@ -110,6 +110,11 @@ fn is_live() -> RawDocumentBuf {
     ] }
 }
 
+/// The document is neither entering nor erased.
+fn is_visible() -> RawDocumentBuf {
+    rawdoc! { "$not": [{ "$in": ["$metadata.state", ["entering", "erased"]] }] }
+}
+
 /// The field at `path` has the BSON type `name`.
 fn has_type(field: &str, name: &str) -> RawDocumentBuf {
     rawdoc! { "$eq": [{ "$type": path(field) }, name] }

@@ -144,7 +144,7 @@ fn rows(
                 Some(_) => return Ok(Rows::Keys(BTreeSet::new())),
             };
             Rows::Scan(
-                "WHERE staged_at <= ? AND state = 'live' AND (staged_at, key) > (?, ?)
+                "WHERE staged_at <= ? AND (state IS NULL OR state = 'live') AND (staged_at, key) > (?, ?)
                 ORDER BY staged_at, key"
                     .into(),
                 vec![

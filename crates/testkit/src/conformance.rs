@@ -71,7 +71,7 @@ macro_rules! conformance_suite {
             no_prepared_index_deletes_by_age
             due_is_what_was_staged_at_or_before_the_time
             what_was_never_staged_is_never_due
-            only_live_documents_are_due
+            neither_entries_nor_tombstones_are_due
             ids_are_found_and_unknown_ones_are_not
             many_ids_are_found_at_once
             users_are_found_whatever_their_id_or_state

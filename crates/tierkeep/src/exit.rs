@@ -88,6 +88,7 @@ fn of_users(error: &UsersError) -> Exit {
         | UsersError::TooLarge
         | UsersError::Rejected(_)
         | UsersError::Quarantined(_)
+        | UsersError::OutcomeUnknown(_)
         | UsersError::Contended => Exit::Failed,
     }
 }

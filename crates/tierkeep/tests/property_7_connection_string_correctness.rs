@@ -1,17 +1,29 @@
 //! Property 7: for any database, the connection string that is meant for it is used, without cross-wiring.
 //!
 //! Random assignments of connection strings to the seven roles, by variable, file variable, settings file or
-//! the one for all, against a model that knows hosts and databases as data and not as text.
+//! the one for all, against a model that knows hosts and databases as data and not as text. Then random
+//! deployments are opened on both backends, and what is written through a role is looked for in every place.
 
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use bson::raw::RawDocumentBuf;
+use bson::{doc, rawdoc};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use secrecy::ExposeSecret as _;
+use tierkeep::clock::SystemClock;
 use tierkeep::config::{Backend, Inputs, Loaded, Problems, Settings};
+use tierkeep::open::open;
+use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::store::{Find, Inserted, Query, Store as _};
+use tierkeep_engine::{ConnectionManager, Purpose};
+use tierkeep_sqlite::SqliteStore;
+
+use crate::common::databases::server_url;
 
 const CASES: u32 = 512;
 const CLUSTER_URL: &str = "TIERKEEP_CLUSTER_URL";
@@ -254,4 +266,168 @@ fn a_database_s_own_variable_wins_over_the_one_for_all() {
             (url, database)
         );
     }
+}
+
+/// How many deployments are opened on each backend.
+const OPENED: u32 = 256;
+
+/// Every role's marker is found where its settings pointed, by somebody who knows only the place.
+fn marker(case: u32, role: Role) -> RawDocumentBuf {
+    rawdoc! { "_id": format!("{case}-{role}"), "kind": "marker", "role": role.name() }
+}
+
+async fn mark(databases: &ConnectionManager, case: u32) {
+    for role in Role::ALL {
+        let store = databases.store(role).unwrap();
+        assert_eq!(store.role(), role);
+        let stored = store
+            .insert("markers", &[marker(case, role)])
+            .await
+            .unwrap();
+        assert_eq!(stored, [Inserted::Stored]);
+    }
+}
+
+#[test]
+fn an_opened_data_directory_keeps_every_role_in_its_own_file() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut runner = TestRunner::new(Config {
+        cases: OPENED,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let case = Cell::new(0);
+    let names = proptest::sample::select(vec!["a", "data dir", "ä", "x/y"]);
+    runner
+        .run(&(names, any::<bool>()), |(name, by_key)| {
+            case.set(case.get() + 1);
+            let home = tempfile::tempdir().unwrap();
+            let data_dir = home.path().join(name);
+            let text = data_dir.to_str().unwrap();
+            let inputs = if by_key {
+                let config = home.path().join("tierkeep.toml");
+                fs::write(&config, format!("tierkeep_data_dir = {text:?}\n")).unwrap();
+                Inputs {
+                    config: Some(config),
+                    ..Inputs::of_environment([] as [(&str, &str); 0])
+                }
+            } else {
+                Inputs::of_environment([("TIERKEEP_DATA_DIR", text)])
+            };
+            let settings = Settings::of(&Loaded::gather(&inputs)).unwrap();
+            runtime.block_on(async {
+                let (databases, _) = open(&settings, Purpose::Work).await.unwrap();
+                mark(&databases, case.get()).await;
+                for role in Role::ALL {
+                    let file = data_dir.join(format!("{role}.db"));
+                    let store = SqliteStore::open(&file, role, Arc::new(SystemClock)).unwrap();
+                    let found = store.find("markers", &Find::new(Query::All)).await.unwrap();
+                    assert_eq!(found, [marker(case.get(), role)]);
+                }
+            });
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Which of a few databases each role is pointed at, and under which of the server's names.
+fn wiring() -> impl Strategy<Value = Vec<(usize, bool)>> {
+    let databases = prop_oneof![
+        3 => Just((0..9).collect::<Vec<usize>>()).prop_shuffle().boxed(),
+        1 => proptest::collection::vec(0..9_usize, 9).boxed(),
+    ];
+    (databases, proptest::collection::vec(any::<bool>(), 9))
+        .prop_map(|(databases, names)| databases.into_iter().zip(names).take(7).collect())
+}
+
+#[test]
+fn an_opened_deployment_keeps_every_role_in_the_database_its_url_names() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = server_url();
+    let (_, after) = url.split_once("://").unwrap();
+    let (host, _) = after.split_once('/').unwrap();
+    let port = host.rsplit(':').next().unwrap().to_owned();
+    let options = url.split_once('?').map_or("", |(_, options)| options);
+    let unique = bson::oid::ObjectId::new().to_hex();
+    let places: Vec<String> = (0..9).map(|n| format!("p7_{unique}_{n}")).collect();
+    let client = runtime
+        .block_on(mongodb::Client::with_uri_str(&url))
+        .unwrap();
+    let mut runner = TestRunner::new(Config {
+        cases: OPENED,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let (case, refused) = (Cell::new(0), Cell::new(0));
+    let result = runner.run(&wiring(), |wiring| {
+        case.set(case.get() + 1);
+        let place = |role: usize| places[wiring[role].0].as_str();
+        let urls = Role::ALL.into_iter().enumerate().map(|(n, role)| {
+            let host = if wiring[n].1 {
+                "localhost"
+            } else {
+                "127.0.0.1"
+            };
+            let url = format!("mongodb://{host}:{port}/{}?{options}", place(n));
+            (role.url_variable(), url)
+        });
+        let key = ("SECRET_KEY", "0123456789abcdef0123456789abcdef".to_owned());
+        let inputs = Inputs::of_environment(urls.chain([key]));
+        let crossed: Vec<(Role, Role)> = (0..7)
+            .flat_map(|one| (one + 1..7).map(move |other| (one, other)))
+            .filter(|(one, other)| place(*one) == place(*other))
+            .map(|(one, other)| (Role::ALL[one], Role::ALL[other]))
+            .collect();
+        runtime.block_on(async {
+            let opened = match Settings::of(&Loaded::gather(&inputs)) {
+                // Two names of one server hide it from the settings; the server does not.
+                Ok(settings) => open(&settings, Purpose::Look)
+                    .await
+                    .map_err(|error| format!("{error:#}")),
+                Err(problems) => Err(problems.to_string()),
+            };
+            match opened {
+                Ok((databases, _)) => {
+                    assert!(crossed.is_empty(), "{crossed:?} were not seen");
+                    mark(&databases, case.get()).await;
+                    for (n, name) in places.iter().enumerate() {
+                        let filter = doc! { "_id": { "$regex": format!("^{}-", case.get()) } };
+                        let markers = client
+                            .database(name)
+                            .collection::<RawDocumentBuf>("markers");
+                        let mut cursor = markers.find(filter).await.unwrap();
+                        let mut found = Vec::new();
+                        while cursor.advance().await.unwrap() {
+                            found.push(cursor.deserialize_current().unwrap());
+                        }
+                        let meant = (0..7).filter(|role| wiring[*role].0 == n);
+                        let meant: Vec<_> = meant
+                            .map(|role| marker(case.get(), Role::ALL[role]))
+                            .collect();
+                        assert_eq!(found, meant, "in {name}");
+                    }
+                }
+                Err(message) => {
+                    refused.set(refused.get() + 1);
+                    assert!(!crossed.is_empty(), "{message}");
+                    let named = |(one, other): &(Role, Role)| {
+                        message.contains(one.name()) && message.contains(other.name())
+                    };
+                    assert!(crossed.iter().any(named), "{crossed:?}: {message}");
+                }
+            }
+        });
+        Ok(())
+    });
+    for name in &places {
+        let dropped = async { client.database(name).drop().await };
+        runtime.block_on(dropped).unwrap();
+    }
+    result.unwrap();
+    assert!(
+        refused.get() >= OPENED / 20,
+        "{} were refused",
+        refused.get()
+    );
+    assert!(case.get() - refused.get() >= OPENED / 2);
 }

@@ -48,6 +48,8 @@ pub enum Fate {
 /// Where a batch is. Each phase names what is already on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// Nothing is written; whether each is its user's only document in temp is not known.
+    Claims,
     /// Nothing is written.
     Record,
     /// Every document has a pending record.
@@ -80,6 +82,8 @@ pub enum Target {
 /// What to do next. Each action may be repeated or abandoned at any point.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action<'a> {
+    /// Look whether temp holds another document of the same user, whatever its `_id`.
+    Claims(Vec<&'a Item>),
     /// Make sure that each has a pending record.
     Record(Vec<&'a Item>),
     /// Put each copy into the target, unless the same or a newer version is there.
@@ -103,6 +107,10 @@ pub enum Copied {
     Settled,
     /// The target refuses the document.
     Rejected(String),
+    /// The target holds something that cannot be compared with the document.
+    Contradicted(Quarantine),
+    /// The target could not say; the document waits for a later run.
+    Unsettled,
 }
 
 /// What a copy was found to be.
@@ -126,8 +134,10 @@ pub enum SeenInTemp {
 /// The answer to an action, item by item in the action's order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Observation {
+    /// To [`Action::Claims`]: whether it is its user's only document.
+    Claims(Vec<bool>),
     /// To [`Action::Record`].
-    Recorded,
+    Recorded(Vec<Copied>),
     /// To [`Action::Copy`].
     Copied(Vec<Copied>),
     /// To [`Action::ReadBack`]: (srie, main).
@@ -172,6 +182,8 @@ struct Entry {
 pub struct Batch {
     entries: Vec<Entry>,
     phase: Phase,
+    /// The first phase after the claims are known.
+    from: Phase,
     delete_rounds: u8,
 }
 
@@ -196,7 +208,7 @@ impl Batch {
         Self::starting_at(Phase::Check, planned)
     }
 
-    fn starting_at(phase: Phase, planned: Vec<Planned>) -> Self {
+    fn starting_at(from: Phase, planned: Vec<Planned>) -> Self {
         let entries = planned
             .into_iter()
             .map(|Planned { item, copy }| Entry {
@@ -207,10 +219,11 @@ impl Batch {
             .collect();
         Self {
             entries,
-            phase,
+            phase: Phase::Claims,
+            from,
             delete_rounds: 0,
         }
-        .settle(phase)
+        .settle(Phase::Claims)
     }
 
     /// Where the batch is.
@@ -227,6 +240,7 @@ impl Batch {
                 .collect()
         };
         match self.phase {
+            Phase::Claims => Action::Claims(items()),
             Phase::Record => Action::Record(items()),
             Phase::Backup => Action::Copy(Target::Backup, copies()),
             Phase::Promote => Action::Copy(Target::Main, copies()),
@@ -253,7 +267,14 @@ impl Batch {
     pub fn observe(mut self, observation: Observation) -> Result<Self, OutOfOrder> {
         let phase = self.phase;
         let next = match (phase, observation) {
-            (Phase::Record, Observation::Recorded) => Phase::Backup,
+            (Phase::Claims, Observation::Claims(alone)) => {
+                self.each(alone, Entry::claimed)?;
+                self.from
+            }
+            (Phase::Record, Observation::Recorded(recorded)) => {
+                self.each(recorded, Entry::copied)?;
+                Phase::Backup
+            }
             (Phase::Backup, Observation::Copied(copied)) => {
                 self.each(copied, Entry::copied)?;
                 Phase::Promote
@@ -302,6 +323,7 @@ impl Batch {
         self.phase = next;
         while self.phase != Phase::Done && self.of_phase().next().is_none() {
             self.phase = match self.phase {
+                Phase::Claims => self.from,
                 Phase::Record => Phase::Backup,
                 Phase::Backup => Phase::Promote,
                 Phase::Promote => Phase::Check,
@@ -362,6 +384,16 @@ impl Entry {
         match copied {
             Copied::Settled => {}
             Copied::Rejected(reason) => self.out(Fate::Failed(reason)),
+            Copied::Contradicted(reason) => self.out(Fate::Conflict(reason)),
+            Copied::Unsettled => self.out(Fate::Deferred),
+        }
+    }
+
+    /// Which of a user's documents counts is not the mover's to guess.
+    fn claimed(&mut self, alone: bool) {
+        if !alone {
+            let user = self.item.user.clone();
+            self.out(Fate::Conflict(Quarantine::SeveralClaims(user)));
         }
     }
 

@@ -1,10 +1,11 @@
 //! Migration records: one for each (user, version), written before anything moves.
 
-use bson::raw::RawDocument;
+use bson::raw::{RawBson, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
 use super::batch::Item;
 use crate::db::Role;
+use crate::document::{Edit, field};
 use crate::user::UserId;
 use crate::version::Version;
 
@@ -111,25 +112,26 @@ impl Record {
     }
 
     /// A new pending record as it is stored.
-    pub fn pending(item: &Item, run_id: &str, now: DateTime) -> Document {
-        doc! {
-            "_id": item.record,
-            record_field::MIGRATION_ID: item.record,
-            record_field::USER_ID: item.user.as_str(),
-            "source_db": Role::RaseenTempUser.name(),
-            "target_db": Role::RaseenMainUser.name(),
-            "backup_db": Role::SrieMainUser.name(),
-            record_field::MIGRATION_DATE: now,
-            record_field::STATUS: Status::Pending.as_str(),
-            record_field::DATA_SIZE: i64::try_from(item.size).unwrap_or(i64::MAX),
-            record_field::RETRY_COUNT: 0_i32,
-            record_field::VERSION: item.version.get(),
-            record_field::RUN_ID: run_id,
-            record_field::STARTED_AT: now,
-            record_field::FINISHED_AT: Bson::Null,
-            record_field::NEXT_ATTEMPT_AT: Bson::Null,
-            record_field::ERROR: Bson::Null,
-        }
+    pub fn pending(item: &Item, run_id: &str, now: DateTime) -> RawDocumentBuf {
+        let size = i64::try_from(item.size).unwrap_or(i64::MAX);
+        Edit::new()
+            .set(field::ID, item.record)
+            .set(record_field::MIGRATION_ID, item.record)
+            .set(record_field::USER_ID, item.user.as_str())
+            .set("source_db", Role::RaseenTempUser.name())
+            .set("target_db", Role::RaseenMainUser.name())
+            .set("backup_db", Role::SrieMainUser.name())
+            .set(record_field::MIGRATION_DATE, now)
+            .set(record_field::STATUS, Status::Pending.as_str())
+            .set(record_field::DATA_SIZE, size)
+            .set(record_field::RETRY_COUNT, 0_i32)
+            .set(record_field::VERSION, item.version.get())
+            .set(record_field::RUN_ID, run_id)
+            .set(record_field::STARTED_AT, now)
+            .set(record_field::FINISHED_AT, RawBson::Null)
+            .set(record_field::NEXT_ATTEMPT_AT, RawBson::Null)
+            .set(record_field::ERROR, RawBson::Null)
+            .apply(&RawDocumentBuf::new())
     }
 
     /// The fields that say that a move is complete.

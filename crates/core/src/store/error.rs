@@ -76,6 +76,20 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// Whether the effect may be there all the same.
+    pub fn is_ambiguous(&self) -> bool {
+        match self.class {
+            Class::Timeout
+            | Class::Refused
+            | Class::Transition
+            | Class::Unacknowledged
+            | Class::NoServer
+            | Class::Corrupt
+            | Class::Other => true,
+            Class::Busy | Class::Auth | Class::Unauthorized | Class::DiskFull => false,
+        }
+    }
+
     /// What to do about it.
     pub fn verdict(&self) -> Verdict {
         match self.class {

@@ -26,6 +26,8 @@ pub enum Fields {
     Whole,
     /// At least `_id`, `user_id`, `created_at`, `last_accessed` and `metadata`.
     Head,
+    /// At least `_id` and `user_id`.
+    Keys,
 }
 
 impl Fields {
@@ -33,20 +35,25 @@ impl Fields {
     pub fn of(self, document: RawDocumentBuf) -> RawDocumentBuf {
         match self {
             Self::Whole => document,
-            Self::Head => {
-                let mut head = RawDocumentBuf::new();
-                for element in document.iter_elements().map_while(Result::ok) {
-                    if HEAD.contains(&element.key().as_str())
-                        && let Ok(value) = element.value()
-                    {
-                        head.append(element.key(), value);
-                    }
-                }
-                head
-            }
+            Self::Head => only(&document, &HEAD),
+            Self::Keys => only(&document, &KEYS),
         }
     }
 }
+
+fn only(document: &RawDocument, names: &[&str]) -> RawDocumentBuf {
+    let mut kept = RawDocumentBuf::new();
+    for element in document.iter_elements().map_while(Result::ok) {
+        if names.contains(&element.key().as_str())
+            && let Ok(value) = element.value()
+        {
+            kept.append(element.key(), value);
+        }
+    }
+    kept
+}
+
+const KEYS: [&str; 2] = [field::ID, field::USER_ID];
 
 const HEAD: [&str; 5] = [
     field::ID,
@@ -67,6 +74,8 @@ pub struct Cursor {
 
 impl Cursor {
     /// The place just after `document`.
+    ///
+    /// An `_id` that cannot be read counts as null: see [`Cursor::after_page`].
     pub fn after(document: &RawDocument) -> Self {
         let staged_at = document::metadata(document)
             .and_then(|m| m.get(field::STAGED_AT).ok().flatten())
@@ -79,6 +88,19 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// The place after the last document of `page` whose `_id` can be read; `None` where there is none.
+    ///
+    /// A page that brings a scan no further than the one before it is the last that can be read: a text
+    /// that is no UTF-8 names no place.
+    pub fn after_page(page: &[RawDocumentBuf]) -> Option<Self> {
+        page.iter()
+            .rev()
+            .find(|document| document::has_id(document))
+            .map(|document| Self::after(document))
+    }
+}
+
 /// Which documents are meant.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Query {
@@ -88,7 +110,8 @@ pub enum Query {
     Ids(Vec<Bson>),
     /// Those whose `user_id` is one of these, whatever their `_id` or state, in no order.
     Users(Vec<String>),
-    /// Live documents that entered temp at or before this time, ordered by (`staged_at`, `_id`). Found
+    /// Documents that entered temp at or before this time and are neither entering nor erased, ordered by
+    /// (`staged_at`, `_id`). One whose state is unknown is among them, so that somebody hears of it. Found
     /// by index.
     Due(DateTime),
     /// Documents whose `metadata.staged_at` is missing or no date, in a stable order. Found by index.
@@ -113,8 +136,10 @@ impl Query {
                 document::user_id(document).is_some_and(|user| users.iter().any(|u| u == user))
             }
             Self::Due(before) => {
-                document::state(document) == Some(State::Live)
-                    && document::staged_at(document).is_some_and(|staged| staged <= *before)
+                !matches!(
+                    document::state(document),
+                    Some(State::Entering | State::Erased)
+                ) && document::staged_at(document).is_some_and(|staged| staged <= *before)
             }
             Self::Unstaged => document::staged_at(document).is_none(),
             Self::Equal(fields) => fields_match(document, fields),
@@ -185,6 +210,13 @@ impl Find {
     #[must_use]
     pub fn head(mut self) -> Self {
         self.fields = Fields::Head;
+        self
+    }
+
+    /// With only `_id` and `user_id`.
+    #[must_use]
+    pub fn keys(mut self) -> Self {
+        self.fields = Fields::Keys;
         self
     }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, doc, oid::ObjectId};
-use tierkeep_core::adopt::Foreign;
+use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
@@ -25,6 +24,7 @@ pub(super) struct Account {
     parked_in_pass: u64,
     left_in_pass: u64,
     moved_in_pass: u64,
+    adopted_in_pass: u64,
     passes: u32,
 }
 
@@ -38,6 +38,7 @@ impl Account {
             parked_in_pass: 0,
             left_in_pass: 0,
             moved_in_pass: 0,
+            adopted_in_pass: 0,
             passes: 0,
         }
     }
@@ -50,7 +51,12 @@ impl Account {
         &self.summary
     }
 
-    pub(super) fn into_summary(self) -> Summary {
+    /// What moved counts as due even where the first pass did not see it yet.
+    pub(super) fn into_summary(mut self) -> Summary {
+        let summary = &mut self.summary;
+        let settled = summary.moved + summary.failed;
+        summary.due = summary.due.max(settled);
+        summary.scanned = summary.scanned.max(summary.due);
         self.summary
     }
 
@@ -60,6 +66,7 @@ impl Account {
         self.parked_in_pass = 0;
         self.left_in_pass = 0;
         self.moved_in_pass = 0;
+        self.adopted_in_pass = 0;
     }
 
     /// What the last pass left is what the run leaves.
@@ -67,12 +74,14 @@ impl Account {
         self.summary.deferred = self.parked_in_pass + self.left_in_pass;
     }
 
-    pub(super) fn left_in_pass(&self) -> u64 {
-        self.left_in_pass
+    /// Whether another pass may find more to do.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.left_in_pass > 0
     }
 
-    pub(super) fn moved_in_pass(&self) -> u64 {
-        self.moved_in_pass
+    /// Whether the pass brought anything further.
+    pub(super) fn has_progressed(&self) -> bool {
+        self.moved_in_pass + self.adopted_in_pass > 0
     }
 
     pub(super) fn scanned(&mut self, documents: usize) {
@@ -100,11 +109,17 @@ impl Account {
     }
 
     /// A document that must be looked at again.
-    pub(super) fn left(&mut self) {
-        self.left_in_pass += 1;
+    pub(super) fn left(&mut self, documents: u64) {
+        self.left_in_pass += documents;
     }
 
-    pub(super) fn would_adopt(&mut self, _: &Foreign, bytes: usize) {
+    /// A document of another program took its final form.
+    pub(super) fn adopted(&mut self) {
+        self.adopted_in_pass += 1;
+    }
+
+    pub(super) fn would_adopt(&mut self, bytes: usize) {
+        self.summary.scanned += 1;
         self.summary.due += 1;
         self.summary.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
@@ -113,29 +128,40 @@ impl Account {
         self.summary.bytes += planned.iter().map(|plan| plan.item.size).sum::<u64>();
     }
 
-    /// Books what became of a batch.
+    /// Books what became of a batch, whatever fails on the way.
     pub(super) async fn take(&mut self, batch: Batch, scan: &mut Scan) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
         for (item, fate) in batch.fates() {
             let retries = self.retries.remove(&item.record).unwrap_or(0);
-            match fate {
+            let booked = match fate {
                 Fate::Moved => {
                     self.summary.moved += 1;
                     self.summary.bytes += item.size;
                     self.moved_in_pass += 1;
+                    Ok(())
                 }
-                Fate::Superseded | Fate::Deferred => self.left_in_pass += 1,
-                Fate::Conflict(reason) => scan.conflict(&item, &reason).await?,
-                Fate::Failed(reason) => self.failed(&item, retries, &reason).await?,
-            }
+                Fate::Superseded | Fate::Deferred => {
+                    self.left_in_pass += 1;
+                    Ok(())
+                }
+                Fate::Conflict(reason) => scan.conflict(&item, &reason).await,
+                Fate::Failed(reason) => self.failed(&item, retries, &reason, scan.now()).await,
+            };
+            outcome = outcome.and(booked);
         }
-        Ok(())
+        outcome
     }
 
     /// The document's own fault: counts towards its retries.
-    async fn failed(&mut self, item: &Item, retries: i32, reason: &str) -> Result<(), StoreError> {
+    async fn failed(
+        &mut self,
+        item: &Item,
+        retries: i32,
+        reason: &str,
+        now: DateTime,
+    ) -> Result<(), StoreError> {
         self.summary.failed += 1;
         let databases = &self.service.databases;
-        let now = databases.clock().now();
         let backoff = self.service.settings.retry_backoff;
         let attempt = next_attempt(retries, backoff, nonce::jitter(), reason, now);
         let when = doc! {

@@ -8,6 +8,7 @@ mod account;
 mod scan;
 mod sweep;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -255,13 +256,13 @@ impl MigrationService {
             self.pass(&mut scan, part, account, progress, stop).await?;
             let again = part.is_none()
                 && !options.dry_run
-                && account.left_in_pass() > 0
+                && account.is_unfinished()
                 && !scan.limit_reached()
                 && !stop.is_cancelled();
             if !again {
                 break;
             }
-            idle = if account.moved_in_pass() > 0 {
+            idle = if account.has_progressed() {
                 0
             } else {
                 idle + 1
@@ -295,15 +296,18 @@ impl MigrationService {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
+        let mut sizes = HashMap::new();
         let movement = Movement::new(&self.databases, &account.run_id());
         let mut failure = None;
         loop {
             let room = at_work.len() < self.settings.batches_in_flight.max(1);
             if room && failure.is_none() && !stop.is_cancelled() {
-                match scan.next_batch(account).await {
+                match scan.next_batch(account, stop).await {
                     Ok(Some(planned)) if scan.is_dry_run() => account.would_move(&planned),
                     Ok(Some(planned)) => {
-                        at_work.spawn(work(movement.clone(), planned, part));
+                        let documents = u64::try_from(planned.len()).unwrap_or(u64::MAX);
+                        let task = at_work.spawn(work(movement.clone(), planned, part));
+                        sizes.insert(task.id(), documents);
                         continue;
                     }
                     Ok(None) if at_work.is_empty() => break,
@@ -314,22 +318,29 @@ impl MigrationService {
                     continue;
                 }
             }
-            let Some(finished) = at_work.join_next().await else {
+            let Some(finished) = at_work.join_next_with_id().await else {
                 break;
             };
             let batch = match finished {
-                Ok(Ok(batch)) => Some(batch),
-                Ok(Err(stopped)) => {
+                Ok((task, Ok(batch))) => {
+                    sizes.remove(&task);
+                    Some(batch)
+                }
+                Ok((task, Err(stopped))) => {
+                    sizes.remove(&task);
                     failure.get_or_insert(stopped.error);
                     stopped.batch
                 }
                 Err(panicked) => {
                     error!(user_type = "internal", %panicked, "a batch ended early");
+                    account.left(sizes.remove(&panicked.id()).unwrap_or(0));
                     None
                 }
             };
-            if let Some(batch) = batch {
-                account.take(batch, scan).await?;
+            if let Some(batch) = batch
+                && let Err(error) = account.take(batch, scan).await
+            {
+                failure.get_or_insert(error);
             }
             progress.report(account.summary());
         }

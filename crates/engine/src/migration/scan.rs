@@ -1,29 +1,36 @@
 //! Scanning temp: first what other programs wrote, which is adopted, then what is due, page by page past
 //! parked and quarantined documents, so that bad ones never hold up the line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
+use futures_util::{StreamExt as _, stream};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document;
 use tierkeep_core::mover::{Candidate, Item, Park, Planned, Record, classify};
-use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tierkeep_core::store::{Cursor, Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::account::Account;
 use super::{MigrationService, RunOptions};
-use crate::adoption::{Adoption, adopt_in_temp};
+use crate::adoption::{Adoption, adopt_in_temp, claims};
+use crate::connection::ConnectionManager;
 use crate::quarantine::Marks;
 use crate::retry::repeating;
 
 /// How often an adoption that lost a race is tried again within one pass.
 const ADOPTION_ROUNDS: usize = 3;
+/// How many documents of other programs are adopted at once.
+const ADOPTIONS_AT_ONCE: usize = 32;
+/// How many marks are looked at in one go.
+const MARKS_AT_ONCE: usize = 500;
 
 /// Where a scan is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +50,9 @@ pub(super) struct Scan {
     stage: Stage,
     after: Option<Cursor>,
     taken: u64,
+    adopted: u64,
+    /// Documents without an `_id` that can be read were seen; they share one mark.
+    nameless: bool,
     /// In a dry run, documents with marks are not written, only counted here.
     unmarked: u64,
 }
@@ -63,12 +73,19 @@ impl Scan {
             stage: Stage::Unstaged,
             after: None,
             taken: 0,
+            adopted: 0,
+            nameless: false,
             unmarked: 0,
         })
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
         self.options.dry_run
+    }
+
+    /// Temp's clock when the run began.
+    pub(super) fn now(&self) -> DateTime {
+        self.now
     }
 
     pub(super) fn limit_reached(&self) -> bool {
@@ -87,32 +104,30 @@ impl Scan {
             .saturating_add(self.unmarked)
     }
 
-    /// The next documents to move; `None` at the end.
+    /// The next documents to move; `None` at the end, or once `stop` is cancelled.
     pub(super) async fn next_batch(
         &mut self,
         account: &mut Account,
+        stop: &CancellationToken,
     ) -> Result<Option<Vec<Planned>>, StoreError> {
-        while self.stage != Stage::Over && !self.limit_reached() {
+        while self.stage != Stage::Over && !self.limit_reached() && !stop.is_cancelled() {
             let page = self.page().await?;
-            let Some(last) = page.last() else {
-                self.next_stage();
-                continue;
-            };
-            self.after = Some(Cursor::after(last));
-            account.scanned(page.len());
             let stage = self.stage;
-            let mut planned = Vec::new();
-            for document in page {
-                match stage {
-                    Stage::Unstaged => self.unstaged(&document, account).await?,
-                    Stage::Due | Stage::Over => {
-                        planned.extend(self.candidate(&document, account).await?);
-                    }
-                }
-            }
-            if self.options.user.is_some() {
+            let after = Cursor::after_page(&page);
+            if after.is_none() || after == self.after || self.options.user.is_some() {
                 self.next_stage();
+            } else {
+                self.after = after;
             }
+            if page.is_empty() {
+                continue;
+            }
+            let mut planned = Vec::new();
+            let mut foreign = Vec::new();
+            for document in page {
+                planned.extend(self.candidate(document, &mut foreign, account).await?);
+            }
+            self.adopt(foreign, stage, account).await?;
             let planned = self.unparked(planned, account).await?;
             if !planned.is_empty() {
                 return Ok(Some(planned));
@@ -153,64 +168,87 @@ impl Scan {
         Ok(page)
     }
 
-    /// A document of another program: adopted when its time has come, so that the second stage moves it.
-    async fn unstaged(
-        &mut self,
-        document: &RawDocument,
-        account: &mut Account,
-    ) -> Result<(), StoreError> {
-        match classify(document, self.now, self.retention) {
-            Candidate::Young | Candidate::Hidden | Candidate::Due(_) => Ok(()),
-            Candidate::Quarantine(reason) => self.quarantine(document, &reason).await,
-            Candidate::Adopt(foreign) if self.options.dry_run => {
-                account.would_adopt(&foreign, document.as_bytes().len());
-                self.taken += 1;
-                Ok(())
-            }
-            Candidate::Adopt(_) => {
-                for _ in 0..ADOPTION_ROUNDS {
-                    match adopt_in_temp(&self.service.databases, document).await? {
-                        Adoption::Done => return Ok(()),
-                        Adoption::Again => {}
-                        Adoption::Quarantined(reason) => {
-                            return self.quarantine(document, &reason).await;
-                        }
-                    }
-                }
-                // Whether it is gone, changed, or somebody is entering: the next pass looks again.
-                account.left();
-                Ok(())
-            }
-        }
-    }
-
+    /// The plan for a document that is due; one of another program joins `foreign`.
     async fn candidate(
         &mut self,
-        document: &RawDocument,
+        document: RawDocumentBuf,
+        foreign: &mut Vec<RawDocumentBuf>,
         account: &mut Account,
     ) -> Result<Option<Planned>, StoreError> {
-        let id = document::id(document);
-        if self.marks.reason(document).is_some() {
+        let candidate = classify(&document, self.now, self.retention);
+        if !matches!(candidate, Candidate::Adopt(_)) {
+            account.scanned(1);
+        }
+        self.nameless |= !document::has_id(&document);
+        if self.marks.reason(&document).is_some() {
             return Ok(None);
         }
-        match classify(document, self.now, self.retention) {
+        match candidate {
             Candidate::Due(planned) => {
                 if !self.options.dry_run {
-                    self.marks.release(&id).await?;
+                    self.marks.release(&document::id(&document)).await?;
                 }
                 Ok(Some(planned))
             }
             Candidate::Quarantine(reason) => {
-                self.quarantine(document, &reason).await?;
+                self.quarantine(&document, &reason).await?;
                 Ok(None)
             }
             Candidate::Adopt(_) => {
-                self.unstaged(document, account).await?;
-                account.left();
+                foreign.push(document);
                 Ok(None)
             }
             Candidate::Young | Candidate::Hidden => Ok(None),
         }
+    }
+
+    /// Adopts documents of other programs whose time has come, many at once, so that they move.
+    async fn adopt(
+        &mut self,
+        mut foreign: Vec<RawDocumentBuf>,
+        stage: Stage,
+        account: &mut Account,
+    ) -> Result<(), StoreError> {
+        if let Some(limit) = self.options.limit {
+            let left = limit.saturating_sub(self.taken.max(self.adopted));
+            foreign.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        self.adopted += u64::try_from(foreign.len()).unwrap_or(u64::MAX);
+        if self.options.dry_run {
+            for document in &foreign {
+                account.would_adopt(document.as_bytes().len());
+            }
+            self.taken = self.taken.max(self.adopted);
+            return Ok(());
+        }
+        let databases = std::sync::Arc::clone(&self.service.databases);
+        let mut outcomes = stream::iter(foreign)
+            .map(|document| {
+                let databases = &databases;
+                async move {
+                    let outcome = adopt(databases, &document).await;
+                    (document, outcome)
+                }
+            })
+            .buffer_unordered(ADOPTIONS_AT_ONCE);
+        while let Some((document, outcome)) = outcomes.next().await {
+            match outcome? {
+                Adoption::Done => {
+                    account.adopted();
+                    if stage != Stage::Unstaged {
+                        // Its place among what is due may be behind the scan.
+                        account.left(1);
+                    }
+                }
+                // Whether it is gone, changed, or somebody is entering: the next pass looks again.
+                Adoption::Again => account.left(1),
+                Adoption::Quarantined(reason) => {
+                    account.scanned(1);
+                    self.quarantine(&document, &reason).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what waits for its next attempt or has failed for good.
@@ -299,26 +337,78 @@ impl Scan {
         }
     }
 
-    /// Removes the marks of documents that are gone or were changed.
+    /// Removes the marks of documents that are gone, were changed, or are their user's only ones again.
     pub(super) async fn release_mended(&mut self) -> Result<(), StoreError> {
         let marked: Vec<Bson> = self
             .marks
             .iter()
             .map(|mark| mark.document.clone())
             .collect();
-        let store = self.service.databases.raseen_temp_db().store();
-        for id in marked {
-            let find = Find::new(Query::Ids(vec![id.clone()]));
-            let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-            let stands = found
-                .first()
-                .is_some_and(|document| self.marks.reason(document).is_some());
-            if !stands {
-                self.marks.release(&id).await?;
+        for ids in marked.chunks(MARKS_AT_ONCE) {
+            let mut stand = self.standing(ids).await?;
+            for id in ids {
+                let unnamed = *id == Bson::Null && self.nameless;
+                if !stand.remove(&id_order(id)) && !unnamed {
+                    self.marks.release(id).await?;
+                }
             }
         }
         Ok(())
     }
+
+    /// Those of `ids` whose marks still stand.
+    async fn standing(&self, ids: &[Bson]) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+        let store = self.service.databases.raseen_temp_db().store();
+        let mut stand = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let find = Find::new(Query::Ids(ids.to_vec())).after(after.clone());
+            let page = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
+            let next = Cursor::after_page(&page);
+            for document in &page {
+                let Some(reason) = self.marks.reason(document) else {
+                    continue;
+                };
+                if self.still_applies(reason, document).await? {
+                    stand.insert(id_order(&document::id(document)));
+                }
+            }
+            if next.is_none() || next == after {
+                return Ok(stand);
+            }
+            after = next;
+        }
+    }
+
+    /// A document that shares its user with others is mended when the others go, without changing itself.
+    async fn still_applies(
+        &self,
+        reason: &str,
+        document: &RawDocument,
+    ) -> Result<bool, StoreError> {
+        let user = document::user_id(document).and_then(|user| UserId::parse(user).ok());
+        let Some(user) =
+            user.filter(|user| reason == Quarantine::SeveralClaims(user.clone()).to_string())
+        else {
+            return Ok(true);
+        };
+        let claims = claims(self.service.databases.raseen_temp_db(), &user, false).await?;
+        Ok(claims.len() > 1)
+    }
+}
+
+/// Adopts one document, again where a race was lost.
+async fn adopt(
+    databases: &ConnectionManager,
+    document: &RawDocument,
+) -> Result<Adoption, StoreError> {
+    for _ in 0..ADOPTION_ROUNDS {
+        match adopt_in_temp(databases, document).await? {
+            Adoption::Again => {}
+            settled @ (Adoption::Done | Adoption::Quarantined(_)) => return Ok(settled),
+        }
+    }
+    Ok(Adoption::Again)
 }
 
 /// A user id of a document that may hold anything, for a log line.

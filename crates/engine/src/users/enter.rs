@@ -9,7 +9,7 @@ use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::store::{Change, Guard, Inserted, Store, Written};
+use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, Store, Written};
 use tierkeep_core::version::Version;
 
 use super::read::{Resident, resident_of};
@@ -71,6 +71,9 @@ impl Users {
         {
             return Ok(Round::Done(receipt));
         }
+        if let Some(document) = &base.document {
+            write.known_not_applied(document, role)?;
+        }
         let current = base.document.as_deref().and_then(document::version);
         check(write.condition, base.document.is_some(), current)?;
         let created = base.document.is_none();
@@ -101,7 +104,20 @@ impl Users {
             Written::Applied(document) => {
                 Ok(receipt(&document, &write.op, role, created).map_or(Round::Again, Round::Done))
             }
-            Written::Unmatched | Written::TooLarge => Ok(Round::Again),
+            Written::Unmatched | Written::TooLarge => {
+                // Somebody took the entry's place, or it was confirmed and the answer lost.
+                let landed =
+                    resident_of(self.databases.raseen_temp_db(), write.user, false).await?;
+                Ok(match landed {
+                    Resident::Live(document) => receipt(&document, &write.op, role, created)
+                        .map_or(Round::Again, Round::Done),
+                    Resident::Nobody
+                    | Resident::Foreign(_)
+                    | Resident::Entering(_)
+                    | Resident::Erased(_)
+                    | Resident::Unclear(_) => Round::Again,
+                })
+            }
         }
     }
 
@@ -133,6 +149,16 @@ impl Users {
                         let version = document::version(&document);
                         (Some(document), version)
                     }
+                    Ok(Resident::Foreign(_)) => {
+                        return match adopt_copies(self.databases.srie_main_db(), write.user).await {
+                            Ok(Adoption::Quarantined(reason)) => {
+                                Err(UsersError::Quarantined(reason))
+                            }
+                            Ok(Adoption::Done | Adoption::Again) => Ok(None),
+                            Err(error) => Err(UsersError::Unavailable(error)),
+                        };
+                    }
+                    Ok(Resident::Unclear(reason)) => return Err(UsersError::Quarantined(reason)),
                     Ok(resident) => (None, version_of(&resident)),
                     Err(_) => (None, None),
                 }
@@ -222,7 +248,7 @@ async fn place(
         let outcomes = repeating(|| store.insert(users, std::slice::from_ref(document))).await?;
         return match outcomes.into_iter().next() {
             Some(Inserted::Stored) => Ok(true),
-            Some(Inserted::Exists) | None => Ok(false),
+            Some(Inserted::Exists) | None => is_there(store, users, document).await,
             Some(Inserted::Rejected(fault)) => Err(UsersError::Rejected(fault)),
         };
     };
@@ -240,5 +266,19 @@ async fn place(
     let change = Change::Replace(document.clone());
     let id = document::id(document);
     let written = repeating(|| store.write(users, &id, &guard, &change)).await?;
-    Ok(matches!(written, Written::Applied(_)))
+    match written {
+        Written::Applied(_) => Ok(true),
+        Written::Unmatched | Written::TooLarge => is_there(store, users, document).await,
+    }
+}
+
+/// Whether `document` was stored by a call whose answer was lost.
+async fn is_there(
+    store: &dyn Store,
+    users: &str,
+    document: &RawDocumentBuf,
+) -> Result<bool, UsersError> {
+    let find = Find::new(Query::Ids(vec![document::id(document)]));
+    let found = repeating(|| store.find(users, &find)).await?;
+    Ok(found.first() == Some(document))
 }

@@ -93,6 +93,12 @@ pub enum UsersError {
     /// Copies contradict each other, and an operator has to look; nothing changed.
     #[error("the user's documents contradict each other: {0}")]
     Quarantined(Quarantine),
+    /// An answer was lost, and so many others wrote since that the document no longer tells whether this
+    /// change was made.
+    #[error(
+        "an answer of {0} was lost, and too many changes followed to tell whether this one was made"
+    )]
+    OutcomeUnknown(Role),
     /// Others wrote the same document again and again; nothing is known to have changed.
     #[error("the document is being changed by too many writers at once")]
     Contended,

@@ -1,8 +1,9 @@
 //! Writing a section: in place where the user is, else by entering.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, Document};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
@@ -10,7 +11,7 @@ use tierkeep_core::content;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::route;
-use tierkeep_core::store::{Change, Guard, Store, StoreError, Written};
+use tierkeep_core::store::{Change, Fault, Guard, Store, StoreError, Verdict, Written};
 use tierkeep_core::user::{Section, UserId, UserType};
 use tierkeep_core::version::Version;
 use tracing::error;
@@ -19,13 +20,14 @@ use super::read::{Resident, resident_of};
 use super::{Condition, Found, Receipt, Users, UsersError};
 use crate::adoption::{Adoption, adopt_copies, adopt_in_temp, is_abandoned};
 use crate::nonce;
-use crate::retry::repeating;
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
+/// How many lost answers a write bears.
+const LOST_ANSWERS: u32 = 3;
 
 /// One write of one section.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Write<'a> {
     pub(super) user: &'a UserId,
     pub(super) section: &'a Section,
@@ -34,6 +36,26 @@ pub(super) struct Write<'a> {
     pub(super) condition: Condition,
     /// The operation's id: however often it is sent, it is applied once.
     pub(super) op: String,
+    /// How many answers were lost: what was sent may have been applied.
+    pub(super) lost: AtomicU32,
+}
+
+impl Write<'_> {
+    /// Refuses to go on where the operation may have been applied and `document` no longer remembers.
+    pub(super) fn known_not_applied(
+        &self,
+        document: &RawDocument,
+        database: Role,
+    ) -> Result<(), UsersError> {
+        let since = match self.condition {
+            Condition::Version(version) => Some(version),
+            Condition::None | Condition::Exists | Condition::Absent => None,
+        };
+        if self.lost.load(Ordering::Relaxed) > 0 && !document::ops_reach(document, since) {
+            return Err(UsersError::OutcomeUnknown(database));
+        }
+        Ok(())
+    }
 }
 
 /// What one round of a write came to.
@@ -92,11 +114,16 @@ impl Users {
     ) -> Result<Receipt, UsersError> {
         for round in 0..ROUNDS {
             let found = self.read(user).await?;
-            let mut target = found
+            let mut target = match found
                 .as_ref()
-                .and_then(|found| found.document.get_document(section.as_str()).ok())
-                .and_then(|section| Document::try_from(section).ok())
-                .unwrap_or_default();
+                .map(|found| found.document.get(section.as_str()))
+            {
+                Some(Ok(Some(RawBsonRef::Document(stored)))) => {
+                    Document::try_from(stored).map_err(|_| unreadable(section))?
+                }
+                Some(Err(_)) => return Err(unreadable(section)),
+                Some(Ok(_)) | None => Document::new(),
+            };
             content::merge(&mut target, patch.clone());
             let value = RawDocumentBuf::try_from(&target).map_err(|_| UsersError::TooLarge)?;
             let current = found.as_ref().and_then(super::Found::version);
@@ -131,6 +158,7 @@ impl Users {
             value,
             condition,
             op: nonce::fresh(),
+            lost: AtomicU32::new(0),
         };
         for round in 0..ROUNDS {
             match self.round(&write).await {
@@ -188,12 +216,22 @@ impl Users {
             value: write.value.clone(),
             op: write.op.clone(),
         };
-        match repeating(|| store.write(users, &id, &guard, &change)).await? {
-            Written::Applied(document) => {
+        match store.write(users, &id, &guard, &change).await {
+            Ok(Written::Applied(document)) => {
                 Ok(receipt(&document, &write.op, role, false).map(Round::Done))
             }
-            Written::TooLarge => Err(UsersError::TooLarge),
-            Written::Unmatched => Ok(None),
+            Ok(Written::TooLarge) => Err(UsersError::TooLarge),
+            Ok(Written::Unmatched) => Ok(None),
+            Err(error) if error.verdict() == Verdict::Retry => {
+                // What the document remembers says whether this may be sent again.
+                if error.is_ambiguous()
+                    && write.lost.fetch_add(1, Ordering::Relaxed) >= LOST_ANSWERS
+                {
+                    return Err(error.into());
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -250,6 +288,7 @@ pub(super) fn already(
     if document::has_version(document) && document::version(document).is_none() {
         return Err(UsersError::Quarantined(Quarantine::Version));
     }
+    write.known_not_applied(document, role)?;
     check(write.condition, true, document::version(document))?;
     Ok(Round::Again)
 }
@@ -287,6 +326,16 @@ pub(super) fn check(
     }
 }
 
+/// A merge with a text that is no UTF-8 would lose it.
+fn unreadable(section: &Section) -> UsersError {
+    UsersError::Rejected(Fault {
+        code: 0,
+        reason: format!(
+            "the stored {section} holds what is no valid BSON and cannot be merged with; PUT replaces it"
+        ),
+    })
+}
+
 /// Waits a little longer in each round, 10 ms to half a second, with jitter.
 async fn pause(round: u32) {
     let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
@@ -298,6 +347,7 @@ fn logged(user: &UserId, error: UsersError) -> UsersError {
     let target = route::writes(user.user_type());
     let database = match &error {
         UsersError::Unavailable(error) => error.database,
+        UsersError::OutcomeUnknown(database) => *database,
         UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => target,
         UsersError::Mismatch { .. } | UsersError::NotFound | UsersError::TooLarge => return error,
     };

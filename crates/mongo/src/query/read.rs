@@ -5,8 +5,8 @@ use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
 use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern};
 
 use super::{
-    COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_live, key, literal, millis, path,
-    raw,
+    COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_visible, key, literal, millis,
+    path, raw,
 };
 
 /// The most whole documents in one batch of a page; a page that is full earlier costs no more than this.
@@ -67,7 +67,7 @@ impl Page<'_> {
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
-        Fields::Head => BATCH_HEADS,
+        Fields::Head | Fields::Keys => BATCH_HEADS,
     };
     let wanted = find.limit.saturating_add(usize::from(find.after.is_some()));
     u32::try_from(wanted.min(most)).unwrap_or(u32::MAX)
@@ -77,6 +77,8 @@ pub(crate) fn batch_size(find: &Find) -> u32 {
 fn projection(find: &Find) -> Option<RawDocumentBuf> {
     match find.fields {
         Fields::Whole => None,
+        // By an index over (`user_id`, `_id`) the server need not open the documents.
+        Fields::Keys => Some(rawdoc! { "user_id": 1 }),
         Fields::Head => {
             let mut names = vec!["user_id", "created_at", "last_accessed", "metadata"];
             if let Query::Equal(fields) = &find.query {
@@ -161,7 +163,8 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
             vec![page.command(filter, &by_id())]
         }
         Query::Due(before) => {
-            let filter = rawdoc! { "metadata.state": { "$in": ["live", RawBson::Null] } };
+            let visible = RawArrayBuf::from_iter([is_visible()]);
+            let filter = with_expr(RawDocumentBuf::new(), visible);
             let from = after.map_or(staged_bound(FIRST_DATE, RawBson::MinKey), staged_cursor);
             let to = staged_bound(*before, RawBson::MaxKey);
             vec![page.command(filter, &by_staged_index(&from, Some(&to)))]
@@ -333,7 +336,8 @@ pub(crate) fn count(
             vec![with_expr(rawdoc! { "user_id": { "$in": users } }, all)]
         }
         Query::Due(before) => {
-            let all = RawArrayBuf::from_iter([has_type("metadata.staged_at", "date"), is_live()]);
+            let all =
+                RawArrayBuf::from_iter([has_type("metadata.staged_at", "date"), is_visible()]);
             vec![with_expr(due(*before), all)]
         }
         Query::Unstaged => {

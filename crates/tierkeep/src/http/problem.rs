@@ -199,7 +199,7 @@ impl Problem {
                 UsersError::TooLarge => Code::TooLarge,
                 UsersError::Rejected(_) => Code::InvalidContent,
                 UsersError::Quarantined(_) => Code::Conflict,
-                UsersError::Contended => Code::OutcomeUnknown,
+                UsersError::Contended | UsersError::OutcomeUnknown(_) => Code::OutcomeUnknown,
             },
             Self::Body(error) => match error {
                 InvalidBody::Malformed(_) => Code::Malformed,

@@ -94,15 +94,19 @@ fn database(unique: &str, role: Role) -> String {
     format!("h{unique}_{role}")
 }
 
+/// Where the replica set is that the tests run on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command hands the server over this way"
+)]
+pub fn server_url() -> String {
+    std::env::var("TIERKEEP_TEST_MONGODB_URL")
+        .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL")
+}
+
 /// A client of the replica set that the tests run on. Databases of worlds that have ended are dropped.
 async fn replica_set() -> mongodb::Client {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test command hands the server over this way"
-    )]
-    let url = std::env::var("TIERKEEP_TEST_MONGODB_URL")
-        .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL");
-    let client = mongodb::Client::with_uri_str(url).await.unwrap();
+    let client = mongodb::Client::with_uri_str(server_url()).await.unwrap();
     let ended = std::mem::take(&mut *ENDED.lock().unwrap());
     for unique in ended {
         for role in Role::ALL {

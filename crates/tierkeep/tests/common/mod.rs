@@ -2,7 +2,7 @@
 //! clock that stands still, and a look into every database behind it.
 
 mod ask;
-mod databases;
+pub mod databases;
 mod github;
 pub mod json;
 

@@ -25,11 +25,17 @@ fn seen(planned: &Planned, version: i64) -> Seen {
     }
 }
 
+fn recorded(planned: &[Planned]) -> Batch {
+    Batch::new(planned.to_vec())
+        .observe(Observation::Claims(vec![true; planned.len()]))
+        .and_then(|b| b.observe(Observation::Recorded(vec![Copied::Settled; planned.len()])))
+        .unwrap()
+}
+
 fn at_check(planned: &[Planned]) -> Batch {
     let settled = || Observation::Copied(vec![Copied::Settled; planned.len()]);
-    Batch::new(planned.to_vec())
-        .observe(Observation::Recorded)
-        .and_then(|b| b.observe(settled()))
+    recorded(planned)
+        .observe(settled())
         .and_then(|b| b.observe(settled()))
         .unwrap()
 }
@@ -102,16 +108,46 @@ fn a_newer_copy_is_a_conflict_only_while_temp_holds_what_moves() {
 }
 
 #[test]
-fn a_rejected_backup_never_reaches_main() {
-    let (bad, good) = (planned(1, 1), planned(2, 1));
-    let batch = Batch::new(vec![bad, good.clone()])
-        .observe(Observation::Recorded)
+fn only_a_user_s_one_document_moves_and_only_with_its_record() {
+    let (shared, unrecorded, good) = (planned(1, 1), planned(2, 1), planned(3, 1));
+    let all = vec![shared.clone(), unrecorded.clone(), good.clone()];
+    for batch in [Batch::new(all.clone()), Batch::to_clean_up(all)] {
+        assert!(matches!(batch.action(), Action::Claims(_)));
+        let batch = batch
+            .observe(Observation::Claims(vec![false, true, true]))
+            .unwrap();
+        let (Action::Record(moving) | Action::ReadBack(moving)) = batch.action() else {
+            panic!("{batch:?}")
+        };
+        assert_eq!(moving, [&unrecorded.item, &good.item]);
+    }
+    let batch = Batch::new(vec![shared, unrecorded, good.clone()])
+        .observe(Observation::Claims(vec![false, true, true]))
         .and_then(|b| {
-            b.observe(Observation::Copied(vec![
+            b.observe(Observation::Recorded(vec![
                 Copied::Rejected("code 121".into()),
                 Copied::Settled,
             ]))
         })
+        .unwrap();
+    let copies = vec![(&good.item, &good.copy)];
+    assert_eq!(batch.action(), Action::Copy(Target::Backup, copies));
+    let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+    assert!(matches!(
+        fates[0],
+        Fate::Conflict(Quarantine::SeveralClaims(_))
+    ));
+    assert!(matches!(fates[1], Fate::Failed(_)));
+}
+
+#[test]
+fn a_rejected_backup_never_reaches_main() {
+    let (bad, good) = (planned(1, 1), planned(2, 1));
+    let batch = recorded(&[bad, good.clone()])
+        .observe(Observation::Copied(vec![
+            Copied::Rejected("code 121".into()),
+            Copied::Settled,
+        ]))
         .unwrap();
     assert_eq!(
         batch.action(),
@@ -156,8 +192,8 @@ fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
 #[test]
 fn answers_that_do_not_fit_are_refused() {
     let batch = Batch::new(vec![planned(1, 1)]);
-    assert!(batch.clone().observe(Observation::Deleted).is_err());
-    let batch = batch.observe(Observation::Recorded).unwrap();
+    assert!(batch.observe(Observation::Deleted).is_err());
+    let batch = recorded(&[planned(1, 1)]);
     assert!(batch.observe(Observation::Copied(Vec::new())).is_err());
 }
 
