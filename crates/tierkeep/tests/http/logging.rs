@@ -1,28 +1,53 @@
 //! What a request leaves in the log, and what it must never leave there.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use serde_json::Value;
 use tierkeep::config::LogFormat;
 use tierkeep::telemetry::{LineLayer, Style};
+use tierkeep_core::bson::DateTime;
+use tierkeep_testkit::ManualClock;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::common::{Backend, KNOWN_TOKEN, SUBJECT, UNKNOWN_TOKEN, World};
 
 const SECTION: &str = "/v1/user/scan_cache";
 
+/// What the tests of this thread log. One subscriber serves the whole process: subscribers that come and go
+/// beside each other make `tracing` forget who is interested.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Lines {
+thread_local! {
+    static HEARD: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
+/// Hands what is written to who listens on this thread.
+struct Heard;
+
+impl io::Write for Heard {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        HEARD.with_borrow(|lines| {
+            if let Some(lines) = lines {
+                lines.0.lock().unwrap().extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Listens until it is dropped.
+struct Listening;
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        HEARD.set(None);
     }
 }
 
@@ -40,16 +65,21 @@ impl Lines {
     }
 }
 
-fn listen(world: &World) -> (Lines, tracing::subscriber::DefaultGuard) {
+fn listen() -> (Lines, Listening) {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let style = Style {
+            format: LogFormat::Json,
+            colour: false,
+        };
+        let clock = Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)));
+        let layer = LineLayer::new(style, || Heard, clock);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
     let lines = Lines::default();
-    let writer = lines.clone();
-    let style = Style {
-        format: LogFormat::Json,
-        colour: false,
-    };
-    let layer = LineLayer::new(style, move || writer.clone(), Arc::clone(&world.clock) as _);
-    let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-    (lines, guard)
+    HEARD.set(Some(lines.clone()));
+    (lines, Listening)
 }
 
 fn requests(lines: &Lines) -> Vec<Value> {
@@ -61,7 +91,7 @@ fn requests(lines: &Lines) -> Vec<Value> {
 #[tokio::test]
 async fn every_user_request_gives_one_line_with_its_marker() {
     let world = World::new(Backend::Memory).await;
-    let (lines, _guard) = listen(&world);
+    let (lines, _guard) = listen();
     world
         .internal("PUT", SECTION)
         .json("{}")
@@ -104,7 +134,7 @@ async fn every_user_request_gives_one_line_with_its_marker() {
 #[tokio::test]
 async fn what_is_not_clear_is_warned_of() {
     let world = World::new(Backend::Memory).await;
-    let (lines, _guard) = listen(&world);
+    let (lines, _guard) = listen();
     world.ask("GET", "/v1/route").send().await.expect(401);
     assert_eq!(lines.saying("who is asking").len(), 0);
     world
@@ -129,7 +159,7 @@ async fn what_is_not_clear_is_warned_of() {
 #[tokio::test]
 async fn tokens_queries_and_bodies_stay_out_of_the_log() {
     let world = World::new(Backend::Memory).await;
-    let (lines, _guard) = listen(&world);
+    let (lines, _guard) = listen();
     let jwt = world.token(SUBJECT, None);
     let secrets = [
         jwt.as_str(),
