@@ -8,4 +8,5 @@ mod crash;
 mod migration;
 mod property_3_data_migration_and_backup_consistency;
 mod users;
+mod verify;
 mod world;

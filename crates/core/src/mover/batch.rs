@@ -88,7 +88,7 @@ pub enum Action<'a> {
     Record(Vec<&'a Item>),
     /// Put each copy into the target, unless the same or a newer version is there.
     Copy(Target, Vec<(&'a Item, &'a RawDocumentBuf)>),
-    /// Read the copies in srie and main back, whole.
+    /// Read the copies in srie and main back, as far as [`Verify`](super::Verify) asks.
     ReadBack(Vec<&'a Item>),
     /// Read what temp holds now.
     ReadTemp(Vec<&'a Item>),
@@ -118,7 +118,8 @@ pub enum Copied {
 pub struct Seen {
     /// Its version.
     pub version: Version,
-    /// The digest, computed from its content.
+    /// The digest of its content: computed, or claimed by the copy itself where
+    /// [`Verify::Version`](super::Verify::Version) asks for no more.
     pub digest: Digest,
 }
 

@@ -6,7 +6,8 @@
 //! anywhere is a restart from planning: every action is idempotent and guarded by versions.
 //!
 //! **Architecture invariant:** nothing is deleted from temp but what [`Phase::Check`] has read back, whole
-//! and by digest, from both main and srie at exactly the version that temp is then asked to delete.
+//! and by digest (or as far as [`Verify::Version`] asks), from both main and srie at exactly the version that
+//! temp is then asked to delete.
 
 mod batch;
 mod plan;
@@ -16,6 +17,6 @@ mod retry;
 pub use batch::{
     Action, Batch, Copied, Fate, Item, Observation, OutOfOrder, Phase, Seen, SeenInTemp, Target,
 };
-pub use plan::{Candidate, Park, Planned, classify, main_form};
+pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};
 pub use retry::{Attempt, RETRIES, next_attempt};

@@ -37,6 +37,17 @@ pub struct Planned {
     pub copy: RawDocumentBuf,
 }
 
+/// What is compared before a document leaves temp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verify {
+    /// Both copies are read back whole and their digests computed: what is stored is what was there.
+    #[default]
+    Full,
+    /// The version and the digest that each copy claims are read back. Finds a copy that is missing, older
+    /// or of other content; does not find bytes that changed in storage.
+    Version,
+}
+
 /// Why a due document is not tried now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Park {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tierkeep_core::mover::{Batch, Phase, Planned};
+use tierkeep_core::mover::{Batch, Phase, Planned, Verify};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserId;
 use tokio::task::JoinSet;
@@ -39,6 +39,8 @@ pub struct MoverSettings {
     pub batches_in_flight: usize,
     /// The wait before a document's first retry; doubles, up to an hour.
     pub retry_backoff: Duration,
+    /// What is compared before a document leaves temp.
+    pub verify: Verify,
 }
 
 impl Default for MoverSettings {
@@ -49,6 +51,7 @@ impl Default for MoverSettings {
             batch_bytes: 4 * 1024 * 1024,
             batches_in_flight: 4,
             retry_backoff: Duration::from_secs(30),
+            verify: Verify::Full,
         }
     }
 }
@@ -297,7 +300,7 @@ impl MigrationService {
     ) -> Result<(), StoreError> {
         let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
         let mut sizes = HashMap::new();
-        let movement = Movement::new(&self.databases, &account.run_id());
+        let movement = Movement::new(&self.databases, &account.run_id(), self.settings.verify);
         let mut failure = None;
         loop {
             let room = at_work.len() < self.settings.batches_in_flight.max(1);

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tierkeep_core::mover::Verify;
 use tierkeep_core::user::Section;
 use tierkeep_engine::{ConnectSettings, MoverSettings};
 
@@ -111,6 +112,10 @@ impl Settings {
             batch_bytes: number(loaded, "TIERKEEP_BATCH_BYTES"),
             batches_in_flight: number(loaded, "TIERKEEP_BATCHES_IN_FLIGHT"),
             retry_backoff: loaded.duration("TIERKEEP_RETRY_BACKOFF"),
+            verify: match loaded.text("TIERKEEP_VERIFY") {
+                Some("version") => Verify::Version,
+                _ => Verify::Full,
+            },
         };
         let scan_interval = loaded.duration("TIERKEEP_SCAN_INTERVAL");
         Some(Self {

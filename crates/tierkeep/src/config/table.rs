@@ -342,11 +342,11 @@ pub const GROUPS: &[Group] = &[
                 Some("off"),
                 "The most documents moved in a second.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_VERIFY",
                 Kind::Choice(&["full", "version"]),
                 Some("full"),
-                "What is compared before a document leaves temp: its whole content or its version.",
+                "What is read back before a document leaves temp: both copies whole, or their versions and digests.",
             ),
             not_yet(
                 "TIERKEEP_FOREIGN_WRITERS",
