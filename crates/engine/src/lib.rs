@@ -22,7 +22,8 @@ pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, P
 pub use explain::{Copy, Explanation, RecordView};
 pub use layout::layout;
 pub use migration::{
-    MigrationService, MoveError, MoverSettings, NoProgress, Progress, RunOptions, Summary,
+    Failed, MigrationService, MoveError, MoverSettings, NoProgress, Progress, Retried, RunOptions,
+    Summary,
 };
 pub use status::{DatabaseStatus, LastRun, QuarantineView, Status};
 pub use users::{Condition, Found, Receipt, Users, UsersError};

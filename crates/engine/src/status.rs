@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, doc};
 use serde::Serialize;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
@@ -11,7 +11,7 @@ use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
 use tierkeep_core::document;
 use tierkeep_core::mover::{self, record_field};
-use tierkeep_core::store::{Find, Inserted, Query, StoreError};
+use tierkeep_core::store::{Find, Query, StoreError};
 
 use crate::migration::{MigrationService, Summary};
 use crate::quarantine::Marks;
@@ -75,7 +75,10 @@ pub struct QuarantineView {
 }
 
 const LAST_RUN: &str = "last_run";
-const MOVER: &str = "mover";
+/// The control document that every mover looks at.
+pub(crate) const MOVER: &str = "mover";
+/// Its field that says whether anything moves.
+pub(crate) const PAUSED: &str = "paused";
 
 impl MigrationService {
     /// Looks at everything once, changing nothing. Databases that are away are reported as such; what only
@@ -196,7 +199,7 @@ impl MigrationService {
     /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn is_paused(&self) -> Result<bool, StoreError> {
         let found = self.control(MOVER).await?;
-        Ok(found.is_some_and(|control| control.get_bool("paused").unwrap_or(false)))
+        Ok(found.is_some_and(|control| control.get_bool(PAUSED).unwrap_or(false)))
     }
 
     async fn last_run(&self) -> Option<LastRun> {
@@ -226,7 +229,7 @@ impl MigrationService {
             return;
         }
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let set: Document = doc! {
+        let set = doc! {
             "kind": LAST_RUN,
             "run_id": &summary.run_id,
             "finished_at": self.databases.clock().now(),
@@ -234,21 +237,8 @@ impl MigrationService {
             "failed": number(summary.failed),
             "deferred": number(summary.deferred),
         };
-        let store = self.databases.audit_db().store();
-        let id = Bson::String(LAST_RUN.to_owned());
-        let mut whole = doc! { "_id": LAST_RUN };
-        whole.extend(set.clone());
-        let Ok(whole) = RawDocumentBuf::try_from(&whole) else {
-            return;
-        };
-        if let Ok(outcomes) = store.insert(collection::CONTROL, &[whole]).await
-            && outcomes.first() == Some(&Inserted::Exists)
-        {
-            store
-                .amend(collection::CONTROL, &[id], &doc! {}, &set)
-                .await
-                .ok();
-        }
+        // A run is no less done because nobody remembers it.
+        self.put_control(LAST_RUN, &set).await.ok();
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod connection;
+mod control;
 mod crash;
 mod migration;
 mod property_3_data_migration_and_backup_consistency;

@@ -12,7 +12,9 @@ use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
-use tierkeep_core::store::{Cursor, Find, Inserted, Query, Store};
+use tierkeep_core::store::{
+    Change, CollectionLayout, Cursor, Find, Guard, IndexLayout, Inserted, Layout, Query, Store,
+};
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
     ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, NoProgress,
@@ -260,6 +262,40 @@ impl World {
         user
     }
 
+    /// Makes srie refuse the document of [`user`] `n` for its content: another document has its value in a
+    /// unique index.
+    pub async fn obstruct(&self, n: u32) {
+        let unique = IndexLayout {
+            fields: vec!["scan_cache.z"],
+            unique: true,
+        };
+        let users = CollectionLayout {
+            name: "internal_users".into(),
+            indexes: vec![unique],
+        };
+        let layout = Layout {
+            collections: vec![users],
+        };
+        let srie = self.store(Role::SrieMainUser);
+        srie.prepare(&layout).await.unwrap();
+        let squatter = doc! { "_id": squatter(n), "scan_cache": { "z": i64::from(n) } };
+        self.plant(
+            Role::SrieMainUser,
+            RawDocumentBuf::try_from(&squatter).unwrap(),
+        )
+        .await;
+    }
+
+    /// Undoes [`World::obstruct`].
+    pub async fn clear(&self, n: u32) {
+        let id = Bson::String(squatter(n));
+        let any = Guard::Fields(doc! {});
+        let srie = self.store(Role::SrieMainUser);
+        srie.write("internal_users", &id, &any, &Change::Remove)
+            .await
+            .unwrap();
+    }
+
     pub async fn date_back(&self, user: &UserId, ago: Duration) {
         let set = doc! { "metadata.staged_at": self.ago(ago).await };
         let ids = [Bson::String(user.to_string())];
@@ -337,6 +373,10 @@ impl World {
             }
         }
     }
+}
+
+fn squatter(n: u32) -> String {
+    format!("squatter {n}")
 }
 
 pub fn user(n: u32) -> UserId {

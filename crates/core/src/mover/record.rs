@@ -145,4 +145,14 @@ impl Record {
             record_field::RUN_ID: run_id,
         }
     }
+
+    /// The fields that give a failed move all its retries again; why it failed stays until it is tried.
+    pub fn tried_again() -> Document {
+        doc! {
+            record_field::STATUS: Status::Pending.as_str(),
+            record_field::RETRY_COUNT: 0_i32,
+            record_field::NEXT_ATTEMPT_AT: Bson::Null,
+            record_field::FINISHED_AT: Bson::Null,
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! source: the mission's Properties 3 and 6.
 
 mod account;
+mod control;
+mod gate;
 mod scan;
 mod sweep;
 
@@ -24,6 +26,8 @@ use crate::connection::ConnectionManager;
 use crate::nonce;
 use crate::perform::{Movement, Stopped};
 use account::Account;
+pub use control::{Failed, Retried};
+use gate::Gate;
 use scan::Scan;
 
 /// How the mover works.
@@ -90,6 +94,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Nothing was written.
     pub dry_run: bool,
+    /// The movement was paused everywhere, so nothing was begun, or no more.
+    pub paused: bool,
     /// How long the run took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -140,8 +146,8 @@ impl MigrationService {
 
     /// Moves what is due: to srie, to main, read back, then removed from temp.
     ///
-    /// Idempotent, and safe beside any other run. When `stop` is cancelled, batches at work are finished
-    /// and no more are begun. Dropping the future is as harmless as a crash.
+    /// Idempotent, and safe beside any other run. When `stop` is cancelled or the movement is paused, batches
+    /// at work are finished and no more are begun. Dropping the future is as harmless as a crash.
     ///
     /// # Errors
     /// [`MoveError`] when a database was away.
@@ -196,12 +202,14 @@ impl MigrationService {
             ..Summary::default()
         };
         let mut account = Account::new(self, summary);
+        let gate = Gate::of(self, &options, stop);
         let outcome = self
-            .passes(&options, part, &mut account, progress, stop)
+            .passes(&options, part, &mut account, progress, &gate)
             .await;
         let elapsed = clock.now().saturating_duration_since(started).as_millis();
         let mut summary = account.into_summary();
         summary.elapsed_ms = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        summary.paused = gate.was_shut();
         match outcome {
             Ok(()) => {
                 if summary.moved + summary.failed > 0 {
@@ -248,7 +256,7 @@ impl MigrationService {
         part: Option<Part>,
         account: &mut Account,
         progress: &dyn Progress,
-        stop: &CancellationToken,
+        stop: &Gate,
     ) -> Result<(), StoreError> {
         let retention = options.older_than.unwrap_or(self.settings.retention);
         let now = self.databases.raseen_temp_db().store().hello().await?.now;
@@ -296,7 +304,7 @@ impl MigrationService {
         part: Option<Part>,
         account: &mut Account,
         progress: &dyn Progress,
-        stop: &CancellationToken,
+        stop: &Gate,
     ) -> Result<(), StoreError> {
         let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
         let mut sizes = HashMap::new();

@@ -15,10 +15,10 @@ use tierkeep_core::document;
 use tierkeep_core::mover::{Candidate, Item, Park, Planned, Record, classify};
 use tierkeep_core::store::{Cursor, Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::account::Account;
+use super::gate::Gate;
 use super::{MigrationService, RunOptions};
 use crate::adoption::{Adoption, adopt_in_temp, claims};
 use crate::connection::ConnectionManager;
@@ -104,13 +104,13 @@ impl Scan {
             .saturating_add(self.unmarked)
     }
 
-    /// The next documents to move; `None` at the end, or once `stop` is cancelled.
+    /// The next documents to move; `None` at the end, or once the gate is shut.
     pub(super) async fn next_batch(
         &mut self,
         account: &mut Account,
-        stop: &CancellationToken,
+        gate: &Gate,
     ) -> Result<Option<Vec<Planned>>, StoreError> {
-        while self.stage != Stage::Over && !self.limit_reached() && !stop.is_cancelled() {
+        while self.stage != Stage::Over && !self.limit_reached() && gate.is_open().await? {
             let page = self.page().await?;
             let stage = self.stage;
             let after = Cursor::after_page(&page);

@@ -1,5 +1,6 @@
 //! The main job as a user runs it: the built binary, on SQLite and on a MongoDB replica set.
 
+mod control;
 mod crash;
 mod main_job;
 pub mod program;

@@ -1,37 +1,22 @@
-//! `migrate`: owns the movement by hand.
+//! `migrate run`: owns the movement by hand.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
-    MigrationService, MoveError, NoProgress, Progress, Purpose, QuarantineView, RunOptions, Status,
-    Summary,
+    MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, status};
+use super::super::Context;
 use crate::config::units;
 use crate::exit::Exit;
 use crate::lifecycle;
 use crate::open::open;
 use crate::output::Format;
-
-/// How many quarantined documents `migrate status` lists.
-const LISTED: usize = 100;
-
-/// What to do about the movement.
-#[derive(Subcommand, Clone, Debug)]
-pub enum MigrateCommand {
-    /// Move what is due now, beside a running service or without one
-    Run(RunArgs),
-    /// Show what is due, and what the last runs did
-    Status,
-}
 
 /// Arguments of `migrate run`.
 #[derive(Args, Clone, Debug)]
@@ -50,18 +35,11 @@ pub struct RunArgs {
     pub limit: Option<u64>,
 }
 
-/// Runs the mover once, or shows where it stands.
+/// Runs the mover once.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
-pub async fn run(command: &MigrateCommand, context: &Context) -> anyhow::Result<Exit> {
-    match command {
-        MigrateCommand::Run(args) => run_once(args, context).await,
-        MigrateCommand::Status => show(context).await,
-    }
-}
-
-async fn run_once(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let purpose = if args.dry_run {
         Purpose::Look
@@ -107,6 +85,20 @@ async fn run_once(args: &RunArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn text(summary: &Summary) -> String {
+    let mut text = counts(summary);
+    if summary.paused {
+        text.push_str("\npaused: ");
+        text.push_str(if summary.moved + summary.failed == 0 {
+            "nothing was moved"
+        } else {
+            "no more was begun"
+        });
+        text.push_str("; let the movement go on with: tierkeep migrate resume");
+    }
+    text
+}
+
+fn counts(summary: &Summary) -> String {
     let verb = if summary.dry_run {
         "would move"
     } else {
@@ -150,30 +142,4 @@ impl Progress for Bar {
             summary.moved, summary.failed
         ));
     }
-}
-
-/// Where the movement stands.
-#[derive(Serialize)]
-struct Movement {
-    #[serde(flatten)]
-    status: Status,
-    quarantine: Vec<QuarantineView>,
-}
-
-async fn show(context: &Context) -> anyhow::Result<Exit> {
-    let settings = context.settings()?;
-    let (databases, _) = open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(databases, settings.mover);
-    let movement = Movement {
-        status: service.status(settings.scan_interval).await,
-        quarantine: service.quarantined(LISTED).await?,
-    };
-    context.output().result(&movement, |movement| {
-        let mut text = status::movement(&movement.status);
-        for document in &movement.quarantine {
-            let _ = writeln!(text, "  {}: {}", document.document_id, document.reason);
-        }
-        text
-    })?;
-    Ok(Exit::Done)
 }

@@ -1,0 +1,107 @@
+//! `migrate pause`, `resume` and `retry`: owns what an operator tells the mover.
+
+use clap::Args;
+use serde::Serialize;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{Failed, MigrationService, Purpose};
+
+use super::super::Context;
+use crate::exit::{Exit, UsageError};
+use crate::open::open;
+
+/// Arguments of `migrate retry`.
+#[derive(Args, Clone, Debug)]
+pub struct RetryArgs {
+    /// Every move that has failed for good
+    #[arg(long, conflicts_with = "user")]
+    pub all: bool,
+    /// Only this user's
+    #[arg(long, value_name = "ID", value_parser = UserId::parse)]
+    pub user: Option<UserId>,
+}
+
+#[derive(Serialize)]
+struct Switched {
+    paused: bool,
+    changed: bool,
+}
+
+/// Pauses the movement everywhere, or lets it go on.
+///
+/// # Errors
+/// Wrong configuration, or databases that cannot be reached.
+pub(super) async fn switch(paused: bool, context: &Context) -> anyhow::Result<Exit> {
+    let service = service(context).await?;
+    let changed = if paused {
+        service.pause().await?
+    } else {
+        service.resume().await?
+    };
+    let switched = Switched { paused, changed };
+    context
+        .output()
+        .result(&switched, |it| said(it).to_owned())?;
+    Ok(Exit::Done)
+}
+
+fn said(switched: &Switched) -> &'static str {
+    match (switched.paused, switched.changed) {
+        (true, true) => {
+            "paused: every mover finishes the batches at work and begins no more\n\
+             let it go on with: tierkeep migrate resume"
+        }
+        (true, false) => {
+            "it was paused already\n\
+             let it go on with: tierkeep migrate resume"
+        }
+        (false, true) => {
+            "resumed: `tierkeep serve` moves what is due at its next look, `tierkeep migrate run` at once"
+        }
+        (false, false) => "it was not paused",
+    }
+}
+
+/// Makes moves that have failed for good ready to be tried again.
+///
+/// # Errors
+/// Neither `--all` nor `--user`; a user of whom nothing is known; wrong configuration; databases that cannot
+/// be reached.
+pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result<Exit> {
+    let which = match (&args.user, args.all) {
+        (Some(user), _) => Failed::Of(user.clone()),
+        (None, true) => Failed::All,
+        (None, false) => {
+            return Err(UsageError {
+                message: "`migrate retry` was told neither a user nor --all".into(),
+                remedy: Some(
+                    "give --user ID for one user's failed move, or --all for every failed move; \
+                     `tierkeep migrate status` lists them"
+                        .into(),
+                ),
+            }
+            .into());
+        }
+    };
+    let service = service(context).await?;
+    let retried = service.retry(&which).await?;
+    if retried.retried == 0
+        && let Failed::Of(user) = &which
+        && service.explain(user).await.is_none()
+    {
+        anyhow::bail!("there is no user {user}");
+    }
+    context.output().result(&retried, |it| match it.retried {
+        0 => "no move has failed for good: there is nothing to try again".to_owned(),
+        n => format!(
+            "{n} failed {} will be tried again by the next run, with all retries",
+            if n == 1 { "move" } else { "moves" }
+        ),
+    })?;
+    Ok(Exit::Done)
+}
+
+async fn service(context: &Context) -> anyhow::Result<MigrationService> {
+    let settings = context.settings()?;
+    let (databases, _) = open(&settings, Purpose::Work).await?;
+    Ok(MigrationService::new(databases, settings.mover))
+}

@@ -1,0 +1,152 @@
+//! An operator stops the movement, lets it go on, and has failed moves tried again.
+
+use std::time::Duration;
+
+use bson::doc;
+use bson::raw::RawDocumentBuf;
+use rstest::rstest;
+use serde_json::{Value, json};
+use tierkeep::clock::SystemClock;
+use tierkeep_core::bson;
+use tierkeep_core::clock::{self, Clock};
+use tierkeep_core::db::Role;
+use tierkeep_core::document::Edit;
+use tierkeep_core::store::{Change, CollectionLayout, Guard, IndexLayout, Layout};
+use tierkeep_testkit::documents::{SeedUser, seed_user};
+
+use super::program::{Backend, Deployment};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Documents of these numbers, 25 hours old, as another program writes them; each has its number in `n`.
+async fn plant(deployment: &Deployment, numbers: std::ops::Range<u32>) {
+    let old = clock::before(SystemClock.now(), 25 * HOUR);
+    let documents: Vec<_> = numbers
+        .map(|n| Edit::new().set("n", i64::from(n)).apply(&seed_user(n, old)))
+        .collect();
+    let temp = deployment.open(Role::RaseenTempUser).await;
+    temp.insert("internal_users", &documents).await.unwrap();
+}
+
+fn id(n: u32) -> String {
+    SeedUser::new(n, SystemClock.now()).user_id()
+}
+
+/// Makes srie refuse document `n` for its own reasons.
+async fn obstruct(deployment: &Deployment, n: u32) {
+    let srie = deployment.open(Role::SrieMainUser).await;
+    let unique = IndexLayout {
+        fields: vec!["n"],
+        unique: true,
+    };
+    let users = CollectionLayout {
+        name: "internal_users".into(),
+        indexes: vec![unique],
+    };
+    let layout = Layout {
+        collections: vec![users],
+    };
+    srie.prepare(&layout).await.unwrap();
+    let squatter = doc! { "_id": "squatter", "n": i64::from(n) };
+    let squatter = RawDocumentBuf::try_from(&squatter).unwrap();
+    srie.insert("internal_users", &[squatter]).await.unwrap();
+}
+
+async fn clear(deployment: &Deployment) {
+    let srie = deployment.open(Role::SrieMainUser).await;
+    let any = Guard::Fields(doc! {});
+    srie.write("internal_users", &"squatter".into(), &any, &Change::Remove)
+        .await
+        .unwrap();
+}
+
+/// What a command says: its exit code, stdout and stderr.
+fn said(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = deployment.run(arguments);
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_in_every_process_until_it_is_resumed(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend).with("TIERKEEP_SCAN_INTERVAL", "100ms");
+    let paused = deployment.json(&["migrate", "pause", "--json"]);
+    assert_eq!(paused, json!({ "paused": true, "changed": true }));
+    plant(&deployment, 0..20).await;
+    let service = deployment.serve();
+    let run = deployment.json(&["migrate", "run", "--json"]);
+    assert_eq!((&run["paused"], &run["moved"]), (&json!(true), &json!(0)));
+    let (code, text, _) = said(&deployment, &["migrate", "run"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        text.contains("nothing was moved; let the movement go on with: tierkeep migrate resume"),
+        "{text}"
+    );
+    let dry = deployment.json(&["migrate", "run", "--dry-run", "--json"]);
+    assert_eq!((&dry["due"], &dry["paused"]), (&json!(20), &json!(false)));
+    let (_, text, _) = said(&deployment, &["migrate", "status"]);
+    assert!(text.contains("paused"), "{text}");
+    let (_, text, _) = said(&deployment, &["migrate", "pause"]);
+    assert!(text.starts_with("it was paused already"), "{text}");
+    assert_eq!(deployment.users(Role::RaseenTempUser).await.len(), 20);
+
+    let resumed = deployment.json(&["migrate", "resume", "--json"]);
+    assert_eq!(resumed, json!({ "paused": false, "changed": true }));
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    while !deployment.users(Role::RaseenTempUser).await.is_empty() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the service goes on by itself"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(service);
+    let (_, text, _) = said(&deployment, &["migrate", "resume"]);
+    assert_eq!(text, "it was not paused\n");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_move_is_tried_again_when_an_operator_says_so(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend).with("TIERKEEP_RETRY_BACKOFF", "0s");
+    deployment.json(&["init", "--json"]);
+    plant(&deployment, 1..4).await;
+    obstruct(&deployment, 2).await;
+    for _ in 0..4 {
+        let output = deployment.run(&["migrate", "run", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "attempts fail");
+        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(run["failed"], 1);
+    }
+    let run = deployment.json(&["migrate", "run", "--json"]);
+    assert_eq!((&run["failed"], &run["deferred"]), (&json!(0), &json!(1)));
+    let status = deployment.json(&["migrate", "status", "--json"]);
+    assert_eq!(status["failed"], 1);
+
+    let other = deployment.json(&["migrate", "retry", "--user", &id(1), "--json"]);
+    assert_eq!(other, json!({ "retried": 0 }));
+    let nobody = "internal_ffffffffffffffffffffffff";
+    let (code, text, complaint) = said(&deployment, &["migrate", "retry", "--user", nobody]);
+    assert_eq!((code, text.as_str()), (Some(1), ""));
+    assert!(complaint.contains(nobody), "{complaint}");
+    let (code, _, complaint) = said(&deployment, &["migrate", "retry"]);
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("help: give --user ID"), "{complaint}");
+
+    let one = deployment.json(&["migrate", "retry", "--user", &id(2), "--json"]);
+    assert_eq!(one, json!({ "retried": 1 }));
+    clear(&deployment).await;
+    let run = deployment.json(&["migrate", "run", "--json"]);
+    assert_eq!(run["moved"], 1);
+    let all = deployment.json(&["migrate", "retry", "--all", "--json"]);
+    assert_eq!(all, json!({ "retried": 0 }));
+    assert!(deployment.users(Role::RaseenTempUser).await.is_empty());
+}
