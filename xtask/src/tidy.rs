@@ -39,6 +39,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             findings.push(format!("{package} depends on {heavy}"));
         }
     }
+    if has_mutants(&features(root, "tierkeep")?) {
+        findings.push("tierkeep is built with the feature `mutants`".to_owned());
+    }
     for finding in &findings {
         println!("tidy: {finding}");
     }
@@ -79,17 +82,24 @@ fn in_tree(tree: &str) -> Vec<&'static str> {
         .collect()
 }
 
+/// Whether the output of `cargo tree --edges features` names the feature that takes guards away.
+fn has_mutants(tree: &str) -> bool {
+    tree.contains(r#"feature "mutants""#)
+}
+
 /// Everything that a package links, one a line.
 fn dependencies(root: &Path, package: &str) -> Result<String> {
+    tree(root, package, "normal,build")
+}
+
+/// The features that a package is built with, among everything it links.
+fn features(root: &Path, package: &str) -> Result<String> {
+    tree(root, package, "features,normal,build")
+}
+
+fn tree(root: &Path, package: &str, edges: &str) -> Result<String> {
     let output = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "tree",
-            "--locked",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-        ])
+        .args(["tree", "--locked", "--edges", edges, "--prefix", "none"])
         .args(["--package", package])
         .current_dir(root)
         .output()
@@ -142,6 +152,12 @@ mod tests {
             let text = format!("//! Owns it.\n// {word}\n");
             assert_eq!(in_file(source, &text), [format!("line 2 says {word}")]);
         }
+    }
+
+    #[test]
+    fn a_build_without_guards_is_found() {
+        assert!(!has_mutants("tierkeep-engine feature \"default\"\n"));
+        assert!(has_mutants("tierkeep-engine feature \"mutants\"\n"));
     }
 
     #[test]

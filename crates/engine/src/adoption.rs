@@ -18,7 +18,6 @@ use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::connection::ConnectionManager;
-use crate::nonce;
 use crate::retry::repeating;
 
 /// How long an entry may stand before another writer takes its place. No step's safety rests on it.
@@ -217,7 +216,7 @@ async fn enter_beside(
 ) -> Result<Adoption, StoreError> {
     let temp = databases.raseen_temp_db();
     let user = &foreign.user;
-    let nonce = nonce::fresh();
+    let nonce = databases.randomness().id();
     let entry = as_entry(&adopted, &nonce, databases.clock().now());
     match insert_entry(temp, user, &entry, &nonce).await? {
         Placed::Ours => {}

@@ -22,7 +22,8 @@ use tracing::{info, warn};
 
 use crate::admission::Admission;
 use crate::layout::layout;
-use crate::nonce;
+use crate::mutant::Mutation;
+use crate::nonce::{Randomness, System};
 
 /// How connecting is retried.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +150,8 @@ pub struct ConnectionManager {
     deployment: OnceLock<String>,
     hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
     clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    mutation: Mutation,
 }
 
 impl fmt::Debug for ConnectionManager {
@@ -182,7 +185,24 @@ impl ConnectionManager {
             deployment: OnceLock::new(),
             hellos: tokio::sync::Mutex::new(BTreeMap::new()),
             clock,
+            randomness: Arc::new(System),
+            mutation: Mutation::default(),
         })
+    }
+
+    /// Draws ids and jitter from `randomness` in place of the operating system's.
+    #[must_use]
+    pub fn with_randomness(mut self, randomness: Arc<dyn Randomness>) -> Self {
+        self.randomness = randomness;
+        self
+    }
+
+    /// Takes a guard away, for a test that must notice.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn with_mutant(mut self, mutant: crate::Mutant) -> Self {
+        self.mutation = mutant.into();
+        self
     }
 
     /// External users.
@@ -229,6 +249,16 @@ impl ConnectionManager {
     /// The clock of this process.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// Where ids and jitter come from.
+    pub(crate) fn randomness(&self) -> &dyn Randomness {
+        self.randomness.as_ref()
+    }
+
+    /// The guard that is missing, if any.
+    pub(crate) fn mutation(&self) -> Mutation {
+        self.mutation
     }
 
     /// The store of a role, shut while the role is not admitted.
@@ -293,7 +323,8 @@ impl ConnectionManager {
     async fn reach(&self, settings: ConnectSettings) -> (BTreeMap<Role, Hello>, Vec<StoreError>) {
         let mut greetings = JoinSet::new();
         for gate in self.gates.values() {
-            greetings.spawn(greet(Arc::clone(gate), settings));
+            let randomness = Arc::clone(&self.randomness);
+            greetings.spawn(greet(Arc::clone(gate), settings, randomness));
         }
         let mut reached = BTreeMap::new();
         let mut away = Vec::new();
@@ -384,7 +415,7 @@ impl ConnectionManager {
         stamps: &BTreeMap<Role, Option<Stamp>>,
         known: Option<String>,
     ) -> Result<(), ConnectError> {
-        let mut deployment = known.clone().unwrap_or_else(nonce::fresh);
+        let mut deployment = known.clone().unwrap_or_else(|| self.randomness.id());
         let mut missing: Vec<Role> = stamps
             .iter()
             .filter(|(_, stamp)| stamp.is_none())
@@ -480,6 +511,7 @@ fn refuse_same_database(hellos: &BTreeMap<Role, Hello>) -> Result<(), ConnectErr
 async fn greet(
     gate: Arc<Admission>,
     settings: ConnectSettings,
+    randomness: Arc<dyn Randomness>,
 ) -> (Role, Result<Hello, StoreError>) {
     let role = gate.role();
     let mut wait = settings.backoff;
@@ -508,7 +540,8 @@ async fn greet(
                     "connecting failed, attempt {attempt} of {}",
                     settings.retries,
                 );
-                tokio::time::sleep(wait.min(LONGEST_WAIT).mul_f64(nonce::jitter())).await;
+                let wait_now = wait.min(LONGEST_WAIT).mul_f64(randomness.fraction());
+                tokio::time::sleep(wait_now).await;
                 wait = wait.saturating_mul(2);
             }
         }

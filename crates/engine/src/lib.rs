@@ -10,6 +10,7 @@ mod connection;
 mod explain;
 mod layout;
 mod migration;
+mod mutant;
 mod nonce;
 mod perform;
 mod quarantine;
@@ -25,6 +26,9 @@ pub use migration::{
     Failed, MigrationService, MoveError, MoverSettings, NoProgress, Progress, Retried, RunOptions,
     Summary,
 };
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
+pub use nonce::Randomness;
 pub use status::{DatabaseStatus, LastRun, QuarantineView, Status};
 pub use users::{Condition, Found, Receipt, Users, UsersError};
 pub use worker::{Worker, WorkerState};

@@ -1,14 +1,34 @@
 //! Ids that nobody else has: of operations, entries and runs. The only randomness of the engine besides
-//! jitter.
+//! the jitter of [`repeating`](crate::retry::repeating).
+
+use std::fmt::Debug;
 
 use tierkeep_core::bson::oid::ObjectId;
 
-/// A fresh id of 24 hex digits.
-pub(crate) fn fresh() -> String {
-    ObjectId::from_bytes(rand::random()).to_hex()
+/// Where ids and jitter come from: a parameter, as the clock is, so that a run can be repeated exactly.
+pub trait Randomness: Send + Sync + Debug {
+    /// Twelve bytes that nobody else ever draws.
+    fn unique(&self) -> [u8; 12];
+
+    /// A number in `[0, 1)`, for jitter.
+    fn fraction(&self) -> f64;
+
+    /// A fresh id of 24 hex digits.
+    fn id(&self) -> String {
+        ObjectId::from_bytes(self.unique()).to_hex()
+    }
 }
 
-/// A fresh number in `[0, 1)`, for jitter.
-pub(crate) fn jitter() -> f64 {
-    rand::random()
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct System;
+
+impl Randomness for System {
+    fn unique(&self) -> [u8; 12] {
+        rand::random()
+    }
+
+    fn fraction(&self) -> f64 {
+        rand::random()
+    }
 }

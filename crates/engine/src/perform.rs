@@ -19,10 +19,11 @@ use tierkeep_core::mover::{
     Action, Batch, Copied, Item, Observation, Phase, Record, Seen, SeenInTemp, Status, Target,
     Verify, record_field,
 };
-use tierkeep_core::store::{Class, Fence, Find, Inserted, Put, Query, StoreError};
+use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Query, StoreError};
 
 use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
+use crate::mutant::{Mutant, Mutation};
 use crate::retry::repeating;
 
 type Main = <RaseenTempUser as Promotes>::Main;
@@ -38,6 +39,7 @@ pub(crate) struct Movement {
     clock: std::sync::Arc<dyn Clock>,
     run_id: String,
     verify: Verify,
+    mutation: Mutation,
 }
 
 /// A batch stopped because a database did not do its part; nothing is lost.
@@ -59,6 +61,7 @@ impl Movement {
             clock: std::sync::Arc::clone(databases.clock()),
             run_id: run_id.to_owned(),
             verify,
+            mutation: databases.mutation(),
         }
     }
 
@@ -98,17 +101,22 @@ impl Movement {
             Action::Claims(items) => Observation::Claims(alone(&self.temp, &items).await?),
             Action::Record(items) => Observation::Recorded(self.record(&items).await?),
             Action::Copy(Target::Backup, copies) => {
-                Observation::Copied(copy(&self.backup, &copies).await?)
+                Observation::Copied(copy(&self.backup, &copies, true).await?)
             }
             Action::Copy(Target::Main, copies) => {
-                Observation::Copied(copy(&self.main, &copies).await?)
+                let guarded = !self.mutation.has(Mutant::UnguardedWriteToMain);
+                Observation::Copied(copy(&self.main, &copies, guarded).await?)
             }
             Action::ReadBack(items) => {
                 let (backup, main) = tokio::join!(
                     read_back(&self.backup, &items, self.verify),
                     read_back(&self.main, &items, self.verify)
                 );
-                Observation::ReadBack(backup?.into_iter().zip(main?).collect())
+                let mut seen = backup?.into_iter().zip(main?).collect();
+                if self.mutation.has(Mutant::HigherIsFine) {
+                    seen = take_higher_for_equal(&items, seen);
+                }
+                Observation::ReadBack(seen)
             }
             Action::ReadTemp(items) => Observation::Temp(self.read_temp(&items).await?),
             Action::Delete(items) => {
@@ -125,6 +133,9 @@ impl Movement {
 
     /// A pending record for each; those of earlier attempts are kept.
     async fn record(&self, items: &[&Item]) -> Result<Vec<Copied>, StoreError> {
+        if self.mutation.has(Mutant::MoveWithoutRecord) {
+            return Ok(vec![Copied::Settled; items.len()]);
+        }
         let now = self.clock.now();
         let records: Vec<RawDocumentBuf> = items
             .iter()
@@ -170,6 +181,14 @@ impl Movement {
             .map(|(version, ids)| Fence { version, ids })
             .collect();
         let store = self.temp.store();
+        if self.mutation.has(Mutant::UnguardedDelete) {
+            let whatever = Guard::Fields(doc! {});
+            for id in fences.iter().flat_map(|fence| &fence.ids) {
+                let users = RaseenTempUser::USERS;
+                repeating(|| store.write(users, id, &whatever, &Change::Remove)).await?;
+            }
+            return Ok(());
+        }
         repeating(|| store.delete(RaseenTempUser::USERS, &fences)).await?;
         Ok(())
     }
@@ -228,6 +247,7 @@ async fn alone(temp: &Handle<RaseenTempUser>, items: &[&Item]) -> Result<Vec<boo
 async fn copy<D: UserDatabase>(
     target: &Handle<D>,
     copies: &[(&Item, &RawDocumentBuf)],
+    guarded: bool,
 ) -> Result<Vec<Copied>, StoreError> {
     let store = target.store();
     let documents: Vec<RawDocumentBuf> = copies.iter().map(|(_, copy)| (*copy).clone()).collect();
@@ -245,6 +265,15 @@ async fn copy<D: UserDatabase>(
         });
     }
     if there.is_empty() {
+        return Ok(outcomes);
+    }
+    if !guarded {
+        for index in there {
+            let document = &documents[index];
+            let (id, whatever) = (document::id(document), Guard::Fields(doc! {}));
+            let change = Change::Replace(document.clone());
+            repeating(|| store.write(D::USERS, &id, &whatever, &change)).await?;
+        }
         return Ok(outcomes);
     }
     let mut stale = Vec::new();
@@ -390,6 +419,29 @@ fn seen(copy: &RawDocument, digest: impl FnOnce(&RawDocument) -> Digest) -> Opti
         version,
         digest: digest(copy),
     })
+}
+
+/// What must never be done: the newer copy need not contain what moves.
+fn take_higher_for_equal(
+    items: &[&Item],
+    seen: Vec<(Option<Seen>, Option<Seen>)>,
+) -> Vec<(Option<Seen>, Option<Seen>)> {
+    let equal = |item: &Item, seen: Option<Seen>| {
+        seen.map(|seen| {
+            if seen.version <= item.version {
+                return seen;
+            }
+            Seen {
+                version: item.version,
+                digest: item.digest.clone(),
+            }
+        })
+    };
+    items
+        .iter()
+        .zip(seen)
+        .map(|(item, (srie, main))| (equal(item, srie), equal(item, main)))
+        .collect()
 }
 
 /// Reads documents by `_id`; only their heads where that is enough.

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::migration::{MigrationService, NoProgress, RunOptions, Summary};
-use crate::nonce;
 
 /// What the worker did last.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -53,7 +52,8 @@ impl Worker {
         while !stop.is_cancelled() {
             self.heal().await;
             self.tick(&stop).await;
-            let wait = self.interval.mul_f64(0.9 + nonce::jitter() / 10.0);
+            let fraction = self.service.databases.randomness().fraction();
+            let wait = self.interval.mul_f64(0.9 + fraction / 10.0);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => break,

@@ -7,6 +7,7 @@ mod connection;
 mod control;
 mod crash;
 mod migration;
+mod mutants;
 mod property_3_data_migration_and_backup_consistency;
 mod users;
 mod verify;

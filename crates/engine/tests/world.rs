@@ -17,8 +17,8 @@ use tierkeep_core::store::{
 };
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
-    ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, NoProgress,
-    Purpose, RunOptions, Summary, Users,
+    ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, Mutant,
+    NoProgress, Purpose, RunOptions, Summary, Users,
 };
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
@@ -137,13 +137,25 @@ impl Drop for Databases {
 
 impl World {
     pub async fn new(backend: Backend) -> Self {
+        Self::made(backend, None).await
+    }
+
+    /// One whose engine lacks a guard.
+    pub async fn lacking(backend: Backend, mutant: Mutant) -> Self {
+        Self::made(backend, Some(mutant)).await
+    }
+
+    async fn made(backend: Backend, mutant: Option<Mutant>) -> Self {
         let (stores, clock, guard) = stores(backend).await;
         let faults = Faults::new();
         let faulty = stores
             .iter()
             .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
-        let databases =
+        let mut databases =
             ConnectionManager::new(faulty, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        if let Some(mutant) = mutant {
+            databases = databases.with_mutant(mutant);
+        }
         databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
         let databases = Arc::new(databases);
         Self {

@@ -11,7 +11,6 @@ use tracing::{error, warn};
 
 use super::scan::Scan;
 use super::{MigrationService, Summary};
-use crate::nonce;
 use crate::retry::repeating;
 
 #[derive(Debug)]
@@ -163,7 +162,13 @@ impl Account {
         self.summary.failed += 1;
         let databases = &self.service.databases;
         let backoff = self.service.settings.retry_backoff;
-        let attempt = next_attempt(retries, backoff, nonce::jitter(), reason, now);
+        let attempt = next_attempt(
+            retries,
+            backoff,
+            databases.randomness().fraction(),
+            reason,
+            now,
+        );
         let when = doc! {
             record_field::STATUS: Status::Pending.as_str(),
             record_field::RETRY_COUNT: retries,

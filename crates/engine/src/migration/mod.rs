@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::connection::ConnectionManager;
-use crate::nonce;
 use crate::perform::{Movement, Stopped};
 use account::Account;
 pub use control::{Failed, Retried};
@@ -197,7 +196,7 @@ impl MigrationService {
         let clock = self.databases.clock();
         let started = clock.now();
         let summary = Summary {
-            run_id: nonce::fresh(),
+            run_id: self.databases.randomness().id(),
             dry_run: options.dry_run,
             ..Summary::default()
         };

@@ -16,7 +16,7 @@ use super::read::{Resident, resident_of};
 use super::write::{Round, Write, already, check, receipt};
 use super::{Users, UsersError};
 use crate::adoption::{Adoption, adopt_copies, as_entry, withdraw};
-use crate::nonce;
+use crate::mutant::Mutant;
 use crate::retry::repeating;
 
 /// What an entry is made from.
@@ -79,11 +79,20 @@ impl Users {
         let created = base.document.is_none();
         let now = self.databases.clock().now();
         let document = compose(write, base.document.as_deref(), base.highest, now)?;
-        let nonce = nonce::fresh();
-        let entry = as_entry(&document, &nonce, now);
+        let nonce = self.databases.randomness().id();
+        let in_one_step = self.databases.mutation().has(Mutant::EnterInOneStep);
+        let entry = if in_one_step {
+            document.clone()
+        } else {
+            as_entry(&document, &nonce, now)
+        };
         let (store, users) = self.target(role)?;
         if !place(store.as_ref(), users, &entry, over).await? {
             return Ok(Round::Again);
+        }
+        if in_one_step {
+            let receipt = receipt(&document, &write.op, role, created);
+            return Ok(receipt.map_or(Round::Again, Round::Done));
         }
         // A crash here leaves an entry that nobody sees; the next writer takes its place.
         let main = match resident_of(self.databases.raseen_main_db(), write.user, true).await {

@@ -19,7 +19,7 @@ use tracing::error;
 use super::read::{Resident, resident_of};
 use super::{Condition, Found, Receipt, Users, UsersError};
 use crate::adoption::{Adoption, adopt_copies, adopt_in_temp, is_abandoned};
-use crate::nonce;
+use crate::mutant::Mutant;
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
@@ -138,7 +138,7 @@ impl Users {
                 (None, _) => Condition::Absent,
             };
             match self.write(user, section, Some(value), seen).await {
-                Err(UsersError::Mismatch { .. }) => pause(round).await,
+                Err(UsersError::Mismatch { .. }) => self.pause(round).await,
                 done => return done,
             }
         }
@@ -157,13 +157,13 @@ impl Users {
             section,
             value,
             condition,
-            op: nonce::fresh(),
+            op: self.databases.randomness().id(),
             lost: AtomicU32::new(0),
         };
         for round in 0..ROUNDS {
             match self.round(&write).await {
                 Ok(Round::Done(receipt)) => return Ok(receipt),
-                Ok(Round::Again) => pause(round).await,
+                Ok(Round::Again) => self.pause(round).await,
                 Err(error) => return Err(logged(user, error)),
             }
         }
@@ -190,13 +190,31 @@ impl Users {
             Resident::Nobody => self.enter_temp(write, None).await,
             Resident::Erased(tombstone) => self.enter_temp(write, Some(&tombstone)).await,
             Resident::Entering(entry) => {
-                if is_abandoned(&entry, self.databases.clock().now()) {
-                    self.enter_temp(write, Some(&entry)).await
-                } else {
+                if !is_abandoned(&entry, self.databases.clock().now()) {
                     Ok(Round::Again)
+                } else if self.databases.mutation().has(Mutant::ConfirmAbandoned) {
+                    self.confirm_abandoned(write, &entry).await
+                } else {
+                    self.enter_temp(write, Some(&entry)).await
                 }
             }
         }
+    }
+
+    /// What must never be done: the one who entered may have read main before a move.
+    async fn confirm_abandoned(
+        &self,
+        write: &Write<'_>,
+        entry: &RawDocument,
+    ) -> Result<Round, UsersError> {
+        let (store, users) = self.target(Role::RaseenTempUser)?;
+        let guard = Guard::Entry {
+            nonce: document::nonce(entry).unwrap_or_default().to_owned(),
+        };
+        let id = Bson::String(write.user.to_string());
+        let change = Change::Confirm { created: false };
+        store.write(users, &id, &guard, &change).await?;
+        Ok(Round::Again)
     }
 
     /// The usual case: the document is where writes go. `None` when nothing matched.
@@ -257,6 +275,13 @@ impl Users {
             Adoption::Done | Adoption::Again => Ok(Round::Again),
             Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
         }
+    }
+
+    /// Waits a little longer in each round, 10 ms to half a second, with jitter.
+    async fn pause(&self, round: u32) {
+        let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
+        let fraction = self.databases.randomness().fraction();
+        tokio::time::sleep(whole.mul_f64(0.5 + fraction / 2.0)).await;
     }
 
     pub(super) fn target(
@@ -334,12 +359,6 @@ fn unreadable(section: &Section) -> UsersError {
             "the stored {section} holds what is no valid BSON and cannot be merged with; PUT replaces it"
         ),
     })
-}
-
-/// Waits a little longer in each round, 10 ms to half a second, with jitter.
-async fn pause(round: u32) {
-    let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
-    tokio::time::sleep(whole.mul_f64(0.5 + nonce::jitter() / 2.0)).await;
 }
 
 /// Logs a failed write once, where it is handled. A refused condition is an answer, not a failure.
