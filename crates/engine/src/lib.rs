@@ -23,8 +23,8 @@ pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, P
 pub use explain::{Copy, Explanation, RecordView};
 pub use layout::layout;
 pub use migration::{
-    Failed, MigrationService, MoveError, MoverSettings, NoProgress, Progress, Retried, RunOptions,
-    Summary,
+    Amount, Failed, HourAhead, LONGEST_WINDOW, MigrationService, MoveError, MoverSettings,
+    NoProgress, Progress, Retried, RunOptions, Simulation, Summary,
 };
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;

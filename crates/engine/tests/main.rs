@@ -9,6 +9,7 @@ mod crash;
 mod migration;
 mod mutants;
 mod property_3_data_migration_and_backup_consistency;
+mod simulate;
 mod users;
 mod verify;
 mod world;

@@ -6,7 +6,7 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document};
 
 use super::write::{fields_match, value_at};
-use crate::document::{self, State, field};
+use crate::document::{self, Edit, State, field};
 
 /// How sure a read must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,8 +26,18 @@ pub enum Fields {
     Whole,
     /// At least `_id`, `user_id`, `created_at`, `last_accessed` and `metadata`.
     Head,
+    /// As `Head`, and the size of the stored document as the int64 [`SIZE`]: see [`stored_size`].
+    Sized,
     /// At least `_id` and `user_id`.
     Keys,
+}
+
+/// The field of a page of [`Fields::Sized`] that says how many bytes of BSON the whole document has.
+pub const SIZE: &str = "bson_size";
+
+/// How many bytes of BSON the whole document has that `head`, of a page of [`Fields::Sized`], is from.
+pub fn stored_size(head: &RawDocument) -> Option<u64> {
+    u64::try_from(head.get_i64(SIZE).ok()?).ok()
 }
 
 impl Fields {
@@ -36,6 +46,10 @@ impl Fields {
         match self {
             Self::Whole => document,
             Self::Head => only(&document, &HEAD),
+            Self::Sized => {
+                let size = i64::try_from(document.as_bytes().len()).unwrap_or(i64::MAX);
+                Edit::new().set(SIZE, size).apply(&only(&document, &HEAD))
+            }
             Self::Keys => only(&document, &KEYS),
         }
     }
@@ -210,6 +224,13 @@ impl Find {
     #[must_use]
     pub fn head(mut self) -> Self {
         self.fields = Fields::Head;
+        self
+    }
+
+    /// With only the fields that tierkeep itself reads, and the size of the whole document.
+    #[must_use]
+    pub fn sized(mut self) -> Self {
+        self.fields = Fields::Sized;
         self
     }
 
@@ -394,6 +415,9 @@ mod tests {
         let head = bson::rawdoc! { "_id": "a", "user_id": "a", "metadata": { "version": 1_i64 } };
         assert_eq!(Fields::Head.of(whole.clone()), head);
         assert_eq!(Fields::Whole.of(whole.clone()), whole);
+        let sized = Fields::Sized.of(whole.clone());
+        assert_eq!(stored_size(&sized), whole.as_bytes().len().try_into().ok());
+        assert_eq!(stored_size(&whole), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod account;
 mod control;
 mod gate;
 mod scan;
+mod simulate;
 mod sweep;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use account::Account;
 pub use control::{Failed, Retried};
 use gate::Gate;
 use scan::Scan;
+pub use simulate::{Amount, HourAhead, LONGEST_WINDOW, Simulation};
 
 /// How the mover works.
 #[derive(Clone, Copy, PartialEq, Debug)]

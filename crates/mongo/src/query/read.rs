@@ -2,7 +2,7 @@
 
 use bson::raw::{RawArrayBuf, RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
-use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern};
+use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern, SIZE};
 
 use super::{
     COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_visible, key, literal, millis,
@@ -67,7 +67,7 @@ impl Page<'_> {
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
-        Fields::Head | Fields::Keys => BATCH_HEADS,
+        Fields::Head | Fields::Sized | Fields::Keys => BATCH_HEADS,
     };
     let wanted = find.limit.saturating_add(usize::from(find.after.is_some()));
     u32::try_from(wanted.min(most)).unwrap_or(u32::MAX)
@@ -79,7 +79,7 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         Fields::Whole => None,
         // By an index over (`user_id`, `_id`) the server need not open the documents.
         Fields::Keys => Some(rawdoc! { "user_id": 1 }),
-        Fields::Head => {
+        Fields::Head | Fields::Sized => {
             let mut names = vec!["user_id", "created_at", "last_accessed", "metadata"];
             if let Query::Equal(fields) = &find.query {
                 for name in fields.keys() {
@@ -93,6 +93,10 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
             let mut wanted = RawDocumentBuf::new();
             for name in names {
                 wanted.append(key(name), 1);
+            }
+            if find.fields == Fields::Sized {
+                let size = rawdoc! { "$toLong": { "$bsonSize": "$$ROOT" } };
+                wanted.append(key(SIZE), size);
             }
             Some(wanted)
         }
@@ -426,6 +430,7 @@ mod tests {
         assert_json_snapshot!("find_due_next", pages(&next));
         let fallback = find_unindexed("internal_users", &next, None).unwrap();
         assert_json_snapshot!("find_due_unindexed", shown(&fallback));
+        assert_json_snapshot!("find_due_sizes", pages(&next.sized()));
     }
 
     #[test]

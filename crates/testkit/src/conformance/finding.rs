@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, doc, rawdoc};
-use tierkeep_core::document::{self, State, field};
-use tierkeep_core::store::{Find, Query, Store, id_order};
+use tierkeep_core::document::{self, Edit, State, field};
+use tierkeep_core::store::{Find, Query, SIZE, Store, id_order, stored_size};
 
 use super::fixture::{Bench, live, record, set_section};
-use crate::documents::{SeedUser, native_user, odd_staged_at};
+use crate::documents::{SeedUser, hostile_documents, native_user, odd_staged_at};
 
 fn date(ms: i64) -> DateTime {
     DateTime::from_millis(ms)
@@ -200,6 +200,36 @@ pub async fn a_head_holds_at_least_what_tierkeep_reads(store: &Arc<dyn Store>) {
             }
         }
     }
+}
+
+/// A sized head holds what a head holds, and the size of the document as it is stored, whatever is in it.
+pub async fn a_sized_head_knows_the_size_of_the_whole(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_sized_head_knows_the_size_of_the_whole").await;
+    let user = native_user(1, 1).dated(date(1_000));
+    let large = user.set("scan_cache", rawdoc! { "text": "x".repeat(1 << 20) });
+    let small = native_user(2, 1).dated(date(2_000));
+    bench.given(&[large.build(), small.build()]).await;
+    // What a document says of its own size is no answer.
+    let liar = SeedUser::new(3, date(3_000)).build();
+    let liar = Edit::new().set(SIZE, 1_i64).apply(&liar);
+    bench.given(&[liar]).await;
+    for (_, hostile) in hostile_documents() {
+        bench.given(&[hostile]).await;
+    }
+    let mut seen = 0;
+    for query in [Query::All, Query::Due(date(5_000)), Query::Unstaged] {
+        for sized in bench.find(Find::new(query.clone()).sized()).await {
+            let id = document::id(&sized);
+            let whole = bench.stored(id.clone()).await.expect("it is stored");
+            let size = u64::try_from(whole.as_bytes().len()).ok();
+            assert_eq!(stored_size(&sized), size, "{id} in {query:?}");
+            assert_eq!(document::metadata(&sized), document::metadata(&whole));
+            seen += 1;
+        }
+    }
+    assert!(seen > 6, "{seen}");
+    let due = Find::new(Query::Due(date(5_000))).sized().max_bytes(1);
+    assert_eq!(bench.find(due).await.len(), 1, "pages are bounded as ever");
 }
 
 /// L9: who was told that a document is stored finds it, and as it was last written.

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod init;
 pub mod migrate;
 pub mod serve;
+pub mod simulate;
 pub mod start;
 pub mod status;
 pub mod token;
@@ -87,6 +88,8 @@ pub enum Command {
     /// Move internal users' documents that are due to their main database and its backup
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// Show what will move when, and how much, without moving anything
+    Simulate(simulate::SimulateArgs),
     /// Show every database and what is due, at a glance
     Status,
     /// Show one user: every copy, which one counts, and what happens next

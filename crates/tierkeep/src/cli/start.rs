@@ -75,6 +75,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::Serve(args) => cli::serve::run(args, context).await,
         Command::Init => cli::init::run(context).await,
         Command::Migrate(command) => cli::migrate::run(command, context).await,
+        Command::Simulate(args) => cli::simulate::run(args, context).await,
         Command::Status => cli::status::run(context).await,
         Command::Explain(args) => cli::explain::run(args, context).await,
         Command::Config(command) => cli::config::run(command, context),
@@ -88,6 +89,7 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         Command::Serve(args) => args.listen.as_deref(),
         Command::Init
         | Command::Migrate(_)
+        | Command::Simulate(_)
         | Command::Status
         | Command::Explain(_)
         | Command::Config(_)
@@ -128,6 +130,7 @@ fn level(cli: &Cli) -> LevelFilter {
         Command::Serve(_) => LevelFilter::INFO,
         Command::Init
         | Command::Migrate(_)
+        | Command::Simulate(_)
         | Command::Status
         | Command::Explain(_)
         | Command::Config(_)

@@ -150,3 +150,43 @@ async fn a_failed_move_is_tried_again_when_an_operator_says_so(
     assert_eq!(all, json!({ "retried": 0 }));
     assert!(deployment.users(Role::RaseenTempUser).await.is_empty());
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_move_is_foretold_and_then_it_moves(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend);
+    deployment.json(&["init", "--json"]);
+    plant(&deployment, 0..5).await;
+    let bytes: usize = deployment
+        .users(Role::RaseenTempUser)
+        .await
+        .iter()
+        .map(|document| document.as_bytes().len())
+        .sum();
+    let soon = clock::before(SystemClock.now(), Duration::from_mins(22 * 60 + 30));
+    let temp = deployment.open(Role::RaseenTempUser).await;
+    let later = seed_user(10, soon);
+    temp.insert("internal_users", &[later]).await.unwrap();
+    let before = deployment.users(Role::RaseenTempUser).await;
+
+    let outlook = deployment.json(&["simulate", "--json"]);
+    assert_eq!(
+        outlook["due_now"],
+        json!({ "documents": 5, "bytes": bytes })
+    );
+    assert_eq!(outlook["hours"].as_array().unwrap().len(), 24);
+    assert_eq!(outlook["hours"][1]["documents"], 1);
+    assert_eq!(outlook["total"]["documents"], 6);
+    let (code, text, _) = said(&deployment, &["simulate", "--for", "30m"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("due now"), "{text}");
+    let short = deployment.json(&["simulate", "--for", "30m", "--json"]);
+    assert_eq!(short["total"]["documents"], 5);
+    assert_eq!(deployment.users(Role::RaseenTempUser).await, before);
+
+    assert_eq!(deployment.json(&["migrate", "run", "--json"])["moved"], 5);
+    let outlook = deployment.json(&["simulate", "--json"]);
+    assert_eq!(outlook["total"]["documents"], 1);
+}

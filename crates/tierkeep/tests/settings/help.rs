@@ -14,6 +14,7 @@ use super::Place;
 #[case("migrate retry")]
 #[case("migrate pause")]
 #[case("migrate resume")]
+#[case("simulate")]
 #[case("status")]
 #[case("explain")]
 #[case("config")]
@@ -43,6 +44,8 @@ fn every_verb_explains_itself(#[case] verb: &str) {
 #[case("token")]
 #[case("token --sub 12")]
 #[case("token --sub 507f1f77bcf86cd799439011 --role developer")]
+#[case("simulate --for 32d")]
+#[case("simulate --for 0s")]
 #[case("status -o xml")]
 #[case("status -v -q")]
 fn wrong_usage_ends_with_two_and_leaves_stdout_empty(#[case] line: &str) {
