@@ -158,6 +158,10 @@ pub mod collection {
     pub const MIGRATION_RECORDS: &str = "migration_records";
     /// Quarantine marks and the pause switch, in `evaluation_audit`.
     pub const CONTROL: &str = "control";
+    /// The erasure ledger, in `evaluation_audit`.
+    pub const ERASURES: &str = "erasures";
+    /// Alerts, in `evaluation_audit`.
+    pub const ALERTS: &str = "alerts";
     /// The stamp that says which role a database has, in every database.
     pub const IDENTITY: &str = "tierkeep_identity";
 }

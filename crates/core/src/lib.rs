@@ -7,7 +7,8 @@
 //!
 //! Where to look: [`db`] (the seven databases as types), [`user`] and [`document`] (who and what),
 //! [`content`] (JSON in and out), [`identity`] and [`route`] (who is asking, where it goes),
-//! [`store`] (what a database must be able to do), [`mover`] (the 24-hour move).
+//! [`store`] (what a database must be able to do), [`mover`] (the 24-hour move), [`erasure`] (what is
+//! gone for good).
 
 pub mod adopt;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod content;
 pub mod db;
 pub mod digest;
 pub mod document;
+pub mod erasure;
 pub mod identity;
 pub mod mover;
 pub mod route;

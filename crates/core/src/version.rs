@@ -33,6 +33,23 @@ impl Version {
         self.0.checked_add(1).map(Self)
     }
 
+    /// The version of the tombstones of this erasure of an id, counted from 1; `None` when the numbers are
+    /// used up. Everything of earlier lives is below it, everything of later ones above.
+    pub fn of_erasure(epoch: i64) -> Option<Self> {
+        let number = epoch.checked_mul(1 << Self::COUNTER_BITS)?;
+        Self::new(number)
+    }
+
+    /// How often the id had been erased when this version was made.
+    pub fn epoch(self) -> i64 {
+        self.0 >> Self::COUNTER_BITS
+    }
+
+    /// The tombstone under the life that this version belongs to; `None` in the first one.
+    pub fn life_began_above(self) -> Option<Self> {
+        Self::of_erasure(self.epoch())
+    }
+
     /// One above the highest of `seen`, else [`Version::FIRST`]; `None` when the numbers are used up.
     pub fn above(seen: impl IntoIterator<Item = Option<Self>>) -> Option<Self> {
         seen.into_iter()
@@ -45,5 +62,29 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_erasure_lies_between_two_lives() {
+        let last = Version::new((1 << 40) - 1).unwrap();
+        let tombstone = Version::of_erasure(1).unwrap();
+        let first = Version::above([Some(tombstone)]).unwrap();
+        assert!(last < tombstone && tombstone < first);
+        assert_eq!([last, tombstone, first].map(Version::epoch), [0, 1, 1]);
+        assert_eq!(last.life_began_above(), None);
+        assert_eq!(first.life_began_above(), Some(tombstone));
+    }
+
+    #[test]
+    fn erasures_end_with_the_numbers() {
+        assert_eq!(Version::of_erasure(0), None);
+        assert!(Version::of_erasure((1 << 23) - 1).is_some());
+        assert_eq!(Version::of_erasure(1 << 23), None);
+        assert_eq!(Version::of_erasure(i64::MAX), None);
     }
 }

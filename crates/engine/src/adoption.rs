@@ -9,15 +9,18 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 use tierkeep_core::adopt::{self, Foreign, Quarantine};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, RaseenTempUser, UserDatabase};
+use tierkeep_core::db::{Handle, RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location, State, field};
+use tierkeep_core::erasure::{Stage, tombstone};
 use tierkeep_core::mover::main_form;
 use tierkeep_core::store::{Change, Fault, Find, Guard, Inserted, Query, StoreError, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::connection::ConnectionManager;
+use crate::erase::{entomb, remove_foreign};
+use crate::ledger::Ledger;
 use crate::retry::repeating;
 
 /// How long an entry may stand before another writer takes its place. No step's safety rests on it.
@@ -72,6 +75,15 @@ pub(crate) async fn adopt_in_temp(
     };
     let user = &foreign.user;
     let temp = databases.raseen_temp_db();
+    let erasure = databases.ledger().entry(user).await?;
+    if erasure
+        .as_ref()
+        .is_some_and(|erasure| erasure.pending.contains(&Role::RaseenTempUser))
+    {
+        // An erasure is still clearing temp; what stands there afterwards is a new life.
+        return Ok(Adoption::Again);
+    }
+    let fence = erasure.and_then(|erasure| erasure.fence());
     let claims = claims(temp, user, false).await?;
     if !claims
         .iter()
@@ -90,13 +102,13 @@ pub(crate) async fn adopt_in_temp(
             user.clone(),
         )));
     }
-    let adopted = adopt_copies(databases.raseen_main_db(), user).await?;
+    let adopted = adopt_copies(databases.ledger(), databases.raseen_main_db(), user).await?;
     if adopted != Adoption::Done {
         return Ok(adopted);
     }
     let main = copy_of(databases.raseen_main_db(), user, false).await?;
     // srie being away blocks no writer; a move waits for srie and compares the versions again.
-    let srie = match adopt_copies(databases.srie_main_db(), user).await {
+    let srie = match adopt_copies(databases.ledger(), databases.srie_main_db(), user).await {
         Ok(Adoption::Done) => copy_of(databases.srie_main_db(), user, false)
             .await
             .unwrap_or_default(),
@@ -116,20 +128,33 @@ pub(crate) async fn adopt_in_temp(
             }),
         Some(_) | None => false,
     };
-    let Some(twin) = twin else {
+    let tombstone = twin.filter(|twin| document::state(twin) == Some(State::Erased));
+    let Some(twin) = twin.filter(|_| tombstone.is_none()) else {
         if moved {
             return remove(temp, document).await;
         }
-        let seen = [main.as_deref(), srie.as_deref(), Some(document)]
-            .map(|copy| copy.and_then(document::version));
-        let Some(version) = Version::above(seen) else {
+        let seen = [
+            main.as_deref(),
+            srie.as_deref(),
+            Some(document),
+            tombstone.map(AsRef::as_ref),
+        ]
+        .map(|copy| copy.and_then(document::version));
+        let Some(version) = Version::above(seen.into_iter().chain([fence])) else {
             return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
         };
         let adopted = adopt::final_form(document, &foreign, Location::Temp, version);
         if document::id(document) == Bson::String(user.to_string()) {
             return replace(temp, document, adopted).await;
         }
-        return enter_beside(databases, document, &foreign, adopted, seen[0]).await;
+        let entry = Beside {
+            user,
+            adopted,
+            over: tombstone,
+            main: seen[0],
+            fence,
+        };
+        return enter_beside(databases, document, entry).await;
     };
     let live = document::state(twin) == Some(State::Live);
     if live && document::adopted_from(twin) == Some(&foreign.fingerprint) {
@@ -137,7 +162,7 @@ pub(crate) async fn adopt_in_temp(
     }
     if document::state(twin) == Some(State::Entering) {
         if is_abandoned(twin, databases.clock().now()) {
-            withdraw(temp, user, document::nonce(twin).unwrap_or_default()).await?;
+            withdraw(databases, user, document::nonce(twin).unwrap_or_default()).await?;
         }
         return Ok(Adoption::Again);
     }
@@ -147,8 +172,9 @@ pub(crate) async fn adopt_in_temp(
 }
 
 /// Gives the foreign document of a user in main, srie or `external_users` its final form, where nothing else
-/// competes for the `_id`.
+/// competes for the `_id`. What is in main or srie of a user who was erased counts as nothing.
 pub(crate) async fn adopt_copies<D: UserDatabase>(
+    ledger: &Ledger,
     database: &Handle<D>,
     user: &UserId,
 ) -> Result<Adoption, StoreError> {
@@ -168,13 +194,45 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         Ok(read) => read,
         Err(reason) => return Ok(Adoption::Quarantined(reason)),
     };
-    let adopted = match user.user_type() {
-        UserType::External => adopt::final_form(copy, &read, Location::External, Version::FIRST),
-        UserType::Internal => {
+    let fence = ledger.fence(user).await?;
+    let adopted = match (user.user_type(), fence) {
+        (UserType::External, _) => {
+            let Some(version) = Version::above([fence]) else {
+                return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
+            };
+            adopt::final_form(copy, &read, Location::External, version)
+        }
+        (UserType::Internal, Some(fence)) => {
+            let stone = tombstone(user, fence, read.created_at);
+            entomb(database, std::slice::from_ref(&stone)).await?;
+            remove_foreign(database, copy, &stone).await?;
+            return Ok(Adoption::Again);
+        }
+        (UserType::Internal, None) => {
             let adopted = adopt::final_form(copy, &read, Location::Main, Version::FIRST);
             main_form(&adopted, &Digest::of(&adopted))
         }
     };
+    let outcome = place_copy(database, user, copy, &read, adopted).await?;
+    // Whoever wrote what was erased meanwhile finds out by looking again.
+    if outcome == Adoption::Done
+        && let Some(now) = ledger.fence(user).await?.filter(|now| Some(*now) != fence)
+    {
+        let stone = tombstone(user, now, read.created_at);
+        entomb(database, std::slice::from_ref(&stone)).await?;
+        return Ok(Adoption::Again);
+    }
+    Ok(outcome)
+}
+
+/// Puts the adopted form in the place of a foreign copy, or beside it and then removes the foreign one.
+async fn place_copy<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    copy: &RawDocument,
+    read: &Foreign,
+    adopted: RawDocumentBuf,
+) -> Result<Adoption, StoreError> {
     if document::id(copy) == Bson::String(user.to_string()) {
         return replace(database, copy, adopted).await;
     }
@@ -185,7 +243,7 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
             fault.to_string(),
         )));
     }
-    let claims = self::claims(database, user, false).await?;
+    let claims = claims(database, user, false).await?;
     match native(&claims, user) {
         Some(native) if document::adopted_from(native) == Some(read.fingerprint.as_str()) => {
             remove(database, copy).await
@@ -207,18 +265,27 @@ pub(crate) async fn copy_of<D: UserDatabase>(
     Ok(native(&claims(database, user, linearizable).await?, user).cloned())
 }
 
+/// A document that enters temp beside the foreign one it was adopted from.
+struct Beside<'a> {
+    user: &'a UserId,
+    adopted: RawDocumentBuf,
+    /// The tombstone that has the `_id`.
+    over: Option<&'a RawDocumentBuf>,
+    /// What main held, and what the ledger said, when it was made.
+    main: Option<Version>,
+    fence: Option<Version>,
+}
+
 async fn enter_beside(
     databases: &ConnectionManager,
     document: &RawDocument,
-    foreign: &Foreign,
-    adopted: RawDocumentBuf,
-    main_version: Option<Version>,
+    beside: Beside<'_>,
 ) -> Result<Adoption, StoreError> {
     let temp = databases.raseen_temp_db();
-    let user = &foreign.user;
+    let user = beside.user;
     let nonce = databases.randomness().id();
-    let entry = as_entry(&adopted, &nonce, databases.clock().now());
-    match insert_entry(temp, user, &entry, &nonce).await? {
+    let entry = as_entry(&beside.adopted, &nonce, databases.clock().now());
+    match insert_entry(temp, user, &entry, &nonce, beside.over).await? {
         Placed::Ours => {}
         Placed::Taken => return Ok(Adoption::Again),
         Placed::Refused(fault) => {
@@ -229,15 +296,20 @@ async fn enter_beside(
     }
     // A crash here leaves an entry that nobody sees and the next adoption withdraws.
     let main = copy_of(databases.raseen_main_db(), user, true).await?;
-    if main.as_deref().and_then(document::version) != main_version {
-        withdraw(temp, user, &nonce).await?;
+    let fence = databases.ledger().fence(user).await?;
+    if main.as_deref().and_then(document::version) != beside.main || fence != beside.fence {
+        withdraw(databases, user, &nonce).await?;
         return Ok(Adoption::Again);
     }
+    let Some(staged_at) = document::staged_at(&beside.adopted) else {
+        return Ok(Adoption::Quarantined(Quarantine::NoCreatedAt));
+    };
     let id = Bson::String(user.to_string());
     let guard = Guard::Entry { nonce };
+    let admit = Change::Admit { staged_at };
     match repeating(|| {
         temp.store()
-            .write(RaseenTempUser::USERS, &id, &guard, &Change::Admit)
+            .write(RaseenTempUser::USERS, &id, &guard, &admit)
     })
     .await?
     {
@@ -247,12 +319,13 @@ async fn enter_beside(
     }
 }
 
-/// `document` as an entry: invisible until it is confirmed.
+/// `document` as an entry: invisible until it is confirmed, and found among what is not staged.
 pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> RawDocumentBuf {
     Edit::new()
         .set_meta(field::STATE, State::Entering.as_str())
         .set_meta(field::NONCE, nonce)
         .set_meta(field::ENTERED_AT, now)
+        .unset_meta(field::STAGED_AT)
         .apply(document)
 }
 
@@ -266,14 +339,28 @@ enum Placed {
     Refused(Fault),
 }
 
-/// Inserts an entry. One that is there under the own nonce was inserted by a call whose answer was lost.
+/// Inserts an entry, or takes the place of a tombstone. One that is there under the own nonce was put there by
+/// a call whose answer was lost.
 async fn insert_entry<D: UserDatabase>(
     database: &Handle<D>,
     user: &UserId,
     entry: &RawDocumentBuf,
     nonce: &str,
+    over: Option<&RawDocumentBuf>,
 ) -> Result<Placed, StoreError> {
     let store = database.store();
+    if let Some(version) = over.and_then(|over| document::version(over)) {
+        let id = document::id(entry);
+        let guard = Guard::Tombstone(version);
+        let change = Change::Replace(entry.clone());
+        let written = repeating(|| store.write(D::USERS, &id, &guard, &change)).await?;
+        if let Written::Applied(_) = written {
+            return Ok(Placed::Ours);
+        }
+        let claims = claims(database, user, false).await?;
+        let own = native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce);
+        return Ok(if own { Placed::Ours } else { Placed::Taken });
+    }
     let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(entry))).await?;
     match outcomes.into_iter().next() {
         Some(Inserted::Stored) => return Ok(Placed::Ours),
@@ -285,21 +372,25 @@ async fn insert_entry<D: UserDatabase>(
     Ok(if own { Placed::Ours } else { Placed::Taken })
 }
 
-pub(crate) async fn withdraw<D: UserDatabase>(
-    database: &Handle<D>,
+/// Takes an entry out of temp again; where the user was erased, the tombstone comes back in its place.
+pub(crate) async fn withdraw(
+    databases: &ConnectionManager,
     user: &UserId,
     nonce: &str,
 ) -> Result<(), StoreError> {
+    let erasure = databases.ledger().entry(user).await?;
+    let fence = erasure
+        .filter(|erasure| erasure.stage != Stage::Closed)
+        .and_then(|erasure| erasure.fence());
+    let change = fence.map_or(Change::Remove, |fence| {
+        Change::Replace(tombstone(user, fence, databases.clock().now()))
+    });
     let id = Bson::String(user.to_string());
     let guard = Guard::Entry {
         nonce: nonce.to_owned(),
     };
-    repeating(|| {
-        database
-            .store()
-            .write(D::USERS, &id, &guard, &Change::Remove)
-    })
-    .await?;
+    let store = databases.raseen_temp_db().store();
+    repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, &change)).await?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::admission::Admission;
 use crate::layout::layout;
+use crate::ledger::Ledger;
 use crate::mutant::Mutation;
 use crate::nonce::{Randomness, System};
 
@@ -147,6 +148,7 @@ pub struct ConnectionManager {
     srie: Handle<SrieMainUser>,
     srie_hr: Handle<SrieMainHr>,
     audit: Handle<EvaluationAudit>,
+    ledger: Ledger,
     deployment: OnceLock<String>,
     hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
     clock: Arc<dyn Clock>,
@@ -173,14 +175,16 @@ impl ConnectionManager {
             .into_iter()
             .map(|store| (store.role(), Arc::new(Admission::new(store))))
             .collect();
+        let audit: Handle<EvaluationAudit> = handle(&gates)?;
         Ok(Self {
+            ledger: Ledger::new(audit.clone()),
             external: handle(&gates)?,
             temp: handle(&gates)?,
             main: handle(&gates)?,
             main_hr: handle(&gates)?,
             srie: handle(&gates)?,
             srie_hr: handle(&gates)?,
-            audit: handle(&gates)?,
+            audit,
             gates,
             deployment: OnceLock::new(),
             hellos: tokio::sync::Mutex::new(BTreeMap::new()),
@@ -244,6 +248,11 @@ impl ConnectionManager {
     /// Records of what was done.
     pub fn audit_db(&self) -> &Handle<EvaluationAudit> {
         &self.audit
+    }
+
+    /// Who was erased.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The clock of this process.

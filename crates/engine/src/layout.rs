@@ -35,6 +35,14 @@ pub fn layout(role: Role) -> Layout {
             name: collection::CONTROL.into(),
             indexes: vec![index(&["kind", "_id"])],
         });
+        collections.push(CollectionLayout {
+            name: collection::ERASURES.into(),
+            indexes: vec![index(&["stage", "_id"])],
+        });
+        collections.push(CollectionLayout {
+            name: collection::ALERTS.into(),
+            indexes: vec![index(&["kind", "_id"])],
+        });
     }
     Layout { collections }
 }

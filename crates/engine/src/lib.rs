@@ -7,8 +7,11 @@
 mod admission;
 mod adoption;
 mod connection;
+mod erase;
 mod explain;
+mod janitor;
 mod layout;
+mod ledger;
 mod migration;
 mod mutant;
 mod nonce;
@@ -20,7 +23,9 @@ mod users;
 mod worker;
 
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
+pub use erase::{EraseError, Erased, ErasureService};
 pub use explain::{Copy, Explanation, RecordView};
+pub use janitor::{Janitor, SEEN_FOR};
 pub use layout::layout;
 pub use migration::{
     Amount, Failed, HourAhead, LONGEST_WINDOW, MigrationService, MoveError, MoverSettings,

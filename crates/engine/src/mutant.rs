@@ -18,6 +18,12 @@ pub enum Mutant {
     HigherIsFine,
     /// A move begins without a record of it.
     MoveWithoutRecord,
+    /// An erasure removes what is there and leaves no tombstones.
+    ErasureWithoutTombstones,
+    /// A tombstone goes over whatever is there, newer lives included.
+    UnguardedTombstones,
+    /// A mover does not look into the ledger after writing, nor does the sweep of cut-off moves.
+    NoLedgerAfterWriting,
 }
 
 /// The guard that is missing here, if any.

@@ -15,6 +15,7 @@ use tierkeep_core::db::{
 };
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::tombstone;
 use tierkeep_core::mover::{
     Action, Batch, Copied, Item, Observation, Phase, Record, Seen, SeenInTemp, Status, Target,
     Verify, record_field,
@@ -23,6 +24,8 @@ use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Que
 
 use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
+use crate::erase::entomb;
+use crate::ledger::Ledger;
 use crate::mutant::{Mutant, Mutation};
 use crate::retry::repeating;
 
@@ -36,6 +39,7 @@ pub(crate) struct Movement {
     main: Handle<Main>,
     backup: Handle<Backup>,
     audit: Handle<EvaluationAudit>,
+    ledger: Ledger,
     clock: std::sync::Arc<dyn Clock>,
     run_id: String,
     verify: Verify,
@@ -58,6 +62,7 @@ impl Movement {
             main: databases.raseen_main_db().clone(),
             backup: databases.srie_main_db().clone(),
             audit: databases.audit_db().clone(),
+            ledger: databases.ledger().clone(),
             clock: std::sync::Arc::clone(databases.clock()),
             run_id: run_id.to_owned(),
             verify,
@@ -101,11 +106,11 @@ impl Movement {
             Action::Claims(items) => Observation::Claims(alone(&self.temp, &items).await?),
             Action::Record(items) => Observation::Recorded(self.record(&items).await?),
             Action::Copy(Target::Backup, copies) => {
-                Observation::Copied(copy(&self.backup, &copies, true).await?)
+                Observation::Copied(copy(&self.ledger, &self.backup, &copies, true).await?)
             }
             Action::Copy(Target::Main, copies) => {
                 let guarded = !self.mutation.has(Mutant::UnguardedWriteToMain);
-                Observation::Copied(copy(&self.main, &copies, guarded).await?)
+                Observation::Copied(copy(&self.ledger, &self.main, &copies, guarded).await?)
             }
             Action::ReadBack(items) => {
                 let (backup, main) = tokio::join!(
@@ -119,6 +124,7 @@ impl Movement {
                 Observation::ReadBack(seen)
             }
             Action::ReadTemp(items) => Observation::Temp(self.read_temp(&items).await?),
+            Action::Erasures(items) => Observation::Erasures(self.erasures(&items).await?),
             Action::Delete(items) => {
                 self.delete(&items).await?;
                 Observation::Deleted
@@ -165,6 +171,30 @@ impl Movement {
                 Some(_) | None => SeenInTemp::Gone,
             })
             .collect())
+    }
+
+    /// Whoever stopped longer than the tombstones stood may have written what was erased: who looks into the
+    /// ledger after writing finds out and puts them again.
+    async fn erasures(&self, items: &[&Item]) -> Result<Vec<bool>, StoreError> {
+        let users: Vec<&str> = items.iter().map(|item| item.user.as_str()).collect();
+        if self.mutation.has(Mutant::NoLedgerAfterWriting) {
+            return Ok(vec![false; items.len()]);
+        }
+        let fences = self.ledger.fences(&users).await?;
+        let now = self.clock.now();
+        let mut erased = Vec::with_capacity(items.len());
+        let mut stones = Vec::new();
+        for (item, fence) in items.iter().zip(fences) {
+            let fence = fence.filter(|fence| *fence > item.version);
+            stones.extend(fence.map(|fence| tombstone(&item.user, fence, now)));
+            erased.push(fence.is_some());
+        }
+        if !stones.is_empty() {
+            entomb(&self.backup, &stones).await?;
+            entomb(&self.main, &stones).await?;
+            entomb(&self.temp, &stones).await?;
+        }
+        Ok(erased)
     }
 
     /// One statement for each distinct version.
@@ -245,6 +275,7 @@ async fn alone(temp: &Handle<RaseenTempUser>, items: &[&Item]) -> Result<Vec<boo
 
 /// Inserts first; for those that are there already, skips equals and sends the others guarded.
 async fn copy<D: UserDatabase>(
+    ledger: &Ledger,
     target: &Handle<D>,
     copies: &[(&Item, &RawDocumentBuf)],
     guarded: bool,
@@ -277,7 +308,10 @@ async fn copy<D: UserDatabase>(
         return Ok(outcomes);
     }
     let mut stale = Vec::new();
-    for (index, seen) in there.iter().zip(compare(target, copies, &there).await?) {
+    for (index, seen) in there
+        .iter()
+        .zip(compare(ledger, target, copies, &there).await?)
+    {
         match seen {
             Compared::Equal => {}
             Compared::Older => stale.push(*index),
@@ -312,6 +346,7 @@ enum Compared {
 
 /// Compares what is `there` with the copies, after giving legacy documents their final form.
 async fn compare<D: UserDatabase>(
+    ledger: &Ledger,
     target: &Handle<D>,
     copies: &[(&Item, &RawDocumentBuf)],
     there: &[usize],
@@ -325,7 +360,7 @@ async fn compare<D: UserDatabase>(
             .get(user.as_str())
             .is_some_and(|it| !document::is_native(it))
         {
-            match adopt_copies(target, user).await? {
+            match adopt_copies(ledger, target, user).await? {
                 Adoption::Done => found.extend(read(target, &[item], true).await?),
                 Adoption::Again => {
                     compared.push(Compared::Odd(Copied::Unsettled));

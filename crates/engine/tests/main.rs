@@ -6,6 +6,8 @@ mod adoption;
 mod connection;
 mod control;
 mod crash;
+mod erasure;
+mod janitor;
 mod migration;
 mod mutants;
 mod property_3_data_migration_and_backup_consistency;

@@ -1,10 +1,15 @@
 //! Guards taken away one at a time: what goes wrong shows in the databases.
 
+use bson::raw::RawDocumentBuf;
 use rstest::rstest;
+use tierkeep_core::bson;
 use tierkeep_core::db::Role;
-use tierkeep_engine::Mutant;
+use tierkeep_core::document::{self, State};
+use tierkeep_engine::{Mutant, NoProgress, RunOptions};
+use tierkeep_testkit::fault::{Fault, Moment};
+use tokio_util::sync::CancellationToken;
 
-use crate::world::{Backend, DAY, World};
+use crate::world::{Backend, DAY, HOUR, World};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -37,5 +42,83 @@ async fn a_write_to_main_without_its_guard_falls_behind_a_newer_copy(
         world.migrate().await.unwrap();
         let main = world.all(Role::RaseenMainUser).await;
         assert_eq!(main != [newer], falls);
+    }
+}
+
+/// A mover that had read its document before the user was erased goes on after the tombstones are gone.
+async fn erased_under_a_mover(world: &World) -> Vec<RawDocumentBuf> {
+    let user = world.staged(1, DAY).await;
+    let copy = Fault::nth(1, Moment::Before)
+        .of("insert")
+        .to(Role::SrieMainUser);
+    let hold = world.faults.hold(copy);
+    let service = world.service();
+    let late = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        let options = RunOptions::default();
+        service
+            .migrate_expired_data(options, &NoProgress, &stop)
+            .await
+    });
+    hold.reached().await;
+    world.erasure().erase(&user).await.unwrap();
+    world.clock.advance(DAY);
+    world.erasure().remove_tombstones(HOUR).await.unwrap();
+    hold.release();
+    late.await.unwrap().unwrap();
+    let mut live = world.all(Role::RaseenMainUser).await;
+    live.extend(world.all(Role::SrieMainUser).await);
+    live.retain(|copy| document::state(copy) == Some(State::Live));
+    live
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mover_that_does_not_look_into_the_ledger_brings_content_back(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let whole = World::new(backend).await;
+    assert_eq!(erased_under_a_mover(&whole).await, []);
+    let lacking = World::lacking(backend, Mutant::NoLedgerAfterWriting).await;
+    assert_eq!(erased_under_a_mover(&lacking).await.len(), 2);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_tombstone_in_temp_what_main_still_holds_shows_through(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let whole = World::new(backend).await;
+    let lacking = World::lacking(backend, Mutant::ErasureWithoutTombstones).await;
+    for (world, visible) in [(whole, false), (lacking, true)] {
+        let user = world.staged(1, DAY).await;
+        world.migrate().await.unwrap();
+        world.faults.set_down(Role::RaseenMainUser, true);
+        world.erasure().erase(&user).await.unwrap();
+        world.faults.heal();
+        let found = world.users.read(&user).await.unwrap();
+        assert_eq!(found.is_some(), visible);
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_without_its_guard_buries_a_newer_life(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let whole = World::new(backend).await;
+    let lacking = World::lacking(backend, Mutant::UnguardedTombstones).await;
+    for (world, buried) in [(whole, false), (lacking, true)] {
+        let user = world.staged(1, DAY).await;
+        world.migrate().await.unwrap();
+        world.faults.set_down(Role::SrieMainUser, true);
+        world.erasure().erase(&user).await.unwrap();
+        world.faults.heal();
+        world.put(&user, 5).await.unwrap();
+        world.date_back(&user, DAY).await;
+        assert_eq!(world.migrate().await.unwrap().moved, 1);
+        world.erasure().finish_pending().await.unwrap();
+        let backup = world.copy(Role::SrieMainUser, &user).await.unwrap();
+        assert_eq!(document::state(&backup) == Some(State::Erased), buried);
     }
 }

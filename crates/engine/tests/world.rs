@@ -17,8 +17,8 @@ use tierkeep_core::store::{
 };
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
-    ConnectSettings, ConnectionManager, MigrationService, MoveError, MoverSettings, Mutant,
-    NoProgress, Purpose, RunOptions, Summary, Users,
+    Condition, ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoveError,
+    MoverSettings, Mutant, NoProgress, Purpose, Receipt, RunOptions, Summary, Users, UsersError,
 };
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
@@ -196,6 +196,10 @@ impl World {
         MigrationService::new(Arc::clone(&self.databases), self.settings)
     }
 
+    pub fn erasure(&self) -> ErasureService {
+        ErasureService::new(Arc::clone(&self.databases))
+    }
+
     pub async fn migrate(&self) -> Result<Summary, MoveError> {
         self.migrate_with(RunOptions::default()).await
     }
@@ -262,12 +266,7 @@ impl World {
     pub async fn staged(&self, n: u32, ago: Duration) -> UserId {
         let user = user(n);
         self.users
-            .put(
-                &user,
-                &section(),
-                content(n, 0),
-                tierkeep_engine::Condition::None,
-            )
+            .put(&user, &section(), content(n, 0), Condition::None)
             .await
             .unwrap();
         self.date_back(&user, ago).await;
@@ -308,6 +307,12 @@ impl World {
             .unwrap();
     }
 
+    /// Puts a section through the front door.
+    pub async fn put(&self, user: &UserId, round: i32) -> Result<Receipt, UsersError> {
+        let (section, value) = (section(), content(7, round));
+        self.users.put(user, &section, value, Condition::None).await
+    }
+
     pub async fn date_back(&self, user: &UserId, ago: Duration) {
         let set = doc! { "metadata.staged_at": self.ago(ago).await };
         let ids = [Bson::String(user.to_string())];
@@ -345,6 +350,9 @@ impl World {
                 document::version(&backup) >= version,
                 "the backup of {id} is older"
             );
+            if document::state(document) == Some(State::Erased) {
+                continue;
+            }
             assert_eq!(
                 Digest::claimed_by(document),
                 Some(Digest::of(document)),

@@ -133,7 +133,7 @@ macro_rules! conformance_suite {
             a_foreign_document_is_replaced_in_place
             a_fields_guard_compares_fields
             a_confirmed_entry_is_live_and_staged_now
-            an_admitted_entry_keeps_its_dates
+            an_admitted_entry_is_staged_when_it_is_said
             a_replacement_leaves_nothing_behind
             a_removed_document_is_answered_and_gone
             a_write_is_seen_by_every_query

@@ -12,6 +12,8 @@ use tierkeep_core::store::{
     StoreError, TtlIndex, Written,
 };
 
+use crate::hold::Hold;
+
 /// When in a call the fault strikes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
@@ -115,6 +117,7 @@ pub struct Faults(Arc<Mutex<Plan>>);
 #[derive(Debug, Default)]
 struct Plan {
     planned: Vec<(Fault, u64)>,
+    held: Vec<(Fault, u64, Hold)>,
     down: Vec<Role>,
     crash_after: Option<u64>,
     calls: Vec<Call>,
@@ -137,6 +140,13 @@ impl Faults {
     /// Plans a fault.
     pub fn plan(&self, fault: Fault) {
         self.lock().planned.push((fault, 0));
+    }
+
+    /// Holds back the call that `fault` names, before it has any effect, until it is let go; it does not fail.
+    pub fn hold(&self, fault: Fault) -> Hold {
+        let hold = Hold::new();
+        self.lock().held.push((fault, 0, hold.clone()));
+        hold
     }
 
     /// Takes a database away, or brings it back. While it is away every call to it is refused and has
@@ -192,6 +202,21 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The hold that this call runs into, if it does.
+    fn held(&self, call: &Call) -> Option<Hold> {
+        let mut plan = self.lock();
+        let mut held = None;
+        for (fault, seen, hold) in &mut plan.held {
+            if fault.concerns(call) {
+                *seen += 1;
+                if *seen == fault.nth {
+                    held = Some(hold.clone());
+                }
+            }
+        }
+        held
+    }
+
     /// Counts a call; answers how it must fail, if it must.
     fn strike(&self, call: Call) -> Option<(Moment, StoreError)> {
         let mut plan = self.lock();
@@ -244,18 +269,23 @@ impl FaultStore {
         &self.faults
     }
 
-    fn strike(&self, operation: &'static str) -> Option<(Moment, StoreError)> {
-        self.faults.strike(Call {
+    async fn strike(&self, operation: &'static str) -> Option<(Moment, StoreError)> {
+        let call = Call {
             database: self.inner.role(),
             operation,
-        })
+        };
+        let hold = self.faults.held(&call);
+        if let Some(hold) = hold {
+            hold.wait().await;
+        }
+        self.faults.strike(call)
     }
 }
 
 /// Runs `$call`, or what is left of it, around a strike.
 macro_rules! struck {
     ($self:ident, $operation:literal, $whole:expr, $half:expr) => {
-        match $self.strike($operation) {
+        match $self.strike($operation).await {
             None => $whole.await,
             Some((Moment::Before, error)) => Err(error),
             Some((Moment::Midway, error)) => {
@@ -457,6 +487,19 @@ mod tests {
             operation: "hello",
         };
         assert_eq!(faults.calls().last(), Some(&hello));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_held_waits_until_it_is_let_go() {
+        let (memory, store, faults) = faulty();
+        let hold = faults.hold(Fault::nth(2, Moment::Before).of("insert"));
+        store.insert("c", &users(0..1)).await.unwrap();
+        let held = tokio::spawn(async move { store.insert("c", &users(1..2)).await });
+        hold.reached().await;
+        assert_eq!(memory.snapshot("c"), users(0..1));
+        hold.release();
+        assert_eq!(held.await.unwrap().unwrap(), [Inserted::Stored]);
+        assert_eq!(memory.snapshot("c"), users(0..2));
     }
 
     #[tokio::test]

@@ -4,16 +4,18 @@
 //! where thinking happens test in seconds. It is a dev-dependency and never part of the binary.
 //!
 //! Where to look: [`conformance`] (the laws of a store as one suite for all backends), [`memory`] and
-//! [`fault`] (a store in memory, and one that fails on plan), [`clock`] (time that stands still),
+//! [`fault`] (a store in memory, and one that fails or waits on plan, [`hold`]), [`clock`] (time that stands still),
 //! [`documents`] (documents that break naive copies), [`invariants`] (what must be true after any test).
 
 pub mod clock;
 pub mod conformance;
 pub mod documents;
 pub mod fault;
+pub mod hold;
 pub mod invariants;
 pub mod memory;
 
 pub use clock::ManualClock;
 pub use fault::{FaultStore, Faults};
+pub use hold::Hold;
 pub use memory::MemoryStore;

@@ -37,6 +37,8 @@ pub enum Fate {
     Moved,
     /// Main and srie hold it; temp holds a newer version, which waits for its own time.
     Superseded,
+    /// The user was erased meanwhile; tombstones stand where the copies were.
+    Erased,
     /// It is left for a later run, through no fault of its own.
     Deferred,
     /// A database refuses it; the reason goes into its record.
@@ -61,6 +63,8 @@ pub enum Phase {
     /// Some copies are newer than what moves: temp is asked again.
     Recheck,
     /// What is still in the batch is proven equal in main and srie.
+    Erasures,
+    /// And none of it was erased meanwhile.
     Delete,
     /// Temp was asked to delete exactly those.
     Survivors,
@@ -92,6 +96,8 @@ pub enum Action<'a> {
     ReadBack(Vec<&'a Item>),
     /// Read what temp holds now.
     ReadTemp(Vec<&'a Item>),
+    /// Look each up in the erasure ledger; where it was erased above its version, put the tombstones again.
+    Erasures(Vec<&'a Item>),
     /// Delete each from temp at exactly its version.
     Delete(Vec<&'a Item>),
     /// Mark the records completed.
@@ -145,6 +151,8 @@ pub enum Observation {
     ReadBack(Vec<(Option<Seen>, Option<Seen>)>),
     /// To [`Action::ReadTemp`].
     Temp(Vec<SeenInTemp>),
+    /// To [`Action::Erasures`]: whether it was erased.
+    Erasures(Vec<bool>),
     /// To [`Action::Delete`].
     Deleted,
     /// To [`Action::Complete`].
@@ -247,6 +255,7 @@ impl Batch {
             Phase::Promote => Action::Copy(Target::Main, copies()),
             Phase::Check => Action::ReadBack(items()),
             Phase::Recheck | Phase::Survivors => Action::ReadTemp(items()),
+            Phase::Erasures => Action::Erasures(items()),
             Phase::Delete => Action::Delete(items()),
             Phase::Complete => Action::Complete(items()),
             Phase::Done => Action::Done,
@@ -292,6 +301,10 @@ impl Batch {
             }
             (Phase::Recheck, Observation::Temp(seen)) => {
                 self.each(seen, Entry::rechecked)?;
+                Phase::Erasures
+            }
+            (Phase::Erasures, Observation::Erasures(erased)) => {
+                self.each(erased, Entry::looked_up)?;
                 Phase::Delete
             }
             (Phase::Delete, Observation::Deleted) => {
@@ -329,7 +342,8 @@ impl Batch {
                 Phase::Backup => Phase::Promote,
                 Phase::Promote => Phase::Check,
                 Phase::Check => Phase::Recheck,
-                Phase::Recheck => Phase::Delete,
+                Phase::Recheck => Phase::Erasures,
+                Phase::Erasures => Phase::Delete,
                 Phase::Delete => Phase::Survivors,
                 Phase::Survivors => Phase::Complete,
                 Phase::Complete | Phase::Done => Phase::Done,
@@ -438,6 +452,13 @@ impl Entry {
             }));
         } else {
             self.out(Fate::Deferred);
+        }
+    }
+
+    /// What was erased is not deleted as moved: its tombstone stands in its place.
+    fn looked_up(&mut self, erased: bool) {
+        if erased {
+            self.out(Fate::Erased);
         }
     }
 

@@ -75,8 +75,11 @@ pub enum Change {
         /// The user is new: `created_at` is set to that time too.
         created: bool,
     },
-    /// Makes an entering document live without touching its dates.
-    Admit,
+    /// Makes an entering document live, staged at this time; its other dates stay.
+    Admit {
+        /// When it counts as having entered temp.
+        staged_at: DateTime,
+    },
     /// Replaces the document, byte for byte; the `_id` must be the same.
     Replace(RawDocumentBuf),
     /// Removes it.
@@ -125,7 +128,11 @@ impl Change {
                 };
                 Ok(Some(edit.apply(document)))
             }
-            Self::Admit => Ok(Some(admit().apply(document))),
+            Self::Admit { staged_at } => Ok(Some(
+                admit()
+                    .set_meta(field::STAGED_AT, *staged_at)
+                    .apply(document),
+            )),
             Self::Replace(replacement) => Ok(Some(replacement.clone())),
             Self::Remove => Ok(None),
         }

@@ -139,6 +139,8 @@ impl Account {
                     self.moved_in_pass += 1;
                     Ok(())
                 }
+                // Its record is completed with those of moves that were cut off.
+                Fate::Erased => Ok(()),
                 Fate::Superseded | Fate::Deferred => {
                     self.left_in_pass += 1;
                     Ok(())

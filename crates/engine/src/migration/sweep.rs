@@ -5,11 +5,15 @@ use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Handle, RaseenMainUser, SrieMainUser, UserDatabase, collection};
 use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::tombstone;
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tierkeep_core::user::UserId;
 use tracing::error;
 
 use crate::connection::ConnectionManager;
+use crate::erase::entomb;
+use crate::mutant::Mutant;
 use crate::retry::repeating;
 
 /// Reads the pending records; where temp no longer holds the version and main and srie hold at least it,
@@ -46,6 +50,7 @@ async fn moved(
     databases: &ConnectionManager,
     records: Vec<Record>,
 ) -> Result<Vec<Bson>, StoreError> {
+    let (buried, records) = erased(databases, records).await?;
     let temp = heads(databases.raseen_temp_db(), &records).await?;
     let gone: Vec<Record> = records
         .into_iter()
@@ -56,13 +61,13 @@ async fn moved(
             })
         })
         .collect();
+    let mut complete = buried;
     if gone.is_empty() {
-        return Ok(Vec::new());
+        return Ok(complete);
     }
     let main: Vec<RawDocumentBuf> =
         heads::<RaseenMainUser>(databases.raseen_main_db(), &gone).await?;
     let srie: Vec<RawDocumentBuf> = heads::<SrieMainUser>(databases.srie_main_db(), &gone).await?;
-    let mut complete = Vec::new();
     for record in gone {
         let holds = |copies: &[RawDocumentBuf]| {
             find(copies, &record.user)
@@ -84,6 +89,37 @@ async fn moved(
         }
     }
     Ok(complete)
+}
+
+/// Parts from the records those of users who were erased since, after putting their tombstones once more: the
+/// move may have been cut off after it wrote.
+async fn erased(
+    databases: &ConnectionManager,
+    records: Vec<Record>,
+) -> Result<(Vec<Bson>, Vec<Record>), StoreError> {
+    if databases.mutation().has(Mutant::NoLedgerAfterWriting) {
+        return Ok((Vec::new(), records));
+    }
+    let users: Vec<&str> = records.iter().map(|record| record.user.as_str()).collect();
+    let fences = databases.ledger().fences(&users).await?;
+    let now = databases.clock().now();
+    let (mut buried, mut stones, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    for (record, fence) in records.into_iter().zip(fences) {
+        let fence = fence.filter(|fence| *fence > record.version);
+        match (fence, UserId::parse(&record.user)) {
+            (Some(fence), Ok(user)) => {
+                stones.push(tombstone(&user, fence, now));
+                buried.push(Bson::ObjectId(record.id));
+            }
+            (Some(_) | None, _) => rest.push(record),
+        }
+    }
+    if !stones.is_empty() {
+        entomb(databases.srie_main_db(), &stones).await?;
+        entomb(databases.raseen_main_db(), &stones).await?;
+        entomb(databases.raseen_temp_db(), &stones).await?;
+    }
+    Ok((buried, rest))
 }
 
 async fn heads<D: UserDatabase>(

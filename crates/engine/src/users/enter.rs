@@ -9,6 +9,7 @@ use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
+use tierkeep_core::erasure::tombstone as tombstone_of;
 use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, Store, Written};
 use tierkeep_core::version::Version;
 
@@ -16,6 +17,7 @@ use super::read::{Resident, resident_of};
 use super::write::{Round, Write, already, check, receipt};
 use super::{Users, UsersError};
 use crate::adoption::{Adoption, adopt_copies, as_entry, withdraw};
+use crate::erase::entomb;
 use crate::mutant::Mutant;
 use crate::retry::repeating;
 
@@ -27,6 +29,8 @@ struct Base {
     main: Option<Version>,
     /// The highest version seen anywhere.
     highest: Option<Version>,
+    /// What the erasure ledger said.
+    fence: Option<Version>,
 }
 
 impl Users {
@@ -37,7 +41,7 @@ impl Users {
         let tombstone = match resident_of(external, write.user, false).await? {
             Resident::Live(document) => return already(write, &document, role),
             Resident::Foreign(_) => {
-                return match adopt_copies(external, write.user).await? {
+                return match adopt_copies(self.databases.ledger(), external, write.user).await? {
                     Adoption::Done | Adoption::Again => Ok(Round::Again),
                     Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
                 };
@@ -48,10 +52,18 @@ impl Users {
             Resident::Nobody => None,
         };
         check(write.condition, false, None)?;
-        let highest = tombstone.as_deref().and_then(document::version);
+        let fence = self.databases.ledger().fence(write.user).await?;
+        let highest = tombstone.as_deref().and_then(document::version).max(fence);
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;
         let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
+        let now = self.databases.ledger().fence(write.user).await?;
+        if let Some(now) = now.filter(|now| Some(*now) > fence) {
+            // Erased meanwhile, and what was written may have come too late for the tombstone.
+            let stone = tombstone_of(write.user, now, self.databases.clock().now());
+            entomb(external, &[stone]).await?;
+            return Ok(Round::Again);
+        }
         let receipt = receipt(&document, &write.op, role, true).filter(|_| placed);
         Ok(receipt.map_or(Round::Again, Round::Done))
     }
@@ -98,12 +110,19 @@ impl Users {
         let main = match resident_of(self.databases.raseen_main_db(), write.user, true).await {
             Ok(resident) => version_of(&resident),
             Err(error) => {
-                self.leave(write, &nonce, over).await.ok();
+                self.leave(write, &nonce).await.ok();
                 return Err(error);
             }
         };
-        if main != base.main {
-            self.leave(write, &nonce, over).await?;
+        let fence = match self.databases.ledger().fence(write.user).await {
+            Ok(fence) => fence,
+            Err(error) => {
+                self.leave(write, &nonce).await.ok();
+                return Err(error.into());
+            }
+        };
+        if main != base.main || fence != base.fence {
+            self.leave(write, &nonce).await?;
             return Ok(Round::Again);
         }
         let id = Bson::String(write.user.to_string());
@@ -136,16 +155,21 @@ impl Users {
         write: &Write<'_>,
         over: Option<&RawDocument>,
     ) -> Result<Option<Base>, UsersError> {
+        let ledger = self.databases.ledger();
+        let fence = ledger.fence(write.user).await?;
         let buried = over
             .filter(|document| document::state(document) == Some(State::Erased))
-            .and_then(document::version);
+            .and_then(document::version)
+            .max(fence);
         let main = resident_of(self.databases.raseen_main_db(), write.user, false).await?;
         let main_version = version_of(&main);
         let (document, seen) = match main {
             Resident::Live(document) => (Some(document), main_version),
             Resident::Erased(_) => (None, main_version),
             Resident::Foreign(_) => {
-                return match adopt_copies(self.databases.raseen_main_db(), write.user).await? {
+                return match adopt_copies(ledger, self.databases.raseen_main_db(), write.user)
+                    .await?
+                {
                     Adoption::Done | Adoption::Again => Ok(None),
                     Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
                 };
@@ -159,7 +183,9 @@ impl Users {
                         (Some(document), version)
                     }
                     Ok(Resident::Foreign(_)) => {
-                        return match adopt_copies(self.databases.srie_main_db(), write.user).await {
+                        return match adopt_copies(ledger, self.databases.srie_main_db(), write.user)
+                            .await
+                        {
                             Ok(Adoption::Quarantined(reason)) => {
                                 Err(UsersError::Quarantined(reason))
                             }
@@ -178,29 +204,13 @@ impl Users {
             document,
             main: main_version,
             highest: seen.max(buried),
+            fence,
         }))
     }
 
-    /// Takes the own entry out again, putting back the tombstone that it stood over.
-    async fn leave(
-        &self,
-        write: &Write<'_>,
-        nonce: &str,
-        over: Option<&RawDocument>,
-    ) -> Result<(), UsersError> {
-        let temp = self.databases.raseen_temp_db();
-        let tombstone = over.filter(|document| document::state(document) == Some(State::Erased));
-        let Some(tombstone) = tombstone else {
-            return Ok(withdraw(temp, write.user, nonce).await?);
-        };
-        let (store, users) = self.target(Role::RaseenTempUser)?;
-        let id = Bson::String(write.user.to_string());
-        let guard = Guard::Entry {
-            nonce: nonce.to_owned(),
-        };
-        let change = Change::Replace(tombstone.to_owned());
-        repeating(|| store.write(users, &id, &guard, &change)).await?;
-        Ok(())
+    /// Takes the own entry out again.
+    async fn leave(&self, write: &Write<'_>, nonce: &str) -> Result<(), UsersError> {
+        Ok(withdraw(&self.databases, write.user, nonce).await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
@@ -11,6 +11,7 @@ use tierkeep_core::db::{Handle, Role, UserDatabase};
 use tierkeep_core::document::{self, State, field};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
+use tierkeep_core::version::Version;
 use tracing::{debug, error, warn};
 
 use super::{Found, Users, UsersError};
@@ -102,13 +103,16 @@ impl Users {
                 }));
             }
             Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            Resident::Nobody | Resident::Entering(_) => None,
-            Resident::Erased(tombstone) => document::version(&tombstone),
+            Resident::Nobody => None,
+            // What main holds of an earlier life counts as nothing, also while a new one begins.
+            Resident::Entering(document) | Resident::Erased(document) => {
+                document::version(&document).and_then(Version::life_began_above)
+            }
         };
         let main = self.databases.raseen_main_db();
         let found = match claims(main, user, false).await {
             Ok(claims) => live(claims, user)?,
-            Err(error) => return self.read_backup(user, error).await,
+            Err(error) => return self.read_backup(user, fence, error).await,
         };
         let found = match found {
             Some(document) => Some(document),
@@ -116,7 +120,7 @@ impl Users {
             None => live(fetched(user, claims(main, user, true).await)?, user)?,
         };
         Ok(found
-            .filter(|document| document::version(document) > fence || fence.is_none())
+            .filter(|document| counts(document, fence))
             .map(|document| Found {
                 document,
                 source: Role::RaseenMainUser,
@@ -127,6 +131,7 @@ impl Users {
     async fn read_backup(
         &self,
         user: &UserId,
+        fence: Option<Version>,
         main: StoreError,
     ) -> Result<Option<Found>, UsersError> {
         failed_fetch(user, &main);
@@ -134,7 +139,7 @@ impl Users {
             user,
             claims(self.databases.srie_main_db(), user, false).await,
         )?;
-        match live(srie, user)? {
+        match live(srie, user)?.filter(|document| counts(document, fence)) {
             Some(document) => {
                 warn!(
                     user_id = %user,
@@ -149,6 +154,22 @@ impl Users {
             }
             None => Err(UsersError::Unavailable(main)),
         }
+    }
+
+    /// What srie holds of an internal user of whom temp and main hold nothing; nothing while srie is away.
+    pub(super) async fn in_backup_alone(&self, user: &UserId) -> Option<Found> {
+        if user.user_type() == UserType::External {
+            return None;
+        }
+        let fence = self.databases.ledger().fence(user).await.ok()?;
+        let srie = claims(self.databases.srie_main_db(), user, false)
+            .await
+            .ok()?;
+        let document = live(srie, user).ok()??;
+        counts(&document, fence).then_some(Found {
+            document,
+            source: Role::SrieMainUser,
+        })
     }
 
     /// Raises `last_accessed`. A failure costs nothing but the date.
@@ -178,6 +199,11 @@ impl Users {
             );
         }
     }
+}
+
+/// Whether a document of main or srie belongs to the life that temp's tombstone or entry leaves standing.
+fn counts(document: &RawDocument, fence: Option<Version>) -> bool {
+    fence.is_none() || document::version(document) > fence
 }
 
 /// The live document among the claims on a user in main or srie.

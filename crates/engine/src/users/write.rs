@@ -113,7 +113,11 @@ impl Users {
         condition: Condition,
     ) -> Result<Receipt, UsersError> {
         for round in 0..ROUNDS {
-            let found = self.read(user).await?;
+            let found = match self.read(user).await? {
+                Some(found) => Some(found),
+                // What only the backup holds is what an entry is made from.
+                None => self.in_backup_alone(user).await,
+            };
             let mut target = match found
                 .as_ref()
                 .map(|found| found.document.get(section.as_str()))
@@ -255,14 +259,17 @@ impl Users {
 
     /// Gives a document of another program its final form where it was found.
     async fn adopt_found(&self, user: &UserId, found: &Found) -> Result<(), UsersError> {
+        let ledger = self.databases.ledger();
         let adoption = match found.source {
             Role::RaseenTempUser => adopt_in_temp(&self.databases, &found.document).await?,
-            Role::ExternalUsers => adopt_copies(self.databases.external_db(), user).await?,
+            Role::ExternalUsers => adopt_copies(ledger, self.databases.external_db(), user).await?,
+            Role::SrieMainUser => adopt_copies(ledger, self.databases.srie_main_db(), user).await?,
             Role::RaseenMainUser
-            | Role::SrieMainUser
             | Role::RaseenMainHr
             | Role::SrieMainHr
-            | Role::EvaluationAudit => adopt_copies(self.databases.raseen_main_db(), user).await?,
+            | Role::EvaluationAudit => {
+                adopt_copies(ledger, self.databases.raseen_main_db(), user).await?
+            }
         };
         match adoption {
             Adoption::Done | Adoption::Again => Ok(()),

@@ -248,7 +248,10 @@ pub(crate) fn write(
     let becomes = match change {
         Change::Section { section, value, op } => Some(section_set(section, value.as_ref(), op)),
         Change::Confirm { created } => Some(confirmed(*created)),
-        Change::Admit => Some(with_metadata("$$ROOT".into(), admitted())),
+        Change::Admit { staged_at } => {
+            let metadata = set(field::STAGED_AT, admitted(), literal(*staged_at));
+            Some(with_metadata("$$ROOT".into(), metadata))
+        }
         Change::Replace(replacement) => Some(literal(replacement.clone())),
         Change::Remove => None,
     };
@@ -443,7 +446,10 @@ mod tests {
         let copied = Change::Confirm { created: false };
         assert_json_snapshot!("write_confirm_created", shown_write(&entry, &created));
         assert_json_snapshot!("write_confirm", shown_write(&entry, &copied));
-        assert_json_snapshot!("write_admit", shown_write(&entry, &Change::Admit));
+        let admit = Change::Admit {
+            staged_at: bson::DateTime::from_millis(1_800_000_000_000),
+        };
+        assert_json_snapshot!("write_admit", shown_write(&entry, &admit));
         assert_json_snapshot!("write_over_tombstone", shown_write(&tombstone, &replace));
         assert_json_snapshot!("write_remove_entry", shown_write(&entry, &Change::Remove));
     }

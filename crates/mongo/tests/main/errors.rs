@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bson::{Bson, doc, rawdoc};
+use bson::{Bson, DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
@@ -58,7 +58,14 @@ async fn every_method_says_which_database_and_operation_failed() {
         store.insert(USERS, users).await.unwrap_err(),
         store.put_newer(USERS, users).await.unwrap_err(),
         store
-            .write(USERS, &id, &guard, &Change::Admit)
+            .write(
+                USERS,
+                &id,
+                &guard,
+                &Change::Admit {
+                    staged_at: DateTime::from_millis(7),
+                },
+            )
             .await
             .unwrap_err(),
         store.delete(USERS, &fences).await.unwrap_err(),

@@ -104,7 +104,7 @@ fn change(n: u32) -> impl Strategy<Value = Change> {
             Change::Section { section: Section::parse("scan_cache").expect("a name"), value, op }
         }),
         1 => any::<bool>().prop_map(|created| Change::Confirm { created }),
-        1 => Just(Change::Admit),
+        1 => Just(Change::Admit { staged_at: DateTime::from_millis(7) }),
         1 => replacement,
         1 => Just(Change::Remove),
     ]

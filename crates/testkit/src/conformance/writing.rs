@@ -36,7 +36,7 @@ pub async fn a_write_creates_nothing(store: &Arc<dyn Store>) {
     let changes = [
         set_section(rawdoc! {}, "op"),
         Change::Confirm { created: true },
-        Change::Admit,
+        admit(),
         Change::Replace(user.clone()),
         Change::Remove,
     ];
@@ -103,22 +103,12 @@ pub async fn an_entry_guard_holds_for_its_own_attempt_only(store: &Arc<dyn Store
     bench
         .given(&[user.build(), live.build(), odd.build()])
         .await;
-    bench
-        .unmatched(user.id(), &entry("other"), &Change::Admit)
-        .await;
-    bench.unmatched(user.id(), &entry(""), &Change::Admit).await;
-    bench
-        .unmatched(live.id(), &entry("mine"), &Change::Admit)
-        .await;
-    bench
-        .unmatched(odd.id(), &entry("mine"), &Change::Admit)
-        .await;
-    bench
-        .applied(user.id(), &entry("mine"), &Change::Admit)
-        .await;
-    bench
-        .unmatched(user.id(), &entry("mine"), &Change::Admit)
-        .await;
+    bench.unmatched(user.id(), &entry("other"), &admit()).await;
+    bench.unmatched(user.id(), &entry(""), &admit()).await;
+    bench.unmatched(live.id(), &entry("mine"), &admit()).await;
+    bench.unmatched(odd.id(), &entry("mine"), &admit()).await;
+    bench.applied(user.id(), &entry("mine"), &admit()).await;
+    bench.unmatched(user.id(), &entry("mine"), &admit()).await;
 }
 
 /// [`Guard::Tombstone`] means the tombstone of one version.
@@ -282,22 +272,24 @@ pub async fn a_confirmed_entry_is_live_and_staged_now(store: &Arc<dyn Store>) {
     }
 }
 
-/// [`Change::Admit`]: live with the dates it had.
-pub async fn an_admitted_entry_keeps_its_dates(store: &Arc<dyn Store>) {
-    let bench = Bench::prepared(store, "an_admitted_entry_keeps_its_dates").await;
-    let user = native_user(1, 3)
-        .entering("nonce", date(5))
-        .staged_at(date(4));
+/// [`Change::Admit`]: live, staged when it is said, with the other dates it had.
+pub async fn an_admitted_entry_is_staged_when_it_is_said(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "an_admitted_entry_is_staged_when_it_is_said").await;
+    let user = native_user(1, 3).entering("nonce", date(5));
     bench.given(&[user.build()]).await;
-    let after = bench
-        .applied(user.id(), &entry("nonce"), &Change::Admit)
-        .await;
-    let expected = Change::Admit
-        .apply(&user.build(), date(0))
-        .expect("it fits");
+    let after = bench.applied(user.id(), &entry("nonce"), &admit()).await;
+    let expected = admit().apply(&user.build(), date(0)).expect("it fits");
     assert_eq!(Some(after.clone()), expected);
     assert_eq!(document::state(&after), Some(State::Live));
     assert_eq!(document::staged_at(&after), Some(date(4)));
+    assert_eq!(
+        document::updated_at(&after),
+        document::updated_at(&user.build())
+    );
+}
+
+fn admit() -> Change {
+    Change::Admit { staged_at: date(4) }
 }
 
 /// [`Change::Replace`] leaves nothing of what was there.

@@ -53,6 +53,8 @@ fn temp_is_removed_only_after_both_copies_are_verified() {
             (Some(seen(&stale, 5)), Some(seen(&stale, 4))),
         ]))
         .unwrap();
+    assert_eq!(batch.action(), Action::Erasures(vec![&good.item]));
+    let batch = batch.observe(Observation::Erasures(vec![false])).unwrap();
     assert_eq!(batch.action(), Action::Delete(vec![&good.item]));
     let batch = batch
         .observe(Observation::Deleted)
@@ -163,6 +165,7 @@ fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
             (Some(seen(&same, 3)), Some(seen(&same, 3))),
             (Some(seen(&newer, 3)), Some(seen(&newer, 3))),
         ]))
+        .and_then(|b| b.observe(Observation::Erasures(vec![false, false])))
         .and_then(|b| b.observe(Observation::Deleted))
         .and_then(|b| {
             b.observe(Observation::Temp(vec![
@@ -187,6 +190,21 @@ fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
         .map(|(_, f)| f)
         .collect();
     assert_eq!(fates, [Fate::Moved, Fate::Superseded]);
+}
+
+#[test]
+fn what_was_erased_meanwhile_is_not_deleted_as_moved() {
+    let (kept, erased) = (planned(1, 3), planned(2, 3));
+    let batch = at_check(&[kept.clone(), erased.clone()])
+        .observe(Observation::ReadBack(vec![
+            (Some(seen(&kept, 3)), Some(seen(&kept, 3))),
+            (Some(seen(&erased, 3)), Some(seen(&erased, 3))),
+        ]))
+        .and_then(|b| b.observe(Observation::Erasures(vec![false, true])))
+        .unwrap();
+    assert_eq!(batch.action(), Action::Delete(vec![&kept.item]));
+    let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Deferred, Fate::Erased]);
 }
 
 #[test]

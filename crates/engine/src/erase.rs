@@ -1,0 +1,398 @@
+//! Erasing a user: an entry in the ledger, which is the point of no return, then a tombstone in every
+//! database, each verified; later the tombstones go and the entry stays.
+//!
+//! Every step may be repeated by anybody. Rule source: the contract's section 3 and the protocol's
+//! section 5.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, doc};
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::db::{Handle, Role, UserDatabase, collection};
+use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::{Erasure, Stage, erasure_field, tiers, tombstone};
+use tierkeep_core::store::{Change, Class, Cursor, Find, Guard, Inserted, Put, Query, StoreError};
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
+use tracing::{error, info};
+
+use crate::adoption::claims;
+use crate::connection::ConnectionManager;
+use crate::mutant::{Mutant, Mutation};
+use crate::retry::repeating;
+
+/// How often a step that lost a race looks again.
+const ROUNDS: u32 = 24;
+
+/// What an erasure came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Erased {
+    /// How often the id was erased by now.
+    pub epoch: i64,
+    /// The databases that were away; they are finished in the background.
+    pub pending: Vec<Role>,
+}
+
+/// Why nothing was erased.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum EraseError {
+    /// `evaluation_audit` did not answer. If the entry was made all the same, it is finished in the
+    /// background; repeating is safe.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+    /// The id was erased as often as version numbers allow.
+    #[error("the version numbers of {0} are used up")]
+    UsedUp(UserId),
+    /// Others erase the same user again and again.
+    #[error("{0} is being erased by too many at once")]
+    Contended(UserId),
+}
+
+/// Erases users and finishes erasures that were cut off.
+#[derive(Clone, Debug)]
+pub struct ErasureService {
+    databases: Arc<ConnectionManager>,
+}
+
+impl ErasureService {
+    /// A service over these databases.
+    pub fn new(databases: Arc<ConnectionManager>) -> Self {
+        Self { databases }
+    }
+
+    /// Erases what is stored of `user` now. A later sign-up starts a new life at a higher version.
+    ///
+    /// Idempotent: a user of whom nothing is left is not erased again. Dropping the future may leave the
+    /// erasure to the background.
+    ///
+    /// # Errors
+    /// [`EraseError`] when the ledger could not take it.
+    pub async fn erase(&self, user: &UserId) -> Result<Erased, EraseError> {
+        let entry = self.begin(user).await?;
+        // From here on it counts, whatever crashes: the entry names what is left to do.
+        let pending = self.deliver(user, &entry).await?;
+        Ok(Erased {
+            epoch: entry.epoch,
+            pending,
+        })
+    }
+
+    /// Finishes what is pending; answers how many erasures still are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn finish_pending(&self) -> Result<u64, StoreError> {
+        let mut left = 0;
+        let mut after = None;
+        loop {
+            let page = self.page(Stage::Pending, &mut after).await?;
+            if page.is_empty() {
+                return Ok(left);
+            }
+            for entry in page {
+                let Some(user) = entry.user.clone() else {
+                    continue;
+                };
+                left += u64::from(!self.deliver(&user, &entry).await?.is_empty());
+            }
+        }
+    }
+
+    /// Removes the tombstones of erasures that were verified in every database for `grace`; answers of
+    /// how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a database did not answer.
+    pub async fn remove_tombstones(&self, grace: Duration) -> Result<u64, StoreError> {
+        let before = clock::before(self.databases.clock().now(), grace);
+        let mut removed = 0;
+        let mut after = None;
+        loop {
+            let page = self.page(Stage::Verified, &mut after).await?;
+            if page.is_empty() {
+                return Ok(removed);
+            }
+            for entry in page {
+                let ripe = entry.verified_at.is_some_and(|at| at <= before);
+                let (Some(user), Some(fence)) = (entry.user.clone(), entry.fence()) else {
+                    continue;
+                };
+                if !ripe {
+                    continue;
+                }
+                self.unbury(&user, fence).await?;
+                // A crash here leaves an entry whose tombstones are gone; removing them again is harmless.
+                removed += self
+                    .amend(&entry, Stage::Verified, &Erasure::closed())
+                    .await?;
+            }
+        }
+    }
+
+    /// Makes the entry, or finds the one under which everything that is stored was erased.
+    async fn begin(&self, user: &UserId) -> Result<Erasure, EraseError> {
+        let ledger = self.databases.ledger();
+        let id = ledger
+            .key_or_new(self.databases.randomness())
+            .await?
+            .entry_id(user.as_str());
+        let audit = self.databases.audit_db().store();
+        for _ in 0..ROUNDS {
+            let now = self.databases.clock().now();
+            let Some(entry) = ledger.entry(user).await? else {
+                let mut first = doc! { "_id": &id };
+                first.extend(Erasure::begun(user, 1, now));
+                if let Ok(first) = RawDocumentBuf::try_from(&first) {
+                    let entries = [first];
+                    let made = repeating(|| audit.insert(collection::ERASURES, &entries)).await?;
+                    match (made.first(), ledger.entry(user).await?) {
+                        (Some(Inserted::Stored), Some(entry)) => return Ok(entry),
+                        (Some(Inserted::Rejected(fault)), _) => {
+                            return Err(EraseError::Unavailable(refused(fault.code)));
+                        }
+                        (Some(Inserted::Stored | Inserted::Exists) | None, _) => {}
+                    }
+                }
+                continue;
+            };
+            if !self.is_anything_left(user, entry.fence()).await {
+                return Ok(entry);
+            }
+            let epoch = entry.epoch.saturating_add(1);
+            if Version::of_erasure(epoch).is_none() {
+                return Err(EraseError::UsedUp(user.clone()));
+            }
+            let set = Erasure::begun(user, epoch, now);
+            let when = doc! { erasure_field::EPOCH: entry.epoch };
+            let ids = [Bson::String(id.clone())];
+            if repeating(|| audit.amend(collection::ERASURES, &ids, &when, &set)).await? > 0
+                && let Some(entry) = ledger.entry(user).await?
+            {
+                return Ok(entry);
+            }
+        }
+        Err(EraseError::Contended(user.clone()))
+    }
+
+    /// Whether a database holds content that the last erasure does not cover, or may hold it.
+    async fn is_anything_left(&self, user: &UserId, fence: Option<Version>) -> bool {
+        for role in tiers(user.user_type()) {
+            let found = match role {
+                Role::ExternalUsers => claims(self.databases.external_db(), user, true).await,
+                Role::RaseenTempUser => claims(self.databases.raseen_temp_db(), user, true).await,
+                Role::RaseenMainUser => claims(self.databases.raseen_main_db(), user, true).await,
+                Role::SrieMainUser => claims(self.databases.srie_main_db(), user, true).await,
+                Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => continue,
+            };
+            let counts = |document: &RawDocumentBuf| {
+                document::state(document) != Some(State::Erased)
+                    && (!document::is_native(document) || document::version(document) > fence)
+            };
+            if !found.is_ok_and(|found| !found.iter().any(counts)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts the tombstones where they are missing; answers which databases did not take theirs.
+    async fn deliver(&self, user: &UserId, entry: &Erasure) -> Result<Vec<Role>, StoreError> {
+        let Some(fence) = entry.fence() else {
+            return Ok(Vec::new());
+        };
+        if entry.stage != Stage::Pending {
+            return Ok(Vec::new());
+        }
+        let mut pending = Vec::new();
+        for role in tiers(user.user_type()) {
+            if !entry.pending.contains(role) {
+                continue;
+            }
+            if let Err(error) = self.bury_in(*role, user, fence).await {
+                error!(
+                    user_id = %user,
+                    user_type = %user.user_type(),
+                    database = %role,
+                    error = error.class.as_str(),
+                    code = error.code,
+                    "error in erasing from {role}, tried again until it is done",
+                );
+                pending.push(*role);
+            }
+        }
+        if pending != entry.pending {
+            let set = Erasure::brought(&pending, self.databases.clock().now());
+            self.amend(entry, Stage::Pending, &set).await?;
+        }
+        if pending.is_empty() {
+            info!(
+                user_id = %user,
+                user_type = %user.user_type(),
+                epoch = entry.epoch,
+                "the user was erased from every database",
+            );
+        }
+        Ok(pending)
+    }
+
+    async fn bury_in(&self, role: Role, user: &UserId, fence: Version) -> Result<(), StoreError> {
+        let now = self.databases.clock().now();
+        let stone = tombstone(user, fence, now);
+        let mutation = self.databases.mutation();
+        match role {
+            Role::ExternalUsers => bury(self.databases.external_db(), user, &stone, mutation).await,
+            Role::RaseenTempUser => {
+                bury(self.databases.raseen_temp_db(), user, &stone, mutation).await
+            }
+            Role::RaseenMainUser => {
+                bury(self.databases.raseen_main_db(), user, &stone, mutation).await
+            }
+            Role::SrieMainUser => bury(self.databases.srie_main_db(), user, &stone, mutation).await,
+            Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => Ok(()),
+        }
+    }
+
+    async fn unbury(&self, user: &UserId, fence: Version) -> Result<(), StoreError> {
+        for role in tiers(user.user_type()) {
+            let (Some(store), Some(users)) = (self.databases.store(*role), role.users()) else {
+                continue;
+            };
+            let id = Bson::String(user.to_string());
+            let guard = Guard::Tombstone(fence);
+            repeating(|| store.write(users, &id, &guard, &Change::Remove)).await?;
+        }
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        stage: Stage,
+        after: &mut Option<Cursor>,
+    ) -> Result<Vec<Erasure>, StoreError> {
+        let store = self.databases.audit_db().store();
+        let stage = doc! { erasure_field::STAGE: stage.as_str() };
+        let find = Find::new(Query::Equal(stage)).after(after.take());
+        let page = repeating(|| store.find(collection::ERASURES, &find)).await?;
+        *after = page.last().map(|last| Cursor::after(last));
+        Ok(page
+            .iter()
+            .filter_map(|entry| Erasure::read(entry))
+            .collect())
+    }
+
+    /// Sets fields of exactly this erasure, while it is at `stage`.
+    async fn amend(
+        &self,
+        entry: &Erasure,
+        stage: Stage,
+        set: &bson::Document,
+    ) -> Result<u64, StoreError> {
+        let store = self.databases.audit_db().store();
+        let ids = [Bson::String(entry.id.clone())];
+        let when = doc! {
+            erasure_field::EPOCH: entry.epoch,
+            erasure_field::STAGE: stage.as_str(),
+        };
+        repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
+    }
+}
+
+/// The ledger does not take an entry.
+fn refused(code: i32) -> StoreError {
+    StoreError {
+        database: Role::EvaluationAudit,
+        operation: "erase",
+        class: Class::Other,
+        code,
+    }
+}
+
+/// Puts the tombstone over everything older of the user in one database, other programs' documents
+/// included, and reads back that it, or a newer life, is all there is.
+async fn bury<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    stone: &RawDocumentBuf,
+    mutation: Mutation,
+) -> Result<(), StoreError> {
+    let store = database.store();
+    if mutation.has(Mutant::ErasureWithoutTombstones) {
+        return overwrite(database, user, Change::Remove).await;
+    }
+    if mutation.has(Mutant::UnguardedTombstones) {
+        overwrite(database, user, Change::Replace(stone.clone())).await?;
+    }
+    let fence = document::version(stone);
+    let failed = |class| StoreError {
+        database: store.role(),
+        operation: "erase",
+        class,
+        code: 0,
+    };
+    for _ in 0..ROUNDS {
+        entomb(database, std::slice::from_ref(stone)).await?;
+        let found = claims(database, user, false).await?;
+        let older = |document: &&RawDocumentBuf| {
+            !document::is_native(document) || document::version(document) < fence
+        };
+        let older: Vec<&RawDocumentBuf> = found.iter().filter(older).collect();
+        if older.is_empty() && !found.is_empty() {
+            return Ok(());
+        }
+        for document in older {
+            remove_foreign(database, document, stone).await?;
+        }
+    }
+    Err(failed(Class::Busy))
+}
+
+/// What an erasure without its guards would do.
+async fn overwrite<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    change: Change,
+) -> Result<(), StoreError> {
+    let (id, whatever) = (Bson::String(user.to_string()), Guard::Fields(doc! {}));
+    let store = database.store();
+    repeating(|| store.write(D::USERS, &id, &whatever, &change)).await?;
+    Ok(())
+}
+
+/// Puts tombstones over what is older; newer lives are left alone.
+pub(crate) async fn entomb<D: UserDatabase>(
+    database: &Handle<D>,
+    stones: &[RawDocumentBuf],
+) -> Result<(), StoreError> {
+    let store = database.store();
+    let put = repeating(|| store.put_newer(D::USERS, stones)).await?;
+    match put.into_iter().find(|put| matches!(put, Put::Rejected(_))) {
+        Some(Put::Rejected(fault)) => Err(StoreError {
+            database: store.role(),
+            operation: "erase",
+            class: Class::Other,
+            code: fault.code,
+        }),
+        Some(Put::Settled) | None => Ok(()),
+    }
+}
+
+/// Removes a document of another program exactly as it was read, or puts the tombstone in its place.
+pub(crate) async fn remove_foreign<D: UserDatabase>(
+    database: &Handle<D>,
+    document: &RawDocument,
+    stone: &RawDocumentBuf,
+) -> Result<(), StoreError> {
+    let id = document::id(document);
+    let change = if id == document::id(stone) {
+        Change::Replace(stone.clone())
+    } else {
+        Change::Remove
+    };
+    let guard = Guard::Whole(document.to_owned());
+    let store = database.store();
+    repeating(|| store.write(D::USERS, &id, &guard, &change)).await?;
+    Ok(())
+}

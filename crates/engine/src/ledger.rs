@@ -1,0 +1,130 @@
+//! Looking into the erasure ledger: which versions of whom count as nothing.
+//!
+//! Reads and the making of its key only; entries are written by [`crate::erase`].
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, doc};
+use tierkeep_core::bson;
+use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
+use tierkeep_core::erasure::{Erasure, LedgerKey};
+use tierkeep_core::store::{Class, Find, Query, StoreError};
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
+
+use crate::nonce::Randomness;
+use crate::retry::repeating;
+
+/// Names the key's document in `control`.
+const KEY: &str = "erasure_key";
+
+/// The erasure ledger of a deployment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    audit: Handle<EvaluationAudit>,
+    key: OnceLock<LedgerKey>,
+}
+
+impl Ledger {
+    pub(crate) fn new(audit: Handle<EvaluationAudit>) -> Self {
+        Self {
+            audit,
+            key: OnceLock::new(),
+        }
+    }
+
+    /// The version below which content of `user` counts as nothing; `None` for who was never erased.
+    pub(crate) async fn fence(&self, user: &UserId) -> Result<Option<Version>, StoreError> {
+        Ok(self.entry(user).await?.and_then(|entry| entry.fence()))
+    }
+
+    /// As [`Ledger::fence`], for many, in their order.
+    pub(crate) async fn fences(&self, users: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        let Some(key) = self.key().await? else {
+            return Ok(vec![None; users.len()]);
+        };
+        let ids: Vec<String> = users.iter().map(|user| key.entry_id(user)).collect();
+        let wanted = ids.iter().cloned().map(Bson::String).collect();
+        let find = Find::new(Query::Ids(wanted))
+            .limit(ids.len().max(1))
+            .max_bytes(usize::MAX);
+        let store = self.audit.store();
+        let found = repeating(|| store.find(collection::ERASURES, &find)).await?;
+        let mut fences = BTreeMap::new();
+        for document in &found {
+            let entry = Erasure::read(document).ok_or_else(corrupt)?;
+            fences.insert(entry.id.clone(), entry.fence());
+        }
+        Ok(ids
+            .iter()
+            .map(|id| fences.get(id).copied().flatten())
+            .collect())
+    }
+
+    /// The entry of `user`.
+    pub(crate) async fn entry(&self, user: &UserId) -> Result<Option<Erasure>, StoreError> {
+        let Some(key) = self.key().await? else {
+            return Ok(None);
+        };
+        let id = Bson::String(key.entry_id(user.as_str()));
+        let find = Find::new(Query::Ids(vec![id]));
+        let store = self.audit.store();
+        let found = repeating(|| store.find(collection::ERASURES, &find)).await?;
+        found
+            .first()
+            .map(|document| Erasure::read(document).ok_or_else(corrupt))
+            .transpose()
+    }
+
+    /// The key; `None` while nobody was ever erased.
+    async fn key(&self) -> Result<Option<&LedgerKey>, StoreError> {
+        if let Some(key) = self.key.get() {
+            return Ok(Some(key));
+        }
+        let find = Find::new(Query::Ids(vec![Bson::String(KEY.to_owned())]));
+        let store = self.audit.store();
+        let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
+        let Some(document) = found.first() else {
+            return Ok(None);
+        };
+        let key = document.get_str("key").ok().and_then(LedgerKey::parse);
+        let key = key.ok_or_else(corrupt)?;
+        Ok(Some(self.key.get_or_init(|| key)))
+    }
+
+    /// The key, made where there is none. Of two that make one at once, both use the first.
+    pub(crate) async fn key_or_new(
+        &self,
+        randomness: &dyn Randomness,
+    ) -> Result<&LedgerKey, StoreError> {
+        if let Some(key) = self.key().await? {
+            return Ok(key);
+        }
+        let store = self.audit.store();
+        // Entries without their key would be read as nobody's.
+        if repeating(|| store.count(collection::ERASURES, &Query::All)).await? > 0 {
+            return Err(corrupt());
+        }
+        let drawn = [(); 3].map(|()| randomness.unique()).concat();
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(drawn.get(..32).ok_or_else(corrupt)?);
+        let hex = LedgerKey::new(bytes).to_hex();
+        let key = doc! { "_id": KEY, "kind": KEY, "key": hex };
+        let key = RawDocumentBuf::try_from(&key).map_err(|_| corrupt())?;
+        let keys = [key];
+        repeating(|| store.insert(collection::CONTROL, &keys)).await?;
+        self.key().await?.ok_or_else(corrupt)
+    }
+}
+
+/// The ledger cannot be understood, so nobody knows who was erased.
+fn corrupt() -> StoreError {
+    StoreError {
+        database: Role::EvaluationAudit,
+        operation: "ledger",
+        class: Class::Corrupt,
+        code: 0,
+    }
+}

@@ -1,0 +1,44 @@
+//! Holding one call of a store back, so that a test decides what happens in between.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+/// A call that waits, before it has any effect, until it is let go.
+#[derive(Clone, Debug)]
+pub struct Hold(Arc<Gates>);
+
+#[derive(Debug)]
+struct Gates {
+    reached: Semaphore,
+    free: Semaphore,
+}
+
+impl Hold {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Gates {
+            reached: Semaphore::new(0),
+            free: Semaphore::new(0),
+        }))
+    }
+
+    /// Waits until the call has come.
+    pub async fn reached(&self) {
+        if let Ok(permit) = self.0.reached.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Lets the call go.
+    pub fn release(&self) {
+        self.0.free.add_permits(1);
+    }
+
+    /// The call is here, and waits.
+    pub(crate) async fn wait(&self) {
+        self.0.reached.add_permits(1);
+        if let Ok(permit) = self.0.free.acquire().await {
+            permit.forget();
+        }
+    }
+}
