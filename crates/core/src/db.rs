@@ -162,6 +162,8 @@ pub mod collection {
     pub const ERASURES: &str = "erasures";
     /// Alerts, in `evaluation_audit`.
     pub const ALERTS: &str = "alerts";
+    /// Who is at work on what, in `evaluation_audit`.
+    pub const LEASES: &str = "leases";
     /// The stamp that says which role a database has, in every database.
     pub const IDENTITY: &str = "tierkeep_identity";
 }

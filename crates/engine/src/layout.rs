@@ -43,6 +43,10 @@ pub fn layout(role: Role) -> Layout {
             name: collection::ALERTS.into(),
             indexes: vec![index(&["kind", "_id"])],
         });
+        collections.push(CollectionLayout {
+            name: collection::LEASES.into(),
+            indexes: Vec::new(),
+        });
     }
     Layout { collections }
 }

@@ -15,6 +15,7 @@ mod ledger;
 mod migration;
 mod mutant;
 mod nonce;
+mod pace;
 mod perform;
 mod quarantine;
 mod retry;
@@ -28,8 +29,9 @@ pub use explain::{Copy, Explanation, RecordView};
 pub use janitor::{Janitor, SEEN_FOR};
 pub use layout::layout;
 pub use migration::{
-    Amount, Failed, HourAhead, LONGEST_WINDOW, MigrationService, MoveError, MoverSettings,
-    NoProgress, Progress, Retried, RunOptions, Simulation, Summary,
+    Amount, CLAIM_LASTS, Claim, Failed, HourAhead, LONGEST_WINDOW, MigrationService, MoveError,
+    MoverSettings, NoProgress, Progress, Retried, RunOptions, RunView, Sightings, Simulation,
+    Summary,
 };
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;

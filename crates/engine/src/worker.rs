@@ -8,10 +8,12 @@ use bson::DateTime;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::migration::{MigrationService, NoProgress, RunOptions, Summary};
+use crate::migration::{CLAIM_LASTS, MigrationService, Sightings, Summary};
+use crate::pace;
 
 /// What the worker did last.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -33,7 +35,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that looks every `interval`, give or take a tenth.
+    /// A worker that looks every `interval`, give or take a tenth, and in time for each document to move
+    /// within one interval of the end of its retention.
     pub fn new(service: MigrationService, interval: Duration) -> Self {
         Self {
             service,
@@ -49,16 +52,28 @@ impl Worker {
 
     /// Works until `stop` is cancelled; a batch at work is finished.
     pub async fn run(self, stop: CancellationToken) {
+        let mut sightings = Sightings::default();
         while !stop.is_cancelled() {
+            let begun = Instant::now();
             self.heal().await;
-            self.tick(&stop).await;
-            let fraction = self.service.databases.randomness().fraction();
-            let wait = self.interval.mul_f64(0.9 + fraction / 10.0);
+            let turn = self.tick(&mut sightings, &stop).await;
+            let wait = match turn {
+                Turn::Looked => self.next_look(begun).await,
+                Turn::Elsewhere => self.interval.min(CLAIM_LASTS),
+            };
+            // A run may take longer than the interval.
+            let next = (begun + wait).max(Instant::now() + self.interval / 10);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = stop.cancelled() => break,
             }
         }
+    }
+
+    /// How long after `begun`, the beginning of its last look, the worker looks again: the interval, give or
+    /// take a tenth, and never more than an interval after a document came due.
+    pub async fn next_look(&self, begun: Instant) -> Duration {
+        pace::next_look(&self.service, self.interval, begun).await
     }
 
     async fn heal(&self) {
@@ -78,33 +93,45 @@ impl Worker {
         }
     }
 
-    async fn tick(&self, stop: &CancellationToken) {
+    async fn tick(&self, sightings: &mut Sightings, stop: &CancellationToken) -> Turn {
         match self.service.is_paused().await {
-            Ok(true) => return,
+            Ok(true) => return Turn::Looked,
             Ok(false) => {}
             Err(error) => {
                 self.state
                     .send_modify(|state| state.stopped_by = Some(error.database));
-                return;
+                return Turn::Looked;
             }
         }
-        let run = self
-            .service
-            .migrate_expired_data(RunOptions::default(), &NoProgress, stop)
-            .await;
+        let run = self.service.take_turn(sightings, stop).await;
         let now = self.service.databases.clock().now();
+        let mut turn = Turn::Looked;
         self.state.send_modify(|state| match run {
-            Ok(summary) => {
+            Ok(Some(summary)) => {
                 *state = WorkerState {
                     last_success: Some(now),
                     stopped_by: None,
                     last_run: Some(summary),
                 };
             }
+            Ok(None) => {
+                state.stopped_by = None;
+                turn = Turn::Elsewhere;
+            }
             Err(stopped) => {
                 state.stopped_by = Some(stopped.error.database);
                 state.last_run = Some(*stopped.summary);
             }
         });
+        turn
     }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// What was due was moved, as far as the databases let it.
+    Looked,
+    /// Somebody else is at it.
+    Elsewhere,
 }

@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod erasure;
 mod janitor;
+mod lease;
 mod migration;
 mod mutants;
 mod property_3_data_migration_and_backup_consistency;

@@ -7,6 +7,7 @@
 mod account;
 mod control;
 mod gate;
+mod lease;
 mod scan;
 mod simulate;
 mod sweep;
@@ -28,6 +29,7 @@ use crate::perform::{Movement, Stopped};
 use account::Account;
 pub use control::{Failed, Retried};
 use gate::Gate;
+pub use lease::{CLAIM_LASTS, Claim, RunView, Sightings};
 use scan::Scan;
 pub use simulate::{Amount, HourAhead, LONGEST_WINDOW, Simulation};
 

@@ -59,13 +59,11 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let outcome = if visible {
         let bar = Bar::new();
-        let outcome = service.migrate_expired_data(options, &bar, &stop).await;
+        let outcome = service.run_beside_others(options, &bar, &stop).await;
         bar.0.finish_and_clear();
         outcome
     } else {
-        service
-            .migrate_expired_data(options, &NoProgress, &stop)
-            .await
+        service.run_beside_others(options, &NoProgress, &stop).await
     };
     let mut output = context.output();
     match outcome {
