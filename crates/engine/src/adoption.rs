@@ -194,7 +194,12 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         Ok(read) => read,
         Err(reason) => return Ok(Adoption::Quarantined(reason)),
     };
-    let fence = ledger.fence(user).await?;
+    // External users need no database but their own.
+    let fence = match (ledger.fence(user).await, user.user_type()) {
+        (Ok(fence), _) => fence,
+        (Err(_), UserType::External) => None,
+        (Err(error), UserType::Internal) => return Err(error),
+    };
     let adopted = match (user.user_type(), fence) {
         (UserType::External, _) => {
             let Some(version) = Version::above([fence]) else {
@@ -216,6 +221,7 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
     let outcome = place_copy(database, user, copy, &read, adopted).await?;
     // Whoever wrote what was erased meanwhile finds out by looking again.
     if outcome == Adoption::Done
+        && user.user_type() == UserType::Internal
         && let Some(now) = ledger.fence(user).await?.filter(|now| Some(*now) != fence)
     {
         let stone = tombstone(user, now, read.created_at);

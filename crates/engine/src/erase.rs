@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, doc};
+use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{Handle, Role, UserDatabase, collection};
@@ -98,6 +98,25 @@ impl ErasureService {
                 };
                 left += u64::from(!self.deliver(&user, &entry).await?.is_empty());
             }
+        }
+    }
+
+    /// Whose erasures were asked for at or before `before` and are still pending.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn pending_since(&self, before: DateTime) -> Result<Vec<UserId>, StoreError> {
+        let mut users = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.page(Stage::Pending, &mut after).await?;
+            if page.is_empty() {
+                return Ok(users);
+            }
+            let late = page
+                .into_iter()
+                .filter(|entry| entry.requested_at.is_none_or(|at| at <= before));
+            users.extend(late.filter_map(|entry| entry.user));
         }
     }
 

@@ -41,7 +41,7 @@ pub fn layout(role: Role) -> Layout {
         });
         collections.push(CollectionLayout {
             name: collection::ALERTS.into(),
-            indexes: vec![index(&["kind", "_id"])],
+            indexes: vec![index(&["resolved_at", "_id"])],
         });
         collections.push(CollectionLayout {
             name: collection::LEASES.into(),

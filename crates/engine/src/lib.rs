@@ -6,6 +6,7 @@
 
 mod admission;
 mod adoption;
+mod alerts;
 mod connection;
 mod erase;
 mod explain;
@@ -20,9 +21,11 @@ mod perform;
 mod quarantine;
 mod retry;
 mod status;
+mod upkeep;
 mod users;
 mod worker;
 
+pub use alerts::{Alert, AlertKind, Alerts};
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
 pub use erase::{EraseError, Erased, ErasureService};
 pub use explain::{Copy, Explanation, RecordView};
@@ -37,6 +40,7 @@ pub use migration::{
 pub use mutant::Mutant;
 pub use nonce::Randomness;
 pub use status::{DatabaseStatus, LastRun, QuarantineView, Status};
+pub use upkeep::Upkeep;
 pub use users::{Condition, Found, Receipt, Users, UsersError};
 pub use worker::{Worker, WorkerState};
 

@@ -1,6 +1,7 @@
 //! Keeping the account of a run: what became of each document, and what its record says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::bson;
@@ -11,6 +12,7 @@ use tracing::{error, warn};
 
 use super::scan::Scan;
 use super::{MigrationService, Summary};
+use crate::alerts::{AlertKind, Alerts};
 use crate::retry::repeating;
 
 #[derive(Debug)]
@@ -175,6 +177,12 @@ impl Account {
             record_field::STATUS: Status::Pending.as_str(),
             record_field::RETRY_COUNT: retries,
         };
+        if attempt.gave_up {
+            // Before the record says so: after a crash between the two the attempt fails, and is alerted, again.
+            Alerts::new(Arc::clone(databases))
+                .raise(AlertKind::MigrationFailed, item.user.as_str(), reason)
+                .await?;
+        }
         let audit = databases.audit_db().store();
         let ids = [Bson::ObjectId(item.record)];
         repeating(|| audit.amend(collection::MIGRATION_RECORDS, &ids, &when, &attempt.set)).await?;

@@ -1,5 +1,7 @@
 //! What an operator tells the mover: pause, resume, try again what has failed.
 
+use std::sync::Arc;
+
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, Document, doc};
 use serde::Serialize;
@@ -12,6 +14,7 @@ use tierkeep_core::user::UserId;
 use tracing::info;
 
 use super::MigrationService;
+use crate::alerts::{AlertKind, Alerts};
 use crate::retry::repeating;
 use crate::status::{MOVER, PAUSED};
 
@@ -123,6 +126,9 @@ impl MigrationService {
         let set = Record::tried_again();
         let amended =
             repeating(|| audit.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
+        Alerts::new(Arc::clone(&self.databases))
+            .resolve(AlertKind::MigrationFailed, &record.user)
+            .await?;
         Ok(amended > 0)
     }
 }

@@ -2,6 +2,7 @@
 //! parked and quarantined documents, so that bad ones never hold up the line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -21,6 +22,7 @@ use super::account::Account;
 use super::gate::Gate;
 use super::{MigrationService, RunOptions};
 use crate::adoption::{Adoption, adopt_in_temp, claims};
+use crate::alerts::{AlertKind, Alerts};
 use crate::connection::ConnectionManager;
 use crate::quarantine::Marks;
 use crate::retry::repeating;
@@ -221,7 +223,7 @@ impl Scan {
             self.taken = self.taken.max(self.adopted);
             return Ok(());
         }
-        let databases = std::sync::Arc::clone(&self.service.databases);
+        let databases = Arc::clone(&self.service.databases);
         let mut outcomes = stream::iter(foreign)
             .map(|document| {
                 let databases = &databases;
@@ -331,6 +333,15 @@ impl Scan {
         let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
         match found.first() {
             Some(document) if document::version(document) == Some(item.version) => {
+                if self.marks.reason(document).is_none() {
+                    Alerts::new(Arc::clone(&self.service.databases))
+                        .raise(
+                            AlertKind::CopiesConflict,
+                            item.user.as_str(),
+                            &reason.to_string(),
+                        )
+                        .await?;
+                }
                 self.quarantine(document, reason).await
             }
             Some(_) | None => Ok(()),

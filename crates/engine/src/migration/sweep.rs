@@ -1,5 +1,7 @@
 //! Completing the records of moves that were cut off after their last deletion.
 
+use std::sync::Arc;
+
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
 use tierkeep_core::bson;
@@ -11,6 +13,7 @@ use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tracing::error;
 
+use crate::alerts::{AlertKind, Alerts};
 use crate::connection::ConnectionManager;
 use crate::erase::entomb;
 use crate::mutant::Mutant;
@@ -19,7 +22,7 @@ use crate::retry::repeating;
 /// Reads the pending records; where temp no longer holds the version and main and srie hold at least it,
 /// the move is complete. Reads temp first, then main, then srie.
 pub(super) async fn complete_what_moved(
-    databases: &ConnectionManager,
+    databases: &Arc<ConnectionManager>,
     run_id: &str,
 ) -> Result<(), StoreError> {
     let audit = databases.audit_db().store();
@@ -47,7 +50,7 @@ pub(super) async fn complete_what_moved(
 }
 
 async fn moved(
-    databases: &ConnectionManager,
+    databases: &Arc<ConnectionManager>,
     records: Vec<Record>,
 ) -> Result<Vec<Bson>, StoreError> {
     let (buried, records) = erased(databases, records).await?;
@@ -62,6 +65,7 @@ async fn moved(
         })
         .collect();
     let mut complete = buried;
+    let mut incidents = Vec::new();
     if gone.is_empty() {
         return Ok(complete);
     }
@@ -86,7 +90,18 @@ async fn moved(
                 in_srie = holds(&srie),
                 "error in moving data to raseen_main_user: temp no longer holds what main and srie lack",
             );
+            let message = format!(
+                "temp no longer holds version {}, and main or srie lacks it",
+                record.version
+            );
+            incidents.push((record.user, message));
         }
+    }
+    let alerts = Alerts::new(Arc::clone(databases));
+    for (user, message) in incidents {
+        alerts
+            .raise(AlertKind::MigrationIncident, &user, &message)
+            .await?;
     }
     Ok(complete)
 }

@@ -11,7 +11,9 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
 use tierkeep_core::erasure::tombstone as tombstone_of;
 use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, Store, Written};
+use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
+use tracing::warn;
 
 use super::read::{Resident, resident_of};
 use super::write::{Round, Write, already, check, receipt};
@@ -52,12 +54,12 @@ impl Users {
             Resident::Nobody => None,
         };
         check(write.condition, false, None)?;
-        let fence = self.databases.ledger().fence(write.user).await?;
+        let fence = self.external_fence(write.user).await;
         let highest = tombstone.as_deref().and_then(document::version).max(fence);
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;
         let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
-        let now = self.databases.ledger().fence(write.user).await?;
+        let now = self.external_fence(write.user).await;
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
             let stone = tombstone_of(write.user, now, self.databases.clock().now());
@@ -66,6 +68,24 @@ impl Users {
         }
         let receipt = receipt(&document, &write.op, role, true).filter(|_| placed);
         Ok(receipt.map_or(Round::Again, Round::Done))
+    }
+
+    /// External users need no database but their own: while the ledger is away, the tombstone alone says where a
+    /// new life begins.
+    async fn external_fence(&self, user: &UserId) -> Option<Version> {
+        match self.databases.ledger().fence(user).await {
+            Ok(fence) => fence,
+            Err(error) => {
+                warn!(
+                    user_id = %user,
+                    user_type = %user.user_type(),
+                    database = %error.database,
+                    error = error.class.as_str(),
+                    "a user is stored without a look into the erasure ledger",
+                );
+                None
+            }
+        }
     }
 
     /// Enters temp, over a tombstone or an abandoned entry where there is one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tierkeep_engine::{ConnectionManager, MigrationService, Purpose, Users, Worker};
+use tierkeep_engine::{ConnectionManager, MigrationService, Purpose, Upkeep, Users, Worker};
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -55,9 +55,11 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     lifecycle::cancel_on_signal(stop.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let router = http::router(state(&service, &databases, phases, context)?);
+    let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
     let mover = MigrationService::new(databases, service.settings.mover);
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
+    let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     info!(address = %listener.local_addr()?, "listening");
     let drain = stop.clone();
     let draining = tokio::spawn(async move {
@@ -69,6 +71,9 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     stop.cancel();
     if worker.await.is_err() {
         warn!("the mover ended early");
+    }
+    if upkeep.await.is_err() {
+        warn!("the upkeep ended early");
     }
     draining.await.ok();
     info!("stopped");

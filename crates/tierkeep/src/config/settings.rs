@@ -24,6 +24,8 @@ pub struct Settings {
     pub mover: MoverSettings,
     /// How often the service looks for documents that are due.
     pub scan_interval: Duration,
+    /// How long the tombstone of an erased user stays.
+    pub tombstone_ttl: Duration,
 }
 
 /// What the service needs.
@@ -123,6 +125,7 @@ impl Settings {
             connect,
             mover,
             scan_interval,
+            tombstone_ttl: loaded.duration("TIERKEEP_TOMBSTONE_TTL"),
         })
     }
 }

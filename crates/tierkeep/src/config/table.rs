@@ -354,7 +354,7 @@ pub const GROUPS: &[Group] = &[
                 Some("off"),
                 "on expects other programs to write documents into temp at any time.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_TOMBSTONE_TTL",
                 ANY_TIME,
                 Some("30d"),
