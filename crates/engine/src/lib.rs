@@ -32,8 +32,9 @@ pub use explain::{Copy, Explanation, RecordView};
 pub use janitor::{Janitor, SEEN_FOR};
 pub use layout::layout;
 pub use migration::{
-    Amount, CLAIM_LASTS, Claim, Failed, HourAhead, LONGEST_WINDOW, MigrationService, MoveError,
-    MoverSettings, NoProgress, Progress, Retried, RunOptions, RunView, Sightings, Simulation,
+    Amount, CLAIM_LASTS, Claim, Failed, Holder, HourAhead, LONGEST_WINDOW, LastError,
+    MigrationService, MigrationView, MoveError, MoverPhase, MoverSettings, NoProgress, Progress,
+    RecordFilter, RecordPage, Retried, RunOptions, RunView, Sightings, Simulation, Standing,
     Summary,
 };
 #[cfg(feature = "mutants")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
 use serde::Serialize;
 use tierkeep_core::bson;
@@ -13,7 +13,7 @@ use tierkeep_core::document;
 use tierkeep_core::mover::{self, record_field};
 use tierkeep_core::store::{Find, Query, StoreError};
 
-use crate::migration::{MigrationService, Summary};
+use crate::migration::{Backlog, MigrationService, Standing, Summary};
 use crate::quarantine::Marks;
 
 /// One database.
@@ -45,7 +45,7 @@ pub struct LastRun {
 }
 
 /// The system at a glance.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Status {
     /// All seven.
     pub databases: Vec<DatabaseStatus>,
@@ -63,6 +63,8 @@ pub struct Status {
     pub paused: bool,
     /// What the last run that did something did.
     pub last_run: Option<LastRun>,
+    /// What the mover is doing, and who.
+    pub mover: Standing,
 }
 
 /// One quarantined document.
@@ -75,6 +77,7 @@ pub struct QuarantineView {
 }
 
 const LAST_RUN: &str = "last_run";
+const FINISHED_AT: &str = "finished_at";
 /// The control document that every mover looks at.
 pub(crate) const MOVER: &str = "mover";
 /// Its field that says whether anything moves.
@@ -100,6 +103,16 @@ impl MigrationService {
             .count(collection::MIGRATION_RECORDS, &Query::Equal(failed))
             .await;
         let quarantined = marks.map_or(0, |marks| u64::try_from(marks.len()).unwrap_or(u64::MAX));
+        let paused = self.is_paused().await.unwrap_or(false);
+        let last_run = self.control(LAST_RUN).await.ok().flatten();
+        let backlog = Backlog {
+            due,
+            overdue,
+            paused,
+            last_run: last_run
+                .as_ref()
+                .and_then(|run| run.get_datetime(FINISHED_AT).ok()),
+        };
         Status {
             databases,
             due,
@@ -107,8 +120,9 @@ impl MigrationService {
             lag_seconds: lag.as_secs(),
             failed: failed.unwrap_or(0),
             quarantined,
-            paused: self.is_paused().await.unwrap_or(false),
-            last_run: self.last_run().await,
+            paused,
+            last_run: last_run.and_then(|run| last_run_of(&run)),
+            mover: self.standing(backlog, scan_interval).await,
         }
     }
 
@@ -158,7 +172,7 @@ impl MigrationService {
         Ok((staged + foreign, overdue, lag))
     }
 
-    async fn due_foreign(
+    pub(crate) async fn due_foreign(
         &self,
         cutoff: DateTime,
         marks: Option<&Marks>,
@@ -202,18 +216,7 @@ impl MigrationService {
         Ok(found.is_some_and(|control| control.get_bool(PAUSED).unwrap_or(false)))
     }
 
-    async fn last_run(&self) -> Option<LastRun> {
-        let run = self.control(LAST_RUN).await.ok()??;
-        Some(LastRun {
-            run_id: run.get_str("run_id").ok()?.to_owned(),
-            finished_at: rfc3339(run.get_datetime("finished_at").ok()?),
-            moved: run.get_i64("moved").ok()?,
-            failed: run.get_i64("failed").ok()?,
-            deferred: run.get_i64("deferred").ok()?,
-        })
-    }
-
-    async fn control(&self, id: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
+    pub(crate) async fn control(&self, id: &str) -> Result<Option<RawDocumentBuf>, StoreError> {
         let store = self.databases.audit_db().store();
         let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
         Ok(store
@@ -232,7 +235,7 @@ impl MigrationService {
         let set = doc! {
             "kind": LAST_RUN,
             "run_id": &summary.run_id,
-            "finished_at": self.databases.clock().now(),
+            FINISHED_AT: self.databases.clock().now(),
             "moved": number(summary.moved),
             "failed": number(summary.failed),
             "deferred": number(summary.deferred),
@@ -242,7 +245,17 @@ impl MigrationService {
     }
 }
 
-fn is_due_foreign(document: &bson::raw::RawDocument, cutoff: DateTime) -> bool {
+fn last_run_of(run: &RawDocument) -> Option<LastRun> {
+    Some(LastRun {
+        run_id: run.get_str("run_id").ok()?.to_owned(),
+        finished_at: rfc3339(run.get_datetime(FINISHED_AT).ok()?),
+        moved: run.get_i64("moved").ok()?,
+        failed: run.get_i64("failed").ok()?,
+        deferred: run.get_i64("deferred").ok()?,
+    })
+}
+
+fn is_due_foreign(document: &RawDocument, cutoff: DateTime) -> bool {
     document
         .get("created_at")
         .ok()

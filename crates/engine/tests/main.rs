@@ -14,6 +14,7 @@ mod migration;
 mod mutants;
 mod property_3_data_migration_and_backup_consistency;
 mod simulate;
+mod standing;
 mod users;
 mod verify;
 mod world;

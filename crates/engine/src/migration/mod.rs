@@ -8,8 +8,10 @@ mod account;
 mod control;
 mod gate;
 mod lease;
+mod records;
 mod scan;
 mod simulate;
+mod standing;
 mod sweep;
 
 use std::collections::HashMap;
@@ -30,8 +32,11 @@ use account::Account;
 pub use control::{Failed, Retried};
 use gate::Gate;
 pub use lease::{CLAIM_LASTS, Claim, RunView, Sightings};
+pub use records::{MigrationView, RecordFilter, RecordPage};
 use scan::Scan;
 pub use simulate::{Amount, HourAhead, LONGEST_WINDOW, Simulation};
+pub(crate) use standing::Backlog;
+pub use standing::{Holder, LastError, MoverPhase, Standing};
 
 /// How the mover works.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -74,6 +79,8 @@ pub struct RunOptions {
     pub user: Option<UserId>,
     /// At most this many documents.
     pub limit: Option<u64>,
+    /// The id of the run, where somebody was told it already.
+    pub run_id: Option<String>,
 }
 
 /// What a run did.
@@ -205,7 +212,10 @@ impl MigrationService {
         let clock = self.databases.clock();
         let started = clock.now();
         let summary = Summary {
-            run_id: self.databases.randomness().id(),
+            run_id: options
+                .run_id
+                .clone()
+                .unwrap_or_else(|| self.databases.randomness().id()),
             dry_run: options.dry_run,
             ..Summary::default()
         };
@@ -249,6 +259,9 @@ impl MigrationService {
                     "error in moving data to {}",
                     error.database,
                 );
+                if !options.dry_run {
+                    self.remember_error(&summary.run_id, &error).await;
+                }
                 Err(MoveError {
                     error,
                     summary: Box::new(summary),

@@ -130,6 +130,9 @@ async fn a_failed_move_is_tried_again_when_an_operator_says_so(
     assert_eq!((&run["failed"], &run["deferred"]), (&json!(0), &json!(1)));
     let status = deployment.json(&["migrate", "status", "--json"]);
     assert_eq!(status["failed"], 1);
+    assert_eq!(status["failures"][0]["user_id"], id(2));
+    let (_, text, _) = said(&deployment, &["migrate", "status"]);
+    assert!(text.contains(&format!("  {}: ", id(2))), "{text}");
 
     let other = deployment.json(&["migrate", "retry", "--user", &id(1), "--json"]);
     assert_eq!(other, json!({ "retried": 0 }));

@@ -53,12 +53,14 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
         older_than: args.older_than,
         user: args.user.clone(),
         limit: args.limit,
+        run_id: None,
     };
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let outcome = if visible {
-        let bar = Bar::new();
+        // Only somebody who watches pays for the count.
+        let bar = Bar::of(service.due(&options).await?);
         let outcome = service.run_beside_others(options, &bar, &stop).await;
         bar.0.finish_and_clear();
         outcome
@@ -119,13 +121,14 @@ fn counts(summary: &Summary) -> String {
     )
 }
 
-/// Progress on a terminal, with the rate.
+/// Progress on a terminal: how many of those that were due at the start, how fast, and how long it takes.
 struct Bar(ProgressBar);
 
 impl Bar {
-    fn new() -> Self {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({per_sec}, {elapsed})") {
+    fn of(due: u64) -> Self {
+        let bar = ProgressBar::new(due);
+        let template = "{wide_bar} {pos}/{len} moved, {per_sec}, {eta} left{msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self(bar)
@@ -134,10 +137,13 @@ impl Bar {
 
 impl Progress for Bar {
     fn report(&self, summary: &Summary) {
+        // Documents come due while others move.
+        if self.0.length().is_some_and(|due| due < summary.moved) {
+            self.0.set_length(summary.moved);
+        }
         self.0.set_position(summary.moved);
-        self.0.set_message(format!(
-            "{} moved, {} failed",
-            summary.moved, summary.failed
-        ));
+        if summary.failed > 0 {
+            self.0.set_message(format!(", {} failed", summary.failed));
+        }
     }
 }
