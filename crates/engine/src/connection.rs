@@ -310,22 +310,19 @@ impl ConnectionManager {
         })
     }
 
-    /// Tries to admit the databases that were away; answers which have come.
-    ///
-    /// # Errors
-    /// [`ConnectError`] when one that has come back is wired wrongly; it stays shut.
-    pub async fn heal(&self) -> Result<Vec<Role>, ConnectError> {
-        let mut reached = BTreeMap::new();
+    /// Tries to admit the databases that were away, each for itself; answers what became of those that have
+    /// come back. One that is wired wrongly stays shut and keeps no other out.
+    pub async fn heal(&self) -> Vec<(Role, Result<(), ConnectError>)> {
+        let mut back = Vec::new();
         for role in self.away() {
             if let Some(gate) = self.gates.get(&role)
                 && let Ok(hello) = gate.unchecked().hello().await
             {
-                reached.insert(role, hello);
+                let reached = BTreeMap::from([(role, hello)]);
+                back.push((role, self.admit(reached, Purpose::Work).await));
             }
         }
-        let roles = reached.keys().copied().collect();
-        self.admit(reached, Purpose::Work).await?;
-        Ok(roles)
+        back
     }
 
     /// Says hello to every database at once, each with its own retries.

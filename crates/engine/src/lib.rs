@@ -10,6 +10,7 @@ mod alerts;
 mod connection;
 mod erase;
 mod explain;
+mod foreign;
 mod janitor;
 mod layout;
 mod ledger;

@@ -25,7 +25,9 @@ use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Que
 use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
 use crate::erase::entomb;
+use crate::foreign;
 use crate::ledger::Ledger;
+use crate::migration::MoverSettings;
 use crate::mutant::{Mutant, Mutation};
 use crate::retry::repeating;
 
@@ -43,6 +45,7 @@ pub(crate) struct Movement {
     clock: std::sync::Arc<dyn Clock>,
     run_id: String,
     verify: Verify,
+    foreign_writers: bool,
     mutation: Mutation,
 }
 
@@ -56,7 +59,11 @@ pub(crate) struct Stopped {
 }
 
 impl Movement {
-    pub(crate) fn new(databases: &ConnectionManager, run_id: &str, verify: Verify) -> Self {
+    pub(crate) fn new(
+        databases: &ConnectionManager,
+        run_id: &str,
+        settings: &MoverSettings,
+    ) -> Self {
         Self {
             temp: databases.raseen_temp_db().clone(),
             main: databases.raseen_main_db().clone(),
@@ -65,7 +72,8 @@ impl Movement {
             ledger: databases.ledger().clone(),
             clock: std::sync::Arc::clone(databases.clock()),
             run_id: run_id.to_owned(),
-            verify,
+            verify: settings.verify,
+            foreign_writers: settings.foreign_writers,
             mutation: databases.mutation(),
         }
     }
@@ -199,6 +207,9 @@ impl Movement {
 
     /// One statement for each distinct version.
     async fn delete(&self, items: &[&Item]) -> Result<(), StoreError> {
+        if self.foreign_writers {
+            return foreign::delete(&self.temp, items).await;
+        }
         let mut by_version = BTreeMap::new();
         for item in items {
             by_version

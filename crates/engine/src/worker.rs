@@ -77,18 +77,19 @@ impl Worker {
     }
 
     async fn heal(&self) {
-        match self.service.databases.heal().await {
-            Ok(back) => {
-                for role in back {
-                    info!(
-                        user_type = %role.user_type(),
-                        database = %role,
-                        "the database is back and was admitted",
-                    );
-                }
-            }
-            Err(error) => {
-                error!(user_type = "internal", %error, "a database that is back was not admitted");
+        for (role, outcome) in self.service.databases.heal().await {
+            match outcome {
+                Ok(()) => info!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    "the database is back and was admitted",
+                ),
+                Err(error) => error!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    %error,
+                    "the database is back and was not admitted",
+                ),
             }
         }
     }

@@ -180,7 +180,39 @@ async fn a_database_that_was_away_stays_shut_until_it_is_checked() {
     let srie = manager.store(Role::SrieMainUser).unwrap();
     let all = Find::new(Query::All);
     assert!(srie.find("internal_users", &all).await.is_err());
-    assert_eq!(manager.heal().await.unwrap(), [Role::SrieMainUser]);
+    assert_eq!(healed(&manager).await, [(Role::SrieMainUser, true)]);
     assert!(srie.find("internal_users", &all).await.is_ok());
     assert_eq!(stores[4].snapshot(collection::IDENTITY).len(), 1);
+}
+
+/// What was tried, and whether it was let in.
+async fn healed(manager: &ConnectionManager) -> Vec<(Role, bool)> {
+    let tried = manager.heal().await.into_iter();
+    tried
+        .map(|(role, outcome)| (role, outcome.is_ok()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_database_that_comes_back_wrong_keeps_no_other_out() {
+    let stores = seven();
+    let faults = Faults::new();
+    for role in [Role::RaseenMainHr, Role::SrieMainUser] {
+        faults.set_down(role, true);
+    }
+    let manager = manager(&stores, &faults);
+    manager.open(NO_RETRIES, Purpose::Work).await.unwrap();
+    let stamp =
+        bson::rawdoc! { "_id": "tierkeep", "role": "srie_main_hr", "deployment": "another" };
+    let hr = stores
+        .iter()
+        .find(|store| store.role() == Role::RaseenMainHr);
+    let planted = hr.unwrap().insert(collection::IDENTITY, &[stamp]).await;
+    assert_eq!(planted.unwrap(), [tierkeep_core::store::Inserted::Stored]);
+    faults.heal();
+    assert_eq!(
+        healed(&manager).await,
+        [(Role::RaseenMainHr, false), (Role::SrieMainUser, true)]
+    );
+    assert_eq!(manager.away(), [Role::RaseenMainHr]);
 }

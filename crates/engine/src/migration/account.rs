@@ -147,7 +147,10 @@ impl Account {
                     self.left_in_pass += 1;
                     Ok(())
                 }
-                Fate::Conflict(reason) => scan.conflict(&item, &reason).await,
+                Fate::Conflict(reason) => {
+                    let again = scan.conflict(&item, &reason).await;
+                    again.map(|again| self.left_in_pass += u64::from(again))
+                }
                 Fate::Failed(reason) => self.failed(&item, retries, &reason, scan.now()).await,
             };
             outcome = outcome.and(booked);

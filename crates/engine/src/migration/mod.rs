@@ -53,6 +53,8 @@ pub struct MoverSettings {
     pub retry_backoff: Duration,
     /// What is compared before a document leaves temp.
     pub verify: Verify,
+    /// Other programs may write documents into temp at any time; they bump no version.
+    pub foreign_writers: bool,
 }
 
 impl Default for MoverSettings {
@@ -64,6 +66,7 @@ impl Default for MoverSettings {
             batches_in_flight: 4,
             retry_backoff: Duration::from_secs(30),
             verify: Verify::Full,
+            foreign_writers: false,
         }
     }
 }
@@ -329,7 +332,7 @@ impl MigrationService {
     ) -> Result<(), StoreError> {
         let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
         let mut sizes = HashMap::new();
-        let movement = Movement::new(&self.databases, &account.run_id(), self.settings.verify);
+        let movement = Movement::new(&self.databases, &account.run_id(), &self.settings);
         let mut failure = None;
         loop {
             let room = at_work.len() < self.settings.batches_in_flight.max(1);

@@ -24,6 +24,7 @@ use super::{MigrationService, RunOptions};
 use crate::adoption::{Adoption, adopt_in_temp, claims};
 use crate::alerts::{AlertKind, Alerts};
 use crate::connection::ConnectionManager;
+use crate::foreign;
 use crate::quarantine::Marks;
 use crate::retry::repeating;
 
@@ -322,30 +323,39 @@ impl Scan {
             .await
     }
 
-    /// Quarantines a document whose copies contradict each other, as temp holds it now.
+    /// Quarantines a document whose copies contradict each other, as temp holds it now; answers whether it
+    /// moves again instead.
     pub(super) async fn conflict(
         &mut self,
         item: &Item,
         reason: &Quarantine,
-    ) -> Result<(), StoreError> {
-        let store = self.service.databases.raseen_temp_db().store();
+    ) -> Result<bool, StoreError> {
+        let temp = self.service.databases.raseen_temp_db();
+        let store = temp.store();
         let find = Find::new(Query::Ids(vec![Bson::String(item.user.to_string())]));
         let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        match found.first() {
-            Some(document) if document::version(document) == Some(item.version) => {
-                if self.marks.reason(document).is_none() {
-                    Alerts::new(Arc::clone(&self.service.databases))
-                        .raise(
-                            AlertKind::CopiesConflict,
-                            item.user.as_str(),
-                            &reason.to_string(),
-                        )
-                        .await?;
-                }
-                self.quarantine(document, reason).await
-            }
-            Some(_) | None => Ok(()),
+        let Some(document) = found
+            .first()
+            .filter(|document| document::version(document) == Some(item.version))
+        else {
+            return Ok(false);
+        };
+        if self.service.settings.foreign_writers && matches!(reason, Quarantine::Conflict { .. }) {
+            // Another program changed it after it was copied: it moves again, under the next version.
+            foreign::raise(temp, document, item).await?;
+            return Ok(true);
         }
+        if self.marks.reason(document).is_none() {
+            Alerts::new(Arc::clone(&self.service.databases))
+                .raise(
+                    AlertKind::CopiesConflict,
+                    item.user.as_str(),
+                    &reason.to_string(),
+                )
+                .await?;
+        }
+        self.quarantine(document, reason).await?;
+        Ok(false)
     }
 
     /// Removes the marks of documents that are gone, were changed, or are their user's only ones again.

@@ -114,6 +114,7 @@ impl Settings {
             batch_bytes: number(loaded, "TIERKEEP_BATCH_BYTES"),
             batches_in_flight: number(loaded, "TIERKEEP_BATCHES_IN_FLIGHT"),
             retry_backoff: loaded.duration("TIERKEEP_RETRY_BACKOFF"),
+            foreign_writers: loaded.is_on("TIERKEEP_FOREIGN_WRITERS"),
             verify: match loaded.text("TIERKEEP_VERIFY") {
                 Some("version") => Verify::Version,
                 _ => Verify::Full,

@@ -348,7 +348,7 @@ pub const GROUPS: &[Group] = &[
                 Some("full"),
                 "What is read back before a document leaves temp: both copies whole, or their versions and digests.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_FOREIGN_WRITERS",
                 Kind::Switch,
                 Some("off"),
