@@ -14,7 +14,7 @@ use tierkeep_core::user::UserId;
 use tracing::info;
 
 use super::MigrationService;
-use crate::alerts::{AlertKind, Alerts};
+use crate::alerts::{Alert, AlertKind, Alerts};
 use crate::retry::repeating;
 use crate::status::{MOVER, PAUSED};
 
@@ -80,6 +80,20 @@ impl MigrationService {
             repeating(|| store.amend(collection::CONTROL, &ids, &always, set)).await?;
         }
         Ok(())
+    }
+
+    /// An id for a run that somebody is told of before it begins.
+    pub fn fresh_run_id(&self) -> String {
+        self.databases.randomness().id()
+    }
+
+    /// The open alerts, at most a page of them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn open_alerts(&self) -> Result<Vec<Alert>, StoreError> {
+        let alerts = Alerts::new(Arc::clone(&self.databases));
+        alerts.open(&mut None).await
     }
 
     /// Makes moves that have failed for good ready for the next run, with all their retries: the records are

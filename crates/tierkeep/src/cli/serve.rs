@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::Context;
 use crate::config::ServiceSettings;
 use crate::exit::{Exit, UsageError};
-use crate::http::{self, HealthSource, HttpState, Limits, Phase};
+use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase};
 use crate::lifecycle;
 use crate::open::open;
 
@@ -54,9 +54,11 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
-    let router = http::router(state(&service, &databases, phases, context)?);
+    let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
+    let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
+    let state = state(&service, &databases, phases, context, by_hand.clone())?;
+    let router = http::router(state);
     let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
-    let mover = MigrationService::new(databases, service.settings.mover);
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
@@ -72,6 +74,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     if worker.await.is_err() {
         warn!("the mover ended early");
     }
+    by_hand.finished().await;
     if upkeep.await.is_err() {
         warn!("the upkeep ended early");
     }
@@ -85,6 +88,7 @@ fn state(
     databases: &Arc<ConnectionManager>,
     phases: watch::Receiver<Phase>,
     context: &Context,
+    mover: Mover,
 ) -> anyhow::Result<HttpState> {
     let jwt = JwtVerifier::new(service.identity.jwt()?, Arc::clone(&context.clock))?;
     let github = GithubVerifier::new(&service.identity.github)?;
@@ -104,5 +108,6 @@ fn state(
             ..Limits::default()
         },
         health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
+        mover,
     })
 }

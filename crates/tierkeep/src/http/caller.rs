@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_identity::{Credentials, Detection, HeaderText, RoleClaim};
+use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::warn;
 
 use super::HttpState;
@@ -26,7 +26,8 @@ const USERNAME: &str = "username";
 #[derive(Debug)]
 pub(super) struct Asking {
     caller: Caller,
-    role: Option<RoleClaim>,
+    /// The role of the JWT; why there is no valid one.
+    jwt: Result<Option<RoleClaim>, &'static str>,
 }
 
 impl Asking {
@@ -49,12 +50,11 @@ impl Asking {
     /// name a public user, so that takes an admin.
     ///
     /// # Errors
-    /// [`Problem::RoleRequired`].
+    /// [`Problem::JwtRequired`] without a valid JWT; [`Problem::RoleRequired`].
     pub(super) fn may_remove(&self) -> Result<(), Problem> {
         match self.user_type() {
             UserType::Internal => Ok(()),
-            UserType::External if self.role == Some(RoleClaim::Admin) => Ok(()),
-            UserType::External => Err(Problem::RoleRequired(RoleClaim::Admin)),
+            UserType::External => admin(self.jwt),
         }
     }
 }
@@ -73,8 +73,46 @@ impl FromRequestParts<HttpState> for Asking {
             visit.note(visitor);
         }
         let caller = known(detection.decision)?;
-        let role = detection.jwt.and_then(|jwt| jwt.role);
-        Ok(Self { caller, role })
+        let jwt = match detection.jwt {
+            Some(jwt) => Ok(jwt.role),
+            None => role(state, &credentials).map(|jwt| jwt.role),
+        };
+        Ok(Self { caller, jwt })
+    }
+}
+
+/// An administrator, by the JWT alone. As an extractor it refuses everybody else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admin;
+
+impl FromRequestParts<HttpState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
+        let jwt = role(state, &credentials(&parts.headers, &parts.uri));
+        if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
+            visit.note(Visitor {
+                user_type: UserType::Internal,
+                user: jwt.as_ref().ok().map(|jwt| jwt.user.clone()),
+                ambiguous: false,
+            });
+        }
+        admin(jwt.map(|jwt| jwt.role))?;
+        Ok(Self)
+    }
+}
+
+fn role(state: &HttpState, credentials: &Credentials) -> Result<VerifiedJwt, &'static str> {
+    let verified = state.detector.role(&credentials.authorization);
+    verified.map_err(JwtRequired::reason)
+}
+
+/// 401 without a valid JWT, 403 with another role.
+fn admin(jwt: Result<Option<RoleClaim>, &'static str>) -> Result<(), Problem> {
+    match jwt {
+        Ok(Some(RoleClaim::Admin)) => Ok(()),
+        Ok(Some(RoleClaim::Hr) | None) => Err(Problem::RoleRequired(RoleClaim::Admin)),
+        Err(reason) => Err(Problem::JwtRequired(reason, RoleClaim::Admin)),
     }
 }
 

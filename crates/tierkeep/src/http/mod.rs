@@ -7,6 +7,7 @@
 //! asking), `conditions` (ETags), `body` (what came along), `problem` (every refusal), `layers` (what
 //! surrounds every request), `serve` (connections).
 
+mod admin;
 mod answer;
 mod body;
 mod caller;
@@ -33,6 +34,7 @@ use tierkeep_identity::UserTypeDetector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use admin::Mover;
 pub use health::{HealthSource, Phase};
 pub use problem::{Code, Problem};
 pub use serve::serve;
@@ -50,6 +52,8 @@ pub struct HttpState {
     pub limits: Limits,
     /// Whether the service is fit to serve.
     pub health: HealthSource,
+    /// The movement, for administrators.
+    pub mover: Mover,
 }
 
 /// How much is taken, and how long is waited for it.
@@ -110,6 +114,13 @@ fn routes() -> OpenApiRouter<HttpState> {
             section::delete
         ))
         .routes(routes!(route::get))
+        .routes(routes!(admin::overview::get))
+        .routes(routes!(admin::user::get))
+        .routes(routes!(admin::migrations::get))
+        .routes(routes!(admin::run::post))
+        .routes(routes!(admin::retry::post))
+        .routes(routes!(admin::pause::post))
+        .routes(routes!(admin::resume::post))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }

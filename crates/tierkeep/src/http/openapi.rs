@@ -30,6 +30,7 @@ use super::problem::{Code, Sent};
     paths(show),
     tags(
         (name = "user", description = "Users' documents."),
+        (name = "admin", description = "The movement, for administrators: a JWT with the role admin, and nothing else."),
         (name = "health", description = "Whether the service is fit to serve."),
         (name = "about", description = "The service itself."),
     ),
@@ -155,6 +156,23 @@ const OF_WRITES: &[Code] = &[
     Code::OutcomeUnknown,
 ];
 const OF_REMOVALS: &[Code] = &[Code::RoleRequired, Code::OutcomeUnknown];
+const OF_ADMINS: &[Code] = &[
+    Code::CredentialsRequired,
+    Code::RoleRequired,
+    Code::UserNotFound,
+    Code::Internal,
+    Code::DatabaseUnavailable,
+];
+const OF_ADMIN_LISTS: &[Code] = &[Code::Malformed];
+const OF_ADMIN_WRITES: &[Code] = &[
+    Code::Malformed,
+    Code::RequestTimeout,
+    Code::MoverPaused,
+    Code::TooLarge,
+    Code::UnsupportedMediaType,
+    Code::InvalidContent,
+    Code::OutcomeUnknown,
+];
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident($($codes:expr),*);)*) => {$(
@@ -180,6 +198,12 @@ refusals! {
     WriteRefusals(OF_IDENTITY, OF_WRITES);
     /// The refusals of removing a section.
     RemoveRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS, OF_REMOVALS);
+    /// The refusals of every route for administrators.
+    AdminRefusals(OF_ADMINS);
+    /// The refusals of lists for administrators.
+    AdminListRefusals(OF_ADMINS, OF_ADMIN_LISTS);
+    /// The refusals of what administrators change.
+    AdminWriteRefusals(OF_ADMINS, OF_ADMIN_WRITES);
 }
 
 fn by_status(codes: impl Iterator<Item = Code>) -> BTreeMap<String, RefOr<Response>> {

@@ -73,6 +73,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     /// Documents contradict each other.
     Conflict = "conflict", CONFLICT, "The user's documents contradict each other";
+    /// The movement was stopped everywhere.
+    MoverPaused = "mover_paused", CONFLICT, "The movement is paused";
     /// A condition does not hold.
     VersionMismatch = "version_mismatch", PRECONDITION_FAILED, "The condition does not hold";
     /// Over a limit of size.
@@ -110,6 +112,7 @@ impl Code {
             | Self::MethodNotAllowed
             | Self::RequestTimeout
             | Self::Conflict
+            | Self::MoverPaused
             | Self::VersionMismatch
             | Self::TooLarge
             | Self::UnsupportedMediaType
@@ -141,6 +144,12 @@ pub enum Problem {
     /// Nobody to address.
     #[error("{0}; send a JWT and a GitHub token, or name a public user with ?username=")]
     CredentialsRequired(&'static str),
+    /// No valid JWT, where it alone says who is asking.
+    #[error("{0}; this takes a JWT with the role {1}")]
+    JwtRequired(&'static str, RoleClaim),
+    /// The movement was stopped everywhere.
+    #[error("the movement is paused; POST /v1/admin/mover/resume lets it go on")]
+    MoverPaused,
     /// GitHub could not be asked.
     #[error("GitHub could not be asked about the token")]
     IdentityUnavailable,
@@ -188,6 +197,12 @@ pub enum Problem {
     Internal,
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Users(UsersError::Unavailable(error))
+    }
+}
+
 impl Problem {
     /// The one mapping from what went wrong to code and status.
     pub fn code(&self) -> Code {
@@ -206,7 +221,8 @@ impl Problem {
                 InvalidBody::Content(_) => Code::InvalidContent,
             },
             Self::Malformed(_) => Code::Malformed,
-            Self::CredentialsRequired(_) => Code::CredentialsRequired,
+            Self::CredentialsRequired(_) | Self::JwtRequired(_, _) => Code::CredentialsRequired,
+            Self::MoverPaused => Code::MoverPaused,
             Self::IdentityUnavailable => Code::IdentityUnavailable,
             Self::InvalidUsername(error) => match error {
                 InvalidUsername::Malformed(_) | InvalidUsername::Repeated => Code::InvalidUsername,

@@ -13,19 +13,22 @@ use std::time::Duration;
 use axum::Router;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
-use tierkeep::http::{HealthSource, HttpState, Limits, Phase, router};
+use tierkeep::http::{HealthSource, HttpState, Limits, Mover, Phase, router};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
-use tierkeep_engine::{ConnectSettings, ConnectionManager, Purpose, Users};
+use tierkeep_engine::{
+    ConnectSettings, ConnectionManager, MigrationService, MoverSettings, Purpose, Users,
+};
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
     issue_development_token,
 };
 use tierkeep_testkit::{Faults, ManualClock};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use wiremock::MockServer;
 
 pub use ask::{Answer, Ask};
@@ -52,6 +55,7 @@ pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
 
 pub struct World {
     pub router: Router,
+    pub mover: Mover,
     pub stores: BTreeMap<Role, Arc<dyn Store>>,
     pub faults: Faults,
     pub phase: watch::Sender<Phase>,
@@ -87,6 +91,8 @@ impl World {
             options.strict,
         );
         let (phase, watched) = watch::channel(Phase::Serving);
+        let service = MigrationService::new(Arc::clone(&databases), MoverSettings::default());
+        let mover = Mover::new(service, HOUR, CancellationToken::new());
         let router = router(HttpState {
             users: Users::new(Arc::clone(&databases)),
             detector: Arc::new(detector),
@@ -95,10 +101,12 @@ impl World {
                 .map(|name| Section::parse(name).unwrap())
                 .collect(),
             limits: options.limits,
-            health: HealthSource::new(databases, watched, 25 * HOUR),
+            health: HealthSource::new(Arc::clone(&databases), watched, 25 * HOUR),
+            mover: mover.clone(),
         });
         Self {
             router,
+            mover,
             stores: stores
                 .into_iter()
                 .map(|store| (store.role(), store))

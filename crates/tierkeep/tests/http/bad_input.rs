@@ -279,14 +279,20 @@ fn removals(world: &World) -> Vec<Row> {
     let mut rows = refused(
         (403, "role_required"),
         [
-            ("a removal by anybody", delete()),
             ("a removal by a user", delete().jwt(&plain)),
             ("a removal by HR", delete().jwt(&hr)),
         ],
     );
     rows.extend(refused(
         (401, "credentials_required"),
-        [("a removal by nobody", world.ask("DELETE", SECTION))],
+        [
+            ("a removal by nobody", world.ask("DELETE", SECTION)),
+            ("a removal by anybody", delete()),
+            (
+                "a removal by the past",
+                delete().jwt(&world.expired(SUBJECT)),
+            ),
+        ],
     ));
     let other = world
         .internal("DELETE", SECTION)

@@ -1,5 +1,6 @@
 //! The routes, one behaviour at a time.
 
+mod admin;
 mod availability;
 mod bad_input;
 mod conditions;

@@ -50,6 +50,8 @@ fn every_problem() -> Vec<Problem> {
         )),
         Problem::Malformed("If-Match and If-None-Match take * or quoted ETags"),
         Problem::CredentialsRequired("the JWT is missing"),
+        Problem::JwtRequired("the JWT is missing", RoleClaim::Admin),
+        Problem::MoverPaused,
         Problem::IdentityUnavailable,
         Problem::InvalidUsername(InvalidUsername::Repeated),
         Problem::InvalidUsername(InvalidUsername::Malformed(InvalidUser::Name("a.b".into()))),

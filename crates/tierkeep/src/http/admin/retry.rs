@@ -1,0 +1,53 @@
+//! `POST /v1/admin/migrations/retry`.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{Failed, UsersError};
+
+use super::super::caller::Admin;
+use super::super::openapi::AdminWriteRefusals;
+use super::super::problem::Problem;
+use super::super::{HttpState, answer};
+use super::{only, optional_object, wrong};
+
+/// Make moves that have failed for good ready to be tried again, with all their retries.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/migrations/retry",
+    tag = "admin",
+    operation_id = "retry_migrations",
+    request_body(content = Option<Object>, content_type = "application/json",
+        description = "`user_id`: only this user's; without a body everybody's"),
+    responses(
+        (status = 200, description = "`retried`: how many are pending again", body = Object),
+        AdminWriteRefusals,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn post(
+    State(state): State<HttpState>,
+    _admin: Admin,
+    request: Request,
+) -> Result<Response, Problem> {
+    let body = optional_object(request, &state.limits).await?;
+    only(&body, &["user_id"])?;
+    let which = match body.get("user_id") {
+        None => Failed::All,
+        Some(id) => {
+            let user = id.as_str().and_then(|id| UserId::parse(id).ok());
+            let wrong = || wrong("user_id is a user id: internal_… or external_…".into());
+            Failed::Of(user.ok_or_else(wrong)?)
+        }
+    };
+    let service = &state.mover.service;
+    let retried = service.retry(&which).await?;
+    if retried.retried == 0
+        && let Failed::Of(user) = &which
+        && service.explain(user).await.is_none()
+    {
+        return Err(UsersError::NotFound.into());
+    }
+    answer::json(StatusCode::OK, &retried)
+}

@@ -1,0 +1,90 @@
+//! `POST /v1/admin/migrations/run`.
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+use tierkeep_core::bson::{Bson, Document};
+use tierkeep_engine::{NoProgress, RunOptions, UsersError};
+
+use super::super::caller::Admin;
+use super::super::openapi::AdminWriteRefusals;
+use super::super::problem::Problem;
+use super::super::{HttpState, answer};
+use super::{Mover, only, optional_object, wrong};
+use crate::config::units;
+
+/// Move what is due now, beside every other mover; or see what would move.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/migrations/run",
+    tag = "admin",
+    operation_id = "run_migration",
+    request_body(content = Option<Object>, content_type = "application/json",
+        description = "`dry_run`: only count; `older_than`: a duration such as 30m in place of the retention; `limit`: at most so many documents"),
+    responses(
+        (status = 200, description = "a dry run: the same as `tierkeep migrate run --dry-run --json`", body = Object),
+        (status = 202, description = "begun; `run_id` names the run in records and logs", body = Object),
+        AdminWriteRefusals,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn post(
+    State(state): State<HttpState>,
+    _admin: Admin,
+    request: Request,
+) -> Result<Response, Problem> {
+    let options = options(&optional_object(request, &state.limits).await?)?;
+    let service = &state.mover.service;
+    if options.dry_run {
+        let stop = state.mover.stop.child_token();
+        let counted = service.migrate_expired_data(options, &NoProgress, &stop);
+        let counted = counted
+            .await
+            .map_err(|stopped| UsersError::Unavailable(stopped.error))?;
+        return answer::json(StatusCode::OK, &counted);
+    }
+    if service.is_paused().await? {
+        return Err(Problem::MoverPaused);
+    }
+    let run_id = begin(&state.mover, options);
+    answer::json(StatusCode::ACCEPTED, &json!({ "run_id": run_id }))
+}
+
+/// The run outlives the request; what stops it is logged where it happens.
+fn begin(mover: &Mover, mut options: RunOptions) -> String {
+    let (service, stop) = (mover.service.clone(), mover.stop.clone());
+    let run_id = service.fresh_run_id();
+    options.run_id = Some(run_id.clone());
+    mover.runs.spawn(async move {
+        service
+            .run_beside_others(options, &NoProgress, &stop)
+            .await
+            .ok();
+    });
+    run_id
+}
+
+fn options(body: &Document) -> Result<RunOptions, Problem> {
+    only(body, &["dry_run", "older_than", "limit"])?;
+    let mut options = RunOptions::default();
+    match body.get("dry_run") {
+        None => {}
+        Some(Bson::Boolean(dry_run)) => options.dry_run = *dry_run,
+        Some(_) => return Err(wrong("dry_run is true or false".into())),
+    }
+    if let Some(older_than) = body.get("older_than") {
+        let text = older_than.as_str().unwrap_or_default();
+        let read = units::duration(text);
+        options.older_than =
+            Some(read.map_err(|form| wrong(format!("older_than is {form}, as a text")))?);
+    }
+    if let Some(limit) = body.get("limit") {
+        let number = limit.as_i64().or_else(|| limit.as_i32().map(i64::from));
+        let number = number.and_then(|limit| u64::try_from(limit).ok());
+        let fits = number.filter(|limit| *limit > 0);
+        let wrong = || wrong("limit is a whole number above 0".into());
+        options.limit = Some(fits.ok_or_else(wrong)?);
+    }
+    Ok(options)
+}

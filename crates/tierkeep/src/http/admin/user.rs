@@ -1,0 +1,38 @@
+//! `GET /v1/admin/users/{user_id}`.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::UsersError;
+
+use super::super::caller::Admin;
+use super::super::openapi::AdminRefusals;
+use super::super::problem::Problem;
+use super::super::{HttpState, answer};
+
+/// One user: every copy, which one counts, why, and what happens next. The same as `tierkeep explain --json`.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/users/{user_id}",
+    tag = "admin",
+    operation_id = "explain_user",
+    params(("user_id" = String, Path, description = "internal_… or external_…")),
+    responses(
+        (status = 200, description = "every copy but its content", body = Object),
+        AdminRefusals,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn get(
+    State(state): State<HttpState>,
+    _admin: Admin,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    // What is no user id is the id of nobody.
+    let user = id.ok().and_then(|Path(id)| UserId::parse(&id).ok());
+    let user = user.ok_or(UsersError::NotFound)?;
+    let explanation = state.mover.service.explain(&user).await;
+    answer::json(StatusCode::OK, &explanation.ok_or(UsersError::NotFound)?)
+}
