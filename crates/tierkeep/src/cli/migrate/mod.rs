@@ -19,7 +19,7 @@ pub use run::RunArgs;
 pub enum MigrateCommand {
     /// Move what is due now, beside a running service or without one
     Run(RunArgs),
-    /// Show what is due, and what the last runs did
+    /// Show what the mover is doing, and what has failed or is quarantined, with the reasons
     Status,
     /// Try moves that have failed for good again: all of them, or one user's
     Retry(RetryArgs),
