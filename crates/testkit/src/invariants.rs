@@ -200,6 +200,26 @@ pub fn each_user_and_version_has_at_most_one_record(records: &[RawDocumentBuf]) 
     Ok(())
 }
 
+/// 9: what was live in temp before and is gone now has a record. Erased users aside, a document leaves temp
+/// only by moving.
+pub fn what_left_temp_has_a_record(
+    temp_before: &[RawDocumentBuf],
+    temp: &[RawDocumentBuf],
+    records: &[RawDocumentBuf],
+) -> Verdict {
+    let temp = by_user(temp);
+    for (user, version, _) in live(&by_user(temp_before)) {
+        let recorded = records.iter().any(|record| {
+            record.get_str("user_id").ok() == Some(user)
+                && record.get_i64("version").ok() == Some(version.get())
+        });
+        check(temp.contains_key(user) || recorded, || {
+            format!("{user} left temp at {version} and no record says so")
+        })?;
+    }
+    Ok(())
+}
+
 /// 9: what a completed record says was moved is in main and srie.
 pub fn completed_records_are_in_main_and_srie(
     records: &[RawDocumentBuf],

@@ -33,13 +33,13 @@ pub struct MemoryStore {
 
 type Key = Vec<u8>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Data {
     collections: BTreeMap<String, Collection>,
     ttl: Vec<TtlIndex>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Collection {
     documents: BTreeMap<Key, RawDocumentBuf>,
     unique: BTreeSet<Vec<&'static str>>,
@@ -54,6 +54,22 @@ impl MemoryStore {
             clock,
             data: Arc::default(),
         }
+    }
+
+    /// A database of its own that holds the same, with another clock.
+    #[must_use]
+    pub fn forked(&self, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            role: self.role,
+            server: self.server.clone(),
+            clock,
+            data: Arc::new(Mutex::new(self.data().clone())),
+        }
+    }
+
+    /// The names of its collections, in order.
+    pub fn collections(&self) -> Vec<String> {
+        self.data().collections.keys().cloned().collect()
     }
 
     /// Every document of `collection`, ordered by `_id`: a snapshot for the

@@ -1,0 +1,405 @@
+//! What an actor does, in the engine's own words, and running it again from its start to find out what it
+//! asks next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{DateTime, doc, rawdoc};
+use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::Store;
+use tierkeep_core::user::{Section, UserId};
+use tierkeep_core::version::Version;
+use tierkeep_engine::{
+    Condition, ConnectSettings, ConnectionManager, ErasureService, Janitor, MigrationService,
+    MoverSettings, NoProgress, Purpose, Randomness, RunOptions, Users, UsersError,
+};
+use tierkeep_testkit::{ManualClock, MemoryStore};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Call;
+use crate::script::{Script, ScriptedStore, Stage};
+
+/// The section of those who each have their own, by the actor's number.
+pub const SECTIONS: [&str; 4] = ["first", "second", "third", "fourth"];
+/// The section that everybody appends to.
+pub const LIST: &str = "list";
+/// The section that everybody merges into.
+pub const MERGED: &str = "merged";
+/// How often a client that loses its race tries again.
+const TRIES: usize = 3;
+
+/// What an actor does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Program {
+    /// A run of the mover that takes one document once.
+    Move,
+    /// A client that puts a section of its own.
+    Put {
+        /// Which user.
+        user: u32,
+    },
+    /// A client that reads a list, adds its mark and puts it back under the version that it read.
+    Append {
+        /// Which user.
+        user: u32,
+    },
+    /// A client that merges its mark into a section.
+    Merge {
+        /// Which user.
+        user: u32,
+    },
+    /// A client that reads.
+    Read {
+        /// Which user.
+        user: u32,
+    },
+    /// A client that erases.
+    Erase {
+        /// Which user.
+        user: u32,
+    },
+    /// A round that finishes erasures which were cut off.
+    FinishErasures,
+    /// A round that removes the tombstones of finished erasures, without any grace.
+    RemoveTombstones,
+    /// Two rounds of the janitor, a minute apart by its own clock.
+    Clear,
+}
+
+/// A write that was acknowledged.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ack {
+    /// Whose document.
+    pub user: u32,
+    /// Where the mark is.
+    pub section: &'static str,
+    /// What was written, like nothing else.
+    pub mark: String,
+    /// The version that was acknowledged.
+    pub version: i64,
+}
+
+/// What an actor has at its end.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// An acknowledgement.
+    Written(Ack),
+    /// The version that it read, if any.
+    Read(u32, Option<Version>),
+    /// A user was erased for the how manieth time.
+    Erased(u32, i64),
+    /// Nothing that anybody may rely on.
+    Nothing,
+}
+
+/// What an actor does next.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are calls")]
+pub enum Next {
+    /// It asks a database.
+    Call(Call),
+    /// It is at its end.
+    Over(Outcome),
+}
+
+/// The `n`th user.
+pub fn user(n: u32) -> UserId {
+    UserId::internal(&format!("{n:024x}")).expect("24 hexadecimal digits")
+}
+
+fn section(name: &str) -> Section {
+    Section::parse(name).expect("a section's name")
+}
+
+impl Program {
+    /// Whether the program reads, or writes, a collection of `role`; clients write where they adopt.
+    pub fn touches(self, role: Role, collection: &str, writing: bool, adopting: bool) -> bool {
+        let users = role != Role::EvaluationAudit;
+        let ledger = collection == collection::ERASURES;
+        match self {
+            Self::Move => !(writing && ledger),
+            Self::Put { .. } | Self::Append { .. } | Self::Merge { .. } => {
+                if writing {
+                    role == Role::RaseenTempUser || (users && adopting)
+                } else {
+                    users || ledger
+                }
+            }
+            Self::Read { .. } => !writing && (users || ledger),
+            Self::Erase { .. } | Self::FinishErasures | Self::RemoveTombstones => users || ledger,
+            Self::Clear => role == Role::RaseenTempUser || (ledger && !writing),
+        }
+    }
+
+    /// Runs the program with the engine's own code. `mark` is like no other.
+    async fn run(
+        self,
+        databases: Arc<ConnectionManager>,
+        settings: MoverSettings,
+        actor: usize,
+        mark: String,
+    ) -> Outcome {
+        let users = Users::new(Arc::clone(&databases));
+        match self {
+            Self::Move => {
+                let once = RunOptions {
+                    limit: Some(1),
+                    ..RunOptions::default()
+                };
+                migrate(databases, settings, once).await;
+                Outcome::Nothing
+            }
+            Self::Put { user: n } => {
+                let name = SECTIONS[actor];
+                let value = rawdoc! { "mark": mark.as_str() };
+                let done = users
+                    .put(&user(n), &section(name), value, Condition::None)
+                    .await;
+                outcome(done, n, name, mark)
+            }
+            Self::Append { user: n } => append(&users, n, mark).await,
+            Self::Merge { user: n } => {
+                let patch = doc! { mark.as_str(): 1 };
+                let done = users
+                    .patch(&user(n), &section(MERGED), &patch, Condition::None)
+                    .await;
+                outcome(done, n, MERGED, mark)
+            }
+            Self::Read { user: n } => match users.read(&user(n)).await {
+                Ok(found) => Outcome::Read(n, found.and_then(|found| found.version())),
+                Err(_) => Outcome::Nothing,
+            },
+            Self::Erase { user: n } => match ErasureService::new(databases).erase(&user(n)).await {
+                Ok(erased) => Outcome::Erased(n, erased.epoch),
+                Err(_) => Outcome::Nothing,
+            },
+            Self::FinishErasures => {
+                ErasureService::new(databases).finish_pending().await.ok();
+                Outcome::Nothing
+            }
+            Self::RemoveTombstones => {
+                let erasures = ErasureService::new(databases);
+                erasures.remove_tombstones(Duration::ZERO).await.ok();
+                Outcome::Nothing
+            }
+            Self::Clear => {
+                clear(databases).await;
+                Outcome::Nothing
+            }
+        }
+    }
+}
+
+async fn clear(databases: Arc<ConnectionManager>) {
+    let mut janitor = Janitor::new(databases);
+    janitor.round(Duration::ZERO).await.ok();
+    janitor.round(Duration::from_mins(1)).await.ok();
+}
+
+fn outcome(
+    done: Result<tierkeep_engine::Receipt, UsersError>,
+    user: u32,
+    section: &'static str,
+    mark: String,
+) -> Outcome {
+    done.map_or(Outcome::Nothing, |receipt| {
+        Outcome::Written(Ack {
+            user,
+            section,
+            mark,
+            version: receipt.version.get(),
+        })
+    })
+}
+
+async fn append(users: &Users, n: u32, mark: String) -> Outcome {
+    for _ in 0..TRIES {
+        let Ok(found) = users.read(&user(n)).await else {
+            return Outcome::Nothing;
+        };
+        let document = found.as_ref().map(|found| found.document.as_ref());
+        let mut list = document.map(listed).unwrap_or_default();
+        list.push(mark.clone());
+        let list = doc! { LIST: list };
+        let value = RawDocumentBuf::try_from(&list).expect("a list of texts");
+        let condition = match found.and_then(|found| found.version()) {
+            Some(version) => Condition::Version(version),
+            None => Condition::Absent,
+        };
+        let done = users.put(&user(n), &section(LIST), value, condition).await;
+        if !matches!(done, Err(UsersError::Mismatch { .. })) {
+            return outcome(done, n, LIST, mark);
+        }
+    }
+    Outcome::Nothing
+}
+
+/// The marks in the list of `document`.
+pub fn listed(document: &RawDocument) -> Vec<String> {
+    let list = document
+        .get_document(LIST)
+        .and_then(|section| section.get_array(LIST));
+    list.into_iter()
+        .flatten()
+        .filter_map(|mark| Some(mark.ok()?.as_str()?.to_owned()))
+        .collect()
+}
+
+async fn migrate(databases: Arc<ConnectionManager>, settings: MoverSettings, what: RunOptions) {
+    let stop = CancellationToken::new();
+    MigrationService::new(databases, settings)
+        .migrate_expired_data(what, &NoProgress, &stop)
+        .await
+        .ok();
+}
+
+const AT_ONCE: ConnectSettings = ConnectSettings {
+    retries: 0,
+    backoff: Duration::ZERO,
+};
+
+/// How an engine is made for a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Making {
+    /// How the mover works.
+    pub settings: MoverSettings,
+    /// Somebody erases.
+    pub erasing: bool,
+    /// The guard that is missing.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<tierkeep_engine::Mutant>,
+}
+
+impl Making {
+    fn engine(
+        &self,
+        stores: Vec<Arc<dyn Store>>,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+    ) -> ConnectionManager {
+        let databases = ConnectionManager::new(stores, clock)
+            .expect("a store for each role")
+            .with_randomness(randomness);
+        #[cfg(feature = "mutants")]
+        if let Some(mutant) = self.mutant {
+            return databases.with_mutant(mutant);
+        }
+        databases
+    }
+}
+
+/// A runtime whose timers are due as soon as nothing else is to do.
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without a driver")
+}
+
+/// An engine over scripted stores, for one thread.
+pub struct Rig {
+    databases: Arc<ConnectionManager>,
+    making: Making,
+    stage: Stage,
+    runtime: Runtime,
+}
+
+impl Rig {
+    /// An engine, opened over these stores.
+    pub fn new(stores: Vec<MemoryStore>, making: Making) -> Self {
+        let stage = Stage::default();
+        let scripted = stores.into_iter().map(|base| {
+            let stage = stage.clone();
+            Arc::new(ScriptedStore { base, stage }) as Arc<dyn Store>
+        });
+        let (clock, randomness) = (Arc::new(stage.clone()), Arc::new(stage.clone()));
+        let databases = making.engine(scripted.collect(), clock, randomness);
+        let runtime = runtime();
+        runtime
+            .block_on(databases.open(AT_ONCE, Purpose::Work))
+            .expect("databases in memory");
+        let databases = Arc::new(databases);
+        if making.erasing {
+            runtime.block_on(know_the_key(&databases));
+        }
+        Self {
+            databases,
+            making,
+            stage,
+            runtime,
+        }
+    }
+
+    /// Runs the program from its start and answers what it does beyond the script.
+    pub fn replay(&self, program: Program, actor: usize, mark: &str, script: Script) -> Next {
+        let end = self.stage.set(script);
+        self.runtime.block_on(async {
+            let databases = Arc::clone(&self.databases);
+            let running = program.run(databases, self.making.settings, actor, mark.to_owned());
+            tokio::select! {
+                biased;
+                outcome = running => Next::Over(outcome),
+                () = end.notified() => Next::Call(self.stage.next().expect("it has just asked")),
+            }
+        })
+    }
+
+    /// Finishes erasures, clears entries and runs one mover over stores of their own at the time `now`,
+    /// undisturbed.
+    pub fn settle(&self, stores: Vec<MemoryStore>, now: DateTime) {
+        self.stage.open(stores, now);
+        let databases = Arc::clone(&self.databases);
+        let all = RunOptions::default();
+        self.runtime.block_on(async {
+            let erasures = ErasureService::new(Arc::clone(&databases));
+            erasures.finish_pending().await.ok();
+            clear(Arc::clone(&databases)).await;
+            migrate(databases, self.making.settings, all).await;
+        });
+    }
+}
+
+/// Somebody who is no part of any scenario.
+const NOBODY: u32 = u32::MAX;
+
+/// The ledger's key is kept for good by whoever has read it, so it is read before anything is replayed.
+async fn know_the_key(databases: &Arc<ConnectionManager>) {
+    let erasures = ErasureService::new(Arc::clone(databases));
+    let erased = erasures.erase(&user(NOBODY)).await;
+    erased.expect("databases in memory");
+}
+
+/// Seven empty databases with their layout, their stamps and, where somebody erases, the ledger's key, at
+/// the time `now`.
+pub fn opened(now: DateTime, erasing: bool) -> Vec<MemoryStore> {
+    let clock = Arc::new(ManualClock::new(now));
+    let stores: Vec<MemoryStore> = Role::ALL
+        .into_iter()
+        .map(|role| MemoryStore::new(role, role.name(), Arc::clone(&clock) as Arc<dyn Clock>))
+        .collect();
+    let shared = stores
+        .iter()
+        .map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+    let databases = ConnectionManager::new(shared, clock)
+        .expect("a store for each role")
+        .with_randomness(Arc::new(Stage::default()));
+    let runtime = runtime();
+    runtime
+        .block_on(databases.open(AT_ONCE, Purpose::Work))
+        .expect("databases in memory");
+    if erasing {
+        runtime.block_on(know_the_key(&Arc::new(databases)));
+        for store in &stores {
+            let users = store.role().users().unwrap_or(collection::ERASURES);
+            for document in store.snapshot(users) {
+                store.uproot(users, &tierkeep_core::document::id(&document));
+            }
+        }
+    }
+    stores
+}

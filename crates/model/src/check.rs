@@ -1,0 +1,693 @@
+//! The model: every order of the actors' calls, with crashes, lost answers and outages.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::DateTime;
+use bson::raw::RawDocumentBuf;
+use stateright::{Model, Property};
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::Class;
+use tierkeep_core::version::Version;
+use tierkeep_engine::MoverSettings;
+use tierkeep_testkit::ManualClock;
+
+use crate::actor::{Ack, Making, Next, Outcome, Program, Rig, opened};
+use crate::call::{Answer, Call, digest};
+use crate::databases::Databases;
+use crate::invariants::{self, Broken, Known, NAMES};
+use crate::script::{Script, Turn};
+
+/// When every scenario begins.
+pub const START: DateTime = DateTime::from_millis(1_800_000_000_000);
+
+/// What may still go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Trouble {
+    /// Actors that crash and begin again.
+    pub crashes: u8,
+    /// Calls that are carried out, wholly or by half, and whose answers are lost.
+    pub lost: u8,
+    /// Times that srie goes away; it comes back.
+    pub outages: u8,
+    /// Times that time passes.
+    pub waits: u8,
+}
+
+/// Who does what to which databases, and what goes wrong meanwhile.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The actors, each of which goes through its program once.
+    pub actors: Vec<Program>,
+    /// What the databases hold at the beginning.
+    pub planted: Vec<(Role, RawDocumentBuf)>,
+    /// What clients were told before the beginning.
+    pub acks: Vec<Ack>,
+    /// What goes wrong.
+    pub trouble: Trouble,
+    /// How long documents stay in temp.
+    pub retention: Duration,
+    /// How much time passes at once.
+    pub wait: Duration,
+    /// Of the actors, the last so many begin only when no more time passes.
+    pub late: usize,
+    /// Documents may be quarantined.
+    pub quarantine: bool,
+    /// There are documents of other programs, so that clients too write to main and srie.
+    pub adopting: bool,
+    /// The guard that is missing.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<tierkeep_engine::Mutant>,
+}
+
+impl Scenario {
+    /// Actors over empty databases, without trouble; everything is due at once.
+    pub fn of(actors: impl IntoIterator<Item = Program>) -> Self {
+        Self {
+            actors: actors.into_iter().collect(),
+            planted: Vec::new(),
+            acks: Vec::new(),
+            trouble: Trouble::default(),
+            retention: Duration::ZERO,
+            wait: Duration::from_secs(6),
+            late: 0,
+            quarantine: false,
+            adopting: false,
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+
+    fn is_erasing(&self) -> bool {
+        let erases = |actor: &Program| matches!(actor, Program::Erase { .. });
+        self.actors.iter().any(erases)
+    }
+
+    fn making(&self) -> Making {
+        Making {
+            erasing: self.is_erasing(),
+            settings: MoverSettings {
+                retention: self.retention,
+                batch_documents: 2,
+                batches_in_flight: 1,
+                retry_backoff: Duration::ZERO,
+                ..MoverSettings::default()
+            },
+            #[cfg(feature = "mutants")]
+            mutant: self.mutant,
+        }
+    }
+}
+
+/// One actor, between two calls.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// What it does.
+    pub program: Program,
+    /// Its number in the scenario.
+    pub number: usize,
+    /// How often it has crashed.
+    pub crashes: u8,
+    /// It is at its end.
+    pub over: bool,
+    /// It is told from others that do the same.
+    named: bool,
+    /// What it was told since it began.
+    turns: Arc<Vec<Turn>>,
+    /// A number for each turn: what was asked and answered.
+    trail: Arc<Vec<u64>>,
+    /// A number that stands for all of them.
+    digest: u64,
+    start: DateTime,
+    /// The highest version of its user that was acknowledged when it began.
+    floor: Option<i64>,
+    /// Below which version its user was told to be erased when it began.
+    erased: Option<i64>,
+}
+
+impl Actor {
+    fn fresh(program: Program, number: usize, crashes: u8, named: bool) -> Self {
+        Self {
+            program,
+            number,
+            crashes,
+            over: false,
+            named,
+            turns: Arc::default(),
+            trail: Arc::default(),
+            digest: 0,
+            start: START,
+            floor: None,
+            erased: None,
+        }
+    }
+
+    /// Movers that adopt nothing draw nothing that must differ: which is which does not matter.
+    fn name(&self) -> (usize, u8) {
+        match self.program {
+            Program::Move if !self.named => (usize::MAX, 0),
+            Program::FinishErasures | Program::RemoveTombstones | Program::Clear => {
+                (self.number, 0)
+            }
+            Program::Move
+            | Program::Erase { .. }
+            | Program::Put { .. }
+            | Program::Append { .. }
+            | Program::Merge { .. }
+            | Program::Read { .. } => (self.number, self.crashes),
+        }
+    }
+
+    /// Whether it went round in a circle twice and is about to begin a third time.
+    fn is_in_a_circle(&self, next: u64) -> bool {
+        let trail = &self.trail;
+        (1..=trail.len() / 2).any(|round| {
+            let last = &trail[trail.len() - round..];
+            last[0] == next && *last == trail[trail.len() - 2 * round..trail.len() - round]
+        })
+    }
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// What the databases hold.
+    pub databases: Databases,
+    /// The time.
+    pub now: DateTime,
+    /// srie cannot be reached.
+    pub srie_away: bool,
+    /// What may still go wrong.
+    pub trouble: Trouble,
+    /// The actors.
+    pub actors: Vec<Actor>,
+    /// What clients were told and was not erased since.
+    pub acks: BTreeSet<Ack>,
+    /// Below which version nothing of a user counts, by the ledger.
+    pub fences: BTreeMap<u32, i64>,
+    /// The same, of those who were told that they are erased.
+    pub erased: BTreeMap<u32, i64>,
+    /// The invariant that does not hold.
+    pub broken: Option<Broken>,
+}
+
+impl Hash for Moment {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.databases.hash(hasher);
+        self.now.hash(hasher);
+        self.srie_away.hash(hasher);
+        self.trouble.hash(hasher);
+        (&self.acks, &self.fences, &self.erased).hash(hasher);
+        for actor in &self.actors {
+            (
+                actor.name(),
+                actor.over,
+                actor.digest,
+                actor.floor,
+                actor.erased,
+            )
+                .hash(hasher);
+        }
+        self.broken.as_ref().map(|broken| broken.which).hash(hasher);
+    }
+}
+
+impl PartialEq for Moment {
+    fn eq(&self, other: &Self) -> bool {
+        let digest = |moment: &Self| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            moment.hash(&mut hasher);
+            hasher.finish()
+        };
+        digest(self) == digest(other)
+    }
+}
+
+/// What happens next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// An actor's call is carried out and answered.
+    Step(usize),
+    /// An actor's call is carried out, and the answer is lost.
+    Lose(usize),
+    /// An actor's call is carried out by half, and the answer is lost.
+    Halve(usize),
+    /// An actor crashes and begins again.
+    Crash(usize),
+    /// srie goes away.
+    Leave,
+    /// srie comes back.
+    Return,
+    /// Time passes.
+    Wait,
+}
+
+/// An actor's name, its start and what it was told since.
+type History = (usize, u8, i64, u64);
+
+/// A scenario as a model for the checker.
+pub struct Check {
+    scenario: Scenario,
+    number: u64,
+    initial: Databases,
+    nexts: Mutex<HashMap<History, Arc<Next>>>,
+    rested: Mutex<HashMap<(u64, u64), Option<Broken>>>,
+}
+
+static CHECKS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static RIGS: RefCell<HashMap<u64, Rc<Rig>>> = RefCell::default();
+}
+
+impl Check {
+    /// The scenario from its beginning.
+    pub fn new(scenario: Scenario) -> Self {
+        let stores = opened(START, scenario.is_erasing());
+        for (role, document) in &scenario.planted {
+            let store = stores
+                .iter()
+                .find(|store| tierkeep_core::store::Store::role(*store) == *role);
+            let users = role.users().expect("a database of users");
+            store
+                .expect("a store for each role")
+                .plant(users, document.clone());
+        }
+        Self {
+            initial: Databases::of(stores),
+            scenario,
+            number: CHECKS.fetch_add(1, Ordering::Relaxed),
+            nexts: Mutex::default(),
+            rested: Mutex::default(),
+        }
+    }
+
+    fn rig(&self) -> Rc<Rig> {
+        RIGS.with_borrow_mut(|rigs| {
+            let rig = rigs.entry(self.number).or_insert_with(|| {
+                let clock = Arc::new(ManualClock::new(START));
+                Rc::new(Rig::new(
+                    self.initial.forked(&clock),
+                    self.scenario.making(),
+                ))
+            });
+            Rc::clone(rig)
+        })
+    }
+
+    /// What an actor does next; found out once for each history.
+    fn next(&self, actor: &Actor) -> Arc<Next> {
+        let (name, crashes) = actor.name();
+        let key = (name, crashes, actor.start.timestamp_millis(), actor.digest);
+        let nexts = || self.nexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(next) = nexts().get(&key) {
+            return Arc::clone(next);
+        }
+        let mark = format!("m{}x{crashes}", actor.number);
+        let script = Script {
+            turns: Arc::clone(&actor.turns),
+            start: actor.start,
+            seed: digest(&(name, crashes)),
+        };
+        let next = self
+            .rig()
+            .replay(actor.program, actor.number, &mark, script);
+        let next = Arc::new(next);
+        nexts().insert(key, Arc::clone(&next));
+        next
+    }
+
+    fn known<'a>(&self, moment: &'a Moment) -> Known<'a> {
+        Known {
+            acks: &moment.acks,
+            fences: &moment.fences,
+            now: moment.now,
+            retention: self.scenario.retention,
+            quarantine: self.scenario.quarantine,
+        }
+    }
+
+    /// Carries out what an actor asks, and what it asks then that concerns nobody else.
+    fn act(&self, moment: &mut Moment, at: usize, how: Action) -> Option<()> {
+        let mut how = how;
+        let mut first = true;
+        loop {
+            let next = self.next(&moment.actors[at]);
+            let call = match next.as_ref() {
+                Next::Call(call) => call,
+                Next::Over(outcome) => {
+                    self.end(moment, at, outcome);
+                    return Some(());
+                }
+            };
+            if !first && !self.concerns_nobody(moment, at, call) {
+                return Some(());
+            }
+            match self.told(moment, at, call, how) {
+                Some(()) => {}
+                None if first => return None,
+                None => return Some(()),
+            }
+            if moment.broken.is_some() {
+                return Some(());
+            }
+            (first, how) = (false, Action::Step(at));
+        }
+    }
+
+    /// Whether the order of this call and those of others makes no difference to anybody, so that only one
+    /// order is gone through: what nobody else writes may be read at once, and what nobody else looks at may be
+    /// written at once where nothing can go wrong with it.
+    fn concerns_nobody(&self, moment: &Moment, at: usize, call: &Call) -> bool {
+        let (trouble, adopting) = (&moment.trouble, self.scenario.adopting);
+        let others = |writing| {
+            let all = moment.actors.iter().enumerate();
+            let others = all.filter(|(other, actor)| *other != at && !actor.over);
+            others.into_iter().any(|(_, actor)| {
+                let collection = &call.collection;
+                actor
+                    .program
+                    .touches(call.role, collection, writing, adopting)
+            })
+        };
+        let collection = call.collection.as_str();
+        let shared = [collection::MIGRATION_RECORDS, collection::ERASURES].contains(&collection);
+        if call.role == Role::EvaluationAudit && !shared {
+            return true;
+        }
+        if trouble.waits > 0 && call.role == Role::RaseenTempUser {
+            return false;
+        }
+        if call.name() == "hello" {
+            return true;
+        }
+        let srie_may_leave = trouble.outages > 0 || moment.srie_away;
+        if call.role == Role::SrieMainUser && srie_may_leave {
+            return false;
+        }
+        if call.is_write() {
+            let safe = trouble.lost == 0 && trouble.crashes == 0;
+            return safe && collection == collection::MIGRATION_RECORDS && !others(false);
+        }
+        !others(true)
+    }
+
+    /// `None` where the actor would go in circles.
+    fn told(&self, moment: &mut Moment, at: usize, call: &Call, how: Action) -> Option<()> {
+        let (answer, after) = answer(moment, call, how)?;
+        let actor = &mut moment.actors[at];
+        let turn = digest(&(call, &answer));
+        if after == moment.databases && actor.is_in_a_circle(turn) {
+            return None;
+        }
+        if actor.turns.is_empty() {
+            actor.start = moment.now;
+            if let Program::Read { user } = actor.program {
+                let acks = moment.acks.iter().filter(|ack| ack.user == user);
+                actor.floor = acks.map(|ack| ack.version).max();
+                actor.erased = moment.erased.get(&user).copied();
+            }
+        }
+        Arc::make_mut(&mut actor.trail).push(turn);
+        Arc::make_mut(&mut actor.turns).push(Turn {
+            asked: (call.role, call.name()),
+            answer,
+            now: moment.now,
+        });
+        actor.digest = digest(&(actor.digest, turn, moment.now));
+        if after != moment.databases {
+            let before = std::mem::replace(&mut moment.databases, after);
+            invariants::raise(&mut moment.fences, &moment.databases);
+            moment.forget();
+            let known = self.known(moment);
+            let broken = invariants::after_a_step(&before, &moment.databases, known);
+            moment.broken = moment.broken.take().or(broken);
+            self.rest(moment);
+        }
+        Some(())
+    }
+
+    fn end(&self, moment: &mut Moment, at: usize, outcome: &Outcome) {
+        let actor = &mut moment.actors[at];
+        let (floor, erased) = (actor.floor, actor.erased);
+        *actor = Actor {
+            over: true,
+            ..Actor::fresh(actor.program, actor.number, 0, actor.named)
+        };
+        match outcome {
+            Outcome::Written(ack) => {
+                moment.acks.insert(ack.clone());
+                moment.forget();
+                let known = self.known(moment);
+                let broken = invariants::after_a_step(&moment.databases, &moment.databases, known);
+                moment.broken = moment.broken.take().or(broken);
+                self.rest(moment);
+            }
+            Outcome::Read(who, seen) => {
+                let fence = moment.fences.get(who).copied();
+                let floor = floor.filter(|floor| fence.is_none_or(|fence| *floor > fence));
+                let broken = invariants::read(*who, floor, erased, *seen);
+                moment.broken = moment.broken.take().or(broken);
+            }
+            Outcome::Erased(who, epoch) => {
+                let fence = epoch << Version::COUNTER_BITS;
+                let known = moment.erased.entry(*who).or_default();
+                *known = fence.max(*known);
+            }
+            Outcome::Nothing => {}
+        }
+    }
+
+    /// Everybody crashes here, the faults stop, and one mover goes to work: looked at once for what the
+    /// databases hold.
+    fn rest(&self, moment: &mut Moment) {
+        if moment.broken.is_some() {
+            return;
+        }
+        let key = (
+            moment.databases.digest(),
+            digest(&(&moment.acks, &moment.fences)),
+        );
+        let rested = || self.rested.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rested().get(&key).cloned();
+        if let Some(broken) = known {
+            moment.broken = broken;
+            return;
+        }
+        let later = clock::after(
+            moment.now,
+            self.scenario.retention + Duration::from_hours(1),
+        );
+        let time = Arc::new(ManualClock::new(later));
+        let stores = moment.databases.forked(&time);
+        self.rig().settle(stores.clone(), later);
+        let known = Known {
+            now: later,
+            ..self.known(moment)
+        };
+        let broken = invariants::at_rest(&Databases::of(stores), known);
+        rested().insert(key, broken.clone());
+        moment.broken = broken;
+    }
+}
+
+impl Moment {
+    /// What was acknowledged of an earlier life, or came too late for it, is not promised any more.
+    fn forget(&mut self) {
+        let fences = &self.fences;
+        self.acks.retain(|ack| {
+            fences
+                .get(&ack.user)
+                .is_none_or(|fence| ack.version > *fence)
+        });
+    }
+}
+
+/// What comes of a call, and of its answer.
+fn answer(moment: &Moment, call: &Call, how: Action) -> Option<(Answer, Databases)> {
+    if call.role == Role::SrieMainUser && moment.srie_away {
+        let error = call.unanswered(Class::NoServer);
+        return matches!(how, Action::Step(_)).then(|| (Err(error), moment.databases.clone()));
+    }
+    let lost = || Err(call.unanswered(Class::Timeout));
+    match how {
+        Action::Lose(_) => {
+            let (_, after) = moment.databases.after(call, moment.now);
+            (after != moment.databases).then(|| (lost(), after))
+        }
+        Action::Halve(_) => {
+            let (_, after) = moment.databases.after(&call.half()?, moment.now);
+            (after != moment.databases).then(|| (lost(), after))
+        }
+        Action::Step(_) | Action::Crash(_) | Action::Leave | Action::Return | Action::Wait => {
+            Some(moment.databases.after(call, moment.now))
+        }
+    }
+}
+
+impl Model for Check {
+    type State = Moment;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Moment> {
+        let actors = self.scenario.actors.iter().enumerate();
+        vec![Moment {
+            databases: self.initial.clone(),
+            now: START,
+            srie_away: false,
+            trouble: self.scenario.trouble,
+            actors: actors
+                .map(|(n, program)| Actor::fresh(*program, n, 0, self.scenario.adopting))
+                .collect(),
+            acks: self.scenario.acks.iter().cloned().collect(),
+            fences: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, moment: &Moment, actions: &mut Vec<Action>) {
+        if moment.broken.is_some() {
+            return;
+        }
+        let trouble = &moment.trouble;
+        for (at, actor) in moment.actors.iter().enumerate() {
+            let early = self.scenario.actors.len() - self.scenario.late;
+            let too_early = trouble.waits > 0 && actor.number >= early;
+            if actor.over || too_early {
+                continue;
+            }
+            actions.push(Action::Step(at));
+            if trouble.lost > 0
+                && let Next::Call(call) = self.next(actor).as_ref()
+                && call.is_write()
+            {
+                actions.extend([Action::Lose(at), Action::Halve(at)]);
+            }
+            if trouble.crashes > 0 && !actor.turns.is_empty() {
+                actions.push(Action::Crash(at));
+            }
+        }
+        if moment.actors.iter().all(|actor| actor.over) {
+            return;
+        }
+        if moment.srie_away {
+            actions.push(Action::Return);
+        } else if trouble.outages > 0 {
+            actions.push(Action::Leave);
+        }
+        if trouble.waits > 0 {
+            actions.push(Action::Wait);
+        }
+    }
+
+    fn next_state(&self, last: &Moment, action: Action) -> Option<Moment> {
+        let mut moment = last.clone();
+        let trouble = &mut moment.trouble;
+        match action {
+            Action::Step(at) => self.act(&mut moment, at, action)?,
+            Action::Lose(at) | Action::Halve(at) => {
+                trouble.lost -= 1;
+                self.act(&mut moment, at, action)?;
+            }
+            Action::Crash(at) => {
+                trouble.crashes -= 1;
+                let crashed = &moment.actors[at];
+                let again = crashed.crashes + 1;
+                moment.actors[at] =
+                    Actor::fresh(crashed.program, crashed.number, again, crashed.named);
+            }
+            Action::Leave => {
+                trouble.outages -= 1;
+                moment.srie_away = true;
+            }
+            Action::Return => moment.srie_away = false,
+            Action::Wait => {
+                trouble.waits -= 1;
+                moment.now = clock::after(moment.now, self.scenario.wait);
+            }
+        }
+        // Movers are alike: only which of their histories there are counts.
+        let key = |actor: &Actor| (actor.name(), actor.over, actor.digest);
+        moment.actors.sort_by_key(key);
+        Some(moment)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        fn holds<const WHICH: usize>(_: &Check, moment: &Moment) -> bool {
+            moment
+                .broken
+                .as_ref()
+                .is_none_or(|broken| broken.which != WHICH)
+        }
+        macro_rules! all {
+            ($($n:literal)*) => { vec![$(Property::always(NAMES[$n], holds::<$n>)),*] };
+        }
+        all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    }
+}
+
+/// How a check ended.
+#[derive(Debug)]
+pub struct Report {
+    /// How many different moments were seen.
+    pub moments: usize,
+    /// The longest way to one.
+    pub depth: usize,
+    /// What did not hold: the invariant, who broke it, and the way there.
+    pub broken: BTreeMap<&'static str, (String, Vec<String>)>,
+}
+
+/// Goes through every order, until all is seen or something does not hold.
+pub fn explore(scenario: Scenario) -> Report {
+    use stateright::Checker as _;
+    let checker = Check::new(scenario)
+        .checker()
+        .threads(1)
+        .finish_when(stateright::HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let broken = checker.discoveries().into_iter().map(|(name, path)| {
+        let why = path.last_state().broken.clone();
+        let way = path.into_vec();
+        let steps = way
+            .iter()
+            .map(|(moment, action)| describe(checker.model(), moment, *action));
+        (
+            name,
+            (
+                why.map_or_else(String::new, |broken| broken.why),
+                steps.collect(),
+            ),
+        )
+    });
+    Report {
+        moments: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        broken: broken.collect(),
+    }
+}
+
+/// One step as a line.
+fn describe(check: &Check, moment: &Moment, action: Option<Action>) -> String {
+    let Some(action) = action else {
+        return "the end".to_owned();
+    };
+    let (Action::Step(at) | Action::Lose(at) | Action::Halve(at) | Action::Crash(at)) = action
+    else {
+        return format!("{action:?}");
+    };
+    let actor = &moment.actors[at];
+    let call = match check.next(actor).as_ref() {
+        Next::Call(call) => format!("{} {} {}", call.name(), call.role, call.collection),
+        Next::Over(_) => "ends".to_owned(),
+    };
+    format!("{action:?} {:?} #{}: {call}", actor.program, actor.number)
+}

@@ -1,0 +1,20 @@
+//! The model check: small worlds in which the real engine meets every order of calls, crashes, lost answers
+//! and outages, and the protocol's invariants are looked at after every step.
+//!
+//! An actor is an async function of the engine. The model keeps what each was told so far; to find out what
+//! it asks next, the function is run again from its start with those answers ([`actor`], [`script`]). Its
+//! next call is carried out at once over what the databases hold ([`databases`], [`call`]), which is one
+//! step of the model ([`check`]). Clock, ids and jitter are parameters of the engine, so a replay is exact.
+//!
+//! **Architecture invariant:** nothing of the protocol is written down here a second time: only what is asked
+//! of the engine, what may go wrong, and what must be true ([`invariants`]).
+
+pub mod actor;
+pub mod call;
+pub mod check;
+pub mod databases;
+pub mod invariants;
+pub mod script;
+
+pub use actor::{Ack, Program, user};
+pub use check::{Report, START, Scenario, Trouble, explore};

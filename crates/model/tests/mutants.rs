@@ -1,0 +1,57 @@
+//! The engine without one of its guards: the check finds what goes wrong.
+
+use tierkeep_engine::Mutant;
+use tierkeep_model::invariants::NAMES;
+use tierkeep_model::{Program, Scenario};
+
+use crate::world::{due, report};
+
+const MOVE: Program = Program::Move;
+const PUT: Program = Program::Put { user: 1 };
+const ERASE: Program = Program::Erase { user: 1 };
+
+/// The scenario without its guard breaks this invariant first.
+fn falls(mutant: Mutant, mut scenario: Scenario, invariant: usize) {
+    scenario.mutant = Some(mutant);
+    let report = report(&format!("without a guard, {mutant:?}"), scenario);
+    for (name, (why, way)) in &report.broken {
+        println!("  {name}: {why}, in {} steps", way.len() - 1);
+    }
+    assert!(
+        report.broken.contains_key(NAMES[invariant]),
+        "{:#?}",
+        report.broken
+    );
+}
+
+#[test]
+fn an_unguarded_delete_is_found() {
+    falls(Mutant::UnguardedDelete, due([MOVE, PUT]), 2);
+}
+
+#[test]
+fn an_unguarded_write_to_main_is_found() {
+    falls(Mutant::UnguardedWriteToMain, due([MOVE, MOVE, PUT]), 7);
+}
+
+#[test]
+fn entering_in_one_step_is_found() {
+    let scenario = Scenario::of([MOVE, PUT, PUT]);
+    falls(Mutant::EnterInOneStep, scenario, 2);
+}
+
+#[test]
+fn a_move_without_a_record_is_found() {
+    falls(Mutant::MoveWithoutRecord, due([MOVE]), 10);
+}
+
+#[test]
+fn an_erasure_without_tombstones_is_found() {
+    falls(Mutant::ErasureWithoutTombstones, due([MOVE, ERASE]), 3);
+}
+
+#[test]
+fn an_unguarded_tombstone_is_found() {
+    let scenario = due([ERASE, PUT, Program::FinishErasures]);
+    falls(Mutant::UnguardedTombstones, scenario, 15);
+}

@@ -1,0 +1,80 @@
+//! The engine as it is: whatever the order, and whatever goes wrong, the invariants hold.
+
+use tierkeep_model::{Program, Scenario, Trouble};
+
+use crate::world::{due, holds};
+
+const MOVE: Program = Program::Move;
+const PUT: Program = Program::Put { user: 1 };
+const APPEND: Program = Program::Append { user: 1 };
+const READ: Program = Program::Read { user: 1 };
+const ERASE: Program = Program::Erase { user: 1 };
+
+fn crashes(crashes: u8) -> Trouble {
+    Trouble {
+        crashes,
+        ..Trouble::default()
+    }
+}
+
+fn outages(outages: u8) -> Trouble {
+    Trouble {
+        outages,
+        ..Trouble::default()
+    }
+}
+
+#[test]
+fn two_movers() {
+    holds("two movers", due([MOVE, MOVE]), 900);
+}
+
+#[test]
+fn two_movers_that_crash() {
+    let scenario = Scenario {
+        trouble: crashes(1),
+        ..due([MOVE, MOVE])
+    };
+    holds("two movers, a crash", scenario, 6000);
+}
+
+#[test]
+fn a_mover_and_two_writers() {
+    holds("a mover, two writers", due([MOVE, PUT, APPEND]), 700);
+}
+
+#[test]
+fn a_mover_and_a_late_creator() {
+    holds(
+        "a mover, two creators",
+        Scenario::of([MOVE, PUT, APPEND]),
+        2500,
+    );
+}
+
+#[test]
+fn srie_goes_and_comes() {
+    let scenario = Scenario {
+        trouble: outages(1),
+        ..due([MOVE, PUT])
+    };
+    holds("a mover, a writer, srie goes and comes", scenario, 100);
+}
+
+#[test]
+fn a_reader_beside_a_move_and_a_writer() {
+    let scenario = due([MOVE, PUT, READ]);
+    holds("a mover, a writer, a reader", scenario, 80);
+}
+
+#[test]
+fn an_eraser_and_a_new_life() {
+    let scenario = due([ERASE, PUT, Program::FinishErasures]);
+    holds("an eraser, who finishes it, a writer", scenario, 8000);
+}
+
+#[test]
+fn who_was_told_to_be_erased_is_not_read() {
+    let scenario = due([MOVE, ERASE, READ]);
+    holds("a mover, an eraser, a reader", scenario, 1500);
+}

@@ -1,0 +1,46 @@
+//! Scenarios in short, and what a test says of one.
+
+use std::time::Instant;
+
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_model::check::Report;
+use tierkeep_model::{Program, START, Scenario, explore};
+use tierkeep_testkit::documents::native_user;
+
+/// The first user at `version`, staged long ago.
+pub fn staged(version: i64) -> RawDocumentBuf {
+    native_user(1, version).dated(START).build()
+}
+
+/// The first user's document stands in temp and is due.
+pub fn due(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    scenario.planted.push((Role::RaseenTempUser, staged(3)));
+    scenario
+}
+
+/// Goes through the scenario and prints how much there was.
+pub fn report(name: &str, scenario: Scenario) -> Report {
+    let begun = Instant::now();
+    let report = explore(scenario);
+    println!(
+        "{name}: {} moments, at most {} steps, in {:.1} s",
+        report.moments,
+        report.depth,
+        begun.elapsed().as_secs_f32()
+    );
+    report
+}
+
+/// Nothing breaks, and there was so much to see.
+pub fn holds(name: &str, scenario: Scenario, at_least: usize) {
+    let report = report(name, scenario);
+    assert!(report.broken.is_empty(), "{:#?}", report.broken);
+    assert!(
+        report.moments >= at_least,
+        "only {} moments: the model has lost something",
+        report.moments
+    );
+}
