@@ -9,102 +9,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::DateTime;
-use bson::raw::RawDocumentBuf;
 use stateright::{Model, Property};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::Class;
 use tierkeep_core::version::Version;
-use tierkeep_engine::MoverSettings;
 use tierkeep_testkit::ManualClock;
 
-use crate::actor::{Ack, Making, Next, Outcome, Program, Rig, opened};
+use crate::actor::{Ack, Next, Outcome, Program, Rig, opened};
 use crate::call::{Answer, Call, digest};
 use crate::databases::Databases;
 use crate::invariants::{self, Broken, Known, NAMES};
+use crate::scenario::{Scenario, Trouble};
 use crate::script::{Script, Turn};
 
 /// When every scenario begins.
 pub const START: DateTime = DateTime::from_millis(1_800_000_000_000);
-
-/// What may still go wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Trouble {
-    /// Actors that crash and begin again.
-    pub crashes: u8,
-    /// Calls that are carried out, wholly or by half, and whose answers are lost.
-    pub lost: u8,
-    /// Times that srie goes away; it comes back.
-    pub outages: u8,
-    /// Times that time passes.
-    pub waits: u8,
-}
-
-/// Who does what to which databases, and what goes wrong meanwhile.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    /// The actors, each of which goes through its program once.
-    pub actors: Vec<Program>,
-    /// What the databases hold at the beginning.
-    pub planted: Vec<(Role, RawDocumentBuf)>,
-    /// What clients were told before the beginning.
-    pub acks: Vec<Ack>,
-    /// What goes wrong.
-    pub trouble: Trouble,
-    /// How long documents stay in temp.
-    pub retention: Duration,
-    /// How much time passes at once.
-    pub wait: Duration,
-    /// Of the actors, the last so many begin only when no more time passes.
-    pub late: usize,
-    /// Documents may be quarantined.
-    pub quarantine: bool,
-    /// There are documents of other programs, so that clients too write to main and srie.
-    pub adopting: bool,
-    /// The guard that is missing.
-    #[cfg(feature = "mutants")]
-    pub mutant: Option<tierkeep_engine::Mutant>,
-}
-
-impl Scenario {
-    /// Actors over empty databases, without trouble; everything is due at once.
-    pub fn of(actors: impl IntoIterator<Item = Program>) -> Self {
-        Self {
-            actors: actors.into_iter().collect(),
-            planted: Vec::new(),
-            acks: Vec::new(),
-            trouble: Trouble::default(),
-            retention: Duration::ZERO,
-            wait: Duration::from_secs(6),
-            late: 0,
-            quarantine: false,
-            adopting: false,
-            #[cfg(feature = "mutants")]
-            mutant: None,
-        }
-    }
-
-    fn is_erasing(&self) -> bool {
-        let erases = |actor: &Program| matches!(actor, Program::Erase { .. });
-        self.actors.iter().any(erases)
-    }
-
-    fn making(&self) -> Making {
-        Making {
-            erasing: self.is_erasing(),
-            settings: MoverSettings {
-                retention: self.retention,
-                batch_documents: 2,
-                batches_in_flight: 1,
-                retry_backoff: Duration::ZERO,
-                ..MoverSettings::default()
-            },
-            #[cfg(feature = "mutants")]
-            mutant: self.mutant,
-        }
-    }
-}
 
 /// One actor, between two calls.
 #[derive(Clone, Debug)]
@@ -303,7 +224,7 @@ impl Check {
     }
 
     /// What an actor does next; found out once for each history.
-    fn next(&self, actor: &Actor) -> Arc<Next> {
+    pub(crate) fn next(&self, actor: &Actor) -> Arc<Next> {
         let (name, crashes) = actor.name();
         let key = (name, crashes, actor.start.timestamp_millis(), actor.digest);
         let nexts = || self.nexts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -632,62 +553,4 @@ impl Model for Check {
         }
         all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
     }
-}
-
-/// How a check ended.
-#[derive(Debug)]
-pub struct Report {
-    /// How many different moments were seen.
-    pub moments: usize,
-    /// The longest way to one.
-    pub depth: usize,
-    /// What did not hold: the invariant, who broke it, and the way there.
-    pub broken: BTreeMap<&'static str, (String, Vec<String>)>,
-}
-
-/// Goes through every order, until all is seen or something does not hold.
-pub fn explore(scenario: Scenario) -> Report {
-    use stateright::Checker as _;
-    let checker = Check::new(scenario)
-        .checker()
-        .threads(1)
-        .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let broken = checker.discoveries().into_iter().map(|(name, path)| {
-        let why = path.last_state().broken.clone();
-        let way = path.into_vec();
-        let steps = way
-            .iter()
-            .map(|(moment, action)| describe(checker.model(), moment, *action));
-        (
-            name,
-            (
-                why.map_or_else(String::new, |broken| broken.why),
-                steps.collect(),
-            ),
-        )
-    });
-    Report {
-        moments: checker.unique_state_count(),
-        depth: checker.max_depth(),
-        broken: broken.collect(),
-    }
-}
-
-/// One step as a line.
-fn describe(check: &Check, moment: &Moment, action: Option<Action>) -> String {
-    let Some(action) = action else {
-        return "the end".to_owned();
-    };
-    let (Action::Step(at) | Action::Lose(at) | Action::Halve(at) | Action::Crash(at)) = action
-    else {
-        return format!("{action:?}");
-    };
-    let actor = &moment.actors[at];
-    let call = match check.next(actor).as_ref() {
-        Next::Call(call) => format!("{} {} {}", call.name(), call.role, call.collection),
-        Next::Over(_) => "ends".to_owned(),
-    };
-    format!("{action:?} {:?} #{}: {call}", actor.program, actor.number)
 }

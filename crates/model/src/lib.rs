@@ -14,7 +14,11 @@ pub mod call;
 pub mod check;
 pub mod databases;
 pub mod invariants;
+pub mod report;
+pub mod scenario;
 pub mod script;
 
 pub use actor::{Ack, Program, user};
-pub use check::{Report, START, Scenario, Trouble, explore};
+pub use check::START;
+pub use report::{Report, explore};
+pub use scenario::{Scenario, Trouble};

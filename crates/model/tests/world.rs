@@ -5,8 +5,7 @@ use std::time::Instant;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
-use tierkeep_model::check::Report;
-use tierkeep_model::{Program, START, Scenario, explore};
+use tierkeep_model::{Program, Report, START, Scenario, explore};
 use tierkeep_testkit::documents::native_user;
 
 /// The first user at `version`, staged long ago.

@@ -1,0 +1,88 @@
+//! Scenarios: who does what to which databases, and what may go wrong. Where to look next: `check`.
+
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_engine::MoverSettings;
+
+use crate::actor::{Ack, Making, Program};
+
+/// What may still go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Trouble {
+    /// Actors that crash and begin again.
+    pub crashes: u8,
+    /// Calls that are carried out, wholly or by half, and whose answers are lost.
+    pub lost: u8,
+    /// Times that srie goes away; it comes back.
+    pub outages: u8,
+    /// Times that time passes.
+    pub waits: u8,
+}
+
+/// Who does what to which databases, and what goes wrong meanwhile.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The actors, each of which goes through its program once.
+    pub actors: Vec<Program>,
+    /// What the databases hold at the beginning.
+    pub planted: Vec<(Role, RawDocumentBuf)>,
+    /// What clients were told before the beginning.
+    pub acks: Vec<Ack>,
+    /// What goes wrong.
+    pub trouble: Trouble,
+    /// How long documents stay in temp.
+    pub retention: Duration,
+    /// How much time passes at once.
+    pub wait: Duration,
+    /// Of the actors, the last so many begin only when no more time passes.
+    pub late: usize,
+    /// Documents may be quarantined.
+    pub quarantine: bool,
+    /// There are documents of other programs, so that clients too write to main and srie.
+    pub adopting: bool,
+    /// The guard that is missing.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<tierkeep_engine::Mutant>,
+}
+
+impl Scenario {
+    /// Actors over empty databases, without trouble; everything is due at once.
+    pub fn of(actors: impl IntoIterator<Item = Program>) -> Self {
+        Self {
+            actors: actors.into_iter().collect(),
+            planted: Vec::new(),
+            acks: Vec::new(),
+            trouble: Trouble::default(),
+            retention: Duration::ZERO,
+            wait: Duration::from_secs(6),
+            late: 0,
+            quarantine: false,
+            adopting: false,
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+
+    pub(crate) fn is_erasing(&self) -> bool {
+        let erases = |actor: &Program| matches!(actor, Program::Erase { .. });
+        self.actors.iter().any(erases)
+    }
+
+    pub(crate) fn making(&self) -> Making {
+        Making {
+            erasing: self.is_erasing(),
+            settings: MoverSettings {
+                retention: self.retention,
+                batch_documents: 2,
+                batches_in_flight: 1,
+                retry_backoff: Duration::ZERO,
+                ..MoverSettings::default()
+            },
+            #[cfg(feature = "mutants")]
+            mutant: self.mutant,
+        }
+    }
+}
