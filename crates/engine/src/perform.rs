@@ -120,13 +120,14 @@ impl Movement {
                 let guarded = !self.mutation.has(Mutant::UnguardedWriteToMain);
                 Observation::Copied(copy(&self.ledger, &self.main, &copies, guarded).await?)
             }
-            Action::ReadBack(items) => {
+            Action::ReadBack(copies) => {
                 let (backup, main) = tokio::join!(
-                    read_back(&self.backup, &items, self.verify),
-                    read_back(&self.main, &items, self.verify)
+                    read_back(&self.backup, &copies, self.verify),
+                    read_back(&self.main, &copies, self.verify)
                 );
                 let mut seen = backup?.into_iter().zip(main?).collect();
                 if self.mutation.has(Mutant::HigherIsFine) {
+                    let items: Vec<&Item> = copies.iter().map(|(item, _)| *item).collect();
                     seen = take_higher_for_equal(&items, seen);
                 }
                 Observation::ReadBack(seen)
@@ -134,8 +135,11 @@ impl Movement {
             Action::ReadTemp(items) => Observation::Temp(self.read_temp(&items).await?),
             Action::Erasures(items) => Observation::Erasures(self.erasures(&items).await?),
             Action::Delete(items) => {
-                self.delete(&items).await?;
-                Observation::Deleted
+                if self.delete(&items).await? == items.len() {
+                    Observation::DeletedAll
+                } else {
+                    Observation::Deleted
+                }
             }
             Action::Complete(items) => {
                 self.complete(&items).await?;
@@ -205,10 +209,11 @@ impl Movement {
         Ok(erased)
     }
 
-    /// One statement for each distinct version.
-    async fn delete(&self, items: &[&Item]) -> Result<(), StoreError> {
+    /// One statement for each distinct version. Answers how many are known to have gone.
+    async fn delete(&self, items: &[&Item]) -> Result<usize, StoreError> {
         if self.foreign_writers {
-            return foreign::delete(&self.temp, items).await;
+            foreign::delete(&self.temp, items).await?;
+            return Ok(0);
         }
         let mut by_version = BTreeMap::new();
         for item in items {
@@ -228,10 +233,11 @@ impl Movement {
                 let users = RaseenTempUser::USERS;
                 repeating(|| store.write(users, id, &whatever, &Change::Remove)).await?;
             }
-            return Ok(());
+            return Ok(0);
         }
-        repeating(|| store.delete(RaseenTempUser::USERS, &fences)).await?;
-        Ok(())
+        // A repeat after a lost answer finds fewer: then temp is asked what it still holds.
+        let gone = repeating(|| store.delete(RaseenTempUser::USERS, &fences)).await?;
+        Ok(usize::try_from(gone).unwrap_or(usize::MAX))
     }
 
     async fn complete(&self, items: &[&Item]) -> Result<(), StoreError> {
@@ -424,19 +430,31 @@ async fn contradiction<D: UserDatabase>(
 /// taken: only the content says whether the copy differs.
 async fn read_back<D: UserDatabase>(
     database: &Handle<D>,
-    items: &[&Item],
+    copies: &[(&Item, &RawDocumentBuf)],
     verify: Verify,
 ) -> Result<Vec<Option<Seen>>, StoreError> {
+    let items: Vec<&Item> = copies.iter().map(|(item, _)| *item).collect();
     match verify {
         Verify::Full => {
-            let found = read(database, items, false).await?;
-            Ok(items
+            let found = read(database, &items, false).await?;
+            Ok(copies
                 .iter()
-                .map(|item| seen(found.get(item.user.as_str())?, Digest::of))
+                .map(|(item, sent)| {
+                    let stored = found.get(item.user.as_str())?;
+                    // What is stored byte for byte as it was sent has the digest of what was sent.
+                    let unchanged = stored.as_bytes() == sent.as_bytes();
+                    seen(stored, |stored| {
+                        if unchanged {
+                            item.digest.clone()
+                        } else {
+                            Digest::of(stored)
+                        }
+                    })
+                })
                 .collect())
         }
         Verify::Version => {
-            let heads = read(database, items, true).await?;
+            let heads = read(database, &items, true).await?;
             let agrees = |item: &Item| {
                 heads.get(item.user.as_str()).is_none_or(|head| {
                     document::version(head) != Some(item.version)

@@ -93,7 +93,8 @@ pub enum Action<'a> {
     /// Put each copy into the target, unless the same or a newer version is there.
     Copy(Target, Vec<(&'a Item, &'a RawDocumentBuf)>),
     /// Read the copies in srie and main back, as far as [`Verify`](super::Verify) asks.
-    ReadBack(Vec<&'a Item>),
+    /// Beside each what was copied: equal bytes need no digest.
+    ReadBack(Vec<(&'a Item, &'a RawDocumentBuf)>),
     /// Read what temp holds now.
     ReadTemp(Vec<&'a Item>),
     /// Look each up in the erasure ledger; where it was erased above its version, put the tombstones again.
@@ -153,8 +154,10 @@ pub enum Observation {
     Temp(Vec<SeenInTemp>),
     /// To [`Action::Erasures`]: whether it was erased.
     Erasures(Vec<bool>),
-    /// To [`Action::Delete`].
+    /// To [`Action::Delete`]: it was done, and what became of each is not known.
     Deleted,
+    /// To [`Action::Delete`]: as many went as there were, so each did.
+    DeletedAll,
     /// To [`Action::Complete`].
     Completed,
 }
@@ -253,7 +256,7 @@ impl Batch {
             Phase::Record => Action::Record(items()),
             Phase::Backup => Action::Copy(Target::Backup, copies()),
             Phase::Promote => Action::Copy(Target::Main, copies()),
-            Phase::Check => Action::ReadBack(items()),
+            Phase::Check => Action::ReadBack(copies()),
             Phase::Recheck | Phase::Survivors => Action::ReadTemp(items()),
             Phase::Erasures => Action::Erasures(items()),
             Phase::Delete => Action::Delete(items()),
@@ -311,6 +314,8 @@ impl Batch {
                 self.delete_rounds += 1;
                 Phase::Survivors
             }
+            // Each was deleted at exactly its version: what temp holds since then is another's business.
+            (Phase::Delete, Observation::DeletedAll) => Phase::Complete,
             (Phase::Survivors, Observation::Temp(seen)) => {
                 let last = self.delete_rounds >= DELETE_ROUNDS;
                 let mut again = false;

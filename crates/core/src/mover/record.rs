@@ -134,15 +134,15 @@ impl Record {
             .apply(&RawDocumentBuf::new())
     }
 
-    /// The fields that say that a move is complete.
+    /// The fields that say that a move is complete, in order of their names.
     pub fn completed(run_id: &str, now: DateTime) -> Document {
         doc! {
-            record_field::STATUS: Status::Completed.as_str(),
-            record_field::MIGRATION_DATE: now,
-            record_field::FINISHED_AT: now,
-            record_field::NEXT_ATTEMPT_AT: Bson::Null,
             record_field::ERROR: Bson::Null,
+            record_field::FINISHED_AT: now,
+            record_field::MIGRATION_DATE: now,
+            record_field::NEXT_ATTEMPT_AT: Bson::Null,
             record_field::RUN_ID: run_id,
+            record_field::STATUS: Status::Completed.as_str(),
         }
     }
 

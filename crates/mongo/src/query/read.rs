@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The most whole documents in one batch of a page; a page that is full earlier costs no more than this.
-const BATCH_WHOLE: usize = 250;
+const BATCH_WHOLE: usize = 1_000;
 /// As [`BATCH_WHOLE`], for heads.
 const BATCH_HEADS: usize = 5_000;
 
@@ -133,7 +133,8 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
 /// The commands that together read the page, in order; each may send more than the query means, and the
 /// first document may be the one that the cursor stands on.
 ///
-/// [`Query::Due`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`).
+/// [`Query::Due`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
+/// [`Query::Users`] on the one over (`user_id`, `_id`).
 pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
     let page = Page {
         collection,
@@ -156,10 +157,11 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
                 .collect()
         }
         Query::Users(users) => {
-            let users = users.iter().map(String::as_str).collect::<RawArrayBuf>();
-            let filter = rawdoc! { "user_id": { "$in": users } };
+            let filter = of_users(users);
             let after = RawArrayBuf::from_iter(after_id(after));
-            vec![page.command(with_expr(filter, after), &by_id())]
+            // Left to itself the server reads all documents in order of `_id` rather than sort a page.
+            let order = rawdoc! { "hint": { "user_id": 1, "_id": 1 }, "sort": { "_id": 1 } };
+            vec![page.command(with_expr(filter, after), &order)]
         }
         Query::Equal(fields) => {
             let after = RawArrayBuf::from_iter(after_id(after));
@@ -194,8 +196,9 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
     }
 }
 
-/// As [`find`] for [`Query::Due`] and [`Query::Unstaged`] in a collection without their index, or where an
-/// array among the indexed values gives documents several places in it. `None` for other queries.
+/// As [`find`] for [`Query::Due`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
+/// index, or where an array among the indexed values gives documents several places in it. `None` for other
+/// queries.
 ///
 /// Due documents come in their order, the unstaged ones ordered by `_id`.
 pub(crate) fn find_unindexed(
@@ -230,8 +233,17 @@ pub(crate) fn find_unindexed(
             all.push(is_unstaged());
             Some(page.command(with_expr(RawDocumentBuf::new(), all), &by_id()))
         }
-        Query::All | Query::Ids(_) | Query::Users(_) | Query::Equal(_) => None,
+        Query::Users(users) => {
+            let after = RawArrayBuf::from_iter(after_id(after));
+            Some(page.command(with_expr(of_users(users), after), &by_id()))
+        }
+        Query::All | Query::Ids(_) | Query::Equal(_) => None,
     }
+}
+
+fn of_users(users: &[String]) -> RawDocumentBuf {
+    let users = users.iter().map(String::as_str).collect::<RawArrayBuf>();
+    rawdoc! { "user_id": { "$in": users } }
 }
 
 /// The fields equal these, as far as an index can tell.
@@ -335,9 +347,8 @@ pub(crate) fn count(
                 .collect()
         }
         Query::Users(users) => {
-            let users = users.iter().map(String::as_str).collect::<RawArrayBuf>();
             let all = RawArrayBuf::from_iter([has_type("user_id", "string")]);
-            vec![with_expr(rawdoc! { "user_id": { "$in": users } }, all)]
+            vec![with_expr(of_users(users), all)]
         }
         Query::Due(before) => {
             let all =

@@ -5,7 +5,7 @@ use bson::raw::RawDocumentBuf;
 use tierkeep_core::store::{Find, Query, Result};
 
 use super::reply::{self, Page};
-use super::{GRACE, LIMIT, MongoStore};
+use super::{GRACE, LIMIT, MongoStore, wire};
 use crate::error::Failure;
 use crate::query;
 
@@ -23,9 +23,16 @@ impl MongoStore {
             if page.is_full() {
                 break;
             }
-            let mut cursor = self.open(command, Some(batch_size), LIMIT).await?;
-            while !page.is_full() && Self::advance(&mut cursor, LIMIT).await? {
-                page.offer(cursor.current());
+            let mut batches = self.open(command, Some(batch_size), LIMIT).await?;
+            while !page.is_full()
+                && let Some(batch) = Self::next(&mut batches, LIMIT).await?
+            {
+                for document in wire::documents(&batch)? {
+                    if page.is_full() {
+                        break;
+                    }
+                    page.offer(document?);
+                }
             }
         }
         Ok(page.documents())

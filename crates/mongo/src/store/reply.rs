@@ -1,13 +1,36 @@
 //! What replies say. Pure; never sends anything.
 
+use std::collections::HashSet;
+
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Find, Hello, IndexLayout, Query, ServerIdentity, id_order};
 
 use crate::error::Failure;
 
+/// What a query asks for by name, so that a page of a thousand is not compared with a thousand names each.
+enum Named<'a> {
+    /// `_id`s, in the bytes that tell them apart.
+    Ids(HashSet<Vec<u8>>),
+    Users(HashSet<&'a str>),
+    /// The query names nothing.
+    No,
+}
+
+impl<'a> Named<'a> {
+    fn of(query: &'a Query) -> Self {
+        match query {
+            Query::Ids(ids) => Self::Ids(ids.iter().map(id_order).collect()),
+            Query::Users(users) => Self::Users(users.iter().map(String::as_str).collect()),
+            Query::All | Query::Due(_) | Query::Unstaged | Query::Equal(_) => Self::No,
+        }
+    }
+}
+
 /// A page while it is read.
 pub(super) struct Page<'a> {
     find: &'a Find,
+    named: Named<'a>,
     after: Option<(Vec<u8>, &'a Cursor)>,
     documents: Vec<RawDocumentBuf>,
     bytes: usize,
@@ -17,6 +40,7 @@ impl<'a> Page<'a> {
     pub(super) fn new(find: &'a Find) -> Self {
         Self {
             find,
+            named: Named::of(&find.query),
             after: find
                 .after
                 .as_ref()
@@ -34,11 +58,22 @@ impl<'a> Page<'a> {
 
     /// Takes the document in, if the query means it and the page begins before it.
     pub(super) fn offer(&mut self, document: &RawDocument) {
-        if self.is_where_the_page_begins(document) || !self.find.query.matches(document) {
+        if self.is_where_the_page_begins(document) || !self.means(document) {
             return;
         }
         self.bytes += document.as_bytes().len();
         self.documents.push(document.to_owned());
+    }
+
+    /// What [`Query::matches`] answers.
+    fn means(&self, document: &RawDocument) -> bool {
+        match &self.named {
+            Named::Ids(ids) => ids.contains(&id_order(&document::id(document))),
+            Named::Users(users) => {
+                document::user_id(document).is_some_and(|user| users.contains(user))
+            }
+            Named::No => self.find.query.matches(document),
+        }
     }
 
     /// Whether the cursor stands on this very document: lower bounds of an index include what they name.

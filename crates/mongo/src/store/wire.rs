@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bson::raw::RawDocumentBuf;
-use bson::{Document, Timestamp};
-use mongodb::Cursor;
+use bson::Timestamp;
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use futures_util::StreamExt as _;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tierkeep_core::store::Result;
 
 use super::MongoStore;
@@ -57,26 +58,25 @@ impl MongoStore {
         command: RawDocumentBuf,
         batch_size: Option<u32>,
         limit: Duration,
-    ) -> Result<Cursor<Document>, Failure> {
+    ) -> Result<RawBatchCursor, Failure> {
         let mut sent = self.database.run_raw_cursor_command(command);
         if let Some(batch_size) = batch_size {
             sent = sent.batch_size(batch_size);
         }
-        let sent = sent.into_future();
-        match tokio::time::timeout(limit, sent).await {
+        match tokio::time::timeout(limit, sent.batch()).await {
             Err(_) => Err(Failure::timeout()),
             Ok(opened) => Ok(opened?),
         }
     }
 
-    /// Moves the cursor on; whether there is another document.
-    pub(super) async fn advance(
-        cursor: &mut Cursor<Document>,
+    /// The next documents that the server sends together, as they came.
+    pub(super) async fn next(
+        batches: &mut RawBatchCursor,
         limit: Duration,
-    ) -> Result<bool, Failure> {
-        match tokio::time::timeout(limit, cursor.advance()).await {
+    ) -> Result<Option<RawBatch>, Failure> {
+        match tokio::time::timeout(limit, batches.next()).await {
             Err(_) => Err(Failure::timeout()),
-            Ok(moved) => Ok(moved?),
+            Ok(batch) => Ok(batch.transpose()?),
         }
     }
 
@@ -86,11 +86,26 @@ impl MongoStore {
         command: RawDocumentBuf,
         limit: Duration,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
-        let mut cursor = self.open(command, None, limit).await?;
+        let mut batches = self.open(command, None, limit).await?;
         let mut all = Vec::new();
-        while Self::advance(&mut cursor, limit).await? {
-            all.push(cursor.current().to_owned());
+        while let Some(batch) = Self::next(&mut batches, limit).await? {
+            for document in documents(&batch)? {
+                all.push(document?.to_owned());
+            }
         }
         Ok(all)
     }
+}
+
+/// The documents of a batch, where they lie.
+pub(super) fn documents(
+    batch: &RawBatch,
+) -> Result<impl Iterator<Item = Result<&RawDocument, Failure>>, Failure> {
+    let documents = batch.doc_slices()?.into_iter();
+    Ok(documents.map(|document| {
+        document
+            .ok()
+            .and_then(RawBsonRef::as_document)
+            .ok_or_else(Failure::corrupt)
+    }))
 }
