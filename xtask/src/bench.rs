@@ -10,6 +10,8 @@ use std::{fs, thread};
 
 use anyhow::{Context, ensure};
 
+use crate::mongod::Mongod;
+
 const STARTS: usize = 11;
 const SIZE_GOAL_BYTES: u64 = 40 * 1024 * 1024;
 const READY_GOAL: Duration = Duration::from_millis(300);
@@ -21,6 +23,24 @@ impl Drop for Service {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// Measures the mover on a server of its own, with `arguments` for the measuring program.
+pub(crate) async fn moves(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
+    let mongod = Mongod::start(root).await?;
+    let ran = tokio::process::Command::new(env!("CARGO"))
+        .args(["run", "--release", "--locked", "-p", "tierkeep-bench", "--"])
+        .args(["--url", &mongod.url()])
+        .args(["--process", &mongod.process().to_string()])
+        .arg("--out")
+        .arg(root.join("docs"))
+        .args(arguments)
+        .current_dir(root)
+        .kill_on_drop(true)
+        .status()
+        .await?;
+    ensure!(ran.success(), "the measurement failed");
+    Ok(())
 }
 
 /// Builds the release binary, starts it on fresh and on existing data directories in turn, and prints the

@@ -45,8 +45,14 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
-    /// Measure the release binary: its size, and how long the embedded service takes to be ready
-    Bench,
+    /// Measure the release binary: its size, how long the embedded service takes to be ready, and the mover
+    ///
+    /// Writes `docs/benchmarks-move.md` and its plot.
+    Bench {
+        /// Arguments for the measurement of the mover, such as --documents 50000 --rounds 5
+        #[arg(last = true)]
+        extra: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -88,7 +94,10 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
             Ok(())
         }
         Task::Tidy => tidy::run(root),
-        Task::Bench => bench::run(root),
+        Task::Bench { extra } => {
+            bench::run(root)?;
+            bench::moves(root, &extra).await
+        }
     }
 }
 

@@ -87,6 +87,11 @@ impl Mongod {
         Ok(mongod)
     }
 
+    /// The server's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The connection string.
     pub(crate) fn url(&self) -> String {
         format!(
