@@ -26,7 +26,7 @@ fn outages(outages: u8) -> Trouble {
 
 #[test]
 fn two_movers() {
-    holds("two movers", due([MOVE, MOVE]), 900);
+    holds("two movers", due([MOVE, MOVE]), 800);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn two_movers_that_crash() {
 
 #[test]
 fn a_mover_and_two_writers() {
-    holds("a mover, two writers", due([MOVE, PUT, APPEND]), 700);
+    holds("a mover, two writers", due([MOVE, PUT, APPEND]), 300);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_mover_and_a_late_creator() {
     holds(
         "a mover, two creators",
         Scenario::of([MOVE, PUT, APPEND]),
-        2500,
+        1600,
     );
 }
 
@@ -58,13 +58,13 @@ fn srie_goes_and_comes() {
         trouble: outages(1),
         ..due([MOVE, PUT])
     };
-    holds("a mover, a writer, srie goes and comes", scenario, 100);
+    holds("a mover, a writer, srie goes and comes", scenario, 80);
 }
 
 #[test]
 fn a_reader_beside_a_move_and_a_writer() {
     let scenario = due([MOVE, PUT, READ]);
-    holds("a mover, a writer, a reader", scenario, 80);
+    holds("a mover, a writer, a reader", scenario, 45);
 }
 
 #[test]
