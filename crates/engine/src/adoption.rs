@@ -244,10 +244,10 @@ async fn place_copy<D: UserDatabase>(
     }
     let store = database.store();
     let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(&adopted))).await?;
-    if let Some(Inserted::Rejected(fault)) = outcomes.into_iter().next() {
-        return Ok(Adoption::Quarantined(Quarantine::Refused(
-            fault.to_string(),
-        )));
+    match outcomes.into_iter().next() {
+        Some(Inserted::Rejected(fault)) => return Ok(refused(&fault)),
+        Some(Inserted::Unsettled(error)) => return Err(error),
+        Some(Inserted::Stored | Inserted::Exists) | None => {}
     }
     let claims = claims(database, user, false).await?;
     match native(&claims, user) {
@@ -295,9 +295,7 @@ async fn enter_beside(
         Placed::Ours => {}
         Placed::Taken => return Ok(Adoption::Again),
         Placed::Refused(fault) => {
-            return Ok(Adoption::Quarantined(Quarantine::Refused(
-                fault.to_string(),
-            )));
+            return Ok(refused(&fault));
         }
     }
     // A crash here leaves an entry that nobody sees and the next adoption withdraws.
@@ -321,6 +319,11 @@ async fn enter_beside(
     {
         // A crash here leaves both; the next adoption knows the twin by its fingerprint.
         Written::Applied(_) => remove(temp, document).await,
+        Written::Rejected(fault) => {
+            let nonce = document::nonce(&entry).unwrap_or_default();
+            withdraw(databases, user, nonce).await?;
+            Ok(refused(&fault))
+        }
         Written::Unmatched | Written::TooLarge => Ok(Adoption::Again),
     }
 }
@@ -360,8 +363,10 @@ async fn insert_entry<D: UserDatabase>(
         let guard = Guard::Tombstone(version);
         let change = Change::Replace(entry.clone());
         let written = repeating(|| store.write(D::USERS, &id, &guard, &change)).await?;
-        if let Written::Applied(_) = written {
-            return Ok(Placed::Ours);
+        match written {
+            Written::Applied(_) => return Ok(Placed::Ours),
+            Written::Rejected(fault) => return Ok(Placed::Refused(fault)),
+            Written::Unmatched | Written::TooLarge => {}
         }
         let claims = claims(database, user, false).await?;
         let own = native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce);
@@ -371,6 +376,7 @@ async fn insert_entry<D: UserDatabase>(
     match outcomes.into_iter().next() {
         Some(Inserted::Stored) => return Ok(Placed::Ours),
         Some(Inserted::Rejected(fault)) => return Ok(Placed::Refused(fault)),
+        Some(Inserted::Unsettled(error)) => return Err(error),
         Some(Inserted::Exists) | None => {}
     }
     let claims = claims(database, user, false).await?;
@@ -425,6 +431,11 @@ async fn whole<D: UserDatabase>(
     let written = repeating(|| database.store().write(D::USERS, &id, &guard, &change)).await?;
     Ok(match written {
         Written::Applied(_) => Adoption::Done,
+        Written::Rejected(fault) => refused(&fault),
         Written::Unmatched | Written::TooLarge => Adoption::Again,
     })
+}
+
+fn refused(fault: &Fault) -> Adoption {
+    Adoption::Quarantined(Quarantine::Refused(fault.to_string()))
 }

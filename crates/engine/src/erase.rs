@@ -172,6 +172,9 @@ impl ErasureService {
                         (Some(Inserted::Rejected(fault)), _) => {
                             return Err(EraseError::Unavailable(refused(fault.code)));
                         }
+                        (Some(Inserted::Unsettled(error)), _) => {
+                            return Err(EraseError::Unavailable(error.clone()));
+                        }
                         (Some(Inserted::Stored | Inserted::Exists) | None, _) => {}
                     }
                 }
@@ -387,13 +390,14 @@ pub(crate) async fn entomb<D: UserDatabase>(
 ) -> Result<(), StoreError> {
     let store = database.store();
     let put = repeating(|| store.put_newer(D::USERS, stones)).await?;
-    match put.into_iter().find(|put| matches!(put, Put::Rejected(_))) {
+    match put.into_iter().find(|put| *put != Put::Settled) {
         Some(Put::Rejected(fault)) => Err(StoreError {
             database: store.role(),
             operation: "erase",
             class: Class::Other,
             code: fault.code,
         }),
+        Some(Put::Unsettled(error)) => Err(error),
         Some(Put::Settled) | None => Ok(()),
     }
 }

@@ -22,6 +22,8 @@ use tierkeep_core::mover::{
 };
 use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Query, StoreError};
 
+use tracing::warn;
+
 use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
 use crate::erase::entomb;
@@ -163,11 +165,13 @@ impl Movement {
         let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
         Ok(inserted
             .into_iter()
-            .map(|outcome| match outcome {
+            .zip(items)
+            .map(|(outcome, item)| match outcome {
                 Inserted::Stored | Inserted::Exists => Copied::Settled,
                 Inserted::Rejected(fault) => {
                     Copied::Rejected(format!("its migration record is refused: {fault}"))
                 }
+                Inserted::Unsettled(error) => unsettled(item, &error),
             })
             .collect())
     }
@@ -310,6 +314,7 @@ async fn copy<D: UserDatabase>(
                 Copied::Settled
             }
             Inserted::Rejected(fault) => Copied::Rejected(fault.to_string()),
+            Inserted::Unsettled(error) => unsettled(copies[index].0, &error),
         });
     }
     if there.is_empty() {
@@ -344,11 +349,27 @@ async fn copy<D: UserDatabase>(
         .collect();
     let put = repeating(|| store.put_newer(D::USERS, &newer)).await?;
     for (index, outcome) in stale.into_iter().zip(put) {
-        if let Put::Rejected(fault) = outcome {
-            outcomes[index] = Copied::Rejected(fault.to_string());
+        match outcome {
+            Put::Settled => {}
+            Put::Rejected(fault) => outcomes[index] = Copied::Rejected(fault.to_string()),
+            Put::Unsettled(error) => outcomes[index] = unsettled(copies[index].0, &error),
         }
     }
     Ok(outcomes)
+}
+
+/// A document that waits for a later run alone, because of an error that says nothing about the others.
+fn unsettled(item: &Item, error: &StoreError) -> Copied {
+    warn!(
+        user_id = %item.user,
+        user_type = %item.user.user_type(),
+        database = %error.database,
+        error = error.class.as_str(),
+        code = error.code,
+        "error in moving data to {}, left for a later run",
+        error.database,
+    );
+    Copied::Unsettled
 }
 
 /// What a target holds under the `_id` of a copy.

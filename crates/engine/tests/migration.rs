@@ -300,3 +300,39 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
     assert_eq!(world.migrate().await.unwrap().moved, 1);
     assert_eq!(world.service().status(HOUR).await.quarantined, 0);
 }
+
+#[rstest]
+#[case(Role::SrieMainUser)]
+#[case(Role::RaseenMainUser)]
+#[case(Role::EvaluationAudit)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_which_a_database_cannot_say_anything_waits_alone(
+    #[case] odd: Role,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = world.staged(0, DAY + HOUR).await;
+    for n in 1..20 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    let staged = world.copy(Role::RaseenTempUser, &user).await;
+    world.faults.unsettle(odd, user.as_str());
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(
+        (summary.moved, summary.failed, summary.deferred),
+        (19, 0, 1)
+    );
+    assert_eq!(world.copy(Role::RaseenTempUser, &user).await, staged);
+    world.check_invariants().await;
+
+    world.faults.heal();
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+    let records = world.records().await;
+    assert_eq!(records.len(), 20);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.get_i32("retry_count").unwrap() == 0)
+    );
+    world.check_invariants().await;
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document};
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tierkeep_core::document;
 use tierkeep_core::store::{
     Change, Fault, Fence, Guard, Inserted, Layout, Put, Written, fields_match, id_order,
@@ -40,8 +40,9 @@ pub(crate) fn insert(
             Inserted::Exists
         } else if let Some(fault) = table.fault(connection, &key, document)? {
             Inserted::Rejected(fault)
+        } else if let Some(fault) = refusal(table.put(connection, &key, None, document))? {
+            Inserted::Rejected(fault)
         } else {
-            table.put(connection, &key, None, document)?;
             Inserted::Stored
         });
     }
@@ -73,8 +74,11 @@ pub(crate) fn put_newer(
                 Put::Settled
             } else if let Some(fault) = table.fault(connection, &key, document)? {
                 Put::Rejected(fault)
+            } else if let Some(fault) =
+                refusal(table.put(connection, &key, stored.as_deref(), document))?
+            {
+                Put::Rejected(fault)
             } else {
-                table.put(connection, &key, stored.as_deref(), document)?;
                 Put::Settled
             },
         );
@@ -103,16 +107,35 @@ pub(crate) fn write(
     match change.apply(&stored, now) {
         Err(_) => Ok(Written::TooLarge),
         Ok(Some(changed)) => {
-            if table.clashes(connection, &key, &changed)? {
-                return Err(Failure::Clash);
+            if let Some(fault) = table.fault(connection, &key, &changed)? {
+                return Ok(Written::Rejected(fault));
             }
-            table.put(connection, &key, Some(&stored), &changed)?;
-            Ok(Written::Applied(changed))
+            Ok(
+                match refusal(table.put(connection, &key, Some(&stored), &changed))? {
+                    Some(fault) => Written::Rejected(fault),
+                    None => Written::Applied(changed),
+                },
+            )
         }
         Ok(None) => {
             table.remove(connection, &key, &stored)?;
             Ok(Written::Applied(stored))
         }
+    }
+}
+
+/// A row that a trigger or a constraint of another program refuses is that document's matter: the statement
+/// is undone, and the others go on.
+fn refusal(put: rusqlite::Result<()>) -> Result<Option<Fault>, Failure> {
+    match put {
+        Ok(()) => Ok(None),
+        Err(error) => match error.sqlite_error() {
+            Some(said) if said.code == ErrorCode::ConstraintViolation => Ok(Some(Fault {
+                code: said.extended_code,
+                reason: "a constraint or trigger of the file refuses it".to_owned(),
+            })),
+            Some(_) | None => Err(error.into()),
+        },
     }
 }
 

@@ -137,6 +137,7 @@ macro_rules! conformance_suite {
             a_replacement_leaves_nothing_behind
             a_removed_document_is_answered_and_gone
             a_write_is_seen_by_every_query
+            a_write_that_clashes_is_rejected
             a_delete_takes_only_live_documents_of_its_version
             fences_do_not_mix
             a_large_batch_is_deleted_at_once

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, Document};
 use tierkeep_core::db::Role;
+use tierkeep_core::document;
 use tierkeep_core::store::{
     Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     StoreError, TtlIndex, Written,
@@ -120,6 +121,7 @@ struct Plan {
     held: Vec<(Fault, u64, Hold)>,
     down: Vec<Role>,
     crash_after: Option<u64>,
+    unsettled: Vec<(Role, String)>,
     calls: Vec<Call>,
 }
 
@@ -159,6 +161,12 @@ impl Faults {
         }
     }
 
+    /// Makes a database unable to say what becomes of this user's document, with a code that is nobody's in
+    /// particular, while it stores others.
+    pub fn unsettle(&self, database: Role, user: &str) {
+        self.lock().unsettled.push((database, user.to_owned()));
+    }
+
     /// Lets `calls` more calls through, and then none to any database until [`Faults::heal`]: what a
     /// crash of the caller looks like from the databases.
     pub fn crash_after(&self, calls: u64) {
@@ -176,6 +184,7 @@ impl Faults {
         let mut plan = self.lock();
         plan.planned.clear();
         plan.down.clear();
+        plan.unsettled.clear();
         plan.crash_after = None;
     }
 
@@ -280,6 +289,49 @@ impl FaultStore {
         }
         self.faults.strike(call)
     }
+
+    /// The documents that are sent on, and for each of all whether it is among them.
+    fn sent(&self, documents: &[RawDocumentBuf]) -> (Vec<RawDocumentBuf>, Vec<bool>) {
+        let database = self.inner.role();
+        let plan = self.faults.lock();
+        let sent: Vec<bool> = documents
+            .iter()
+            .map(|document| {
+                let user = document::user_id(document).unwrap_or_default();
+                !plan
+                    .unsettled
+                    .iter()
+                    .any(|(role, odd)| *role == database && odd == user)
+            })
+            .collect();
+        let documents = documents.iter().zip(&sent).filter(|(_, sent)| **sent);
+        (
+            documents.map(|(document, _)| document.clone()).collect(),
+            sent,
+        )
+    }
+
+    /// The outcomes of all documents, given those of the documents that were sent on.
+    fn outcomes<T>(
+        &self,
+        operation: &'static str,
+        sent: Vec<bool>,
+        outcomes: Vec<T>,
+        unsettled: impl Fn(StoreError) -> T,
+    ) -> Vec<T> {
+        let mut outcomes = outcomes.into_iter();
+        let odd = || {
+            unsettled(StoreError {
+                database: self.inner.role(),
+                operation,
+                class: Class::Other,
+                code: -1,
+            })
+        };
+        sent.into_iter()
+            .map(|sent| sent.then(|| outcomes.next()).flatten().unwrap_or_else(odd))
+            .collect()
+    }
 }
 
 /// Runs `$call`, or what is left of it, around a strike.
@@ -338,21 +390,25 @@ impl Store for FaultStore {
         collection: &str,
         documents: &[RawDocumentBuf],
     ) -> Result<Vec<Inserted>> {
-        struck!(
+        let (documents, sent) = self.sent(documents);
+        let outcomes = struck!(
             self,
             "insert",
-            self.inner.insert(collection, documents),
-            self.inner.insert(collection, half(documents))
-        )
+            self.inner.insert(collection, &documents),
+            self.inner.insert(collection, half(&documents))
+        );
+        Ok(self.outcomes("insert", sent, outcomes?, Inserted::Unsettled))
     }
 
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
-        struck!(
+        let (documents, sent) = self.sent(documents);
+        let outcomes = struck!(
             self,
             "put_newer",
-            self.inner.put_newer(collection, documents),
-            self.inner.put_newer(collection, half(documents))
-        )
+            self.inner.put_newer(collection, &documents),
+            self.inner.put_newer(collection, half(&documents))
+        );
+        Ok(self.outcomes("put_newer", sent, outcomes?, Put::Unsettled))
     }
 
     async fn write(

@@ -334,8 +334,8 @@ impl Store for MemoryStore {
         match change.apply(stored, now) {
             Err(_) => Ok(Written::TooLarge),
             Ok(Some(changed)) => {
-                if collection.clashes(&key, &changed) {
-                    return Err(self.clash("write"));
+                if let Some(fault) = collection.fault(&key, &changed) {
+                    return Ok(Written::Rejected(fault));
                 }
                 collection.documents.insert(key, changed.clone());
                 Ok(Written::Applied(changed))

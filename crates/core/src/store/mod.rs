@@ -110,6 +110,9 @@ pub enum Inserted {
     Exists,
     /// The document cannot be stored here for a reason of its own.
     Rejected(Fault),
+    /// The database could not say, for a reason that is nobody's in particular: this document alone is left
+    /// for later.
+    Unsettled(StoreError),
 }
 
 /// What became of one document of a [`Store::put_newer`].
@@ -119,6 +122,8 @@ pub enum Put {
     Settled,
     /// The document cannot be stored here for a reason of its own.
     Rejected(Fault),
+    /// As [`Inserted::Unsettled`].
+    Unsettled(StoreError),
 }
 
 /// Why a database refuses one document while it takes others.
@@ -142,6 +147,9 @@ pub enum Written {
     /// The guard held, but the document would outgrow
     /// [`MAX_DOCUMENT_BYTES`](crate::document::MAX_DOCUMENT_BYTES); nothing changed.
     TooLarge,
+    /// The guard held, but the changed document cannot be stored here for a reason of its own; nothing
+    /// changed.
+    Rejected(Fault),
 }
 
 /// The documents of one version in a [`Store::delete`].
@@ -190,7 +198,7 @@ pub trait Store: Send + Sync + Debug {
     /// Inserts the documents, each for itself.
     ///
     /// (L12) A document whose `_id` exists is left alone and reported. (L13) One that is rejected does
-    /// not keep the others out. (L14) The outcomes are in the order of the documents.
+    /// not keep the others out, and neither does one that is left unsettled. (L14) The outcomes are in the order of the documents.
     async fn insert(&self, collection: &str, documents: &[RawDocumentBuf])
     -> Result<Vec<Inserted>>;
 

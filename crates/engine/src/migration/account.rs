@@ -7,7 +7,7 @@ use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
-use tierkeep_core::store::StoreError;
+use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, warn};
 
 use super::scan::Scan;
@@ -210,7 +210,14 @@ impl Account {
         let ids = [Bson::String(item.user.to_string())];
         let when = doc! { "metadata.version": item.version.get() };
         let set = doc! { "metadata.backup_status": "failed" };
-        repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await?;
-        Ok(())
+        match repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await {
+            // The record says it; a document that cannot even be marked holds up nobody.
+            Ok(_)
+            | Err(StoreError {
+                class: Class::Other,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

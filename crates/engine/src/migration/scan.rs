@@ -14,7 +14,7 @@ use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document;
 use tierkeep_core::mover::{Candidate, Item, Park, Planned, Record, classify};
-use tierkeep_core::store::{Cursor, Find, Query, StoreError, id_order};
+use tierkeep_core::store::{Class, Cursor, Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
 use tracing::warn;
 
@@ -235,7 +235,20 @@ impl Scan {
             })
             .buffer_unordered(ADOPTIONS_AT_ONCE);
         while let Some((document, outcome)) = outcomes.next().await {
-            match outcome? {
+            let outcome = match outcome {
+                Err(error) if error.class == Class::Other => {
+                    warn!(
+                        document_id = %short(&document::id(&document)),
+                        user_type = "internal",
+                        database = %error.database,
+                        code = error.code,
+                        "a document of another program was not adopted, left for a later run",
+                    );
+                    Adoption::Again
+                }
+                outcome => outcome?,
+            };
+            match outcome {
                 Adoption::Done => {
                     account.adopted();
                     if stage != Stage::Unstaged {

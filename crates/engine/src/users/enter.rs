@@ -146,11 +146,17 @@ impl Users {
             return Ok(Round::Again);
         }
         let id = Bson::String(write.user.to_string());
-        let guard = Guard::Entry { nonce };
+        let guard = Guard::Entry {
+            nonce: nonce.clone(),
+        };
         let change = Change::Confirm { created };
         match repeating(|| store.write(users, &id, &guard, &change)).await? {
             Written::Applied(document) => {
                 Ok(receipt(&document, &write.op, role, created).map_or(Round::Again, Round::Done))
+            }
+            Written::Rejected(fault) => {
+                self.leave(write, &nonce).await?;
+                Err(UsersError::Rejected(fault))
             }
             Written::Unmatched | Written::TooLarge => {
                 // Somebody took the entry's place, or it was confirmed and the answer lost.
@@ -289,6 +295,7 @@ async fn place(
             Some(Inserted::Stored) => Ok(true),
             Some(Inserted::Exists) | None => is_there(store, users, document).await,
             Some(Inserted::Rejected(fault)) => Err(UsersError::Rejected(fault)),
+            Some(Inserted::Unsettled(error)) => Err(error.into()),
         };
     };
     let guard = match (
@@ -307,6 +314,7 @@ async fn place(
     let written = repeating(|| store.write(users, &id, &guard, &change)).await?;
     match written {
         Written::Applied(_) => Ok(true),
+        Written::Rejected(fault) => Err(UsersError::Rejected(fault)),
         Written::Unmatched | Written::TooLarge => is_there(store, users, document).await,
     }
 }

@@ -243,6 +243,7 @@ impl Users {
                 Ok(receipt(&document, &write.op, role, false).map(Round::Done))
             }
             Ok(Written::TooLarge) => Err(UsersError::TooLarge),
+            Ok(Written::Rejected(fault)) => Err(UsersError::Rejected(fault)),
             Ok(Written::Unmatched) => Ok(None),
             Err(error) if error.verdict() == Verdict::Retry => {
                 // What the document remembers says whether this may be sent again.

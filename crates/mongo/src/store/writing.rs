@@ -9,7 +9,7 @@ use tierkeep_core::document;
 use tierkeep_core::store::{Change, Class, Fault, Guard, Inserted, Put, Result, Written};
 
 use super::{LIMIT, MongoStore, reply};
-use crate::error::{self, Failure, Kind, WriteError};
+use crate::error::{self, Blame, Failure, Kind, WriteError};
 use crate::query::{self, Recognised};
 
 /// How often an upsert that lost a race is repeated. Whoever won it has stored a document by then, so the
@@ -96,7 +96,12 @@ impl MongoStore {
                     *outcome = if error.on_id {
                         Inserted::Exists
                     } else {
-                        Inserted::Rejected(error.fault()?)
+                        match error.blame()? {
+                            Blame::Document(fault) => Inserted::Rejected(fault),
+                            Blame::Nobody(failure) => {
+                                Inserted::Unsettled(failure.at(self.role, "insert"))
+                            }
+                        }
                     };
                 }
             }
@@ -133,7 +138,14 @@ impl MongoStore {
             for (index, error) in waiting.into_iter().zip(errors) {
                 match (error, outcomes.get_mut(index)) {
                     (Some(error), _) if error.on_id => lost.push(index),
-                    (Some(error), Some(outcome)) => *outcome = Put::Rejected(error.fault()?),
+                    (Some(error), Some(outcome)) => {
+                        *outcome = match error.blame()? {
+                            Blame::Document(fault) => Put::Rejected(fault),
+                            Blame::Nobody(failure) => {
+                                Put::Unsettled(failure.at(self.role, "put_newer"))
+                            }
+                        };
+                    }
                     (_, _) => {}
                 }
             }
@@ -184,7 +196,15 @@ impl MongoStore {
             Err(failure) if matches!(failure.code, error::TOO_LARGE | 17419 | 17420) => {
                 return Ok(Written::TooLarge);
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                return match error::kind(failure.code) {
+                    Kind::Document(reason) => Ok(Written::Rejected(Fault {
+                        code: failure.code,
+                        reason: reason.to_owned(),
+                    })),
+                    Kind::Operation(_) => Err(failure),
+                };
+            }
         };
         let Some(answer) = reply::answer(&reply)? else {
             return Ok(Written::Unmatched);

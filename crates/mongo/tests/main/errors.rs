@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bson::raw::RawArrayBuf;
 use bson::{Bson, DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
@@ -170,6 +171,48 @@ async fn what_a_validator_refuses_is_the_documents_own_fault() {
     assert!(matches!(&put[0], Put::Rejected(fault) if fault.code == 121));
     assert_eq!(put[1], Put::Settled);
     assert_eq!(bench.all().await, [good]);
+}
+
+#[tokio::test]
+async fn an_unlisted_error_of_one_document_leaves_that_document_alone_unsettled() {
+    const PARALLEL_ARRAYS: i32 = 171;
+    let bench = Bench::prepared().await;
+    let index = doc! { "key": { "list": 1, "more": 1 }, "name": "of_another_program" };
+    bench
+        .run(doc! { "createIndexes": USERS, "indexes": [index] })
+        .await;
+    let list = RawArrayBuf::from_iter([1, 2]);
+    let odd = native_user(1, 2)
+        .set("list", list.clone())
+        .set("more", list)
+        .build();
+    let good = [native_user(0, 2).build(), native_user(2, 2).build()];
+    let batch = [good[0].clone(), odd, good[1].clone()];
+
+    let inserted = bench.store.insert(USERS, &batch).await.unwrap();
+    let [
+        Inserted::Stored,
+        Inserted::Unsettled(error),
+        Inserted::Stored,
+    ] = &inserted[..]
+    else {
+        panic!("{inserted:?}");
+    };
+    assert_eq!(
+        (error.class, error.code, error.operation),
+        (Class::Other, PARALLEL_ARRAYS, "insert")
+    );
+    assert_eq!(bench.all().await, good);
+
+    let put = bench.store.put_newer(USERS, &batch).await.unwrap();
+    let [Put::Settled, Put::Unsettled(error), Put::Settled] = &put[..] else {
+        panic!("{put:?}");
+    };
+    assert_eq!(
+        (error.class, error.code, error.verdict()),
+        (Class::Other, PARALLEL_ARRAYS, Verdict::Defer)
+    );
+    assert_eq!(bench.all().await, good);
 }
 
 #[tokio::test]

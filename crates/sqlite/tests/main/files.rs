@@ -10,7 +10,8 @@ use tierkeep_core::bson::{Bson, doc, raw::RawDocumentBuf, rawdoc};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, Guard, Inserted, Layout, Query, Store, StoreError, Verdict, Written,
+    Change, Class, CollectionLayout, Fence, Find, Guard, Inserted, Layout, Put, Query, Store,
+    StoreError, Verdict, Written,
 };
 use tierkeep_core::user::Section;
 use tierkeep_core::version::Version;
@@ -29,6 +30,16 @@ fn directory() -> TempDir {
 async fn all(store: &dyn Store) -> Vec<RawDocumentBuf> {
     let found = store.find(USERS, &Find::new(Query::All)).await;
     found.expect("find succeeds")
+}
+
+fn users() -> Layout {
+    let users = CollectionLayout {
+        name: USERS.to_owned(),
+        indexes: Vec::new(),
+    };
+    Layout {
+        collections: vec![users],
+    }
 }
 
 fn refused(path: &Path) -> StoreError {
@@ -445,4 +456,38 @@ async fn every_query_goes_by_an_index() {
             "{steps:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_a_trigger_of_another_program_refuses_is_the_documents_own_fault() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    let [good, bad, last] = [1, 2, 3].map(|n| native_user(n, 2).build());
+    store.prepare(&users()).await.unwrap();
+    let user = document::user_id(&bad).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(&format!(
+            "CREATE TRIGGER t BEFORE INSERT ON documents_of_internal_users WHEN NEW.user_id = '{user}'
+             BEGIN SELECT RAISE(ABORT, 'no'); END;"
+        ))
+        .unwrap();
+    let batch = [good.clone(), bad, last.clone()];
+    let inserted = store.insert(USERS, &batch).await.unwrap();
+    let [
+        Inserted::Stored,
+        Inserted::Rejected(fault),
+        Inserted::Stored,
+    ] = &inserted[..]
+    else {
+        panic!("{inserted:?}");
+    };
+    assert_eq!(fault.code & 0xff, 19, "{fault:?}");
+    let put = store.put_newer(USERS, &batch).await.unwrap();
+    assert!(
+        matches!(&put[..], [Put::Settled, Put::Rejected(_), Put::Settled]),
+        "{put:?}"
+    );
+    assert_eq!(all(&*store).await, [good, last]);
 }

@@ -161,7 +161,7 @@ impl Bench {
                 }
                 document
             }
-            refused @ (Written::Unmatched | Written::TooLarge) => {
+            refused @ (Written::Unmatched | Written::TooLarge | Written::Rejected(_)) => {
                 panic!("{guard:?} holds, but the write was {refused:?}")
             }
         }

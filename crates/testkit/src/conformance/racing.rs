@@ -41,7 +41,7 @@ async fn race_writes(
     .await;
     let applied = outcomes.into_iter().filter_map(|outcome| match outcome {
         Written::Applied(document) => Some(document),
-        Written::Unmatched | Written::TooLarge => None,
+        Written::Unmatched | Written::TooLarge | Written::Rejected(_) => None,
     });
     applied.collect()
 }

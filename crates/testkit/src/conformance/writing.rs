@@ -7,7 +7,7 @@ use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::store::{Change, Guard, Query, Store, Written};
 
-use super::fixture::{Bench, id_of, live, live_at, set_section, version};
+use super::fixture::{Bench, id_of, live, live_at, record, set_section, version};
 use crate::documents::{SeedUser, hostile_documents, native_user};
 
 fn date(ms: i64) -> DateTime {
@@ -372,4 +372,20 @@ pub async fn a_write_is_seen_by_every_query(store: &Arc<dyn Store>) {
         0
     );
     assert_eq!(bench.count(&Query::Users(vec!["x".to_owned()])).await, 1);
+}
+
+/// A change that makes a document clash with another one is refused for that document's own fault.
+pub async fn a_write_that_clashes_is_rejected(store: &Arc<dyn Store>) {
+    let bench = Bench::unique(store, "a_write_that_clashes_is_rejected").await;
+    bench
+        .given(&[record("a", "u", 1), record("b", "u", 2)])
+        .await;
+    let whole = Guard::Whole(record("b", "u", 2));
+    let change = Change::Replace(record("b", "u", 1));
+    let written = bench.write("b", &whole, &change).await;
+    assert!(
+        matches!(&written, Written::Rejected(fault) if fault.code == 11000),
+        "{written:?}"
+    );
+    assert_eq!(bench.stored("b").await, Some(record("b", "u", 2)));
 }

@@ -3,5 +3,6 @@
 mod control;
 mod crash;
 mod main_job;
+mod poison;
 pub mod program;
 mod refusals;
