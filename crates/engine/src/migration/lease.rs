@@ -167,6 +167,7 @@ impl MigrationService {
                     Some(Inserted::Stored) => return Ok(Some(first)),
                     // Somebody was faster, or the answer to an insert of our own was lost.
                     Some(Inserted::Exists | Inserted::Rejected(_)) | None => continue,
+                    Some(Inserted::Unsettled(error)) => return Err(error.clone().into()),
                 }
             };
             let (next, guard) = match Stored::read(&found) {
@@ -329,7 +330,7 @@ impl Claim {
         match written {
             Written::Applied(_) => Ok(true),
             // An answer that was lost, to a write of our own, looks the same as somebody else's claim.
-            Written::Unmatched | Written::TooLarge => {
+            Written::Unmatched | Written::TooLarge | Written::Rejected(_) => {
                 let found = self.service.lease().await?;
                 Ok(found.is_some_and(|it| it.holder == self.holder && it.fence == self.fence))
             }

@@ -261,8 +261,20 @@ async fn assert_moved(deployment: &Deployment, good: &[RawDocumentBuf]) {
     }
 }
 
-/// Each of the ten is failed or quarantined, and says why.
+/// Each of the ten is failed or quarantined, and says why; each that failed was alerted of once.
 async fn assert_reasons(deployment: &Deployment) {
+    let alerts = deployment
+        .all(Role::EvaluationAudit, collection::ALERTS)
+        .await;
+    let mut subjects: Vec<&str> = alerts
+        .iter()
+        .filter(|alert| alert.get_str("kind").unwrap() == "migration_failed")
+        .inspect(|alert| assert_eq!(alert.get_i64("count").unwrap(), 1, "{alert:?}"))
+        .map(|alert| alert.get_str("subject").unwrap())
+        .collect();
+    subjects.sort_unstable();
+    let expected = [n::REFUSED_BY_MAIN, n::REFUSED_BY_SRIE, n::CLASHES, n::FULL].map(user);
+    assert_eq!(subjects, expected, "{alerts:?}");
     let refused = match deployment.backend {
         Backend::Sqlite => "trigger",
         Backend::Mongo => "code 121",
