@@ -225,7 +225,9 @@ impl Scan {
             return Ok(());
         }
         let databases = Arc::clone(&self.service.databases);
-        let mut outcomes = stream::iter(foreign)
+        // All of them before the first is booked: an adoption that is not driven on holds its connections, and
+        // booking needs one too.
+        let outcomes: Vec<_> = stream::iter(foreign)
             .map(|document| {
                 let databases = &databases;
                 async move {
@@ -233,8 +235,10 @@ impl Scan {
                     (document, outcome)
                 }
             })
-            .buffer_unordered(ADOPTIONS_AT_ONCE);
-        while let Some((document, outcome)) = outcomes.next().await {
+            .buffer_unordered(ADOPTIONS_AT_ONCE)
+            .collect()
+            .await;
+        for (document, outcome) in outcomes {
             let outcome = match outcome {
                 Err(error) if error.class == Class::Other => {
                     warn!(
