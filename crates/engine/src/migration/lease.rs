@@ -167,7 +167,7 @@ impl MigrationService {
                     Some(Inserted::Stored) => return Ok(Some(first)),
                     // Somebody was faster, or the answer to an insert of our own was lost.
                     Some(Inserted::Exists | Inserted::Rejected(_)) | None => continue,
-                    Some(Inserted::Unsettled(error)) => return Err(error.clone().into()),
+                    Some(Inserted::Unsettled(error)) => return Err(error.clone()),
                 }
             };
             let (next, guard) = match Stored::read(&found) {
