@@ -206,9 +206,10 @@ impl Movement {
             erased.push(fence.is_some());
         }
         if !stones.is_empty() {
-            entomb(&self.backup, &stones).await?;
-            entomb(&self.main, &stones).await?;
+            // Temp first: while its tombstone stands, nothing older in the others counts.
             entomb(&self.temp, &stones).await?;
+            entomb(&self.main, &stones).await?;
+            entomb(&self.backup, &stones).await?;
         }
         Ok(erased)
     }

@@ -408,3 +408,21 @@ async fn a_ledger_that_lost_its_key_is_an_error_and_no_clean_slate(
         Err(EraseError::Unavailable(_))
     ));
 }
+
+/// A mover that comes before the erasure has reached temp meets a tombstone in main.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_above_what_moves_is_no_contradiction(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = in_every_tier(&world, 1).await;
+    world.date_back(&user, DAY + HOUR).await;
+    world.faults.set_down(Role::RaseenTempUser, true);
+    world.erasure().erase(&user).await.unwrap();
+    world.faults.heal();
+    let summary = world.migrate().await.unwrap();
+    assert_eq!((summary.moved, summary.quarantined), (0, 0));
+    assert_gone(&world, &user, 1).await;
+    assert!(sees(&world, &user).await.is_none());
+}

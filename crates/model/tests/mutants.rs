@@ -1,10 +1,13 @@
 //! The engine without one of its guards: the check finds what goes wrong.
 
+use tierkeep_core::clock;
+use tierkeep_core::db::Role;
 use tierkeep_engine::Mutant;
 use tierkeep_model::invariants::NAMES;
-use tierkeep_model::{Program, Scenario};
+use tierkeep_model::{Program, START, Scenario};
+use tierkeep_testkit::documents::native_user;
 
-use crate::world::{due, report};
+use crate::world::{due, moved, report, settled};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
@@ -54,4 +57,23 @@ fn an_erasure_without_tombstones_is_found() {
 fn an_unguarded_tombstone_is_found() {
     let scenario = due([ERASE, PUT, Program::FinishErasures]);
     falls(Mutant::UnguardedTombstones, scenario, 15);
+}
+
+/// An entry was abandoned before its second look, and what moved since is above it.
+#[test]
+fn taking_over_by_confirming_is_found() {
+    let mut scenario = settled([PUT]);
+    let long_ago = clock::shifted(START, -60_000);
+    let entry = native_user(1, 2).entering("abandoned", long_ago).build();
+    scenario.planted.push((Role::RaseenTempUser, entry));
+    falls(Mutant::ConfirmAbandoned, scenario, 4);
+}
+
+/// Main and srie hold a version that temp never had.
+#[test]
+fn taking_higher_for_proven_is_found() {
+    let mut scenario = due([MOVE]);
+    scenario.quarantine = true;
+    scenario.planted.extend(moved(9));
+    falls(Mutant::HigherIsFine, scenario, 4);
 }

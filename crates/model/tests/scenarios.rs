@@ -2,7 +2,7 @@
 
 use tierkeep_model::{Program, Scenario, Trouble};
 
-use crate::world::{due, holds};
+use crate::world::{due, holds, settled};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
@@ -77,4 +77,61 @@ fn an_eraser_and_a_new_life() {
 fn who_was_told_to_be_erased_is_not_read() {
     let scenario = due([MOVE, ERASE, READ]);
     holds("a mover, an eraser, a reader", scenario, 1500);
+}
+
+fn a_lost_answer() -> Trouble {
+    Trouble {
+        lost: 1,
+        ..Trouble::default()
+    }
+}
+
+#[test]
+fn a_writer_whose_answer_is_lost() {
+    let scenario = Scenario {
+        trouble: a_lost_answer(),
+        ..due([MOVE, APPEND])
+    };
+    holds("a mover, a writer, a lost answer", scenario, 150);
+}
+
+#[test]
+fn two_writers_of_what_has_moved() {
+    let scenario = settled([MOVE, PUT, APPEND]);
+    holds("a mover, two writers of what has moved", scenario, 800);
+}
+
+#[test]
+fn a_merge_that_crashes() {
+    let scenario = Scenario {
+        trouble: crashes(1),
+        ..settled([MOVE, Program::Merge { user: 1 }])
+    };
+    holds("a mover, a merge, a crash", scenario, 150);
+}
+
+#[test]
+fn an_eraser_that_crashes() {
+    let scenario = Scenario {
+        trouble: crashes(1),
+        ..settled([ERASE, Program::FinishErasures])
+    };
+    holds("an eraser, who finishes it, a crash", scenario, 500);
+}
+
+#[test]
+fn two_erasers() {
+    holds("two erasers", settled([ERASE, ERASE]), 800);
+}
+
+#[test]
+fn a_writer_beside_an_eraser() {
+    let scenario = settled([PUT, ERASE]);
+    holds("a writer of what has moved, an eraser", scenario, 700);
+}
+
+#[test]
+fn a_creator_and_the_janitor() {
+    let scenario = Scenario::of([PUT, Program::Clear]);
+    holds("a creator, the janitor", scenario, 25);
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::digest::Digest;
+use tierkeep_core::mover::main_form;
 use tierkeep_model::{Program, Report, START, Scenario, explore};
 use tierkeep_testkit::documents::native_user;
 
@@ -17,6 +19,20 @@ pub fn staged(version: i64) -> RawDocumentBuf {
 pub fn due(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);
     scenario.planted.push((Role::RaseenTempUser, staged(3)));
+    scenario
+}
+
+/// The first user's document at `version`, as main and srie hold it.
+pub fn moved(version: i64) -> [(Role, RawDocumentBuf); 2] {
+    let document = staged(version);
+    let copy = main_form(&document, &Digest::of(&document));
+    [Role::RaseenMainUser, Role::SrieMainUser].map(|role| (role, copy.clone()))
+}
+
+/// The first user was moved.
+pub fn settled(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    scenario.planted.extend(moved(3));
     scenario
 }
 

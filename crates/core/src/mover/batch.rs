@@ -60,11 +60,11 @@ pub enum Phase {
     Promote,
     /// main holds what srie holds.
     Check,
-    /// Some copies are newer than what moves: temp is asked again.
-    Recheck,
-    /// What is still in the batch is proven equal in main and srie.
+    /// What is still in the batch is proven equal in main and srie, or met a newer copy there.
     Erasures,
-    /// And none of it was erased meanwhile.
+    /// None of it was erased meanwhile; some copies are newer than what moves: temp is asked again.
+    Recheck,
+    /// What is still in the batch is proven equal, and was not erased.
     Delete,
     /// Temp was asked to delete exactly those.
     Survivors,
@@ -300,15 +300,15 @@ impl Batch {
                 self.each(seen, |entry, (srie, main)| {
                     entry.checked(srie.as_ref(), main.as_ref());
                 })?;
-                Phase::Recheck
+                Phase::Erasures
             }
             (Phase::Recheck, Observation::Temp(seen)) => {
                 self.each(seen, Entry::rechecked)?;
-                Phase::Erasures
+                Phase::Delete
             }
             (Phase::Erasures, Observation::Erasures(erased)) => {
                 self.each(erased, Entry::looked_up)?;
-                Phase::Delete
+                Phase::Recheck
             }
             (Phase::Delete, Observation::Deleted) => {
                 self.delete_rounds += 1;
@@ -346,9 +346,9 @@ impl Batch {
                 Phase::Record => Phase::Backup,
                 Phase::Backup => Phase::Promote,
                 Phase::Promote => Phase::Check,
-                Phase::Check => Phase::Recheck,
-                Phase::Recheck => Phase::Erasures,
-                Phase::Erasures => Phase::Delete,
+                Phase::Check => Phase::Erasures,
+                Phase::Erasures => Phase::Recheck,
+                Phase::Recheck => Phase::Delete,
                 Phase::Delete => Phase::Survivors,
                 Phase::Survivors => Phase::Complete,
                 Phase::Complete | Phase::Done => Phase::Done,
@@ -390,7 +390,8 @@ impl Entry {
     fn belongs(&self, phase: Phase) -> bool {
         match self.standing {
             Standing::In => phase != Phase::Recheck,
-            Standing::Overtaken(..) => phase == Phase::Recheck,
+            // A newer copy that is a tombstone is explained by the ledger, else temp is asked.
+            Standing::Overtaken(..) => matches!(phase, Phase::Erasures | Phase::Recheck),
             Standing::Superseded => phase == Phase::Complete,
             Standing::Out(_) => false,
         }

@@ -130,9 +130,9 @@ async fn erased(
         }
     }
     if !stones.is_empty() {
-        entomb(databases.srie_main_db(), &stones).await?;
-        entomb(databases.raseen_main_db(), &stones).await?;
         entomb(databases.raseen_temp_db(), &stones).await?;
+        entomb(databases.raseen_main_db(), &stones).await?;
+        entomb(databases.srie_main_db(), &stones).await?;
     }
     Ok((buried, rest))
 }

@@ -97,6 +97,7 @@ fn a_newer_copy_is_a_conflict_only_while_temp_holds_what_moves() {
                 Some(seen(&one, 7)),
                 Some(seen(&one, 7)),
             )]))
+            .and_then(|b| b.observe(Observation::Erasures(vec![false])))
             .and_then(|b| b.observe(Observation::Temp(vec![temp])))
             .unwrap();
         assert_eq!(batch.phase(), Phase::Done);
@@ -206,6 +207,22 @@ fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
         .map(|(_, f)| f)
         .collect();
     assert_eq!(fates, [Fate::Moved, Fate::Superseded]);
+}
+
+#[test]
+fn a_newer_copy_that_is_a_tombstone_is_no_conflict() {
+    let one = planned(1, 3);
+    let batch = at_check(std::slice::from_ref(&one))
+        .observe(Observation::ReadBack(vec![(
+            Some(seen(&one, 3)),
+            Some(seen(&one, 1 << 40)),
+        )]))
+        .unwrap();
+    assert_eq!(batch.action(), Action::Erasures(vec![&one.item]));
+    let batch = batch.observe(Observation::Erasures(vec![true])).unwrap();
+    assert_eq!(batch.action(), Action::Done);
+    let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Erased]);
 }
 
 #[test]
