@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 
-use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::raw::RawDocument;
 use bson::{Bson, DateTime, doc};
 use serde::Serialize;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
-use tierkeep_core::store::{Cursor, Find, Inserted, Query, StoreError};
+use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 
 use crate::connection::ConnectionManager;
+use crate::own;
 use crate::retry::repeating;
 
 /// How often a count that somebody else raised meanwhile is read again.
@@ -111,10 +112,7 @@ impl Alerts {
             "resolved_at": Bson::Null,
             "message": message,
         };
-        // Dates, numbers and texts of our own: always BSON.
-        let first = [RawDocumentBuf::try_from(&first).unwrap_or_default()];
-        let made = repeating(|| store.insert(collection::ALERTS, &first)).await?;
-        if made.first() != Some(&Inserted::Exists) {
+        if own::make(store.as_ref(), collection::ALERTS, &first).await? {
             return Ok(());
         }
         let ids = [Bson::String(id)];
@@ -150,6 +148,15 @@ impl Alerts {
         let set = doc! { "resolved_at": self.databases.clock().now() };
         repeating(|| store.amend(collection::ALERTS, &ids, &open, &set)).await?;
         Ok(())
+    }
+
+    /// Whether such an alert is open.
+    pub(crate) async fn is_open(&self, kind: AlertKind, subject: &str) -> Result<bool, StoreError> {
+        let store = self.databases.audit_db().store();
+        let find = Find::new(Query::Ids(vec![Bson::String(id_of(kind, subject))]));
+        let found = repeating(|| store.find(collection::ALERTS, &find)).await?;
+        let alert = found.first().and_then(|alert| read(alert));
+        Ok(alert.is_some_and(|alert| alert.resolved_at.is_none()))
     }
 
     /// One page of the open alerts, by kind and subject; `after` is where the page before ended.

@@ -14,7 +14,7 @@ use tierkeep_core::clock;
 use tierkeep_core::db::{Handle, Role, UserDatabase, collection};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage, erasure_field, tiers, tombstone};
-use tierkeep_core::store::{Change, Class, Cursor, Find, Guard, Inserted, Put, Query, StoreError};
+use tierkeep_core::store::{Change, Class, Cursor, Find, Guard, Put, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::{error, info};
@@ -22,6 +22,7 @@ use tracing::{error, info};
 use crate::adoption::claims;
 use crate::connection::ConnectionManager;
 use crate::mutant::{Mutant, Mutation};
+use crate::own;
 use crate::retry::repeating;
 
 /// How often a step that lost a race looks again.
@@ -164,19 +165,10 @@ impl ErasureService {
             let Some(entry) = ledger.entry(user).await? else {
                 let mut first = doc! { "_id": &id };
                 first.extend(Erasure::begun(user, 1, now));
-                if let Ok(first) = RawDocumentBuf::try_from(&first) {
-                    let entries = [first];
-                    let made = repeating(|| audit.insert(collection::ERASURES, &entries)).await?;
-                    match (made.first(), ledger.entry(user).await?) {
-                        (Some(Inserted::Stored), Some(entry)) => return Ok(entry),
-                        (Some(Inserted::Rejected(fault)), _) => {
-                            return Err(EraseError::Unavailable(refused(fault.code)));
-                        }
-                        (Some(Inserted::Unsettled(error)), _) => {
-                            return Err(EraseError::Unavailable(error.clone()));
-                        }
-                        (Some(Inserted::Stored | Inserted::Exists) | None, _) => {}
-                    }
+                if own::make(audit.as_ref(), collection::ERASURES, &first).await?
+                    && let Some(entry) = ledger.entry(user).await?
+                {
+                    return Ok(entry);
                 }
                 continue;
             };
@@ -319,16 +311,6 @@ impl ErasureService {
             erasure_field::STAGE: stage.as_str(),
         };
         repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
-    }
-}
-
-/// The ledger does not take an entry.
-fn refused(code: i32) -> StoreError {
-    StoreError {
-        database: Role::EvaluationAudit,
-        operation: "erase",
-        class: Class::Other,
-        code,
     }
 }
 

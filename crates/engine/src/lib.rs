@@ -17,6 +17,7 @@ mod ledger;
 mod migration;
 mod mutant;
 mod nonce;
+mod own;
 mod pace;
 mod perform;
 mod quarantine;

@@ -45,6 +45,16 @@ fn form_of(document: &RawDocument) -> String {
     fingerprint(&Edit::new().unset(field::LAST_ACCESSED).apply(document))
 }
 
+/// Whether the document with this `_id` is quarantined.
+pub(crate) async fn is_marked(
+    audit: &Handle<EvaluationAudit>,
+    id: &Bson,
+) -> Result<bool, StoreError> {
+    let find = Find::new(Query::Ids(vec![Bson::String(key_of(id))])).keys();
+    let found = repeating(|| audit.store().find(collection::CONTROL, &find)).await?;
+    Ok(!found.is_empty())
+}
+
 impl Marks {
     /// Reads all marks.
     pub(crate) async fn load(audit: &Handle<EvaluationAudit>) -> Result<Self, StoreError> {

@@ -9,8 +9,10 @@ use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document;
+use tierkeep_core::erasure::Stage;
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::store::{Find, Query, StoreError};
+use tierkeep_core::user::UserId;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -18,7 +20,7 @@ use crate::alerts::{Alert, AlertKind, Alerts};
 use crate::connection::ConnectionManager;
 use crate::erase::ErasureService;
 use crate::janitor::Janitor;
-use crate::quarantine::Marks;
+use crate::quarantine::is_marked;
 use crate::retry::repeating;
 
 /// How often it looks.
@@ -87,51 +89,32 @@ impl Upkeep {
 
     async fn alert_late_erasures(&self) -> Result<(), StoreError> {
         let before = clock::before(self.databases.clock().now(), LATE);
-        let known = self.open_subjects(AlertKind::ErasurePending).await?;
+        let kind = AlertKind::ErasurePending;
         for late in self.erasures.pending_since(before).await? {
-            if !known.contains(&late.to_string()) {
+            if !self.alerts.is_open(kind, late.as_str()).await? {
                 let message = "the erasure could not be finished for 24 hours; a database is away";
-                self.alerts
-                    .raise(AlertKind::ErasurePending, late.as_str(), message)
-                    .await?;
+                self.alerts.raise(kind, late.as_str(), message).await?;
             }
         }
         Ok(())
     }
 
-    async fn open_subjects(&self, kind: AlertKind) -> Result<Vec<String>, StoreError> {
-        let mut subjects = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.alerts.open(&mut after).await?;
-            if page.is_empty() {
-                return Ok(subjects);
-            }
-            let of_kind = page.into_iter().filter(|alert| alert.kind == kind);
-            subjects.extend(of_kind.map(|alert| alert.subject));
-        }
-    }
-
     async fn resolve_alerts(&self) -> Result<(), StoreError> {
-        let mut marks = None;
         let mut after = None;
         loop {
             let page = self.alerts.open(&mut after).await?;
             if page.is_empty() {
                 return Ok(());
             }
-            if marks.is_none() {
-                marks = Some(Marks::load(self.databases.audit_db()).await?);
-            }
             for alert in page {
-                if !self.still_stands(&alert, marks.as_ref()).await? {
+                if !self.still_stands(&alert).await? {
                     self.alerts.resolve(alert.kind, &alert.subject).await?;
                 }
             }
         }
     }
 
-    async fn still_stands(&self, alert: &Alert, marks: Option<&Marks>) -> Result<bool, StoreError> {
+    async fn still_stands(&self, alert: &Alert) -> Result<bool, StoreError> {
         match alert.kind {
             AlertKind::MigrationFailed => {
                 let failed = self.records(&alert.subject, Status::Failed).await?;
@@ -143,12 +126,14 @@ impl Upkeep {
             }
             AlertKind::CopiesConflict => {
                 let id = Bson::String(alert.subject.clone());
-                Ok(marks.is_some_and(|marks| marks.has(&id)))
+                is_marked(self.databases.audit_db(), &id).await
             }
             AlertKind::ErasurePending => {
-                let pending = self.erasures.pending_since(self.databases.clock().now());
-                let users = pending.await?;
-                Ok(users.iter().any(|user| user.as_str() == alert.subject))
+                let Ok(user) = UserId::parse(&alert.subject) else {
+                    return Ok(false);
+                };
+                let erasure = self.databases.ledger().entry(&user).await?;
+                Ok(erasure.is_some_and(|erasure| erasure.stage == Stage::Pending))
             }
         }
     }

@@ -1,10 +1,14 @@
 //! Pausing, resuming, and trying again what has failed.
 
+use std::sync::Arc;
+
 use rstest::rstest;
-use tierkeep_core::db::Role;
+use tierkeep_core::bson::{self, raw::RawDocumentBuf};
+use tierkeep_core::db::{Role, collection};
 use tierkeep_core::document;
+use tierkeep_core::store::{CollectionLayout, IndexLayout, Inserted, Layout};
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Failed, MigrationService, Progress, RunOptions, Summary};
+use tierkeep_engine::{AlertKind, Alerts, Failed, MigrationService, Progress, RunOptions, Summary};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World, user};
@@ -203,4 +207,41 @@ async fn a_retry_that_is_cut_off_is_finished_by_the_next(
     world.clear(2).await;
     assert_eq!(world.migrate().await.unwrap().moved, 2);
     world.check_invariants().await;
+}
+
+/// Lets `evaluation_audit` refuse a second document with this field's value.
+async fn only_one(world: &World, collection: &str, field: &'static str, value: &str) {
+    let unique = IndexLayout {
+        fields: vec![field],
+        unique: true,
+    };
+    let collection_layout = CollectionLayout {
+        name: collection.to_owned(),
+        indexes: vec![unique],
+    };
+    let layout = Layout {
+        collections: vec![collection_layout],
+    };
+    let audit = world.store(Role::EvaluationAudit);
+    audit.prepare(&layout).await.unwrap();
+    let squatter = bson::doc! { "_id": "squatter", field: value };
+    let squatter = [RawDocumentBuf::try_from(&squatter).unwrap()];
+    let planted = audit.insert(collection, &squatter).await.unwrap();
+    assert_eq!(planted, [Inserted::Stored]);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_does_not_take_is_not_taken_for_kept(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    only_one(&world, collection::CONTROL, "kind", "mover").await;
+    world.service().pause().await.unwrap_err();
+    assert!(!world.service().is_paused().await.unwrap());
+
+    only_one(&world, collection::ALERTS, "subject", "somebody").await;
+    let alerts = Alerts::new(Arc::clone(&world.databases));
+    let raised = alerts.raise(AlertKind::MigrationFailed, "somebody", "for a test");
+    raised.await.unwrap_err();
 }

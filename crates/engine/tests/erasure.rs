@@ -11,10 +11,9 @@ use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Change, Guard};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, EraseError, NoProgress, RunOptions, UsersError};
+use tierkeep_engine::{Condition, EraseError, ErasureService, UsersError};
 use tierkeep_testkit::documents::SeedUser;
 use tierkeep_testkit::fault::{Fault, Moment};
-use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World, section};
 
@@ -214,14 +213,7 @@ async fn a_mover_that_stood_still_longer_than_the_tombstones_brings_nothing_back
         .of("insert")
         .to(Role::SrieMainUser);
     let hold = world.faults.hold(first_copy);
-    let service = world.service();
-    let stop = CancellationToken::new();
-    let late = tokio::spawn(async move {
-        let options = RunOptions::default();
-        service
-            .migrate_expired_data(options, &NoProgress, &stop)
-            .await
-    });
+    let late = world.migrate_meanwhile();
     hold.reached().await;
     let erasure = world.erasure();
     assert_eq!(erasure.erase(&user).await.unwrap().pending, []);
@@ -251,14 +243,7 @@ async fn what_a_late_mover_left_behind_is_buried_by_the_next_run(
         .of("insert")
         .to(Role::SrieMainUser);
     let hold = world.faults.hold(first_copy);
-    let service = world.service();
-    let late = tokio::spawn(async move {
-        let stop = CancellationToken::new();
-        let options = RunOptions::default();
-        service
-            .migrate_expired_data(options, &NoProgress, &stop)
-            .await
-    });
+    let late = world.migrate_meanwhile();
     hold.reached().await;
     world.erasure().erase(&user).await.unwrap();
     world.clock.advance(GRACE + HOUR);
@@ -401,8 +386,7 @@ async fn a_ledger_that_lost_its_key_is_an_error_and_no_clean_slate(
         .write(collection::CONTROL, &key, &guard, &Change::Remove)
         .await
         .unwrap();
-    let (_, service) = world.restarted().await;
-    let other = tierkeep_engine::ErasureService::new(service.databases());
+    let other = ErasureService::new(world.reopened().await);
     assert!(matches!(
         other.erase(&user).await,
         Err(EraseError::Unavailable(_))

@@ -7,9 +7,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit};
 use tierkeep_core::store::{Change, Guard};
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{NoProgress, RunOptions};
 use tierkeep_testkit::fault::{Fault, Moment};
-use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World};
 
@@ -72,14 +70,7 @@ async fn a_change_under_the_same_version_while_the_document_moves_is_kept(
         .of("find")
         .to(Role::SrieMainUser);
     let hold = world.faults.hold(read_back);
-    let service = world.service();
-    let run = tokio::spawn(async move {
-        let stop = CancellationToken::new();
-        let options = RunOptions::default();
-        service
-            .migrate_expired_data(options, &NoProgress, &stop)
-            .await
-    });
+    let run = world.migrate_meanwhile();
     hold.reached().await;
     scribble(&world, &user).await;
     hold.release();

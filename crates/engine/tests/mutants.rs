@@ -5,9 +5,8 @@ use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
-use tierkeep_engine::{Mutant, NoProgress, RunOptions};
+use tierkeep_engine::Mutant;
 use tierkeep_testkit::fault::{Fault, Moment};
-use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World};
 
@@ -52,14 +51,7 @@ async fn erased_under_a_mover(world: &World) -> Vec<RawDocumentBuf> {
         .of("insert")
         .to(Role::SrieMainUser);
     let hold = world.faults.hold(copy);
-    let service = world.service();
-    let late = tokio::spawn(async move {
-        let stop = CancellationToken::new();
-        let options = RunOptions::default();
-        service
-            .migrate_expired_data(options, &NoProgress, &stop)
-            .await
-    });
+    let late = world.migrate_meanwhile();
     hold.reached().await;
     world.erasure().erase(&user).await.unwrap();
     world.clock.advance(DAY);

@@ -23,6 +23,7 @@ use tierkeep_engine::{
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const DAY: Duration = Duration::from_hours(24);
@@ -178,6 +179,15 @@ impl World {
 
     /// Another process on the same databases.
     pub async fn restarted(&self) -> (Users, MigrationService) {
+        let databases = self.reopened().await;
+        (
+            Users::new(Arc::clone(&databases)),
+            MigrationService::new(databases, self.settings),
+        )
+    }
+
+    /// The databases as another process opens them.
+    pub async fn reopened(&self) -> Arc<ConnectionManager> {
         let faulty = self
             .stores
             .values()
@@ -185,11 +195,7 @@ impl World {
         let databases =
             ConnectionManager::new(faulty, Arc::clone(&self.clock) as Arc<dyn Clock>).unwrap();
         databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-        let databases = Arc::new(databases);
-        (
-            Users::new(Arc::clone(&databases)),
-            MigrationService::new(databases, self.settings),
-        )
+        Arc::new(databases)
     }
 
     pub fn service(&self) -> MigrationService {
@@ -198,6 +204,18 @@ impl World {
 
     pub fn erasure(&self) -> ErasureService {
         ErasureService::new(Arc::clone(&self.databases))
+    }
+
+    /// A run that goes on beside the test.
+    pub fn migrate_meanwhile(&self) -> JoinHandle<Result<Summary, MoveError>> {
+        let service = self.service();
+        tokio::spawn(async move {
+            let stop = CancellationToken::new();
+            let options = RunOptions::default();
+            service
+                .migrate_expired_data(options, &NoProgress, &stop)
+                .await
+        })
     }
 
     pub async fn migrate(&self) -> Result<Summary, MoveError> {

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use bson::raw::RawDocumentBuf;
 use bson::{Bson, Document, doc};
 use serde::Serialize;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document::field;
 use tierkeep_core::mover::{Record, Status, record_field};
-use tierkeep_core::store::{Cursor, Find, Inserted, Query, StoreError};
+use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tracing::info;
 
 use super::MigrationService;
 use crate::alerts::{Alert, AlertKind, Alerts};
+use crate::own;
 use crate::retry::repeating;
 use crate::status::{MOVER, PAUSED};
 
@@ -72,10 +72,7 @@ impl MigrationService {
         let store = self.databases.audit_db().store();
         let mut whole = doc! { "_id": id };
         whole.extend(set.clone());
-        // Dates, numbers and texts of our own: always BSON.
-        let whole = [RawDocumentBuf::try_from(&whole).unwrap_or_default()];
-        let inserted = repeating(|| store.insert(collection::CONTROL, &whole)).await?;
-        if inserted.first() == Some(&Inserted::Exists) {
+        if !own::make(store.as_ref(), collection::CONTROL, &whole).await? {
             let (ids, always) = ([Bson::String(id.to_owned())], doc! {});
             repeating(|| store.amend(collection::CONTROL, &ids, &always, set)).await?;
         }

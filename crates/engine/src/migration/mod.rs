@@ -157,11 +157,6 @@ impl MigrationService {
         }
     }
 
-    /// The databases that it moves between.
-    pub fn databases(&self) -> Arc<ConnectionManager> {
-        Arc::clone(&self.databases)
-    }
-
     /// Moves what is due: to srie, to main, read back, then removed from temp.
     ///
     /// Idempotent, and safe beside any other run. When `stop` is cancelled or the movement is paused, batches
