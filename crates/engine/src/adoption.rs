@@ -3,28 +3,24 @@
 //! Every step is guarded by the whole document as it was read, so a foreign writer that comes in between
 //! is never overwritten; the caller looks again.
 
-use std::time::Duration;
-
+use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, DateTime};
 use tierkeep_core::adopt::{self, Foreign, Quarantine};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Handle, RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::digest::Digest;
-use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::erasure::{Stage, tombstone};
+use tierkeep_core::document::{self, Location, State};
+use tierkeep_core::erasure::tombstone;
 use tierkeep_core::mover::main_form;
 use tierkeep_core::store::{Change, Fault, Find, Guard, Inserted, Query, StoreError, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::connection::ConnectionManager;
+use crate::entry::{Placed, as_entry, is_abandoned, place, withdraw};
 use crate::erase::{entomb, remove_foreign};
 use crate::ledger::Ledger;
 use crate::retry::repeating;
-
-/// How long an entry may stand before another writer takes its place. No step's safety rests on it.
-pub(crate) const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
 /// What became of an adoption.
 #[derive(Clone, PartialEq, Debug)]
@@ -57,11 +53,6 @@ pub(crate) fn native<'a>(
     claims
         .iter()
         .find(|claim| document::is_native(claim) && document::user_id(claim) == Some(user.as_str()))
-}
-
-/// Whether an entry has stood long enough to be taken over.
-pub(crate) fn is_abandoned(entry: &RawDocument, now: DateTime) -> bool {
-    document::entered_at(entry).is_none_or(|at| now.saturating_duration_since(at) > ABANDONED_AFTER)
 }
 
 /// Gives a foreign document of temp its final form.
@@ -291,7 +282,9 @@ async fn enter_beside(
     let user = beside.user;
     let nonce = databases.randomness().id();
     let entry = as_entry(&beside.adopted, &nonce, databases.clock().now());
-    match insert_entry(temp, user, &entry, &nonce, beside.over).await? {
+    let (store, users) = (temp.store(), RaseenTempUser::USERS);
+    let over = beside.over.map(AsRef::as_ref);
+    match place(store.as_ref(), users, &entry, over).await? {
         Placed::Ours => {}
         Placed::Taken => return Ok(Adoption::Again),
         Placed::Refused(fault) => {
@@ -326,84 +319,6 @@ async fn enter_beside(
         }
         Written::Unmatched | Written::TooLarge => Ok(Adoption::Again),
     }
-}
-
-/// `document` as an entry: invisible until it is confirmed, and found among what is not staged.
-pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> RawDocumentBuf {
-    Edit::new()
-        .set_meta(field::STATE, State::Entering.as_str())
-        .set_meta(field::NONCE, nonce)
-        .set_meta(field::ENTERED_AT, now)
-        .unset_meta(field::STAGED_AT)
-        .apply(document)
-}
-
-/// What became of an entry.
-enum Placed {
-    /// It is there.
-    Ours,
-    /// Somebody else's document has the `_id`.
-    Taken,
-    /// The database refuses it.
-    Refused(Fault),
-}
-
-/// Inserts an entry, or takes the place of a tombstone. One that is there under the own nonce was put there by
-/// a call whose answer was lost.
-async fn insert_entry<D: UserDatabase>(
-    database: &Handle<D>,
-    user: &UserId,
-    entry: &RawDocumentBuf,
-    nonce: &str,
-    over: Option<&RawDocumentBuf>,
-) -> Result<Placed, StoreError> {
-    let store = database.store();
-    if let Some(version) = over.and_then(|over| document::version(over)) {
-        let id = document::id(entry);
-        let guard = Guard::Tombstone(version);
-        let change = Change::Replace(entry.clone());
-        let written = repeating(|| store.write(D::USERS, &id, &guard, &change)).await?;
-        match written {
-            Written::Applied(_) => return Ok(Placed::Ours),
-            Written::Rejected(fault) => return Ok(Placed::Refused(fault)),
-            Written::Unmatched | Written::TooLarge => {}
-        }
-        let claims = claims(database, user, false).await?;
-        let own = native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce);
-        return Ok(if own { Placed::Ours } else { Placed::Taken });
-    }
-    let outcomes = repeating(|| store.insert(D::USERS, std::slice::from_ref(entry))).await?;
-    match outcomes.into_iter().next() {
-        Some(Inserted::Stored) => return Ok(Placed::Ours),
-        Some(Inserted::Rejected(fault)) => return Ok(Placed::Refused(fault)),
-        Some(Inserted::Unsettled(error)) => return Err(error),
-        Some(Inserted::Exists) | None => {}
-    }
-    let claims = claims(database, user, false).await?;
-    let own = native(&claims, user).and_then(|entry| document::nonce(entry)) == Some(nonce);
-    Ok(if own { Placed::Ours } else { Placed::Taken })
-}
-
-/// Takes an entry out of temp again; where the user was erased, the tombstone comes back in its place.
-pub(crate) async fn withdraw(
-    databases: &ConnectionManager,
-    user: &UserId,
-    nonce: &str,
-) -> Result<(), StoreError> {
-    let erasure = databases.ledger().entry(user).await?;
-    let fence = erasure
-        .filter(|erasure| erasure.stage != Stage::Closed)
-        .and_then(|erasure| erasure.fence());
-    let change = fence.map_or(Change::Remove, |fence| {
-        Change::Replace(tombstone(user, fence, databases.clock().now()))
-    });
-    let id = Bson::String(user.to_string());
-    let guard = Guard::Entry {
-        nonce: nonce.to_owned(),
-    };
-    let store = databases.raseen_temp_db().store();
-    repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, &change)).await?;
-    Ok(())
 }
 
 async fn replace<D: UserDatabase>(

@@ -14,8 +14,8 @@ use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tracing::info;
 
-use crate::adoption::withdraw;
 use crate::connection::ConnectionManager;
+use crate::entry::withdraw;
 use crate::retry::repeating;
 
 /// How long an entry must have been seen under one nonce.

@@ -8,6 +8,7 @@ mod admission;
 mod adoption;
 mod alerts;
 mod connection;
+mod entry;
 mod erase;
 mod explain;
 mod foreign;

@@ -10,7 +10,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
 use tierkeep_core::erasure::tombstone as tombstone_of;
-use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, Store, Written};
+use tierkeep_core::store::{Change, Guard, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
@@ -18,7 +18,8 @@ use tracing::warn;
 use super::read::{Resident, resident_of};
 use super::write::{Round, Write, already, check, receipt};
 use super::{Users, UsersError};
-use crate::adoption::{Adoption, adopt_copies, as_entry, withdraw};
+use crate::adoption::{Adoption, adopt_copies};
+use crate::entry::{Placed, as_entry, place, withdraw};
 use crate::erase::entomb;
 use crate::mutant::Mutant;
 use crate::retry::repeating;
@@ -59,6 +60,9 @@ impl Users {
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;
         let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
+        if let Placed::Refused(fault) = placed {
+            return Err(UsersError::Rejected(fault));
+        }
         let now = self.external_fence(write.user).await;
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
@@ -66,7 +70,7 @@ impl Users {
             entomb(external, &[stone]).await?;
             return Ok(Round::Again);
         }
-        let receipt = receipt(&document, &write.op, role, true).filter(|_| placed);
+        let receipt = receipt(&document, &write.op, role, true).filter(|_| placed == Placed::Ours);
         Ok(receipt.map_or(Round::Again, Round::Done))
     }
 
@@ -119,8 +123,10 @@ impl Users {
             as_entry(&document, &nonce, now)
         };
         let (store, users) = self.target(role)?;
-        if !place(store.as_ref(), users, &entry, over).await? {
-            return Ok(Round::Again);
+        match place(store.as_ref(), users, &entry, over).await? {
+            Placed::Ours => {}
+            Placed::Taken => return Ok(Round::Again),
+            Placed::Refused(fault) => return Err(UsersError::Rejected(fault)),
         }
         if in_one_step {
             let receipt = receipt(&document, &write.op, role, created);
@@ -280,52 +286,4 @@ fn compose(
         return Err(UsersError::TooLarge);
     }
     Ok(document)
-}
-
-/// Inserts, or takes the place of a tombstone or an entry by compare-and-set; `false`: a race was lost.
-async fn place(
-    store: &dyn Store,
-    users: &str,
-    document: &RawDocumentBuf,
-    over: Option<&RawDocument>,
-) -> Result<bool, UsersError> {
-    let Some(over) = over else {
-        let outcomes = repeating(|| store.insert(users, std::slice::from_ref(document))).await?;
-        return match outcomes.into_iter().next() {
-            Some(Inserted::Stored) => Ok(true),
-            Some(Inserted::Exists) | None => is_there(store, users, document).await,
-            Some(Inserted::Rejected(fault)) => Err(UsersError::Rejected(fault)),
-            Some(Inserted::Unsettled(error)) => Err(error.into()),
-        };
-    };
-    let guard = match (
-        document::state(over),
-        document::version(over),
-        document::nonce(over),
-    ) {
-        (Some(State::Erased), Some(version), _) => Guard::Tombstone(version),
-        (Some(State::Entering), _, Some(nonce)) => Guard::Entry {
-            nonce: nonce.to_owned(),
-        },
-        _ => return Ok(false),
-    };
-    let change = Change::Replace(document.clone());
-    let id = document::id(document);
-    let written = repeating(|| store.write(users, &id, &guard, &change)).await?;
-    match written {
-        Written::Applied(_) => Ok(true),
-        Written::Rejected(fault) => Err(UsersError::Rejected(fault)),
-        Written::Unmatched | Written::TooLarge => is_there(store, users, document).await,
-    }
-}
-
-/// Whether `document` was stored by a call whose answer was lost.
-async fn is_there(
-    store: &dyn Store,
-    users: &str,
-    document: &RawDocumentBuf,
-) -> Result<bool, UsersError> {
-    let find = Find::new(Query::Ids(vec![document::id(document)]));
-    let found = repeating(|| store.find(users, &find)).await?;
-    Ok(found.first() == Some(document))
 }

@@ -18,7 +18,8 @@ use tracing::error;
 
 use super::read::{Resident, resident_of};
 use super::{Condition, Found, Receipt, Users, UsersError};
-use crate::adoption::{Adoption, adopt_copies, adopt_in_temp, is_abandoned};
+use crate::adoption::{Adoption, adopt_copies, adopt_in_temp};
+use crate::entry::is_abandoned;
 use crate::mutant::Mutant;
 
 /// How often a write that lost a race looks again.

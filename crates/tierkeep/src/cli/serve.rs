@@ -1,6 +1,6 @@
 //! `serve`: owns the service's arguments and the order in which it starts and stops.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
@@ -43,7 +43,26 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
             message: format!("cannot listen on {listen}: {error}"),
             remedy: Some("stop what listens there, or give another address with --listen".into()),
         })?;
-    let (databases, opened) = open(&service.settings, Purpose::Work).await?;
+    let address = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    lifecycle::cancel_on_signal(stop.clone());
+    let ready = Arc::new(OnceLock::new());
+    let router = http::starting(Arc::clone(&ready));
+    let serving = tokio::spawn(http::serve(listener, router, stop.clone(), GRACE));
+    info!(%address, "starting: opening the databases");
+    let opening = open(&service.settings, Purpose::Work);
+    let Some(opened) = stop.run_until_cancelled(opening).await else {
+        serving.await.ok();
+        return Ok(Exit::Done);
+    };
+    let (databases, opened) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            stop.cancel();
+            serving.await.ok();
+            return Err(error);
+        }
+    };
     for role in opened.away {
         warn!(
             user_type = %role.user_type(),
@@ -51,25 +70,25 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
             "starting without the database; it is let in when it is back",
         );
     }
-    let stop = CancellationToken::new();
-    lifecycle::cancel_on_signal(stop.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
     let state = state(&service, &databases, phases, context, by_hand.clone())?;
-    let router = http::router(state);
+    ready.set(http::router(state)).ok();
     let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
-    info!(address = %listener.local_addr()?, "listening");
+    info!(%address, "listening");
     let drain = stop.clone();
     let draining = tokio::spawn(async move {
         drain.cancelled().await;
         phase.send_replace(Phase::Draining);
         phase
     });
-    http::serve(listener, router, stop.clone(), GRACE).await;
+    if serving.await.is_err() {
+        warn!("the service ended early");
+    }
     stop.cancel();
     if worker.await.is_err() {
         warn!("the mover ended early");

@@ -26,11 +26,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer is repeated before the databases are asked again.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// Where the process stands in its life.
+/// Where the process stands in its life, once its databases are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// The databases are not open yet.
-    Starting,
     /// At work.
     Serving,
     /// Requests in flight are finished, and no more should be sent.
@@ -66,9 +64,6 @@ impl HealthSource {
     async fn health(&self) -> Health {
         let phase = *self.phase.borrow();
         match phase {
-            Phase::Starting => {
-                Health::of("starting", vec!["the databases are not open yet".into()])
-            }
             Phase::Draining => Health::of("draining", vec!["the service is shutting down".into()]),
             Phase::Serving => self.findings().await.health(),
         }
@@ -159,11 +154,16 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Of a service whose databases are not open yet.
+    pub(super) fn starting() -> Self {
+        Self::of("starting", vec!["the databases are not open yet".into()])
+    }
+
     fn of(status: &'static str, reasons: Vec<String>) -> Self {
         Self { status, reasons }
     }
 
-    fn code(&self) -> StatusCode {
+    pub(super) fn code(&self) -> StatusCode {
         match self.status {
             "ok" | "degraded" => StatusCode::OK,
             _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -5,7 +5,7 @@
 //!
 //! Where to look: one route per file (`user`, `section`, `route`, `health`, `openapi`); `caller` (who is
 //! asking), `conditions` (ETags), `body` (what came along), `problem` (every refusal), `layers` (what
-//! surrounds every request), `serve` (connections).
+//! surrounds every request), `serve` (connections), `starting` (before the databases are open).
 
 mod admin;
 mod answer;
@@ -20,6 +20,7 @@ mod problem;
 mod route;
 mod section;
 mod serve;
+mod starting;
 mod user;
 mod visit;
 mod weight;
@@ -38,6 +39,7 @@ pub use admin::Mover;
 pub use health::{HealthSource, Phase};
 pub use problem::{Code, Problem};
 pub use serve::serve;
+pub use starting::starting;
 
 /// Everything that the routes stand on. Clones share it.
 #[derive(Clone, Debug)]

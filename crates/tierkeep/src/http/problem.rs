@@ -150,6 +150,9 @@ pub enum Problem {
     /// The movement was stopped everywhere.
     #[error("the movement is paused; POST /v1/admin/mover/resume lets it go on")]
     MoverPaused,
+    /// The databases are not open yet.
+    #[error("the service is starting: its databases are not open yet")]
+    Starting,
     /// GitHub could not be asked.
     #[error("GitHub could not be asked about the token")]
     IdentityUnavailable,
@@ -236,7 +239,7 @@ impl Problem {
             Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
             Self::BodyTooLarge { .. } => Code::TooLarge,
             Self::BodyTimeout => Code::RequestTimeout,
-            Self::ReadTimeout => Code::DatabaseUnavailable,
+            Self::Starting | Self::ReadTimeout => Code::DatabaseUnavailable,
             Self::WriteTimeout => Code::OutcomeUnknown,
             Self::Internal => Code::Internal,
         }

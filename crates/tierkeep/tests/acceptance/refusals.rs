@@ -106,3 +106,62 @@ fn a_database_of_the_backup_that_stays_away_only_degrades() {
         "{ready}"
     );
 }
+
+#[tokio::test]
+async fn a_service_that_waits_for_its_databases_says_that_it_is_starting() {
+    // Takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_url = format!(
+        "mongodb://{}/away?serverSelectionTimeoutMS=1500",
+        silent.local_addr().unwrap()
+    );
+    let deployment = Deployment::new(Backend::Mongo)
+        .with("RASEEN_TEMP_USER_DB_URL", &silent_url)
+        .with("TIERKEEP_GITHUB_VERIFY", "on")
+        .with("TIERKEEP_CONNECT_RETRIES", "1")
+        .with("TIERKEEP_CONNECT_BACKOFF", "10ms");
+    let mut child = deployment
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let base = loop {
+        let line = lines
+            .next()
+            .expect("serve ended before it started")
+            .unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(address) = line["address"].as_str() {
+            break format!("http://{address}");
+        }
+    };
+    let client = reqwest::Client::new();
+    let ready = client
+        .get(format!("{base}/health/ready"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 503);
+    let ready: serde_json::Value = ready.json().await.unwrap();
+    assert_eq!(ready["status"], "starting", "{ready}");
+    let live = client
+        .get(format!("{base}/health/live"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(live.status(), 200);
+    let user = client
+        .get(format!("{base}/v1/user?username=reader"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(user.status(), 503);
+    assert!(user.headers().contains_key("retry-after"));
+    assert!(user.headers().contains_key("x-request-id"));
+    let user: serde_json::Value = user.json().await.unwrap();
+    assert_eq!(user["code"], "database_unavailable", "{user}");
+    let ended = child.wait().unwrap();
+    assert_eq!(ended.code(), Some(3));
+}

@@ -52,6 +52,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::CredentialsRequired("the JWT is missing"),
         Problem::JwtRequired("the JWT is missing", RoleClaim::Admin),
         Problem::MoverPaused,
+        Problem::Starting,
         Problem::IdentityUnavailable,
         Problem::InvalidUsername(InvalidUsername::Repeated),
         Problem::InvalidUsername(InvalidUsername::Malformed(InvalidUser::Name("a.b".into()))),
