@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use tierkeep_core::db::Role;
 use tokio::sync::Mutex;
@@ -61,6 +61,31 @@ impl ConnectError {
             _ => Self::Invalid { role },
         }
     }
+}
+
+/// What the driver does not understand in a connection string, without quoting any value of it; `None` when it
+/// understands all. Resolves no name and contacts nobody.
+pub fn misunderstood(url: &SecretString) -> Option<String> {
+    let url = url.expose_secret();
+    let is_understood = |url: &str| ConnectionString::parse(url).is_ok();
+    if is_understood(url) {
+        return None;
+    }
+    let generic = "it cannot be read; a user name and a password in it must be percent-encoded";
+    let (servers, options) = url.split_once('?').unwrap_or((url, ""));
+    if !is_understood(servers) {
+        return Some(generic.to_owned());
+    }
+    let options: Vec<&str> = options.split('&').collect();
+    let culprit = (0..options.len()).find(|index| {
+        let mut others = options.clone();
+        others.remove(*index);
+        is_understood(&format!("{servers}?{}", others.join("&")))
+    })?;
+    let name = options[culprit].split('=').next().unwrap_or_default();
+    Some(format!(
+        "its option {name:?}, or the value of it, is not understood"
+    ))
 }
 
 /// The clients that are open, one for each connection string, so that roles on one cluster share their
@@ -171,6 +196,35 @@ mod tests {
                 "{url}"
             );
             assert!(!format!("{error:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn what_the_driver_does_not_understand_is_named_without_its_value() {
+        let said = |url: &str| misunderstood(&SecretString::from(url)).unwrap_or_default();
+        for url in [
+            "mongodb://h",
+            "mongodb://u:p%40@h:1,[::1]:2/db?w=majority&tls=true",
+            "mongodb+srv://u:p@cluster.example.org/?retryWrites=true",
+        ] {
+            assert_eq!(said(url), "");
+        }
+        for (url, name) in [
+            ("mongodb://h/?w=-7", "\"w\""),
+            ("mongodb://h/?unheardOf=1", "\"unheardOf\""),
+            ("mongodb://h/?w=1&tls=hunter2&appName=x", "\"tls\""),
+            (
+                "mongodb://h?serverSelectionTimeoutMS=soon",
+                "\"serverSelectionTimeoutMS\"",
+            ),
+            ("mongodb://me:hun:ter2@host/", "percent-encoded"),
+            ("mongodb://me:hunter2?w=-7@host/", "percent-encoded"),
+        ] {
+            let said = said(url);
+            assert!(
+                said.contains(name) && !said.contains("hunter2"),
+                "{url}: {said}"
+            );
         }
     }
 

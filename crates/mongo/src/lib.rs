@@ -13,5 +13,5 @@ mod error;
 mod query;
 pub mod store;
 
-pub use connect::{ConnectError, Servers};
+pub use connect::{ConnectError, Servers, misunderstood};
 pub use store::MongoStore;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tierkeep_core::store::{Class, StoreError};
 use tierkeep_engine::{ConnectError, MoveError, UsersError};
 
-use crate::config::Problems;
+use crate::config::{Problems, SecretKeyError};
 use crate::output::OutputError;
 
 /// How the process ends.
@@ -46,7 +46,7 @@ pub fn of(error: &anyhow::Error) -> Exit {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    if cause.is::<Problems>() || cause.is::<UsageError>() {
+    if cause.is::<Problems>() || cause.is::<UsageError>() || cause.is::<SecretKeyError>() {
         return Some(Exit::Usage);
     }
     if let Some(error) = cause.downcast_ref::<OutputError>() {
@@ -58,6 +58,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<ConnectError>() {
         return Some(of_connect(error));
+    }
+    if let Some(error) = cause.downcast_ref::<tierkeep_mongo::ConnectError>() {
+        return Some(match error {
+            tierkeep_mongo::ConnectError::Invalid { .. } => Exit::Usage,
+            tierkeep_mongo::ConnectError::Unresolved { .. } => Exit::Unreachable,
+        });
     }
     if let Some(error) = cause.downcast_ref::<MoveError>() {
         return Some(of_store(&error.error));

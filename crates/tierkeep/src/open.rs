@@ -1,4 +1,4 @@
-//! Opening the seven databases: the one place that names a backend.
+//! Opening the seven databases: the one place that opens a backend.
 
 use std::path::Path;
 use std::sync::Arc;

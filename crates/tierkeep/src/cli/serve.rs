@@ -35,6 +35,7 @@ pub struct ServeArgs {
 /// Wrong configuration, databases that cannot be reached, an address that is taken.
 pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
+    let detector = Arc::new(detector(&service, context)?);
     let listen = service.http.listen;
     // The address is taken first: a second service must not open the databases and then fail.
     let listener = TcpListener::bind(listen)
@@ -73,7 +74,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
-    let state = state(&service, &databases, phases, context, by_hand.clone())?;
+    let state = state(&service, &databases, phases, detector, by_hand.clone());
     ready.set(http::router(state)).ok();
     let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
     let worker = Worker::new(mover, service.settings.scan_interval);
@@ -102,24 +103,28 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Who tells callers apart. Made before a database is opened: it may find the settings unfit.
+fn detector(service: &ServiceSettings, context: &Context) -> anyhow::Result<UserTypeDetector> {
+    let jwt = JwtVerifier::new(service.identity.jwt()?, Arc::clone(&context.clock))?;
+    let github = GithubVerifier::new(&service.identity.github)?;
+    Ok(UserTypeDetector::new(jwt, github, service.identity.strict))
+}
+
 fn state(
     service: &ServiceSettings,
     databases: &Arc<ConnectionManager>,
     phases: watch::Receiver<Phase>,
-    context: &Context,
+    detector: Arc<UserTypeDetector>,
     mover: Mover,
-) -> anyhow::Result<HttpState> {
-    let jwt = JwtVerifier::new(service.identity.jwt()?, Arc::clone(&context.clock))?;
-    let github = GithubVerifier::new(&service.identity.github)?;
-    let detector = UserTypeDetector::new(jwt, github, service.identity.strict);
+) -> HttpState {
     let settings = &service.settings;
     let overdue_after = settings
         .mover
         .retention
         .saturating_add(settings.scan_interval.saturating_mul(2));
-    Ok(HttpState {
+    HttpState {
         users: Users::new(Arc::clone(databases)),
-        detector: Arc::new(detector),
+        detector,
         sections: service.http.sections.clone().into(),
         limits: Limits {
             max_body_internal_bytes: service.http.max_body.internal_bytes,
@@ -128,5 +133,5 @@ fn state(
         },
         health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
         mover,
-    })
+    }
 }

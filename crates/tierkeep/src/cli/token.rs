@@ -26,7 +26,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "ROLE", value_parser = role)]
     pub role: Option<RoleClaim>,
     /// How long the token is valid
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "1h")]
+    #[arg(long, value_name = "DURATION", value_parser = time_to_live, default_value = "1h")]
     pub ttl: Duration,
     /// The GitHub account that must own the GitHub token sent along
     #[arg(long, value_name = "LOGIN")]
@@ -37,6 +37,15 @@ fn subject(text: &str) -> Result<String, String> {
     UserId::internal(text)
         .map(|_| text.to_owned())
         .map_err(|error| error.to_string())
+}
+
+/// JWTs count in whole seconds.
+fn time_to_live(text: &str) -> Result<Duration, String> {
+    let ttl = units::duration(text)?;
+    if ttl < Duration::from_secs(1) {
+        return Err("expected at least 1s".to_owned());
+    }
+    Ok(ttl)
 }
 
 fn role(text: &str) -> Result<RoleClaim, &'static str> {

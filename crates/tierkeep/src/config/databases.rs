@@ -136,7 +136,13 @@ fn candidates<'a>(
             }
             continue;
         };
-        match Target::parse(url.expose_secret()) {
+        // The driver's own word counts for what this program does not look at: credentials and options.
+        let target = Target::parse(url.expose_secret()).map_err(str::to_owned);
+        let target = target.and_then(|target| match tierkeep_mongo::misunderstood(url) {
+            Some(reason) => Err(reason),
+            None => Ok(target),
+        });
+        match target {
             Ok(target) => candidates.push(Candidate {
                 role,
                 variable,

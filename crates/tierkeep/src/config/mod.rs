@@ -29,6 +29,6 @@ pub use databases::{Backend, Connection};
 pub use identity::{IdentitySettings, KeySource};
 pub use loaded::Loaded;
 pub use problem::{Problem, Problems};
-pub use secret_key::private_directory;
+pub use secret_key::{SecretKeyError, private_directory};
 pub use settings::{HttpSettings, LogFormat, MaxBody, ServiceSettings, Settings};
 pub use source::{Flag, Inputs, Raw, Source};

@@ -23,11 +23,17 @@ pub enum SecretKeyError {
         /// What went wrong.
         error: io::Error,
     },
-    /// Somebody emptied it.
-    #[error("{path} is empty", path = path.display())]
-    Empty {
+    /// Somebody emptied it, or put something of their own into it.
+    #[error(
+        "{path} holds {length_bytes} bytes, and at least {SECRET_BYTES} are needed; remove the file, and \
+         another secret is made (JWTs that were signed with the old one are refused then)",
+        path = path.display()
+    )]
+    Short {
         /// The file.
         path: PathBuf,
+        /// How long the secret in it is.
+        length_bytes: usize,
     },
 }
 
@@ -47,10 +53,12 @@ pub fn read_or_make(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
         make(data_dir, &path)?;
     }
     let text = fs::read_to_string(&path).map_err(failed)?;
-    if text.trim().is_empty() {
-        return Err(SecretKeyError::Empty { path });
+    let secret = text.trim();
+    if secret.len() < SECRET_BYTES {
+        let length_bytes = secret.len();
+        return Err(SecretKeyError::Short { path, length_bytes });
     }
-    Ok(SecretString::from(text.trim()))
+    Ok(SecretString::from(secret))
 }
 
 fn make(data_dir: &Path, path: &Path) -> Result<(), SecretKeyError> {
@@ -152,6 +160,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE_NAME), "\n").unwrap();
         let error = read_or_make(directory.path()).unwrap_err();
-        assert!(error.to_string().ends_with("secret.key is empty"));
+        assert!(
+            error.to_string().contains("secret.key holds 0 bytes"),
+            "{error}"
+        );
     }
 }

@@ -447,3 +447,18 @@ fn settings_without_effect_are_named() {
         .run(&["config", "check"])
         .assert_refused(&["TIERKEEP_PUBLIC_BURST is \"many\""]);
 }
+
+#[rstest]
+#[case("mongodb://me:hunter2@h/?w=-7&appName=x", "its option \"w\", or")]
+#[case("mongodb://me:hun:ter2@h/", "percent-encoded")]
+fn what_the_driver_does_not_understand_is_found_without_a_server(
+    #[case] url: &str,
+    #[case] said: &str,
+) {
+    let mut place = Place::new();
+    place.set("SECRET_KEY", PASSWORD);
+    place.set("TIERKEEP_CLUSTER_URL", url);
+    let checked = place.run(&["config", "check"]);
+    checked.assert_refused(&["TIERKEEP_CLUSTER_URL (environment)", said]);
+    assert!(!checked.both().contains("ter2"), "{}", checked.both());
+}

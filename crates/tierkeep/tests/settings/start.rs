@@ -80,6 +80,28 @@ fn no_token_is_issued_where_a_directory_and_urls_are_given() {
     assert!(!place.path("d").exists());
 }
 
+#[test]
+fn a_token_that_would_never_be_valid_is_refused() {
+    let place = Place::new();
+    place
+        .run(&["token", "--sub", SUBJECT, "--ttl", "0s", "--data-dir", "d"])
+        .assert_refused(&["--ttl", "at least 1s"]);
+    assert!(!place.path("d").exists());
+}
+
+#[rstest]
+#[case(&["token", "--sub", SUBJECT, "--data-dir", "d"])]
+#[case(&["serve", "--listen", "127.0.0.1:0", "--data-dir", "d"])]
+fn a_secret_that_is_too_short_is_wrong_configuration_and_opens_nothing(#[case] verb: &[&str]) {
+    let place = Place::new();
+    fs::create_dir(place.path("d")).unwrap();
+    place.write("d/secret.key", "short");
+    place
+        .run(verb)
+        .assert_refused(&["secret.key holds 5 bytes", "remove the file"]);
+    assert_eq!(fs::read_dir(place.path("d")).unwrap().count(), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn the_secret_of_the_directory_is_its_owner_s_alone() {
