@@ -294,6 +294,12 @@ impl World {
     /// Makes srie refuse the document of [`user`] `n` for its content: another document has its value in a
     /// unique index.
     pub async fn obstruct(&self, n: u32) {
+        self.refuse_equals().await;
+        self.squat(n).await;
+    }
+
+    /// Makes srie refuse a document whose content has the value of another's.
+    pub async fn refuse_equals(&self) {
         let unique = IndexLayout {
             fields: vec!["scan_cache.z"],
             unique: true,
@@ -307,6 +313,10 @@ impl World {
         };
         let srie = self.store(Role::SrieMainUser);
         srie.prepare(&layout).await.unwrap();
+    }
+
+    /// Puts a document with the value of [`user`] `n` into srie.
+    pub async fn squat(&self, n: u32) {
         let squatter = doc! { "_id": squatter(n), "scan_cache": { "z": i64::from(n) } };
         self.plant(
             Role::SrieMainUser,
@@ -315,7 +325,7 @@ impl World {
         .await;
     }
 
-    /// Undoes [`World::obstruct`].
+    /// Undoes [`World::squat`].
     pub async fn clear(&self, n: u32) {
         let id = Bson::String(squatter(n));
         let any = Guard::Fields(doc! {});
