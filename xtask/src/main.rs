@@ -45,12 +45,34 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
-    /// Measure the release binary: its size, how long the embedded service takes to be ready, and the mover
+    /// Measure the mover and the release binary, and bring docs/benchmarks*.md up to date
     ///
-    /// Writes `docs/benchmarks-move.md` and its plot.
+    /// Builds for release, starts a MongoDB replica set, and measures one part after the other; a part whose
+    /// turn has come replaces its own section of the documents, with the machine and the date. On an idle machine
+    /// with two cores, with the defaults:
+    ///
+    ///   start    the binary's size, and the start of the embedded service: seconds
+    ///   move     the ways to move documents beside each other on MongoDB: 8 minutes
+    ///   sqlite   the same on SQLite: 5 minutes
+    ///   growth   what a document costs in a small and in a large move: 6 minutes
+    ///   memory   the most memory that a move ever has: 3 minutes
+    ///   idle     what a look costs when nothing is due: half a minute
+    ///   latency  requests while documents move: 2 minutes
+    ///
+    /// Arguments, all optional:
+    ///
+    ///   --only PART,…     measure only these parts; the others' results stay as they are
+    ///   --documents N     how many documents are moved [default: 50000]; growth and memory go from a fifth of it
+    ///                     to four times it
+    ///   --rounds N        how many rounds there are [default: 5]; growth and latency make three at most
+    ///   --ways WAY,…      race only these beside the limit: full, version, upserts, dump, single, predecessor
+    ///
+    /// Dump and restore take part where `mongodump` and `mongorestore` are installed. Nothing else should run
+    /// meanwhile: two busy programs on two cores measure each other.
+    #[command(verbatim_doc_comment)]
     Bench {
-        /// Arguments for the measurement of the mover, such as --documents 50000 --rounds 5
-        #[arg(last = true)]
+        /// Arguments for the measurement, such as --only growth,memory --documents 5000
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         extra: Vec<String>,
     },
 }
@@ -94,10 +116,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
             Ok(())
         }
         Task::Tidy => tidy::run(root),
-        Task::Bench { extra } => {
-            bench::run(root)?;
-            bench::moves(root, &extra).await
-        }
+        Task::Bench { extra } => bench::run(root, &extra).await,
     }
 }
 

@@ -1,15 +1,17 @@
-//! The ways to move documents that are compared, on MongoDB.
+//! The ways to move documents that are compared.
 //!
-//! All of them read, write and delete on the same collections with the same indexes, and ask a majority to
-//! acknowledge with its journal.
+//! On MongoDB all of them read, write and delete on the same collections with the same indexes, and ask a
+//! majority to acknowledge with its journal; on SQLite every transaction is synchronous.
+
+mod dump;
+mod embedded;
+mod server;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bson::raw::RawDocumentBuf;
-use bson::{Bson, DateTime, Document, doc};
-use mongodb::options::{Acknowledgment, ReadConcern, WriteConcern};
-use mongodb::{Client, Collection};
+use bson::{Bson, DateTime};
+use clap::ValueEnum;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
@@ -17,17 +19,16 @@ use tierkeep_core::document;
 use tierkeep_core::mover::{Verify, main_form};
 use tierkeep_core::store::{Cursor, Fence, Find, Query};
 use tierkeep_engine::{MigrationService, MoverSettings, NoProgress, RunOptions};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::place::{MachineClock, Place, USERS};
-use tierkeep_core::clock::Clock as _;
+use crate::place::{Home, Place, USERS, before_now};
+
+pub use dump::tools_missing;
 
 /// A way to move documents.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
 pub enum Contender {
-    /// Plain inserts to both, four batches in flight, then one delete by age: nothing guarded, verified or
-    /// recorded.
+    /// Plain inserts to both, then one delete by age: nothing guarded, verified or recorded.
     Limit,
     /// tierkeep as it is by default.
     Full,
@@ -35,15 +36,35 @@ pub enum Contender {
     Version,
     /// One client that sends guarded upserts batch by batch, and deletes by version.
     Upserts,
+    /// `mongodump` into `mongorestore`, for both copies, then one delete by age.
+    Dump,
+    /// One document in each transaction, guarded.
+    Single,
     /// One document at a time, with its record.
     Predecessor,
 }
 
 /// How many documents a batch of the simple contenders has.
 const BATCH: usize = 1_000;
-const IN_FLIGHT: usize = 4;
+/// How many documents those move that take one at a time.
+const SAMPLE: u64 = 2_000;
 
 impl Contender {
+    /// Those that run in `home`, the limit first.
+    pub fn of(home: &Home) -> Vec<Self> {
+        match home {
+            Home::Mongodb { .. } => {
+                let mut all = vec![Self::Limit, Self::Full, Self::Version, Self::Upserts];
+                if tools_missing().is_none() {
+                    all.push(Self::Dump);
+                }
+                all.push(Self::Predecessor);
+                all
+            }
+            Home::Sqlite(_) => vec![Self::Limit, Self::Full, Self::Version, Self::Single],
+        }
+    }
+
     /// What it is called in the table.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,92 +72,45 @@ impl Contender {
             Self::Full => "tierkeep, every stored byte verified",
             Self::Version => "tierkeep, version and digest verified",
             Self::Upserts => "one client, guarded upserts",
+            Self::Dump => "dump and restore twice, delete by age",
+            Self::Single => "one document in each transaction",
             Self::Predecessor => "the predecessor's algorithm",
         }
     }
 
-    /// Moves everything that is due in `place`.
-    pub async fn run(self, client: &Client, place: &Place) -> Result<()> {
+    /// How many of `documents` it moves in a round: a sample where it takes them one at a time.
+    pub fn documents(self, documents: u64) -> u64 {
         match self {
-            Self::Limit => limit(client, place).await,
-            Self::Full => tierkeep(place, Verify::Full).await,
-            Self::Version => tierkeep(place, Verify::Version).await,
-            Self::Upserts => upserts(place).await,
-            Self::Predecessor => predecessor(client, place).await,
+            Self::Single | Self::Predecessor => documents.min(SAMPLE),
+            Self::Limit | Self::Full | Self::Version | Self::Upserts | Self::Dump => documents,
         }
     }
-}
 
-fn acknowledged(place: &Place, client: &Client, role: Role) -> Collection<RawDocumentBuf> {
-    let options = mongodb::options::CollectionOptions::builder()
-        .write_concern(
-            WriteConcern::builder()
-                .w(Acknowledgment::Majority)
-                .journal(true)
-                .build(),
-        )
-        .read_concern(ReadConcern::majority())
-        .build();
-    place
-        .database(client, role)
-        .collection_with_options(USERS, options)
-}
-
-fn due() -> (Document, Document) {
-    let before = DateTime::from_millis(MachineClock.now().timestamp_millis() - 86_400_000);
-    let filter = doc! { "metadata.staged_at": { "$lte": before } };
-    (filter, doc! { "metadata.staged_at": 1, "_id": 1 })
-}
-
-async fn limit(client: &Client, place: &Place) -> Result<()> {
-    let temp = acknowledged(place, client, Role::RaseenTempUser);
-    let srie = acknowledged(place, client, Role::SrieMainUser);
-    let main = acknowledged(place, client, Role::RaseenMainUser);
-    let (filter, order) = due();
-    let batch_size = u32::try_from(BATCH)?;
-    let mut cursor = temp
-        .find(filter.clone())
-        .sort(order)
-        .batch_size(batch_size)
-        .await?;
-    let mut at_work: JoinSet<Result<()>> = JoinSet::new();
-    let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        let more = cursor.advance().await?;
-        if more {
-            batch.push(cursor.current().to_owned());
-        }
-        if batch.len() >= BATCH || (!more && !batch.is_empty()) {
-            if at_work.len() >= IN_FLIGHT {
-                at_work
-                    .join_next()
-                    .await
-                    .context("a batch is at work")???;
+    /// Moves everything that is due in `place`.
+    pub async fn run(self, home: &Home, place: &Place) -> Result<()> {
+        match (self, home) {
+            (Self::Limit, Home::Mongodb { .. }) => server::limit(place).await,
+            (Self::Limit, Home::Sqlite(_)) => embedded::limit(place).await,
+            (Self::Full, _) => tierkeep(place, Verify::Full).await,
+            (Self::Version, _) => tierkeep(place, Verify::Version).await,
+            (Self::Upserts, _) => guarded(place, BATCH).await,
+            (Self::Single, _) => guarded(place, 1).await,
+            (Self::Dump, Home::Mongodb { url, .. }) => dump::dump_and_restore(place, url).await,
+            (Self::Predecessor, Home::Mongodb { .. }) => server::predecessor(place).await,
+            (Self::Dump | Self::Predecessor, Home::Sqlite(_)) => {
+                anyhow::bail!("{} is for MongoDB", self.name())
             }
-            let batch = std::mem::take(&mut batch);
-            let (srie, main) = (srie.clone(), main.clone());
-            at_work.spawn(async move {
-                let (one, other) = tokio::join!(
-                    srie.insert_many(&batch).ordered(false).into_future(),
-                    main.insert_many(&batch).ordered(false).into_future(),
-                );
-                one?;
-                other?;
-                Ok(())
-            });
-        }
-        if !more {
-            break;
         }
     }
-    while let Some(done) = at_work.join_next().await {
-        done??;
-    }
-    temp.delete_many(filter).await?;
-    Ok(())
 }
 
-async fn tierkeep(place: &Place, verify: Verify) -> Result<()> {
+/// Documents staged until then are due.
+fn due_before() -> DateTime {
+    before_now(std::time::Duration::from_hours(24))
+}
+
+/// Moves with tierkeep's own mover, in this process.
+pub async fn tierkeep(place: &Place, verify: Verify) -> Result<()> {
     let settings = MoverSettings {
         verify,
         ..MoverSettings::default()
@@ -149,9 +123,10 @@ async fn tierkeep(place: &Place, verify: Verify) -> Result<()> {
     Ok(())
 }
 
-async fn upserts(place: &Place) -> Result<()> {
+/// Guarded upserts of `batch` documents to srie, then to main, then deletes by version, one after the other.
+async fn guarded(place: &Place, batch: usize) -> Result<()> {
     let temp = place.store(Role::RaseenTempUser)?;
-    let before = DateTime::from_millis(MachineClock.now().timestamp_millis() - 86_400_000);
+    let before = due_before();
     let mut after = None;
     loop {
         let find = Find::new(Query::Due(before))
@@ -162,53 +137,26 @@ async fn upserts(place: &Place) -> Result<()> {
             return Ok(());
         };
         after = Some(Cursor::after(last));
-        let copies: Vec<_> = page
-            .iter()
-            .map(|document| main_form(document, &Digest::of(document)))
-            .collect();
-        for role in [Role::SrieMainUser, Role::RaseenMainUser] {
-            place.store(role)?.put_newer(USERS, &copies).await?;
+        for documents in page.chunks(batch.max(1)) {
+            let copies: Vec<_> = documents
+                .iter()
+                .map(|document| main_form(document, &Digest::of(document)))
+                .collect();
+            for role in [Role::SrieMainUser, Role::RaseenMainUser] {
+                place.store(role)?.put_newer(USERS, &copies).await?;
+            }
+            let mut by_version = BTreeMap::new();
+            for document in documents {
+                let version =
+                    document::version(document).context("every document has a version")?;
+                let ids: &mut Vec<Bson> = by_version.entry(version).or_default();
+                ids.push(document::id(document));
+            }
+            let fences: Vec<_> = by_version
+                .into_iter()
+                .map(|(version, ids)| Fence { version, ids })
+                .collect();
+            temp.delete(USERS, &fences).await?;
         }
-        let mut by_version = BTreeMap::new();
-        for document in &page {
-            let version = document::version(document).context("every document has a version")?;
-            let ids: &mut Vec<Bson> = by_version.entry(version).or_default();
-            ids.push(document::id(document));
-        }
-        let fences: Vec<_> = by_version
-            .into_iter()
-            .map(|(version, ids)| Fence { version, ids })
-            .collect();
-        temp.delete(USERS, &fences).await?;
-    }
-}
-
-/// Reads each document, inserts it into main, inserts it into srie, deletes it, with a record before and after.
-async fn predecessor(client: &Client, place: &Place) -> Result<()> {
-    let temp = acknowledged(place, client, Role::RaseenTempUser);
-    let srie = acknowledged(place, client, Role::SrieMainUser);
-    let main = acknowledged(place, client, Role::RaseenMainUser);
-    let records: Collection<Document> = place
-        .database(client, Role::EvaluationAudit)
-        .collection("migration_records");
-    let (filter, order) = due();
-    loop {
-        let next = temp.find_one(filter.clone()).sort(order.clone()).await?;
-        let Some(document) = next else { return Ok(()) };
-        let id = document::id(&document);
-        let record = bson::oid::ObjectId::new();
-        let size = i64::try_from(document.as_bytes().len())?;
-        let pending = doc! {
-            "_id": record, "user_id": id.clone(), "status": "pending", "data_size": size, "retry_count": 0,
-            "source_db": "raseen_temp_user", "target_db": "raseen_main_user", "backup_db": "srie_main_user",
-        };
-        records.insert_one(pending).await?;
-        main.insert_one(&document).await?;
-        srie.insert_one(&document).await?;
-        temp.delete_one(doc! { "_id": id }).await?;
-        let completed = doc! { "$set": { "status": "completed" } };
-        records
-            .update_one(doc! { "_id": record }, completed)
-            .await?;
     }
 }

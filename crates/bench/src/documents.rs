@@ -69,13 +69,18 @@ fn size_bytes(n: u64) -> usize {
     size.min(92_500.0) as usize
 }
 
+/// The subject of user number `n`, as JWTs name it.
+pub fn subject(n: u64) -> String {
+    format!("{:024x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
 /// User number `n`.
 ///
 /// # Panics
-/// Never: the id is made of 24 hexadecimal digits.
+/// Never: the subject is made of 24 hexadecimal digits.
 pub fn user(n: u64) -> UserId {
     #[expect(clippy::unwrap_used, reason = "24 hexadecimal digits")]
-    UserId::internal(&format!("{:024x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).unwrap()
+    UserId::internal(&subject(n)).unwrap()
 }
 
 /// The live document of user number `n` in temp, staged at `staged_at`.

@@ -1,112 +1,203 @@
 //! Measures the mover: interleaved rounds of one run against what bounds it. Started by `cargo xtask bench`, which
 //! builds the release binary and starts the server.
 //!
-//! Only ratios within a run count: absolute figures drift with what else the machine does.
+//! Only ratios within a run count: absolute figures drift with what else the machine does. Where to look: `race`
+//! (the ways to move beside each other), `growth`, `memory`, `idle`, `latency`, `start`, and `report`, which puts
+//! what they say into the documents.
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
 mod contenders;
 mod documents;
+mod growth;
+mod idle;
+mod latency;
 mod measure;
+mod memory;
 mod place;
+mod program;
+mod race;
 mod report;
+mod start;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::Result;
-use clap::Parser;
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
 use mongodb::Client;
 
 use contenders::Contender;
-use measure::{Measured, Server, Stopwatch};
-use place::Place;
+use measure::Server;
+use place::Home;
+use report::Section;
 
 /// Measures the mover.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "tierkeep-bench", disable_version_flag = true)]
+#[command(name = "cargo xtask bench", disable_version_flag = true)]
 struct Arguments {
     /// The connection string of the server that is measured
-    #[arg(long)]
+    #[arg(long, hide = true)]
     url: String,
     /// The process id of that server
-    #[arg(long)]
+    #[arg(long, hide = true)]
     process: u32,
-    /// How many documents each contender moves in a round
-    #[arg(long, default_value_t = 50_000)]
+    /// The release binary
+    #[arg(long, hide = true)]
+    binary: PathBuf,
+    /// Where files for the time of the measurement are put; on the disk that is measured
+    #[arg(long, hide = true)]
+    scratch: PathBuf,
+    /// The folder of the documents that are brought up to date; without it results are only printed
+    #[arg(long, hide = true)]
+    out: Option<PathBuf>,
+    /// How many documents are moved; growth and memory go from a fifth of it to four times it
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(10..))]
     documents: u64,
-    /// How many rounds there are
+    /// How many rounds there are; growth and latency make three at most
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// The folder into which the table and the plot are written
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Only these contenders, beside the limit: full, version, upserts, predecessor
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+    /// Measure only these parts; the others' results stay as they are in the documents
+    #[arg(long, value_delimiter = ',', value_name = "PART,…")]
+    only: Vec<Part>,
+    /// Race only these ways of moving, beside the limit
+    #[arg(long, value_delimiter = ',', value_name = "WAY,…")]
+    ways: Vec<Contender>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Part {
+    /// The binary's size, and how long the embedded service takes to be ready
+    Start,
+    /// The ways to move documents beside each other on MongoDB
+    Move,
+    /// The same on SQLite
+    Sqlite,
+    /// What a document costs in a small and in a large move
+    Growth,
+    /// The most memory that a move ever has
+    Memory,
+    /// What a look costs when nothing is due
+    Idle,
+    /// Requests while documents move
+    Latency,
+}
+
+impl Part {
+    async fn measure(self, bench: &Bench) -> Result<Vec<Section>> {
+        match self {
+            Self::Start => start::measure(bench).await,
+            Self::Move => race::on_mongodb(bench).await,
+            Self::Sqlite => race::on_sqlite(bench).await,
+            Self::Growth => growth::measure(bench).await,
+            Self::Memory => memory::measure(bench).await,
+            Self::Idle => idle::measure(bench).await,
+            Self::Latency => latency::measure(bench).await,
+        }
+    }
+}
+
+/// Everything that a measurement needs.
+#[derive(Debug)]
+struct Bench {
+    arguments: Arguments,
+    server: Server,
+    mongodb: Home,
+    sqlite: Home,
+    binary: PathBuf,
+    folder: PathBuf,
+}
+
+impl Bench {
+    async fn new(arguments: Arguments) -> Result<Self> {
+        let mut options = mongodb::options::ClientOptions::parse(&arguments.url).await?;
+        // Retryable writes would cost the contenders that use the driver's helpers a write more each.
+        options.retry_writes = Some(false);
+        let folder = arguments.scratch.clone();
+        Ok(Self {
+            server: Server {
+                client: Client::with_uri_str(&arguments.url).await?,
+                process: arguments.process,
+            },
+            mongodb: Home::Mongodb {
+                url: arguments.url.clone(),
+                client: Client::with_options(options)?,
+            },
+            sqlite: Home::Sqlite(folder.join("sqlite")),
+            binary: arguments.binary.clone(),
+            folder,
+            arguments,
+        })
+    }
+
+    /// The server whose work counts in `home`, where there is one.
+    fn server_of(&self, home: &Home) -> Option<&Server> {
+        match home {
+            Home::Mongodb { .. } => Some(&self.server),
+            Home::Sqlite(_) => None,
+        }
+    }
+
+    /// How many documents a small move has.
+    fn small(&self) -> u64 {
+        self.arguments.documents / 5
+    }
+
+    /// How many documents a large move has.
+    fn large(&self) -> u64 {
+        self.arguments.documents * 4
+    }
+
+    /// Writes a plot.
+    fn plot(&self, file: &str, svg: &str) -> Result<()> {
+        if let Some(folder) = &self.arguments.out {
+            std::fs::write(folder.join(file), svg)?;
+        }
+        Ok(())
+    }
+}
+
+/// Says how it goes.
+fn say(line: &str) {
+    println!("{line}");
 }
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(&Arguments::parse()))
+    runtime.block_on(run(Arguments::parse()))
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
-    let server = Server {
-        client: Client::with_uri_str(&arguments.url).await?,
-        process: arguments.process,
-    };
-    let mut options = mongodb::options::ClientOptions::parse(&arguments.url).await?;
-    options.retry_writes = Some(false);
-    let client = Client::with_options(options)?;
-    let mut all: BTreeMap<Contender, Vec<Measured>> = BTreeMap::new();
-    for round in 0..arguments.rounds {
-        let mut order = vec![Contender::Limit];
-        for (name, contender) in [
-            ("full", Contender::Full),
-            ("version", Contender::Version),
-            ("upserts", Contender::Upserts),
-            ("predecessor", Contender::Predecessor),
-        ] {
-            if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
-                order.push(contender);
+async fn run(arguments: Arguments) -> Result<()> {
+    let bench = Bench::new(arguments).await?;
+    let mut parts = bench.arguments.only.clone();
+    if parts.is_empty() {
+        parts = Part::value_variants().to_vec();
+    }
+    let mut failed = Vec::new();
+    for part in parts {
+        println!("--- {part:?}");
+        let begun = Instant::now();
+        match part.measure(&bench).await {
+            Ok(sections) => {
+                for section in sections {
+                    println!("\n{}", section.text);
+                    if let Some(folder) = &bench.arguments.out {
+                        section.write(folder)?;
+                    }
+                }
+            }
+            Err(error) => {
+                println!("error: {part:?}: {error:#}");
+                failed.push(format!("{part:?}"));
             }
         }
-        let by = round % order.len();
-        order.rotate_left(by);
-        for contender in order {
-            let documents = match contender {
-                Contender::Predecessor => arguments.documents.min(2_000),
-                Contender::Limit | Contender::Full | Contender::Version | Contender::Upserts => {
-                    arguments.documents
-                }
-            };
-            let place = Place::on_mongodb(&client, &format!("bench{round}{contender:?}")).await?;
-            place.plant(documents).await?;
-            let stopwatch = Stopwatch::start(Some(&server)).await?;
-            contender.run(&client, &place).await?;
-            let measured = stopwatch.stop(documents).await?;
-            place.check_moved(documents).await?;
-            place.drop_from(&client).await?;
-            println!(
-                "{round} {contender:?}: {:.0}/s, {:.0} µs ({:.0} client, {:.0} server, of that {:.0} connections), {:.1} requests per 1000",
-                measured.rate(),
-                measured.cpu_micros(),
-                measured.client_micros(),
-                measured.server_micros(),
-                measured.connections_micros(),
-                measured.requests_per_thousand(),
-            );
-            all.entry(contender).or_default().push(measured);
-        }
+        println!("--- {part:?} took {} s\n", begun.elapsed().as_secs());
     }
-    let report = report::markdown(arguments, &all);
-    println!("{report}");
-    if let Some(folder) = &arguments.out {
-        std::fs::write(folder.join("benchmarks-move.md"), report)?;
-        std::fs::write(folder.join("benchmarks-move.svg"), report::svg(&all))?;
+    if !failed.is_empty() {
+        bail!("not measured: {}", failed.join(", "));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub struct Measured {
     pub documents: u64,
     /// How long it took.
     pub elapsed: Duration,
-    /// Processor time of this process.
+    /// Processor time of this process and of those that it started and that have ended.
     pub client: Duration,
     /// Processor time of the server; zero where there is none.
     pub server: Duration,
@@ -34,6 +34,11 @@ impl Measured {
     /// Documents in a second.
     pub fn rate(&self) -> f64 {
         self.documents as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Documents in a second of one core's time, client's or server's.
+    pub fn rate_per_core(&self) -> f64 {
+        1e6 / self.cpu_micros().max(1e-9)
     }
 
     /// Microseconds of client and server together for each document.
@@ -72,7 +77,8 @@ pub struct Server {
 }
 
 impl Server {
-    async fn requests(&self) -> Result<u64> {
+    /// How many commands it has received so far.
+    pub async fn requests(&self) -> Result<u64> {
         let wanted =
             doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
         let status = self.client.database("admin").run_command(wanted).await?;
@@ -92,7 +98,8 @@ impl Server {
     }
 }
 
-fn whole(value: &Bson) -> Option<u64> {
+/// A number of whichever type the server chose.
+pub fn whole(value: &Bson) -> Option<u64> {
     let value = value.as_i64().or_else(|| value.as_i32().map(i64::from))?;
     u64::try_from(value).ok()
 }
@@ -159,21 +166,34 @@ impl Stopwatch {
     }
 }
 
-/// The processor time of a process so far, its threads together, user and system.
+/// The processor time of a process so far, its threads together, user and system, with that of the processes
+/// that it started and waited for.
 pub fn processor_time(process: u32) -> Result<Duration> {
     let path = PathBuf::from(format!("/proc/{process}/stat"));
     let stat = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    ticks(&stat).with_context(|| format!("{} cannot be understood", path.display()))
+    ticks(&stat, 4).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
-fn ticks(stat: &str) -> Option<Duration> {
+/// The sum of the first `fields` of: user time, system time, and both of the children that were waited for.
+fn ticks(stat: &str, fields: usize) -> Option<Duration> {
     // The name, in brackets, may hold anything; what follows it does not.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut ticks = fields.split_whitespace().skip(11);
-    let user: u32 = ticks.next()?.parse().ok()?;
-    let system: u32 = ticks.next()?.parse().ok()?;
-    let ticks = f64::from(user) + f64::from(system);
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut ticks = 0.0;
+    let mut values = rest.split_whitespace().skip(11);
+    for _ in 0..fields {
+        ticks += f64::from(values.next()?.parse::<u32>().ok()?);
+    }
     Some(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
+}
+
+/// The most memory that a process has had so far, in bytes; `None` once it has ended.
+pub fn peak_memory(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// The processor time that the server's threads for connections have used so far.
@@ -184,8 +204,11 @@ pub fn connections_time(process: u32) -> Result<Duration> {
         // A thread may end between the two.
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
         if name.starts_with("conn") {
-            all += ticks(&fs::read_to_string(path.join("stat")).unwrap_or_default())
-                .unwrap_or_default();
+            all += ticks(
+                &fs::read_to_string(path.join("stat")).unwrap_or_default(),
+                2,
+            )
+            .unwrap_or_default();
         }
     }
     Ok(all)
@@ -204,6 +227,22 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The value that `share` of `values` do not exceed.
+pub fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list"
+    )]
+    let place = (values.len() as f64 * share).ceil() as usize;
+    values
+        .get(place.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +252,20 @@ mod tests {
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
         assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn a_quantile_is_the_value_that_so_many_do_not_exceed() {
+        let values = || (1..=200).rev().map(f64::from).collect();
+        assert!((quantile(values(), 0.5) - 100.0).abs() < 1e-9);
+        assert!((quantile(values(), 0.99) - 198.0).abs() < 1e-9);
+        assert!(quantile(Vec::new(), 0.5).is_nan());
+    }
+
+    #[test]
+    fn a_process_that_runs_has_memory_and_no_other_has() {
+        assert!(peak_memory(std::process::id()).unwrap() > 100_000);
+        assert_eq!(peak_memory(u32::MAX), None);
     }
 
     #[test]

@@ -1,33 +1,48 @@
-//! The table and the plot, made from what was measured and from nothing else.
+//! The documents that hold what was measured: each part's section is replaced by what it measured last, with
+//! the machine and the date, and the others stay.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::{fs, thread};
 
+use anyhow::{Context, Result};
 use tierkeep_core::clock::Clock as _;
 
-use crate::Arguments;
-use crate::contenders::Contender;
-use crate::measure::{Measured, median};
 use crate::place::MachineClock;
 
-type All = BTreeMap<Contender, Vec<Measured>>;
-
-/// The median over the rounds of what `of` says of one contender and of the limit of the same round.
-fn ratio(all: &All, contender: Contender, of: impl Fn(&Measured) -> f64) -> f64 {
-    let none = Vec::new();
-    let rounds = all.get(&contender).unwrap_or(&none);
-    let limits = all.get(&Contender::Limit).unwrap_or(&none);
-    let pairs = rounds.iter().zip(limits);
-    median(pairs.map(|(one, limit)| of(one) / of(limit)).collect())
+/// What one part measured.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// The file that it belongs into.
+    pub file: &'static str,
+    /// Its place in that file, between `<!-- name -->` and `<!-- /name -->`.
+    pub name: &'static str,
+    /// Its text.
+    pub text: String,
 }
 
-fn middle(rounds: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {
-    median(rounds.iter().map(of).collect())
+impl Section {
+    /// Puts it into its place; at the end of a file that has none.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(self.file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        fs::write(&path, replaced(&text, self.name, &self.text))
+            .with_context(|| path.display().to_string())
+    }
 }
 
-/// The table, with the machine and the date.
-pub fn markdown(arguments: &Arguments, all: &All) -> String {
+fn replaced(text: &str, name: &str, section: &str) -> String {
+    let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
+    let section = format!("{begin}\n{}\n{end}", section.trim_end());
+    let parts = text.split_once(&begin).and_then(|(before, rest)| {
+        rest.split_once(&end)
+            .map(|(_, after)| format!("{before}{section}{after}"))
+    });
+    parts.unwrap_or_else(|| format!("{}\n\n{section}\n", text.trim_end()))
+}
+
+/// On which machine, and when.
+pub fn taken() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = information
@@ -38,49 +53,24 @@ pub fn markdown(arguments: &Arguments, all: &All) -> String {
         .now()
         .try_to_rfc3339_string()
         .unwrap_or_default();
-    let mut text = format!(
-        "# The move against its limit\n\nMade by `cargo xtask bench`, not by hand. {cores} cores, {model}, {date}; \
-         {} interleaved rounds of {} documents (2,000 at most for the predecessor), 4.4 kB on average with a tail to \
-         93 kB, on a one-node replica set. Medians of the rounds; ratios are taken round by round. The processor \
-         time is client and server together, measured up to the server's next checkpoint.\n\n\
-         ![Of the limit](benchmarks-move.svg)\n\n\
-         | way | of the limit | CPU of the limit's | documents/s | CPU µs (client, server) | commands per 1,000 |\n\
-         |---|---|---|---|---|---|\n",
-        arguments.rounds, arguments.documents,
-    );
-    for (contender, rounds) in all {
-        let _ = writeln!(
-            text,
-            "| {} | {:.2} | {:.2} | {:.0} | {:.0} ({:.0}, {:.0}) | {:.1} |",
-            contender.name(),
-            ratio(all, *contender, Measured::rate),
-            ratio(all, *contender, Measured::cpu_micros),
-            middle(rounds, Measured::rate),
-            middle(rounds, Measured::cpu_micros),
-            middle(rounds, Measured::client_micros),
-            middle(rounds, Measured::server_micros),
-            middle(rounds, Measured::requests_per_thousand),
-        );
-    }
-    text
+    let day = date.split('T').next().unwrap_or_default();
+    format!("{cores} cores, {model}, {day}")
 }
 
-/// A bar for each way: its throughput in parts of the limit's.
-pub fn svg(all: &All) -> String {
-    let height = 24 + all.len() * 28;
+/// A bar for each of these parts of one.
+pub fn bars(parts: &[(&str, f64)]) -> String {
+    let height = 24 + parts.len() * 28;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n"
     );
-    for (line, contender) in all.keys().enumerate() {
-        let part = ratio(all, *contender, Measured::rate);
+    for (line, (name, part)) in parts.iter().enumerate() {
         let y = 16 + line * 28;
         let _ = writeln!(
             text,
-            "<text x=\"0\" y=\"{}\">{}</text><rect x=\"290\" y=\"{y}\" width=\"{:.0}\" height=\"18\" \
+            "<text x=\"0\" y=\"{}\">{name}</text><rect x=\"290\" y=\"{y}\" width=\"{:.0}\" height=\"18\" \
              fill=\"#4472a8\"/><text x=\"{:.0}\" y=\"{}\">{part:.2}</text>",
             y + 14,
-            contender.name(),
             part * 360.0,
             296.0 + part * 360.0,
             y + 14,
@@ -88,4 +78,23 @@ pub fn svg(all: &All) -> String {
     }
     text.push_str("</svg>\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_replaces_itself_and_nothing_else() {
+        let text = "# T\n\n<!-- a -->\nold\n<!-- /a -->\n\n<!-- b -->\nkept\n<!-- /b -->\n";
+        let new = "# T\n\n<!-- a -->\nnew\n<!-- /a -->\n\n<!-- b -->\nkept\n<!-- /b -->\n";
+        assert_eq!(replaced(text, "a", "new\n"), new);
+        assert_eq!(replaced(new, "a", "new"), new);
+    }
+
+    #[test]
+    fn a_section_without_a_place_comes_last() {
+        let text = replaced("# T\n", "a", "new");
+        assert_eq!(text, "# T\n\n<!-- a -->\nnew\n<!-- /a -->\n");
+    }
 }

@@ -1,0 +1,117 @@
+//! Memory: the most that `tierkeep migrate run` ever has, whatever the number and the size of the documents.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::measure::peak_memory;
+use crate::place::{Home, Place};
+use crate::report::{self, Section};
+use crate::{Bench, program};
+
+/// How many of the largest documents there are among the others.
+const LARGE: u64 = 16;
+/// What the largest documents take, in bytes: as much as there may be, less what a move adds to them.
+const LARGE_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
+/// How often the peak is read; it only rises, and the kernel forgets it when the process ends.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// One set of documents.
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    documents: u64,
+    large: u64,
+    goal: &'static str,
+}
+
+/// Moves sets of different sizes with the release binary.
+pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
+    let plain = |documents| Set {
+        documents,
+        large: 0,
+        goal: "100 MB",
+    };
+    let with_large = Set {
+        documents: bench.small(),
+        large: LARGE.min(bench.small()),
+        goal: "200 MB",
+    };
+    let sets = [
+        plain(0),
+        plain(bench.small()),
+        plain(bench.arguments.documents),
+        plain(bench.large()),
+        with_large,
+    ];
+    let mut text = format!(
+        "{}; one `tierkeep migrate run` of the release binary for each set; the peak is the kernel's (VmHWM).\n\n\
+         | where | documents | of these of 16 MB | peak, MB | goal |\n|---|---|---|---|---|\n",
+        report::taken()
+    );
+    for home in [&bench.mongodb, &bench.sqlite] {
+        for set in sets {
+            let peak = once(bench, home, set).await?;
+            crate::say(&format!("memory, {}, {set:?}: {peak:.1} MB", home.name()));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {peak:.0} | {} |",
+                home.name(),
+                set.documents,
+                set.large,
+                set.goal
+            );
+        }
+    }
+    Ok(vec![Section {
+        file: "benchmarks-move.md",
+        name: "memory",
+        text,
+    }])
+}
+
+/// The peak in MB.
+async fn once(bench: &Bench, home: &Home, set: Set) -> Result<f64> {
+    let place = Place::fresh(home, "benchmemory").await?;
+    if set.large > 0 {
+        place
+            .plant_with_large(set.documents, set.large, LARGE_BYTES)
+            .await?;
+    } else {
+        place.plant(set.documents).await?;
+    }
+    let arguments = ["migrate", "run", "--json"];
+    let child = program::command(&bench.binary, &place.environment(), &arguments)?
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("the release binary cannot be started")?;
+    let process = child.id().context("it has not been waited for")?;
+    let watch = tokio::spawn(async move {
+        let mut peak = 0;
+        while let Some(now) = peak_memory(process) {
+            peak = peak.max(now);
+            tokio::time::sleep(INTERVAL).await;
+        }
+        peak
+    });
+    let output = child.wait_with_output().await?;
+    ensure!(
+        output.status.success(),
+        "migrate run: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let peak = watch.await?;
+    let summary: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(
+        summary.get("moved").and_then(Value::as_u64) == Some(set.documents),
+        "migrate run says {summary}"
+    );
+    place.check_moved(set.documents).await?;
+    place.remove().await?;
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    Ok(peak as f64 / 1e6)
+}

@@ -1,0 +1,54 @@
+//! The release binary, run as people run it. Ended by its process id when dropped.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+/// Signs the tokens of the callers.
+pub const SECRET: &str = "a-secret-of-the-benchmark-of-enough-bytes";
+
+/// How often it is asked whether it is ready.
+const INTERVAL: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `binary` with `arguments` in this environment and no other, away from anybody's settings.
+pub fn command(
+    binary: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> Result<Command> {
+    let folder = binary.parent().context("the binary lies in a folder")?;
+    let mut command = Command::new(binary);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env("SECRET_KEY", SECRET)
+        .env("TIERKEEP_LOG", "json")
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Waits until the service at `url` says that it is ready.
+pub async fn ready(url: &str) -> Result<()> {
+    let client = reqwest::Client::new();
+    let url = format!("{url}/health/ready");
+    let begun = Instant::now();
+    while !client
+        .get(&url)
+        .send()
+        .await
+        .is_ok_and(|answer| answer.status().is_success())
+    {
+        ensure!(begun.elapsed() < PATIENCE, "not ready after {PATIENCE:?}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Ok(())
+}
