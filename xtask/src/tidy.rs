@@ -23,6 +23,8 @@ const UNFINISHED: [&str; 3] = [
 const LIGHT: [&str; 3] = ["tierkeep-core", "tierkeep-testkit", "tierkeep-engine"];
 /// The driver, the web server and SQLite.
 const HEAVY: [&str; 3] = ["mongodb", "axum", "rusqlite"];
+/// Features with which the product is never built: one takes guards away, the other ends the process.
+const FOR_TESTS: [&str; 2] = ["mutants", "crash-points"];
 
 /// Checks everything; an error says how many findings were printed.
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -39,8 +41,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             findings.push(format!("{package} depends on {heavy}"));
         }
     }
-    if has_mutants(&features(root, "tierkeep")?) {
-        findings.push("tierkeep is built with the feature `mutants`".to_owned());
+    for feature in for_tests(&features(root, "tierkeep")?) {
+        findings.push(format!("tierkeep is built with the feature `{feature}`"));
     }
     for finding in &findings {
         println!("tidy: {finding}");
@@ -82,9 +84,12 @@ fn in_tree(tree: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Whether the output of `cargo tree --edges features` names the feature that takes guards away.
-fn has_mutants(tree: &str) -> bool {
-    tree.contains(r#"feature "mutants""#)
+/// The features of [`FOR_TESTS`] that the output of `cargo tree --edges features` names.
+fn for_tests(tree: &str) -> Vec<&'static str> {
+    FOR_TESTS
+        .into_iter()
+        .filter(|feature| tree.contains(&format!("feature \"{feature}\"")))
+        .collect()
 }
 
 /// Everything that a package links, one a line.
@@ -155,9 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn a_build_without_guards_is_found() {
-        assert!(!has_mutants("tierkeep-engine feature \"default\"\n"));
-        assert!(has_mutants("tierkeep-engine feature \"mutants\"\n"));
+    fn a_product_built_for_tests_is_found() {
+        assert!(for_tests("tierkeep-engine feature \"default\"\n").is_empty());
+        let tree = "tierkeep feature \"crash-points\"\ntierkeep-engine feature \"mutants\"\n";
+        assert_eq!(for_tests(tree), FOR_TESTS);
     }
 
     #[test]

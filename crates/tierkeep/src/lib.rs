@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "crash-points")]
+mod crash_points;
 pub mod exit;
 pub mod http;
 pub mod lifecycle;

@@ -34,6 +34,8 @@ pub async fn open(
             stores
         }
     };
+    #[cfg(feature = "crash-points")]
+    let stores = crate::crash_points::over(stores)?;
     let databases = ConnectionManager::new(stores, clock)?;
     let opened = databases.open(settings.connect, purpose).await?;
     Ok((Arc::new(databases), opened))

@@ -2,6 +2,7 @@
 
 mod control;
 mod crash;
+mod kill;
 mod main_job;
 mod poison;
 pub mod program;

@@ -1,0 +1,114 @@
+//! `kill -9` of the real binary at every call that changes a database: before it, half of it done, after it.
+//!
+//! A first run writes down the calls it makes; then each of them ends a run of its own. What is on disk is looked
+//! at by another program, and a run without crashes must bring everything to its end. `TIERKEEP_TEST_FULL=1` adds
+//! the moments just before and during each call, and those around every read.
+
+mod moving;
+mod scene;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use super::program::Deployment;
+
+/// One call that a process made to a database.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which database, which operation, which collection.
+    pub name: String,
+    nth: u64,
+    many: usize,
+}
+
+impl Call {
+    fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [database, operation, collection, nth, many] = words[..] else {
+            panic!("no call: {line}");
+        };
+        Self {
+            name: format!("{database} {operation} {collection}"),
+            nth: nth.parse().unwrap(),
+            many: many.parse().unwrap(),
+        }
+    }
+
+    /// Whether it may change the database.
+    pub fn writes(&self) -> bool {
+        ["find", "count", "hello", "ttl_indexes"]
+            .iter()
+            .all(|reads| !self.name.contains(&format!(" {reads} ")))
+    }
+
+    /// The points at which a process that makes this call is ended.
+    pub fn points(&self) -> Vec<String> {
+        let point = |moment: &str| format!("{} {} {moment}", self.name, self.nth);
+        let mut points = Vec::new();
+        if full() {
+            points.push(point("before"));
+        }
+        if self.writes() {
+            if full() {
+                points.push(point("during"));
+            }
+            if self.many > 1 {
+                points.push(point("midway"));
+            }
+            points.push(point("after"));
+        }
+        points
+    }
+}
+
+/// Whether everything is tried that takes long.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command asks for it this way"
+)]
+pub fn full() -> bool {
+    std::env::var("TIERKEEP_TEST_FULL").is_ok_and(|value| value == "1")
+}
+
+/// The calls that a process makes.
+pub struct Trace(PathBuf);
+
+impl Trace {
+    /// Every process that `deployment` starts from now on writes down its calls.
+    pub fn begin(deployment: &mut Deployment) -> Self {
+        let path = deployment.dir.path().join("calls");
+        let name = path.display().to_string();
+        deployment.environment.insert("CRASH_TRACE".into(), name);
+        Self(path)
+    }
+
+    /// The calls so far; no process writes down any more.
+    pub fn end(self, deployment: &mut Deployment) -> Vec<Call> {
+        deployment.environment.remove("CRASH_TRACE");
+        let calls = std::fs::read_to_string(self.0).unwrap();
+        calls.lines().map(Call::parse).collect()
+    }
+}
+
+/// Every process that `deployment` starts ends itself at `point`, until [`spare`].
+pub fn doom(deployment: &mut Deployment, point: &str) {
+    deployment
+        .environment
+        .insert("CRASH_AT".into(), point.into());
+}
+
+/// Undoes [`doom`].
+pub fn spare(deployment: &mut Deployment) {
+    deployment.environment.remove("CRASH_AT");
+}
+
+/// Runs a command that must not come further than its point.
+pub fn killed(mut command: Command, point: &str) {
+    let output = command.output().unwrap();
+    assert!(was_killed(output.status), "{point}: {output:?}");
+}
+
+fn was_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(9)
+}

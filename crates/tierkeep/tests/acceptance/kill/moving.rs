@@ -1,0 +1,78 @@
+//! A run of the mover.
+
+use rstest::rstest;
+
+use super::super::program::{Backend, Deployment};
+use super::scene::Scene;
+use super::{Call, Trace, doom, killed, spare};
+
+const RUN: [&str; 3] = ["migrate", "run", "--json"];
+
+/// The points that the protocol names, each by a call that belongs to it.
+const NAMED: [(&str, &str); 14] = [
+    ("adoption", "raseen_temp_user write internal_users"),
+    ("entering temp", "raseen_temp_user insert internal_users"),
+    (
+        "claims and survivors",
+        "raseen_temp_user find internal_users",
+    ),
+    ("record", "evaluation_audit insert migration_records"),
+    ("backup", "srie_main_user insert internal_users"),
+    (
+        "backup of a newer version",
+        "srie_main_user put_newer internal_users",
+    ),
+    ("promote", "raseen_main_user insert internal_users"),
+    (
+        "promote a newer version",
+        "raseen_main_user put_newer internal_users",
+    ),
+    ("check main", "raseen_main_user find internal_users"),
+    ("check srie", "srie_main_user find internal_users"),
+    ("erasures", "evaluation_audit find erasures"),
+    (
+        "tombstones again",
+        "raseen_temp_user put_newer internal_users",
+    ),
+    ("delete", "raseen_temp_user delete internal_users"),
+    (
+        "complete and sweep",
+        "evaluation_audit amend migration_records",
+    ),
+];
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_any_point_loses_nothing_and_the_next_one_ends_it(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut deployment = Deployment::new(backend).with("TIERKEEP_BATCHES_IN_FLIGHT", "1");
+    let mut scene = Scene::of(&deployment).await;
+    // What is made once for good is there before calls are counted.
+    scene.plant().await;
+    deployment.json(&RUN);
+    scene.let_time_pass().await;
+    let round = scene.plant().await;
+    let trace = Trace::begin(&mut deployment);
+    deployment.json(&RUN);
+    let calls = trace.end(&mut deployment);
+    scene.check_converged(&round, "without a crash").await;
+    for (name, call) in NAMED {
+        assert!(
+            calls.iter().any(|made| made.name == call),
+            "{name}: no {call} among {calls:#?}"
+        );
+    }
+    for point in calls.iter().flat_map(Call::points) {
+        scene.let_time_pass().await;
+        let round = scene.plant().await;
+        doom(&mut deployment, &point);
+        killed(deployment.command(&RUN), &point);
+        spare(&mut deployment);
+        scene.check_at_any_moment(&round, &point).await;
+        scene.let_time_pass().await;
+        let run = deployment.json(&RUN);
+        assert_eq!(run["quarantined"], 0, "{point}: {run}");
+        scene.check_converged(&round, &point).await;
+    }
+}
