@@ -160,6 +160,8 @@ pub mod collection {
     pub const CONTROL: &str = "control";
     /// The erasure ledger, in `evaluation_audit`.
     pub const ERASURES: &str = "erasures";
+    /// The audit trail, in `evaluation_audit`.
+    pub const AUDIT_TRAIL: &str = "audit_trail";
     /// Alerts, in `evaluation_audit`.
     pub const ALERTS: &str = "alerts";
     /// Who is at work on what, in `evaluation_audit`.

@@ -8,9 +8,10 @@
 //! Where to look: [`db`] (the seven databases as types), [`user`] and [`document`] (who and what),
 //! [`content`] (JSON in and out), [`identity`] and [`route`] (who is asking, where it goes),
 //! [`store`] (what a database must be able to do), [`mover`] (the 24-hour move), [`erasure`] (what is
-//! gone for good).
+//! gone for good), [`audit`] (proof of what was decided).
 
 pub mod adopt;
+pub mod audit;
 pub mod clock;
 pub mod content;
 pub mod db;

@@ -93,6 +93,14 @@ impl Store for Admission {
         self.checked("insert")?.insert(collection, documents).await
     }
 
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        self.checked("append")?.append(collection, documents).await
+    }
+
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         self.checked("put_newer")?
             .put_newer(collection, documents)

@@ -116,6 +116,15 @@ impl Store for MongoStore {
         outcomes.map_err(self.at("insert"))
     }
 
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        let outcomes = self.append_all(collection, documents).await;
+        outcomes.map_err(self.at("append"))
+    }
+
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         let outcomes = self.put_all(collection, documents).await;
         outcomes.map_err(self.at("put_newer"))

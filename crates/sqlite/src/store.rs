@@ -180,6 +180,19 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        if documents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (collection, documents) = (collection.to_owned(), documents.to_vec());
+        self.writing("append", move |c| write::append(c, &collection, &documents))
+            .await
+    }
+
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         if documents.is_empty() {
             return Ok(Vec::new());

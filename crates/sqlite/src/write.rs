@@ -33,20 +33,46 @@ pub(crate) fn insert(
     documents: &[RawDocumentBuf],
 ) -> Result<Vec<Inserted>, Failure> {
     let table = Table::make(connection, collection)?;
+    documents
+        .iter()
+        .map(|document| insert_one(connection, &table, document))
+        .collect()
+}
+
+/// What follows the first document that is not stored is not tried.
+pub(crate) fn append(
+    connection: &Connection,
+    collection: &str,
+    documents: &[RawDocumentBuf],
+) -> Result<Vec<Inserted>, Failure> {
+    let table = Table::make(connection, collection)?;
     let mut outcomes = Vec::with_capacity(documents.len());
     for document in documents {
-        let key = key_of(document);
-        outcomes.push(if table.has(connection, &key)? {
-            Inserted::Exists
-        } else if let Some(fault) = table.fault(connection, &key, document)? {
-            Inserted::Rejected(fault)
-        } else if let Some(fault) = refusal(table.put(connection, &key, None, document))? {
-            Inserted::Rejected(fault)
-        } else {
-            Inserted::Stored
-        });
+        let outcome = insert_one(connection, &table, document)?;
+        let stored = outcome == Inserted::Stored;
+        outcomes.push(outcome);
+        if !stored {
+            break;
+        }
     }
     Ok(outcomes)
+}
+
+fn insert_one(
+    connection: &Connection,
+    table: &Table,
+    document: &RawDocumentBuf,
+) -> Result<Inserted, Failure> {
+    let key = key_of(document);
+    Ok(if table.has(connection, &key)? {
+        Inserted::Exists
+    } else if let Some(fault) = table.fault(connection, &key, document)? {
+        Inserted::Rejected(fault)
+    } else if let Some(fault) = refusal(table.put(connection, &key, None, document))? {
+        Inserted::Rejected(fault)
+    } else {
+        Inserted::Stored
+    })
 }
 
 pub(crate) fn put_newer(

@@ -100,6 +100,8 @@ macro_rules! conformance_suite {
             an_existing_id_comes_before_a_clash
             a_document_beyond_16_mib_is_rejected_alone
             outcomes_are_in_the_order_of_the_documents
+            what_is_appended_ends_with_the_first_that_is_not_stored
+            of_racing_appends_no_place_is_left_out
             nothing_inserted_has_no_outcome
             hostile_documents_survive_a_put
             hostile_documents_survive_a_put_over_older_ones

@@ -400,6 +400,19 @@ impl Store for FaultStore {
         Ok(self.outcomes("insert", sent, outcomes?, Inserted::Unsettled))
     }
 
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        struck!(
+            self,
+            "append",
+            self.inner.append(collection, documents),
+            self.inner.append(collection, half(documents))
+        )
+    }
+
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         let (documents, sent) = self.sent(documents);
         let outcomes = struck!(

@@ -202,6 +202,30 @@ pub trait Store: Send + Sync + Debug {
     async fn insert(&self, collection: &str, documents: &[RawDocumentBuf])
     -> Result<Vec<Inserted>>;
 
+    /// Inserts the documents one after the other, up to the first that is not stored.
+    ///
+    /// (L23) A document is stored only once all before it are. (L24) The outcomes are those of the documents
+    /// that are stored, and that of the first that is not; what follows it is not tried. (L25) An error may
+    /// leave the first of them stored, never one without those before it.
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        let mut outcomes = Vec::new();
+        for document in documents {
+            let outcome = self
+                .insert(collection, std::slice::from_ref(document))
+                .await?;
+            let stored = outcome.iter().all(|outcome| *outcome == Inserted::Stored);
+            outcomes.extend(outcome);
+            if !stored {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
     /// Puts each document unless the same `_id` is there at the same or a higher version.
     ///
     /// (L15) A document without `user_id` or whose version is not an int64 is no reason to refuse: the

@@ -36,6 +36,14 @@ pub(crate) fn insert(collection: &str, documents: &[&RawDocumentBuf]) -> RawDocu
     with_documents(command, documents)
 }
 
+/// Inserts the documents one after the other; the server stops at the first that it does not store.
+pub(crate) fn append(collection: &str, documents: &[&RawDocumentBuf]) -> RawDocumentBuf {
+    let mut command = rawdoc! { "insert": collection };
+    command.append(cstr!("ordered"), true);
+    command.append(cstr!("writeConcern"), write_concern());
+    with_documents(command, documents)
+}
+
 /// The command with `documents` appended, each copied once: they are what moves.
 fn with_documents(command: RawDocumentBuf, documents: &[&RawDocumentBuf]) -> RawDocumentBuf {
     const NAME: &[u8] = b"documents\0";
@@ -442,6 +450,7 @@ mod tests {
     fn inserts() {
         let (a, b) = (document("a"), document("b"));
         assert_json_snapshot!("insert", shown(&insert("users", &[&a, &b])));
+        assert_json_snapshot!("append", shown(&append("trail", &[&a, &b])));
         assert_json_snapshot!("insert_exactly", shown(&insert_exactly("users", &[&a])));
         assert_json_snapshot!("put_newer", shown(&put_newer("users", &[&a, &b])));
     }

@@ -109,6 +109,48 @@ impl MongoStore {
         Ok(outcomes)
     }
 
+    /// Sends the documents in as many commands as they need, each once the one before it is stored whole.
+    pub(super) async fn append_all(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>, Failure> {
+        let mut outcomes = Vec::with_capacity(documents.len());
+        let odd = documents
+            .iter()
+            .position(|one| unfit(one).is_some() || query::altered_by_insert(one));
+        let (fit, rest) = documents.split_at(odd.unwrap_or(documents.len()));
+        for run in query::runs(fit.iter().collect(), |one: &&RawDocumentBuf| {
+            one.as_bytes().len()
+        }) {
+            let reply = self.change(query::append(collection, &run), LIMIT).await?;
+            let error = error::write_errors(&reply)?.into_iter().next();
+            let stored = error.as_ref().map_or(run.len(), |error| error.index);
+            outcomes.resize(outcomes.len() + stored, Inserted::Stored);
+            if let Some(error) = error {
+                outcomes.push(if error.on_id {
+                    Inserted::Exists
+                } else {
+                    match error.blame()? {
+                        Blame::Document(fault) => Inserted::Rejected(fault),
+                        Blame::Nobody(failure) => {
+                            Inserted::Unsettled(failure.at(self.role, "append"))
+                        }
+                    }
+                });
+                return Ok(outcomes);
+            }
+        }
+        // The server would store other bytes.
+        outcomes.extend(rest.first().map(|first| {
+            Inserted::Rejected(unfit(first).unwrap_or_else(|| Fault {
+                code: 0,
+                reason: "a timestamp of zero cannot be appended".to_owned(),
+            }))
+        }));
+        Ok(outcomes)
+    }
+
     pub(super) async fn put_all(
         &self,
         collection: &str,

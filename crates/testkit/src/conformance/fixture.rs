@@ -103,6 +103,11 @@ impl Bench {
         found.pop()
     }
 
+    pub(super) async fn append(&self, documents: &[RawDocumentBuf]) -> Vec<Inserted> {
+        let appended = self.store.append(self.collection, documents).await;
+        appended.expect("append succeeds")
+    }
+
     pub(super) async fn insert(&self, documents: &[RawDocumentBuf]) -> Vec<Inserted> {
         let inserted = self.store.insert(self.collection, documents).await;
         inserted.expect("insert succeeds")

@@ -1,4 +1,4 @@
-//! Laws of [`Store::insert`]: L4, L12, L13, L14.
+//! Laws of [`Store::insert`] and [`Store::append`]: L4, L12, L13, L14, L23, L24.
 
 use std::sync::Arc;
 
@@ -162,4 +162,31 @@ pub async fn nothing_inserted_has_no_outcome(store: &Arc<dyn Store>) {
     assert_eq!(bench.insert(&[]).await, []);
     assert_eq!(bench.put(&[]).await, []);
     assert_eq!(bench.delete(&[]).await, 0);
+}
+
+/// L23, L24.
+pub async fn what_is_appended_ends_with_the_first_that_is_not_stored(store: &Arc<dyn Store>) {
+    let name = "what_is_appended_ends_with_the_first_that_is_not_stored";
+    let bench = Bench::unique(store, name).await;
+    let batch: Vec<_> = (1..=5).map(|n| record(&format!("a{n}"), "u", n)).collect();
+    assert_eq!(bench.append(&batch[..3]).await, vec![Inserted::Stored; 3]);
+    let again = bench.append(&batch[2..]).await;
+    assert_eq!(again, [Inserted::Exists]);
+    let clash = [
+        record("b1", "v", 1),
+        record("b2", "u", 2),
+        record("b3", "v", 3),
+    ];
+    let outcomes = bench.append(&clash).await;
+    assert!(
+        matches!(
+            &outcomes[..],
+            [Inserted::Stored, Inserted::Rejected(fault)] if fault.code == 11000
+        ),
+        "{outcomes:?}"
+    );
+    let stored = bench.find(Find::new(Query::All)).await;
+    let expected = [&batch[..3], &clash[..1]].concat();
+    assert_eq!(stored, expected);
+    assert_eq!(bench.append(&[]).await, []);
 }

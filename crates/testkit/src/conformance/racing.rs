@@ -1,4 +1,4 @@
-//! Laws of concurrent calls: L16, L17.
+//! Laws of concurrent calls: L16, L17, L23.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -266,4 +266,40 @@ pub async fn readers_see_whole_documents_while_others_write(store: &Arc<dyn Stor
         }
     })
     .await;
+}
+
+/// L23: each racer appends runs behind what it last saw, as writers of a chain do. Every place is taken once, by
+/// documents that follow the one before them.
+pub async fn of_racing_appends_no_place_is_left_out(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "of_racing_appends_no_place_is_left_out").await;
+    let first = rawdoc! { "_id": 0_i64, "user_id": "first", "prev": "" };
+    bench.given(&[first]).await;
+    race(|racer| {
+        let bench = bench.clone();
+        async move {
+            let by = racer.to_string();
+            for _ in 0..6 {
+                let all = bench.find(Find::new(Query::All)).await;
+                let last = all.last().expect("the first was given");
+                let from: i64 = all.len().try_into().expect("a few hundred");
+                let mut prev = document::user_id(last).expect("a link").to_owned();
+                let mut run: Vec<RawDocumentBuf> = Vec::new();
+                for place in from..from + 5 {
+                    run.push(rawdoc! {
+                        "_id": place, "user_id": format!("{by}/{place}"), "prev": prev.as_str(),
+                    });
+                    prev = format!("{by}/{place}");
+                }
+                bench.append(&run).await;
+            }
+        }
+    })
+    .await;
+    let all = bench.find(Find::new(Query::All)).await;
+    assert!(all.len() > 30, "only {} were stored", all.len());
+    for (place, pair) in (0_i64..).zip(all.windows(2)) {
+        assert_eq!(document::id(&pair[1]), Bson::Int64(place + 1));
+        let follows = pair[1].get_str("prev").expect("a link");
+        assert_eq!(document::user_id(&pair[0]), Some(follows), "{place}");
+    }
 }
