@@ -13,6 +13,7 @@ use mongodb::options::{ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use tierkeep_core::db::Role;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use crate::store::MongoStore;
 
@@ -23,6 +24,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How often the driver looks at a server, unless the connection string says otherwise: often enough that a
 /// server it has lost sight of is found again within the selection's time.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long servers are waited for at the end.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The name under which the server's logs and statistics show the connections.
 const APP_NAME: &str = "tierkeep";
 
@@ -123,6 +126,17 @@ impl Servers {
         };
         let database = database.as_deref().unwrap_or(role.name());
         Ok(MongoStore::with_client(&client, database, role))
+    }
+
+    /// Ends the connections; stores over them answer no more. To be awaited before the runtime ends, which would
+    /// interrupt the driver in saying goodbye.
+    pub async fn close(&self) {
+        let mut closing = JoinSet::new();
+        for (_, (client, _)) in self.open.lock().await.drain() {
+            closing.spawn(client.shutdown().immediate(true).into_future());
+        }
+        // A server that is away cannot be told.
+        tokio::time::timeout(GOODBYE, closing.join_all()).await.ok();
     }
 }
 

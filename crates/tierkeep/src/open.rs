@@ -7,18 +7,20 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::Store;
 use tierkeep_engine::{ConnectionManager, Opened, Purpose};
-use tierkeep_mongo::Servers;
+pub use tierkeep_mongo::Servers;
 use tierkeep_sqlite::SqliteStore;
 
 use crate::clock::SystemClock;
 use crate::config::{Backend, Settings, private_directory};
 use crate::exit::UsageError;
 
-/// The databases, reached, compared and admitted, and which of them are away.
+/// The databases, reached, compared and admitted, and which of them are away. Their connections are those of
+/// `servers`.
 ///
 /// # Errors
 /// What is wrong with the settings or the databases; nothing was written to any of them.
 pub async fn open(
+    servers: &Servers,
     settings: &Settings,
     purpose: Purpose,
 ) -> anyhow::Result<(Arc<ConnectionManager>, Opened)> {
@@ -26,7 +28,6 @@ pub async fn open(
     let stores = match &settings.backend {
         Backend::Embedded { data_dir } => embedded(data_dir, purpose, &clock)?,
         Backend::Mongo(connections) => {
-            let servers = Servers::new();
             let mut stores: Vec<Arc<dyn Store>> = Vec::new();
             for (role, connection) in connections {
                 stores.push(Arc::new(servers.connect(&connection.url, *role).await?));

@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use secrecy::ExposeSecret as _;
 use tierkeep::clock::SystemClock;
 use tierkeep::config::{Backend, Inputs, Loaded, Problems, Settings};
-use tierkeep::open::open;
+use tierkeep::open::{Servers, open};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Find, Inserted, Query, Store as _};
@@ -316,7 +316,9 @@ fn an_opened_data_directory_keeps_every_role_in_its_own_file() {
             };
             let settings = Settings::of(&Loaded::gather(&inputs)).unwrap();
             runtime.block_on(async {
-                let (databases, _) = open(&settings, Purpose::Work).await.unwrap();
+                let (databases, _) = open(&Servers::new(), &settings, Purpose::Work)
+                    .await
+                    .unwrap();
                 mark(&databases, case.get()).await;
                 for role in Role::ALL {
                     let file = data_dir.join(format!("{role}.db"));
@@ -381,7 +383,7 @@ fn an_opened_deployment_keeps_every_role_in_the_database_its_url_names() {
         runtime.block_on(async {
             let opened = match Settings::of(&Loaded::gather(&inputs)) {
                 // Two names of one server hide it from the settings; the server does not.
-                Ok(settings) => open(&settings, Purpose::Look)
+                Ok(settings) => open(&Servers::new(), &settings, Purpose::Look)
                     .await
                     .map_err(|error| format!("{error:#}")),
                 Err(problems) => Err(problems.to_string()),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tierkeep_core::clock::Clock;
+use tierkeep_engine::{ConnectionManager, Opened, Purpose};
 
 use crate::config::{Loaded, Problems, ServiceSettings, Settings};
+use crate::open::{Servers, open};
 use crate::output::{Format, Output};
 
 /// What a verb gets besides its arguments.
@@ -16,6 +18,8 @@ pub struct Context {
     pub format: Format,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The connections of this process; closed when the verb has ended.
+    pub servers: Arc<Servers>,
 }
 
 impl Context {
@@ -33,6 +37,18 @@ impl Context {
     /// Everything that is wrong with the configuration, at once; exit code 2.
     pub fn service(&self) -> Result<ServiceSettings, Problems> {
         ServiceSettings::of(&self.loaded)
+    }
+
+    /// The databases, reached, compared and admitted, and which of them are away.
+    ///
+    /// # Errors
+    /// What is wrong with the settings or the databases; nothing was written to any of them.
+    pub async fn open(
+        &self,
+        settings: &Settings,
+        purpose: Purpose,
+    ) -> anyhow::Result<(Arc<ConnectionManager>, Opened)> {
+        open(&self.servers, settings, purpose).await
     }
 
     /// Where results go.

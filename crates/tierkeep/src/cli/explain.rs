@@ -8,7 +8,6 @@ use tierkeep_engine::{Explanation, MigrationService, Purpose};
 
 use super::Context;
 use crate::exit::{Exit, UsageError};
-use crate::open::open;
 
 /// Arguments of `explain`.
 #[derive(Args, Clone, Debug)]
@@ -32,7 +31,7 @@ pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> 
         }
         .into());
     }
-    let (databases, _) = open(&settings, Purpose::Look).await?;
+    let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     for user in &candidates {
         let Some(explanation) = service.explain(user).await else {

@@ -6,14 +6,13 @@ use tierkeep_engine::Purpose;
 
 use super::Context;
 use crate::exit::Exit;
-use crate::open::open;
 
 /// Creates what is missing in the seven databases.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let (_, opened) = open(&context.settings()?, Purpose::Work).await?;
+    let (_, opened) = context.open(&context.settings()?, Purpose::Work).await?;
     let ready: Vec<Role> = Role::ALL
         .into_iter()
         .filter(|role| !opened.away.contains(role))

@@ -16,7 +16,6 @@ use crate::config::ServiceSettings;
 use crate::exit::{Exit, UsageError};
 use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase};
 use crate::lifecycle;
-use crate::open::open;
 
 /// How long requests in flight may take to finish when the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
@@ -51,7 +50,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let router = http::starting(Arc::clone(&ready));
     let serving = tokio::spawn(http::serve(listener, router, stop.clone(), GRACE));
     info!(%address, "starting: opening the databases");
-    let opening = open(&service.settings, Purpose::Work);
+    let opening = context.open(&service.settings, Purpose::Work);
     let Some(opened) = stop.run_until_cancelled(opening).await else {
         serving.await.ok();
         return Ok(Exit::Done);

@@ -10,7 +10,6 @@ use tierkeep_engine::{Amount, LONGEST_WINDOW, MigrationService, Purpose, Simulat
 use super::Context;
 use crate::config::units;
 use crate::exit::Exit;
-use crate::open::open;
 
 /// Arguments of `simulate`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ fn window(text: &str) -> Result<Duration, &'static str> {
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(args: &SimulateArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = open(&settings, Purpose::Look).await?;
+    let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     let simulation = service.simulate(args.window).await?;
     context.output().result(&simulation, text)?;

@@ -59,6 +59,7 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         loaded,
         format: result_format(&cli.global),
         clock,
+        servers: Arc::default(),
     };
     if !matches!(cli.command, Command::Config(_)) {
         warn_without_effect(&context.loaded);
@@ -67,7 +68,11 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("the async runtime cannot be started")?;
-    runtime.block_on(dispatch(&cli.command, &context))
+    runtime.block_on(async {
+        let exit = dispatch(&cli.command, &context).await;
+        context.servers.close().await;
+        exit
+    })
 }
 
 async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> {

@@ -8,7 +8,6 @@ use tierkeep_engine::{MigrationService, MoverPhase, Purpose, Status};
 
 use super::Context;
 use crate::exit::Exit;
-use crate::open::open;
 
 /// Shows every database and what is due.
 ///
@@ -16,7 +15,7 @@ use crate::open::open;
 /// Wrong configuration, or critical databases that cannot be reached.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = open(&settings, Purpose::Look).await?;
+    let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     let status = service.status(settings.scan_interval).await;
     context.output().result(&status, text)?;

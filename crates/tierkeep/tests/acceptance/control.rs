@@ -193,3 +193,15 @@ async fn what_will_move_is_foretold_and_then_it_moves(
     let outlook = deployment.json(&["simulate", "--json"]);
     assert_eq!(outlook["total"]["documents"], 1);
 }
+
+#[test]
+fn a_verb_that_has_ended_well_says_nothing_on_stderr() {
+    let deployment = Deployment::new(Backend::Mongo);
+    deployment.run(&["init"]);
+    // The driver says goodbye in the background: once in seven runs or so it would be interrupted, and panic.
+    for _ in 0..30 {
+        let output = deployment.run(&["status"]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    }
+}

@@ -7,7 +7,6 @@ use tierkeep_engine::{Failed, MigrationService, Purpose};
 
 use super::super::Context;
 use crate::exit::{Exit, UsageError};
-use crate::open::open;
 
 /// Arguments of `migrate retry`.
 #[derive(Args, Clone, Debug)]
@@ -102,6 +101,6 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
 
 async fn service(context: &Context) -> anyhow::Result<MigrationService> {
     let settings = context.settings()?;
-    let (databases, _) = open(&settings, Purpose::Work).await?;
+    let (databases, _) = context.open(&settings, Purpose::Work).await?;
     Ok(MigrationService::new(databases, settings.mover))
 }

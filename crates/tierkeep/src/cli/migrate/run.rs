@@ -15,7 +15,6 @@ use super::super::Context;
 use crate::config::units;
 use crate::exit::Exit;
 use crate::lifecycle;
-use crate::open::open;
 use crate::output::Format;
 
 /// Arguments of `migrate run`.
@@ -46,7 +45,7 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     } else {
         Purpose::Work
     };
-    let (databases, _) = open(&settings, purpose).await?;
+    let (databases, _) = context.open(&settings, purpose).await?;
     let service = MigrationService::new(databases, settings.mover);
     let options = RunOptions {
         dry_run: args.dry_run,

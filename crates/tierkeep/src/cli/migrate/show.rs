@@ -10,7 +10,6 @@ use tierkeep_engine::{
 
 use super::super::{Context, status};
 use crate::exit::Exit;
-use crate::open::open;
 
 /// How many failed moves and how many quarantined documents are listed.
 const LISTED: usize = 100;
@@ -32,7 +31,7 @@ struct Movement {
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = open(&settings, Purpose::Look).await?;
+    let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     let failed = RecordFilter {
         status: Some(mover::Status::Failed),
