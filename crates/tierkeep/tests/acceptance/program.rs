@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,11 @@ use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 
 pub const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes!";
+
+/// How long a service may take to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked whether it has.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backend {
@@ -141,6 +146,16 @@ impl Deployment {
         self.all(role, role.users().unwrap()).await
     }
 
+    /// Starts `serve` and waits for nothing.
+    pub fn serve_unheard(&self) -> Service {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Service {
+            child: command.spawn().unwrap(),
+            base: String::new(),
+        }
+    }
+
     /// Starts `serve` on a free port and waits until it listens.
     pub fn serve(&self) -> Service {
         let mut child = self
@@ -183,6 +198,19 @@ impl Service {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(waited < PATIENCE, "the service goes on");
+            tokio::time::sleep(INTERVAL).await;
+            waited += INTERVAL;
+        }
     }
 
     pub fn url(&self, path: &str) -> String {

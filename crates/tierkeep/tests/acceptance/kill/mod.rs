@@ -4,14 +4,17 @@
 //! at by another program, and a run without crashes must bring everything to its end. `TIERKEEP_TEST_FULL=1` adds
 //! the moments just before and during each call, and those around every read.
 
+mod entering;
+mod erasing;
 mod moving;
+mod opening;
 mod scene;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use super::program::Deployment;
+use super::program::{Deployment, Service};
 
 /// One call that a process made to a database.
 #[derive(Clone, Debug)]
@@ -107,6 +110,12 @@ pub fn spare(deployment: &mut Deployment) {
 pub fn killed(mut command: Command, point: &str) {
     let output = command.output().unwrap();
     assert!(was_killed(output.status), "{point}: {output:?}");
+}
+
+/// Waits until a service has come to its point.
+pub async fn service_killed(service: &mut Service, point: &str) {
+    let status = service.ended().await;
+    assert!(was_killed(status), "{point}: {status}");
 }
 
 fn was_killed(status: ExitStatus) -> bool {

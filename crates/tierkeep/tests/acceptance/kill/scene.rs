@@ -18,7 +18,7 @@ use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tierkeep_engine::{ConnectSettings, ConnectionManager, Erased, ErasureService, Purpose, Users};
 use tierkeep_testkit::documents::{SeedUser, native_user};
-use tierkeep_testkit::invariants;
+use tierkeep_testkit::{Faults, invariants};
 
 use super::super::program::Deployment;
 
@@ -27,6 +27,7 @@ pub struct Scene {
     stores: BTreeMap<Role, Arc<dyn Store>>,
     databases: Arc<ConnectionManager>,
     users: Users,
+    faults: Faults,
     /// Whose tombstones stand, and at which version.
     erased: Vec<(UserId, Version)>,
     rounds: u32,
@@ -49,8 +50,12 @@ impl Scene {
         for role in Role::ALL {
             stores.insert(role, deployment.open(role).await);
         }
-        let databases =
-            ConnectionManager::new(stores.values().cloned(), Arc::new(SystemClock)).unwrap();
+        let faults = Faults::new();
+        let faulty: Vec<Arc<dyn Store>> = stores
+            .values()
+            .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>)
+            .collect();
+        let databases = ConnectionManager::new(faulty, Arc::new(SystemClock)).unwrap();
         let once = ConnectSettings {
             retries: 0,
             backoff: Duration::ZERO,
@@ -61,6 +66,7 @@ impl Scene {
             users: Users::new(Arc::clone(&databases)),
             databases,
             stores,
+            faults,
             erased: Vec::new(),
             rounds: 0,
         }
@@ -150,6 +156,47 @@ impl Scene {
         erased
     }
 
+    /// Plants a user in temp, main and srie, and asks for the erasure while all three are away.
+    pub async fn plant_pending_erasure(&mut self) -> Round {
+        self.rounds += 1;
+        let now = SystemClock.now();
+        let (one, other) = (self.next(0), self.next(1));
+        self.insert(Role::RaseenTempUser, &[staged(one, 3, now)])
+            .await;
+        for role in [Role::RaseenMainUser, Role::SrieMainUser] {
+            let copies = [moved(&staged(one, 2, now)), moved(&staged(other, 1, now))];
+            self.insert(role, &copies).await;
+        }
+        let internal = [
+            Role::RaseenTempUser,
+            Role::RaseenMainUser,
+            Role::SrieMainUser,
+        ];
+        let user = UserId::internal(&format!("{one:024x}")).unwrap();
+        for role in internal {
+            self.faults.set_down(role, true);
+        }
+        assert_eq!(self.erase(&user).await.pending, internal);
+        self.faults.heal();
+        Round {
+            alive: vec![(
+                UserId::internal(&format!("{other:024x}")).unwrap(),
+                content(other, 1),
+            )],
+            temp: Vec::new(),
+            main: Vec::new(),
+            srie: Vec::new(),
+        }
+    }
+
+    /// Whether every erasure is verified in every database.
+    pub async fn erasures_are_verified(&self) -> bool {
+        let entries = self.all(Role::EvaluationAudit, collection::ERASURES).await;
+        entries
+            .iter()
+            .all(|entry| entry.get_str("stage").unwrap() != "pending")
+    }
+
     /// What must be true at any moment, whatever has crashed.
     pub async fn check_at_any_moment(&self, round: &Round, at: &str) {
         let temp = self.users_in(Role::RaseenTempUser).await;
@@ -233,6 +280,27 @@ impl Scene {
         temp.amend("internal_users", &ids, &doc! {}, &set)
             .await
             .unwrap();
+    }
+
+    /// What users hold now, as a reader sees it.
+    pub async fn read(&self, user: &UserId) -> Option<RawDocumentBuf> {
+        let found = self.users.read(user).await.unwrap();
+        found.map(|found| found.document)
+    }
+
+    /// Checks that no database holds two documents of a user.
+    pub async fn check_nothing_doubled(&self, user: &UserId) {
+        for role in [
+            Role::RaseenTempUser,
+            Role::RaseenMainUser,
+            Role::SrieMainUser,
+        ] {
+            let copies = self.users_in(role).await;
+            let theirs = copies
+                .iter()
+                .filter(|copy| document::user_id(copy) == Some(user.as_str()));
+            assert!(theirs.count() <= 1, "{role} holds several of {user}");
+        }
     }
 
     /// All but those of users who were erased.
