@@ -33,7 +33,8 @@ const ROUNDS: u32 = 24;
 pub struct Erased {
     /// How often the id was erased by now.
     pub epoch: i64,
-    /// The databases that were away; they are finished in the background.
+    /// The databases that have not confirmed it; they are finished in the background. `evaluation_audit`
+    /// when it went away before it could note that the others have.
     pub pending: Vec<Role>,
 }
 
@@ -74,11 +75,25 @@ impl ErasureService {
     pub async fn erase(&self, user: &UserId) -> Result<Erased, EraseError> {
         let entry = self.begin(user).await?;
         // From here on it counts, whatever crashes: the entry names what is left to do.
-        let pending = self.deliver(user, &entry).await?;
+        let mut pending = self.bury_everywhere(user, &entry).await;
+        if let Err(error) = self.note(user, &entry, &pending).await {
+            failed(user, &error);
+            pending.push(error.database);
+        }
         Ok(Erased {
             epoch: entry.epoch,
             pending,
         })
+    }
+
+    /// Whether there is anything to erase of `user`, or was: a copy anywhere, an entry of the ledger, or a
+    /// database that is away and may hold one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn is_known(&self, user: &UserId) -> Result<bool, StoreError> {
+        let entry = self.databases.ledger().entry(user).await?;
+        Ok(entry.is_some() || self.is_anything_left(user, None).await)
     }
 
     /// Finishes what is pending; answers how many erasures still are.
@@ -97,7 +112,9 @@ impl ErasureService {
                 let Some(user) = entry.user.clone() else {
                     continue;
                 };
-                left += u64::from(!self.deliver(&user, &entry).await?.is_empty());
+                let pending = self.bury_everywhere(&user, &entry).await;
+                self.note(&user, &entry, &pending).await?;
+                left += u64::from(!pending.is_empty());
             }
         }
     }
@@ -213,34 +230,35 @@ impl ErasureService {
     }
 
     /// Puts the tombstones where they are missing; answers which databases did not take theirs.
-    async fn deliver(&self, user: &UserId, entry: &Erasure) -> Result<Vec<Role>, StoreError> {
-        let Some(fence) = entry.fence() else {
-            return Ok(Vec::new());
-        };
-        if entry.stage != Stage::Pending {
-            return Ok(Vec::new());
-        }
+    async fn bury_everywhere(&self, user: &UserId, entry: &Erasure) -> Vec<Role> {
         let mut pending = Vec::new();
+        let (Some(fence), Stage::Pending) = (entry.fence(), entry.stage) else {
+            return pending;
+        };
         for role in tiers(user.user_type()) {
             if !entry.pending.contains(role) {
                 continue;
             }
             if let Err(error) = self.bury_in(*role, user, fence).await {
-                error!(
-                    user_id = %user,
-                    user_type = %user.user_type(),
-                    database = %role,
-                    error = error.class.as_str(),
-                    code = error.code,
-                    "error in erasing from {role}, tried again until it is done",
-                );
+                failed(user, &error);
                 pending.push(*role);
             }
         }
-        if pending != entry.pending {
-            let set = Erasure::brought(&pending, self.databases.clock().now());
-            self.amend(entry, Stage::Pending, &set).await?;
+        pending
+    }
+
+    /// Notes in the ledger what is still pending.
+    async fn note(
+        &self,
+        user: &UserId,
+        entry: &Erasure,
+        pending: &[Role],
+    ) -> Result<(), StoreError> {
+        if entry.stage != Stage::Pending || pending == entry.pending {
+            return Ok(());
         }
+        let set = Erasure::brought(pending, self.databases.clock().now());
+        self.amend(entry, Stage::Pending, &set).await?;
         if pending.is_empty() {
             info!(
                 user_id = %user,
@@ -249,7 +267,7 @@ impl ErasureService {
                 "the user was erased from every database",
             );
         }
-        Ok(pending)
+        Ok(())
     }
 
     async fn bury_in(&self, role: Role, user: &UserId, fence: Version) -> Result<(), StoreError> {
@@ -312,6 +330,18 @@ impl ErasureService {
         };
         repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
     }
+}
+
+fn failed(user: &UserId, error: &StoreError) {
+    error!(
+        user_id = %user,
+        user_type = %user.user_type(),
+        database = %error.database,
+        error = error.class.as_str(),
+        code = error.code,
+        "error in erasing from {}, tried again until it is done",
+        error.database,
+    );
 }
 
 /// Puts the tombstone over everything older of the user in one database, other programs' documents

@@ -12,6 +12,7 @@ use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::route;
 use tierkeep_core::store::{Find, Query};
@@ -62,6 +63,21 @@ pub struct RecordView {
     pub error: Option<String>,
 }
 
+/// The last erasure of a user.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ErasureView {
+    /// How often the user was erased.
+    pub epoch: i64,
+    /// `pending` until every database has confirmed it; `verified` while its tombstones stand; `closed`.
+    pub stage: &'static str,
+    /// When it was asked for, RFC 3339.
+    pub requested_at: Option<String>,
+    /// When every database had confirmed it, RFC 3339.
+    pub verified_at: Option<String>,
+    /// The databases that have not confirmed it.
+    pub pending: Vec<Role>,
+}
+
 /// Everything about one user's data but its content.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Explanation {
@@ -73,8 +89,10 @@ pub struct Explanation {
     pub authoritative: Option<Role>,
     /// When the copy in temp is due to move, RFC 3339.
     pub due_at: Option<String>,
-    /// The user's content was erased.
+    /// The user's content was erased, and nothing was stored since.
     pub erased: bool,
+    /// The last erasure, also where a new life began since.
+    pub erasure: Option<ErasureView>,
     /// Every copy found.
     pub copies: Vec<Copy>,
     /// The user's migration records, oldest first.
@@ -102,13 +120,37 @@ impl MigrationService {
                 Err(_) => unreachable.push(*role),
             }
         }
+        let erasure = match self.databases.ledger().entry(user).await {
+            Ok(erasure) => erasure,
+            Err(error) => {
+                unreachable.push(error.database);
+                None
+            }
+        };
         let records = self.records_of(user).await;
-        if copies.is_empty() && records.is_empty() && unreachable.is_empty() {
+        let nothing = copies.is_empty() && records.is_empty() && erasure.is_none();
+        if nothing && unreachable.is_empty() {
             return None;
         }
+        let fence = erasure.as_ref().and_then(Erasure::fence);
+        let tombstone_in = |role: Role| {
+            copies.iter().any(|(found, _, document)| {
+                *found == role && document::state(document) == Some(State::Erased)
+            })
+        };
+        // As readers see it: what other programs stored counts unless a tombstone stands before it.
+        let hidden = |role: Role, document: &RawDocument| {
+            if document::is_native(document) {
+                document::version(document) <= fence && fence.is_some()
+            } else {
+                tombstone_in(role) || tombstone_in(Role::RaseenTempUser)
+            }
+        };
         let live = |role: Role| {
             copies.iter().find(|(found, _, document)| {
-                *found == role && document::state(document) == Some(State::Live)
+                *found == role
+                    && document::state(document) == Some(State::Live)
+                    && !hidden(role, document)
             })
         };
         let authoritative = route::reads(user.user_type())
@@ -125,17 +167,20 @@ impl MigrationService {
                 .and_then(|marks| marks.reason(document).map(ToOwned::to_owned)),
             None => None,
         };
-        let erased = authoritative.is_none()
-            && copies
-                .iter()
-                .any(|(_, _, d)| document::state(d) == Some(State::Erased));
-        let next = self.next(authoritative, due_at, quarantined, &records, erased);
+        let tombstones = Role::ALL.into_iter().any(tombstone_in);
+        let erased = authoritative.is_none() && (erasure.is_some() || tombstones);
+        let next = if erased {
+            after_erasure(erasure.as_ref())
+        } else {
+            self.next(authoritative, due_at, quarantined, &records)
+        };
         Some(Explanation {
             user_id: user.to_string(),
             user_type: user.user_type(),
             authoritative,
             due_at: due_at.map(rfc3339),
             erased,
+            erasure: erasure.as_ref().map(erasure_view),
             copies: copies
                 .iter()
                 .map(|(role, users, d)| view(*role, users, d))
@@ -152,7 +197,6 @@ impl MigrationService {
         due_at: Option<DateTime>,
         quarantined: Option<String>,
         records: &[RecordView],
-        erased: bool,
     ) -> String {
         match authoritative {
             Some(Role::RaseenTempUser) => {}
@@ -166,7 +210,6 @@ impl MigrationService {
                     .into();
             }
             Some(Role::ExternalUsers) => return "stays in external_users".into(),
-            Some(_) | None if erased => return "was erased".into(),
             Some(_) | None => return "nothing is stored".into(),
         }
         if let Some(reason) = quarantined {
@@ -211,6 +254,19 @@ impl MigrationService {
     }
 }
 
+fn after_erasure(erasure: Option<&Erasure>) -> String {
+    match erasure {
+        Some(erasure) if erasure.stage == Stage::Pending => {
+            let pending: Vec<&str> = erasure.pending.iter().map(|role| role.name()).collect();
+            format!(
+                "was erased; tried again until these have confirmed it: {}",
+                pending.join(", ")
+            )
+        }
+        Some(_) | None => "was erased".into(),
+    }
+}
+
 fn words(duration: Duration) -> String {
     let minutes = duration.as_secs().div_ceil(60);
     match (minutes / 60, minutes % 60) {
@@ -237,6 +293,16 @@ fn view(database: Role, collection: &'static str, document: &RawDocumentBuf) -> 
         digest: Digest::of(document).to_string(),
         backup_status: document::backup_status(document).map(ToOwned::to_owned),
         state: document::state(document).map_or("unknown", State::as_str),
+    }
+}
+
+fn erasure_view(erasure: &Erasure) -> ErasureView {
+    ErasureView {
+        epoch: erasure.epoch,
+        stage: erasure.stage.as_str(),
+        requested_at: erasure.requested_at.map(rfc3339),
+        verified_at: erasure.verified_at.map(rfc3339),
+        pending: erasure.pending.clone(),
     }
 }
 

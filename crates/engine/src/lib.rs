@@ -31,7 +31,7 @@ mod worker;
 pub use alerts::{Alert, AlertKind, Alerts};
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
 pub use erase::{EraseError, Erased, ErasureService};
-pub use explain::{Copy, Explanation, RecordView};
+pub use explain::{Copy, ErasureView, Explanation, RecordView};
 pub use janitor::{Janitor, SEEN_FOR};
 pub use layout::layout;
 pub use migration::{

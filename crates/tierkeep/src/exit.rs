@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tierkeep_core::store::{Class, StoreError};
-use tierkeep_engine::{ConnectError, MoveError, UsersError};
+use tierkeep_engine::{ConnectError, EraseError, MoveError, UsersError};
 
 use crate::config::{Problems, SecretKeyError};
 use crate::output::OutputError;
@@ -71,6 +71,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<UsersError>() {
         return Some(of_users(error));
     }
+    if let Some(error) = cause.downcast_ref::<EraseError>() {
+        return Some(of_erase(error));
+    }
     cause.downcast_ref::<StoreError>().map(of_store)
 }
 
@@ -96,6 +99,13 @@ fn of_users(error: &UsersError) -> Exit {
         | UsersError::Quarantined(_)
         | UsersError::OutcomeUnknown(_)
         | UsersError::Contended => Exit::Failed,
+    }
+}
+
+fn of_erase(error: &EraseError) -> Exit {
+    match error {
+        EraseError::Unavailable(error) => of_store(error),
+        EraseError::UsedUp(_) | EraseError::Contended(_) => Exit::Failed,
     }
 }
 
@@ -172,6 +182,7 @@ mod tests {
     #[case(ConnectError::Missing(Role::ExternalUsers).into(), Exit::Usage)]
     #[case(UsersError::Unavailable(store(Class::Timeout)).into(), Exit::Unreachable)]
     #[case(UsersError::NotFound.into(), Exit::Failed)]
+    #[case(EraseError::Unavailable(store(Class::Refused)).into(), Exit::Unreachable)]
     #[case(store(Class::NoServer).into(), Exit::Unreachable)]
     #[case(store(Class::DiskFull).into(), Exit::Failed)]
     fn errors_have_their_code(#[case] error: anyhow::Error, #[case] exit: Exit) {

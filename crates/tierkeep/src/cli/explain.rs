@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Explanation, MigrationService, Purpose};
+use tierkeep_engine::{ErasureView, Explanation, MigrationService, Purpose};
 
 use super::Context;
 use crate::exit::{Exit, UsageError};
@@ -76,6 +76,9 @@ fn text(explanation: &Explanation) -> String {
         None => text.push_str("counts: no copy\n"),
     }
     let _ = writeln!(text, "next: {}", explanation.next);
+    if let Some(erasure) = &explanation.erasure {
+        let _ = writeln!(text, "erased: {}", erased(erasure));
+    }
     for role in &explanation.unreachable {
         let _ = writeln!(text, "could not be reached: {role}");
     }
@@ -113,6 +116,20 @@ fn text(explanation: &Explanation) -> String {
         let _ = writeln!(text, "\n{table}");
     }
     text
+}
+
+fn erased(erasure: &ErasureView) -> String {
+    let times = match erasure.epoch {
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    };
+    let last = erasure.requested_at.as_deref().unwrap_or("unknown");
+    if erasure.pending.is_empty() {
+        return format!("{times}, last asked for at {last}, confirmed by every database");
+    }
+    let pending: Vec<&str> = erasure.pending.iter().map(|role| role.name()).collect();
+    let pending = pending.join(", ");
+    format!("{times}, last asked for at {last}, not confirmed by {pending}")
 }
 
 #[cfg(test)]

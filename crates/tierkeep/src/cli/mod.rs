@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod context;
+pub mod erase;
 pub mod explain;
 pub mod init;
 pub mod migrate;
@@ -94,6 +95,8 @@ pub enum Command {
     Status,
     /// Show one user: every copy, which one counts, and what happens next
     Explain(explain::ExplainArgs),
+    /// Erase one user's content from every database, for good
+    Erase(erase::EraseArgs),
     /// Show, check or write down the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
-use tierkeep_engine::{ConnectionManager, MigrationService, Purpose, Upkeep, Users, Worker};
+use tierkeep_engine::{
+    ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep, Users, Worker,
+};
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -123,6 +125,7 @@ fn state(
         .saturating_add(settings.scan_interval.saturating_mul(2));
     HttpState {
         users: Users::new(Arc::clone(databases)),
+        erasures: ErasureService::new(Arc::clone(databases)),
         detector,
         sections: service.http.sections.clone().into(),
         limits: Limits {

@@ -83,6 +83,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::Simulate(args) => cli::simulate::run(args, context).await,
         Command::Status => cli::status::run(context).await,
         Command::Explain(args) => cli::explain::run(args, context).await,
+        Command::Erase(args) => cli::erase::run(args, context).await,
         Command::Config(command) => cli::config::run(command, context),
         Command::Token(args) => cli::token::run(args, context),
     }
@@ -97,6 +98,7 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         | Command::Simulate(_)
         | Command::Status
         | Command::Explain(_)
+        | Command::Erase(_)
         | Command::Config(_)
         | Command::Token(_) => None,
     };
@@ -138,6 +140,7 @@ fn level(cli: &Cli) -> LevelFilter {
         | Command::Simulate(_)
         | Command::Status
         | Command::Explain(_)
+        | Command::Erase(_)
         | Command::Config(_)
         | Command::Token(_) => LevelFilter::WARN,
     };

@@ -80,8 +80,13 @@ pub(super) fn from_document(answer: Response<Body>, found: &Found) -> Response<B
 
 /// 304: the caller's copy is still right.
 pub(super) fn not_modified() -> Response<Body> {
+    empty(StatusCode::NOT_MODIFIED)
+}
+
+/// An answer that says all with its status.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    *answer.status_mut() = status;
     answer
 }
 

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, Users, UsersError};
+use tierkeep_engine::{Condition, Found, Users, UsersError};
 
 use super::problem::Problem;
 
@@ -85,6 +85,21 @@ pub(super) async fn of_write(
         [only] => Ok(Condition::Version(*only)),
         several => one_of(several, users, user).await,
     }
+}
+
+/// Whether the condition of a write holds for what is stored.
+///
+/// # Errors
+/// [`UsersError::Mismatch`].
+pub(super) fn check(condition: Condition, stored: Option<&Found>) -> Result<(), UsersError> {
+    let current = stored.and_then(Found::version);
+    let holds = match condition {
+        Condition::None => true,
+        Condition::Version(version) => current == Some(version),
+        Condition::Exists => stored.is_some(),
+        Condition::Absent => stored.is_none(),
+    };
+    holds.then_some(()).ok_or(UsersError::Mismatch { current })
 }
 
 /// The one of several versions that the user is at; the write is guarded by it.

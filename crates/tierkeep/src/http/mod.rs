@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tierkeep_core::user::{Section, UserType};
-use tierkeep_engine::Users;
+use tierkeep_engine::{ErasureService, Users};
 use tierkeep_identity::UserTypeDetector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,6 +46,8 @@ pub use starting::starting;
 pub struct HttpState {
     /// Users' documents.
     pub users: Users,
+    /// Erasing them.
+    pub erasures: ErasureService,
     /// Who is asking.
     pub detector: Arc<UserTypeDetector>,
     /// The sections that exist, in the order in which they are named to callers.
@@ -108,7 +110,7 @@ pub fn router(state: HttpState) -> Router {
 /// The routes that the OpenAPI document describes.
 fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(openapi::document())
-        .routes(routes!(user::get))
+        .routes(routes!(user::get, user::delete))
         .routes(routes!(
             section::get,
             section::put,

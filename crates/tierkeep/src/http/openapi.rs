@@ -155,6 +155,15 @@ const OF_WRITES: &[Code] = &[
     Code::DatabaseUnavailable,
     Code::OutcomeUnknown,
 ];
+const OF_ERASURES: &[Code] = &[
+    Code::Malformed,
+    Code::RoleRequired,
+    Code::UserNotFound,
+    Code::Conflict,
+    Code::VersionMismatch,
+    Code::DatabaseUnavailable,
+    Code::OutcomeUnknown,
+];
 const OF_REMOVALS: &[Code] = &[Code::RoleRequired, Code::OutcomeUnknown];
 const OF_ADMINS: &[Code] = &[
     Code::CredentialsRequired,
@@ -198,6 +207,8 @@ refusals! {
     WriteRefusals(OF_IDENTITY, OF_WRITES);
     /// The refusals of removing a section.
     RemoveRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS, OF_REMOVALS);
+    /// The refusals of erasing a user.
+    EraseRefusals(OF_IDENTITY, OF_ERASURES);
     /// The refusals of every route for administrators.
     AdminRefusals(OF_ADMINS);
     /// The refusals of lists for administrators.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tierkeep_core::content::InvalidBody;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
-use tierkeep_engine::UsersError;
+use tierkeep_engine::{EraseError, UsersError};
 use tierkeep_identity::RoleClaim;
 use utoipa::ToSchema;
 
@@ -135,6 +135,9 @@ pub enum Problem {
     /// The engine refused.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// Nothing was erased.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// The body cannot be read or stored.
     #[error(transparent)]
     Body(#[from] InvalidBody),
@@ -219,6 +222,11 @@ impl Problem {
                 UsersError::Quarantined(_) => Code::Conflict,
                 UsersError::Contended | UsersError::OutcomeUnknown(_) => Code::OutcomeUnknown,
             },
+            Self::Erase(error) => match error {
+                EraseError::Unavailable(_) => Code::DatabaseUnavailable,
+                EraseError::UsedUp(_) => Code::Conflict,
+                EraseError::Contended(_) => Code::OutcomeUnknown,
+            },
             Self::Body(error) => match error {
                 InvalidBody::Malformed(_) => Code::Malformed,
                 InvalidBody::Content(_) => Code::InvalidContent,
@@ -247,7 +255,9 @@ impl Problem {
 
     /// What is wrong with this request, for people.
     fn detail(&self) -> String {
-        let detail = if let Self::Users(UsersError::Unavailable(error)) = self {
+        let detail = if let Self::Users(UsersError::Unavailable(error))
+        | Self::Erase(EraseError::Unavailable(error)) = self
+        {
             unavailable(error)
         } else {
             self.to_string()

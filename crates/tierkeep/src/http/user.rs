@@ -1,15 +1,18 @@
-//! `/v1/user`: the whole document.
+//! `/v1/user`: the whole document, and its erasure.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use serde::Serialize;
 use tierkeep_core::content;
+use tierkeep_core::db::Role;
 use tierkeep_core::user::Section;
-use tierkeep_engine::UsersError;
+use tierkeep_engine::{Condition, UsersError};
+use utoipa::ToSchema;
 
 use super::caller::Asking;
 use super::conditions::{self, Reading};
-use super::openapi::ReadRefusals;
+use super::openapi::{EraseRefusals, ReadRefusals};
 use super::problem::Problem;
 use super::{HttpState, answer, weight};
 
@@ -51,4 +54,57 @@ pub(super) async fn get(
         answer::json(StatusCode::OK, &content::show_user(&document, names))
     });
     Ok(answer::from_document(shown.await??, &found))
+}
+
+/// An erasure that some database has not confirmed.
+#[derive(Serialize, ToSchema, Debug)]
+pub(super) struct Erasing {
+    /// The databases that have not confirmed it.
+    #[schema(value_type = Vec<String>)]
+    pending: Vec<Role>,
+}
+
+/// Erase the user: the content goes from every database, and nothing brings it back. For a public user this
+/// takes a JWT with the role admin.
+///
+/// Erasing again is harmless. A later write starts a new life at a higher version. A condition is looked at
+/// before the erasure begins; what is written in that moment is erased too.
+#[utoipa::path(
+    delete,
+    path = "/v1/user",
+    tag = "user",
+    operation_id = "erase_user",
+    params(
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
+    ),
+    responses(
+        (status = 204, description = "erased: every database has confirmed it"),
+        (status = 202, description = "erased: it counts from now on, and is finished in the background where a database is away", body = Erasing),
+        EraseRefusals,
+    ),
+    security(("jwt" = [], "github_token" = []), ("username" = [], "jwt" = [])),
+)]
+pub(super) async fn delete(
+    State(state): State<HttpState>,
+    asking: Asking,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let user = asking.user();
+    asking.may_remove()?;
+    let HttpState {
+        users, erasures, ..
+    } = state;
+    let condition = conditions::of_write(&headers, &users, user).await?;
+    if condition != Condition::None {
+        let found = users.read(user).await?;
+        conditions::check(condition, found.as_ref())?;
+    }
+    if !erasures.is_known(user).await? {
+        return Err(UsersError::NotFound.into());
+    }
+    let pending = erasures.erase(user).await?.pending;
+    if pending.is_empty() {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
+    answer::json(StatusCode::ACCEPTED, &Erasing { pending })
 }

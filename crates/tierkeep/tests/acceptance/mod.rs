@@ -2,6 +2,7 @@
 
 mod control;
 mod crash;
+mod erase;
 mod kill;
 mod main_job;
 mod poison;

@@ -20,7 +20,8 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
-    ConnectSettings, ConnectionManager, MigrationService, MoverSettings, Purpose, Users,
+    ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoverSettings, Purpose,
+    Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -56,6 +57,7 @@ pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
 pub struct World {
     pub router: Router,
     pub mover: Mover,
+    pub erasures: ErasureService,
     pub stores: BTreeMap<Role, Arc<dyn Store>>,
     pub faults: Faults,
     pub phase: watch::Sender<Phase>,
@@ -93,8 +95,10 @@ impl World {
         let (phase, watched) = watch::channel(Phase::Serving);
         let service = MigrationService::new(Arc::clone(&databases), MoverSettings::default());
         let mover = Mover::new(service, HOUR, CancellationToken::new());
+        let erasures = ErasureService::new(Arc::clone(&databases));
         let router = router(HttpState {
             users: Users::new(Arc::clone(&databases)),
+            erasures: erasures.clone(),
             detector: Arc::new(detector),
             sections: Section::DEFAULT
                 .split(',')
@@ -107,6 +111,7 @@ impl World {
         Self {
             router,
             mover,
+            erasures,
             stores: stores
                 .into_iter()
                 .map(|store| (store.role(), store))
@@ -134,6 +139,12 @@ impl World {
     /// Asks as the external user `reader`.
     pub fn external(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path).named("reader")
+    }
+
+    /// Asks as the administrator.
+    pub fn admin(&self, method: &str, path: &str) -> Ask {
+        self.ask(method, path)
+            .jwt(&self.token(SUBJECT, Some(RoleClaim::Admin)))
     }
 
     /// A JWT of this subject, valid for an hour.
@@ -178,6 +189,7 @@ impl World {
             let own = [
                 collection::MIGRATION_RECORDS,
                 collection::CONTROL,
+                collection::ERASURES,
                 collection::IDENTITY,
             ];
             for name in own.into_iter().chain(role.users()) {

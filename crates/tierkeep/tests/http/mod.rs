@@ -4,6 +4,8 @@ mod admin;
 mod availability;
 mod bad_input;
 mod conditions;
+mod erased_content_never_returns;
+mod erasing;
 mod health;
 mod logging;
 mod openapi;

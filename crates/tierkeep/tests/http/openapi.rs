@@ -52,6 +52,7 @@ async fn every_route_and_every_security_scheme_is_described() {
         .collect();
     let expected = [
         "get /v1/user",
+        "delete /v1/user",
         "get /v1/user/{section}",
         "put /v1/user/{section}",
         "patch /v1/user/{section}",

@@ -12,7 +12,7 @@ use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::{Class, Fault, StoreError};
 use tierkeep_core::user::{InvalidUser, UserId};
 use tierkeep_core::version::Version;
-use tierkeep_engine::UsersError;
+use tierkeep_engine::{EraseError, UsersError};
 use tierkeep_identity::RoleClaim;
 
 fn of_the_engine() -> Vec<UsersError> {
@@ -41,8 +41,24 @@ fn of_the_engine() -> Vec<UsersError> {
     ]
 }
 
+fn of_erasures() -> [EraseError; 3] {
+    let away = StoreError {
+        database: Role::EvaluationAudit,
+        operation: "find",
+        class: Class::Refused,
+        code: 0,
+    };
+    let user = || UserId::external("reader").unwrap();
+    [
+        EraseError::Unavailable(away),
+        EraseError::UsedUp(user()),
+        EraseError::Contended(user()),
+    ]
+}
+
 fn every_problem() -> Vec<Problem> {
     let mut all: Vec<Problem> = of_the_engine().into_iter().map(Problem::from).collect();
+    all.extend(of_erasures().map(Problem::from));
     all.extend([
         Problem::Body(InvalidBody::Malformed("unexpected end".into())),
         Problem::Body(InvalidBody::Content(

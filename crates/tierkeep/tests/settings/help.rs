@@ -17,6 +17,7 @@ use super::Place;
 #[case("simulate")]
 #[case("status")]
 #[case("explain")]
+#[case("erase")]
 #[case("config")]
 #[case("config show")]
 #[case("config check")]
@@ -46,6 +47,8 @@ fn every_verb_explains_itself(#[case] verb: &str) {
 #[case("token --sub 507f1f77bcf86cd799439011 --role developer")]
 #[case("simulate --for 32d")]
 #[case("simulate --for 0s")]
+#[case("erase")]
+#[case("erase srie06")]
 #[case("status -o xml")]
 #[case("status -v -q")]
 fn wrong_usage_ends_with_two_and_leaves_stdout_empty(#[case] line: &str) {
