@@ -8,6 +8,7 @@ mod connection;
 mod control;
 mod crash;
 mod erasure;
+mod flow;
 mod foreign_writers;
 mod janitor;
 mod lease;

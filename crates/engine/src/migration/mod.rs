@@ -6,6 +6,7 @@
 
 mod account;
 mod control;
+mod flow;
 mod gate;
 mod lease;
 mod records;
@@ -15,6 +16,7 @@ mod standing;
 mod sweep;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ use serde::Serialize;
 use tierkeep_core::mover::{Batch, Phase, Planned, Verify};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserId;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -30,6 +33,7 @@ use crate::connection::ConnectionManager;
 use crate::perform::{Movement, Stopped};
 use account::Account;
 pub use control::{Failed, Retried};
+use flow::{Begun, Flow};
 use gate::Gate;
 pub use lease::{CLAIM_LASTS, Claim, RunView, Sightings};
 pub use records::{MigrationView, RecordFilter, RecordPage};
@@ -47,8 +51,10 @@ pub struct MoverSettings {
     pub batch_documents: usize,
     /// About the most bytes in a batch.
     pub batch_bytes: usize,
-    /// The most batches at work at once.
+    /// The most batches at work at once; together they hold about as many bytes as so many full ones.
     pub batches_in_flight: usize,
+    /// About the most documents moved in a second, by all batches of this service together.
+    pub max_rate: Option<NonZeroU32>,
     /// The wait before a document's first retry; doubles, up to an hour.
     pub retry_backoff: Duration,
     /// What is compared before a document leaves temp.
@@ -64,6 +70,7 @@ impl Default for MoverSettings {
             batch_documents: 1_000,
             batch_bytes: 4 * 1024 * 1024,
             batches_in_flight: 4,
+            max_rate: None,
             retry_backoff: Duration::from_secs(30),
             verify: Verify::Full,
             foreign_writers: false,
@@ -82,6 +89,8 @@ pub struct RunOptions {
     pub user: Option<UserId>,
     /// At most this many documents.
     pub limit: Option<u64>,
+    /// In place of the rate of the settings.
+    pub max_rate: Option<NonZeroU32>,
     /// The id of the run, where somebody was told it already.
     pub run_id: Option<String>,
 }
@@ -143,6 +152,7 @@ pub struct MoveError {
 pub struct MigrationService {
     pub(crate) databases: Arc<ConnectionManager>,
     pub(crate) settings: MoverSettings,
+    flow: Arc<Flow>,
 }
 
 /// After this many passes in a row without progress, a run leaves the rest to a later one.
@@ -154,6 +164,7 @@ impl MigrationService {
         Self {
             databases,
             settings,
+            flow: Arc::default(),
         }
     }
 
@@ -316,7 +327,7 @@ impl MigrationService {
         Ok(())
     }
 
-    /// One scan: several batches at work at once, each on its own task.
+    /// One scan: several batches at work at once, each on its own task, as fast as the flow lets them.
     async fn pass(
         &self,
         scan: &mut Scan,
@@ -325,45 +336,56 @@ impl MigrationService {
         progress: &dyn Progress,
         stop: &Gate,
     ) -> Result<(), StoreError> {
-        let mut at_work: JoinSet<Result<Batch, Box<Stopped>>> = JoinSet::new();
-        let mut sizes = HashMap::new();
-        let movement = Movement::new(&self.databases, &account.run_id(), &self.settings);
+        let settings = scan.settings();
+        let movement = Movement::new(&self.databases, &account.run_id(), &settings);
+        let mut at_work = AtWork::default();
         let mut failure = None;
         loop {
-            let room = at_work.len() < self.settings.batches_in_flight.max(1);
-            if room && failure.is_none() && !stop.is_cancelled() {
-                match scan.next_batch(account, stop).await {
+            let size = self.flow.size(&settings);
+            let begins = failure.is_none()
+                && !scan.is_over()
+                && !stop.is_cancelled()
+                && Flow::has_room(&settings, size, at_work.tasks.len(), at_work.bytes());
+            let opens_at = self.flow.opens_at(Instant::now());
+            if begins && (opens_at.is_none() || scan.is_dry_run()) {
+                match scan.next_batch(account, stop, size).await {
                     Ok(Some(planned)) if scan.is_dry_run() => account.would_move(&planned),
                     Ok(Some(planned)) => {
-                        let documents = u64::try_from(planned.len()).unwrap_or(u64::MAX);
-                        let task = at_work.spawn(work(movement.clone(), planned, part));
-                        sizes.insert(task.id(), documents);
-                        continue;
+                        let begun = self.flow.begin(&settings, planned.len(), Instant::now());
+                        at_work.begin(begun, planned, |planned| {
+                            work(movement.clone(), planned, part)
+                        });
                     }
-                    Ok(None) if at_work.is_empty() => break,
                     Ok(None) => {}
                     Err(error) => failure = Some(error),
                 }
-                if scan.is_dry_run() && failure.is_none() {
-                    continue;
-                }
+                continue;
             }
-            let Some(finished) = at_work.join_next_with_id().await else {
+            if at_work.tasks.is_empty() && !begins {
                 break;
+            }
+            let finished = tokio::select! {
+                Some(finished) = at_work.tasks.join_next_with_id() => finished,
+                () = tokio::time::sleep_until(opens_at.unwrap_or_else(Instant::now)), if begins => continue,
+                () = stop.cancelled(), if begins => continue,
             };
-            let batch = match finished {
-                Ok((task, Ok(batch))) => {
-                    sizes.remove(&task);
+            let (one, batch) = at_work.end(finished);
+            let batch = match batch {
+                Some(Ok(batch)) => {
+                    if let Some(one) = one {
+                        self.flow.done(one.begun, Instant::now());
+                    }
                     Some(batch)
                 }
-                Ok((task, Err(stopped))) => {
-                    sizes.remove(&task);
+                Some(Err(stopped)) => {
+                    if let Some(one) = one {
+                        self.flow.stopped(one.begun);
+                    }
                     failure.get_or_insert(stopped.error);
                     stopped.batch
                 }
-                Err(panicked) => {
-                    error!(user_type = "internal", %panicked, "a batch ended early");
-                    account.left(sizes.remove(&panicked.id()).unwrap_or(0));
+                None => {
+                    account.left(one.map_or(0, |one| one.documents));
                     None
                 }
             };
@@ -375,6 +397,61 @@ impl MigrationService {
             progress.report(account.summary());
         }
         failure.map_or(Ok(()), Err)
+    }
+}
+
+type Worked = Result<Batch, Box<Stopped>>;
+
+/// The batches at work.
+#[derive(Debug, Default)]
+struct AtWork {
+    tasks: JoinSet<Worked>,
+    batches: HashMap<task::Id, One>,
+}
+
+/// What is known of one batch at work.
+#[derive(Clone, Copy, Debug)]
+struct One {
+    documents: u64,
+    bytes: usize,
+    begun: Begun,
+}
+
+impl AtWork {
+    /// The bytes of all of them.
+    fn bytes(&self) -> usize {
+        self.batches.values().map(|one| one.bytes).sum()
+    }
+
+    fn begin<F>(
+        &mut self,
+        begun: Begun,
+        planned: Vec<Planned>,
+        work: impl FnOnce(Vec<Planned>) -> F,
+    ) where
+        F: Future<Output = Worked> + Send + 'static,
+    {
+        let one = One {
+            documents: u64::try_from(planned.len()).unwrap_or(u64::MAX),
+            bytes: planned.iter().map(|plan| plan.copy.as_bytes().len()).sum(),
+            begun,
+        };
+        let task = self.tasks.spawn(work(planned));
+        self.batches.insert(task.id(), one);
+    }
+
+    /// What was known of the batch that finished, and how it ended; `None` where its task panicked.
+    fn end(
+        &mut self,
+        finished: Result<(task::Id, Worked), JoinError>,
+    ) -> (Option<One>, Option<Worked>) {
+        match finished {
+            Ok((task, worked)) => (self.batches.remove(&task), Some(worked)),
+            Err(panicked) => {
+                error!(user_type = "internal", %panicked, "a batch ended early");
+                (self.batches.remove(&panicked.id()), None)
+            }
+        }
     }
 }
 

@@ -19,8 +19,9 @@ use tierkeep_core::user::UserId;
 use tracing::warn;
 
 use super::account::Account;
+use super::flow::Size;
 use super::gate::Gate;
-use super::{MigrationService, RunOptions};
+use super::{MigrationService, MoverSettings, RunOptions};
 use crate::adoption::{Adoption, adopt_in_temp, claims};
 use crate::alerts::{AlertKind, Alerts};
 use crate::connection::ConnectionManager;
@@ -91,6 +92,20 @@ impl Scan {
         self.now
     }
 
+    /// The settings of the service, as far as the options do not say otherwise.
+    pub(super) fn settings(&self) -> MoverSettings {
+        let settings = self.service.settings;
+        MoverSettings {
+            max_rate: self.options.max_rate.or(settings.max_rate),
+            ..settings
+        }
+    }
+
+    /// Whether this pass has no more to begin.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over || self.limit_reached()
+    }
+
     pub(super) fn limit_reached(&self) -> bool {
         self.options.limit.is_some_and(|limit| self.taken >= limit)
     }
@@ -107,14 +122,15 @@ impl Scan {
             .saturating_add(self.unmarked)
     }
 
-    /// The next documents to move; `None` at the end, or once the gate is shut.
+    /// The next documents to move, no more than `size`; `None` at the end, or once the gate is shut.
     pub(super) async fn next_batch(
         &mut self,
         account: &mut Account,
         gate: &Gate,
+        size: Size,
     ) -> Result<Option<Vec<Planned>>, StoreError> {
-        while self.stage != Stage::Over && !self.limit_reached() && gate.is_open().await? {
-            let page = self.page().await?;
+        while !self.is_over() && gate.is_open().await? {
+            let page = self.page(size).await?;
             let stage = self.stage;
             let after = Cursor::after_page(&page);
             if after.is_none() || after == self.after || self.options.user.is_some() {
@@ -147,7 +163,7 @@ impl Scan {
         };
     }
 
-    async fn page(&self) -> Result<Vec<RawDocumentBuf>, StoreError> {
+    async fn page(&self, size: Size) -> Result<Vec<RawDocumentBuf>, StoreError> {
         let query = match (&self.options.user, self.stage) {
             (Some(user), _) => Query::Users(vec![user.to_string()]),
             (None, Stage::Unstaged) => Query::Unstaged,
@@ -159,8 +175,8 @@ impl Scan {
             .map_or(u64::MAX, |limit| limit.saturating_sub(self.taken));
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let find = Find::new(query)
-            .limit(self.service.settings.batch_documents.clamp(1, left.max(1)))
-            .max_bytes(self.service.settings.batch_bytes)
+            .limit(size.documents.min(left.max(1)))
+            .max_bytes(size.bytes)
             .after(self.after.clone());
         let store = self.service.databases.raseen_temp_db().store();
         let mut page = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;

@@ -2,6 +2,7 @@
 //! complete and free of contradictions, as far as that can be known without contacting anybody.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tierkeep_core::mover::Verify;
@@ -113,6 +114,9 @@ impl Settings {
             batch_documents: number(loaded, "TIERKEEP_BATCH_DOCUMENTS"),
             batch_bytes: number(loaded, "TIERKEEP_BATCH_BYTES"),
             batches_in_flight: number(loaded, "TIERKEEP_BATCHES_IN_FLIGHT"),
+            max_rate: NonZeroU32::new(
+                u32::try_from(number(loaded, "TIERKEEP_MAX_RATE")).unwrap_or(u32::MAX),
+            ),
             retry_backoff: loaded.duration("TIERKEEP_RETRY_BACKOFF"),
             foreign_writers: loaded.is_on("TIERKEEP_FOREIGN_WRITERS"),
             verify: match loaded.text("TIERKEEP_VERIFY") {

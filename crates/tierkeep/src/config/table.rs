@@ -336,11 +336,11 @@ pub const GROUPS: &[Group] = &[
                 Some("30s"),
                 "The wait before a document's first retry; doubles, up to 1 h.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_MAX_RATE",
                 Kind::Limit,
                 Some("off"),
-                "The most documents moved in a second.",
+                "About the most documents that one process moves in a second.",
             ),
             now(
                 "TIERKEEP_VERIFY",

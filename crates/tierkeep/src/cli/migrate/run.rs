@@ -1,6 +1,7 @@
 //! `migrate run`: owns the movement by hand.
 
 use std::io::{self, IsTerminal as _};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
@@ -32,6 +33,9 @@ pub struct RunArgs {
     /// Move this many documents at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+    /// Move about this many documents a second at most, in place of TIERKEEP_MAX_RATE
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_rate: Option<u32>,
 }
 
 /// Runs the mover once.
@@ -52,6 +56,7 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
         older_than: args.older_than,
         user: args.user.clone(),
         limit: args.limit,
+        max_rate: args.max_rate.and_then(NonZeroU32::new),
         run_id: None,
     };
     let stop = CancellationToken::new();

@@ -1,0 +1,172 @@
+//! How fast the mover goes: its rate, the size of its batches, and the bytes it holds.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bson::doc;
+use rstest::rstest;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::document::Edit;
+use tierkeep_core::store::{Change, Guard};
+use tierkeep_engine::RunOptions;
+use tierkeep_testkit::fault::{Call, Fault, Moment};
+use tokio::time::Instant;
+
+use crate::world::{Backend, DAY, HOUR, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn at_rate(rate: u32) -> RunOptions {
+    RunOptions {
+        max_rate: NonZeroU32::new(rate),
+        ..RunOptions::default()
+    }
+}
+
+/// How often documents were put into srie, its stamp not counted.
+fn batches(world: &World) -> usize {
+    let of_batch = |call: &&Call| call.database == Role::SrieMainUser && call.operation == "insert";
+    world.faults.calls().iter().filter(of_batch).count() - 1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_moves_no_more_in_a_second_than_its_rate() {
+    let world = World::new(Backend::Memory).await;
+    for n in 0..25 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    let begun = Instant::now();
+    assert_eq!(world.migrate_with(at_rate(5)).await.unwrap().moved, 25);
+    let took = begun.elapsed();
+    // The first five at once, the last five after four seconds; the look for more comes a second later.
+    assert!((4 * SECOND..=5 * SECOND).contains(&took), "{took:?}");
+    assert_eq!(batches(&world), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_the_settings_holds_from_one_run_to_the_next() {
+    let mut world = World::new(Backend::Memory).await;
+    world.settings.max_rate = NonZeroU32::new(5);
+    let service = world.service();
+    let begun = Instant::now();
+    for run in 0..3 {
+        for n in 0..5 {
+            world.staged(run * 5 + n, DAY + HOUR).await;
+        }
+        let stop = tokio_util::sync::CancellationToken::new();
+        let run = service.migrate_expired_data(
+            RunOptions::default(),
+            &tierkeep_engine::NoProgress,
+            &stop,
+        );
+        assert_eq!(run.await.unwrap().moved, 5);
+    }
+    assert!(begun.elapsed() >= 2 * SECOND, "{:?}", begun.elapsed());
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_its_rate_can_be_stopped() {
+    let world = World::new(Backend::Memory).await;
+    for n in 0..3 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    let service = world.service();
+    let run = service.migrate_expired_data(at_rate(1), &tierkeep_engine::NoProgress, &stop);
+    let begun = Instant::now();
+    let (summary, ()) = tokio::join!(run, async {
+        tokio::time::sleep(SECOND / 2).await;
+        stop.cancel();
+    });
+    assert_eq!(summary.unwrap().moved, 1);
+    assert_eq!(begun.elapsed(), SECOND / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_batch_makes_the_next_ones_smaller_and_wait() {
+    let mut world = World::new(Backend::Memory).await;
+    world.settings.batch_documents = 8;
+    world.settings.batches_in_flight = 1;
+    for n in 0..16 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    let insert = Fault::nth(1, Moment::Before)
+        .to(Role::SrieMainUser)
+        .of("insert");
+    let hold = world.faults.hold(insert);
+    let begun = Instant::now();
+    let run = world.migrate_meanwhile();
+    hold.reached().await;
+    tokio::time::sleep(9 * SECOND).await;
+    hold.release();
+    assert_eq!(run.await.unwrap().unwrap().moved, 16);
+    // Eight, four seconds too slow; after these four seconds four, then the rest.
+    assert_eq!(batches(&world), 3);
+    assert!(begun.elapsed() >= 13 * SECOND, "{:?}", begun.elapsed());
+    world.check_invariants().await;
+}
+
+/// The number of documents in the batch that meets `hold` first, then the rest moves.
+async fn stopped_then_moved(world: &World, documents: u32) -> usize {
+    let service = world.service();
+    let none = tokio_util::sync::CancellationToken::new();
+    let run =
+        || service.migrate_expired_data(RunOptions::default(), &tierkeep_engine::NoProgress, &none);
+    world.faults.set_down(Role::SrieMainUser, true);
+    run().await.unwrap_err();
+    world.faults.set_down(Role::SrieMainUser, false);
+    let before = batches(world);
+    assert_eq!(run().await.unwrap().moved, u64::from(documents));
+    batches(world) - before
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_batch_that_a_database_stopped_the_next_run_asks_less_of_it(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut world = World::new(backend).await;
+    world.settings.batch_documents = 16;
+    world.settings.batches_in_flight = 1;
+    for n in 0..16 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    assert_eq!(stopped_then_moved(&world, 16).await, 2);
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    world.check_invariants().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_batch_begins_beside_one_whose_document_fills_the_memory_of_all() {
+    let mut world = World::new(Backend::Memory).await;
+    world.settings.batch_bytes = 10_000;
+    world.settings.batches_in_flight = 3;
+    for n in 0..4 {
+        let user = world.staged(n, DAY + HOUR).await;
+        let document = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+        let large = Edit::new()
+            .set("filler", "x".repeat(25_000))
+            .apply(&document);
+        let (id, whatever) = (user.as_str().into(), Guard::Fields(doc! {}));
+        let temp = world.store(Role::RaseenTempUser);
+        let change = Change::Replace(large);
+        temp.write("internal_users", &id, &whatever, &change)
+            .await
+            .unwrap();
+    }
+    let insert = Fault::nth(1, Moment::Before)
+        .to(Role::SrieMainUser)
+        .of("insert");
+    let hold = world.faults.hold(insert);
+    let run = world.migrate_meanwhile();
+    hold.reached().await;
+    // Time goes on once everybody waits.
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(batches(&world), 0, "another went past the one that is held");
+    hold.release();
+    assert_eq!(run.await.unwrap().unwrap().moved, 4);
+    assert_eq!(batches(&world), 4);
+    world.check_invariants().await;
+}
