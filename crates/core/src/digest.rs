@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::raw::RawDocument;
 
 use crate::document::{self, field};
 
@@ -17,11 +17,13 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of `document`'s content.
     pub fn of(document: &RawDocument) -> Self {
-        Self(
-            blake3::hash(content(document).as_bytes())
-                .to_hex()
-                .to_string(),
-        )
+        let mut hasher = blake3::Hasher::new();
+        let content =
+            document::pieces_without(document, &field::NOT_CONTENT_TOP, &field::NOT_CONTENT);
+        for piece in content {
+            hasher.update(&piece);
+        }
+        Self(hasher.finalize().to_hex().to_string())
     }
 
     /// The digest that a copy says it has; unverified.
@@ -47,8 +49,4 @@ impl fmt::Display for Digest {
 /// A fingerprint of the document byte for byte, as 64 hex digits: changes when anything changes.
 pub fn fingerprint(document: &RawDocument) -> String {
     blake3::hash(document.as_bytes()).to_hex().to_string()
-}
-
-fn content(document: &RawDocument) -> RawDocumentBuf {
-    document::without(document, &field::NOT_CONTENT_TOP, &field::NOT_CONTENT)
 }

@@ -4,6 +4,8 @@
 //! Documents written by other programs pass through here too, so reading never fails: a field that is
 //! missing or of another type is `None`.
 
+use std::borrow::Cow;
+
 use bson::raw::{CString, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 
@@ -338,33 +340,43 @@ impl Edit {
 
     /// The edited document.
     pub fn apply(&self, document: &RawDocument) -> RawDocumentBuf {
-        let mut top = self.top.clone();
-        if !self.metadata.is_empty() {
-            let empty = RawDocumentBuf::new();
-            let old = metadata(document).unwrap_or(&empty);
-            top.push((
-                field::METADATA.to_owned(),
-                Some(RawBson::Document(rewrite(old, &self.metadata))),
-            ));
+        let mut top = changes(&self.top);
+        if self.metadata.is_empty() {
+            return rewrite(document, &top);
         }
+        let empty = RawDocumentBuf::new();
+        let old = metadata(document).unwrap_or(&empty);
+        let inner = rewrite(old, &changes(&self.metadata));
+        top.push((field::METADATA, Some(RawBsonRef::Document(&inner))));
         rewrite(document, &top)
     }
+}
+
+/// What becomes of a field: its new value, or `None` where it goes.
+type FieldChange<'a> = (&'a str, Option<RawBsonRef<'a>>);
+
+fn changes(owned: &[(String, Option<RawBson>)]) -> Vec<FieldChange<'_>> {
+    owned
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_ref().map(RawBson::as_raw_bson_ref)))
+        .collect()
 }
 
 /// Sets or removes the named fields of `document`; the last word on a name wins.
 ///
 /// Elements that are not named are copied as bytes, never decoded: other programs may have stored texts
 /// that are no UTF-8 or values that this crate cannot read, and those are kept too.
-fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> RawDocumentBuf {
+fn rewrite(document: &RawDocument, changes: &[FieldChange<'_>]) -> RawDocumentBuf {
     let change = |name: &str| {
         changes
             .iter()
             .rev()
-            .find(|(n, _)| n == name)
+            .find(|(n, _)| *n == name)
             .map(|(_, v)| v)
     };
     let source = document.as_bytes();
-    let mut out = vec![0; 4];
+    let mut out = Vec::with_capacity(source.len() + ROOM_FOR_CHANGES);
+    out.extend_from_slice(&[0; 4]);
     let mut seen: Vec<&str> = Vec::new();
     let mut start = 4;
     for element in document.iter_elements().map_while(Result::ok) {
@@ -375,7 +387,7 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
                 if let Some(value) = value
                     && !seen.contains(&name)
                 {
-                    append(&mut out, name, value);
+                    append(&mut out, name, *value);
                 }
                 seen.push(name);
             }
@@ -389,10 +401,10 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
             .skip(index + 1)
             .any(|(later, _)| later == name);
         if last
-            && !seen.contains(&name.as_str())
+            && !seen.contains(name)
             && let Some(value) = value
         {
-            append(&mut out, name, value);
+            append(&mut out, name, *value);
         }
     }
     // Empty, unless the document is damaged: what cannot be told apart into elements stays as it is.
@@ -404,14 +416,59 @@ fn rewrite(document: &RawDocument, changes: &[(String, Option<RawBson>)]) -> Raw
     RawDocumentBuf::from_bytes(out).unwrap_or_else(|_| document.to_owned())
 }
 
+/// What a changed document is expected to gain at most, in bytes; more is only slower.
+const ROOM_FOR_CHANGES: usize = 512;
+
 /// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
-fn append(out: &mut Vec<u8>, name: &str, value: &RawBson) {
+fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
     if let Ok(key) = CString::try_from(name) {
         let mut one = RawDocumentBuf::new();
-        one.append(&key, value.as_raw_bson_ref());
+        one.append(&key, value);
         let bytes = one.as_bytes();
         out.extend_from_slice(bytes.get(4..bytes.len() - 1).unwrap_or_default());
     }
+}
+
+/// The bytes of [`without`], piece by piece and most of them where they lie, for whoever only reads them once.
+pub fn pieces_without<'a>(
+    document: &'a RawDocument,
+    top: &[&str],
+    meta: &[&str],
+) -> Vec<Cow<'a, [u8]>> {
+    let inner = metadata(document).map(|metadata| {
+        let inner = rewrite(metadata, &removed(meta));
+        let mut element = Vec::new();
+        append(&mut element, field::METADATA, RawBsonRef::Document(&inner));
+        element
+    });
+    let source = document.as_bytes();
+    let mut pieces = vec![Cow::Borrowed([].as_slice())];
+    let (mut from, mut start) = (4, 4);
+    let mut inner = inner.map(Some);
+    for element in document.iter_elements().map_while(Result::ok) {
+        let name = element.key().as_str();
+        let end = start + 1 + name.len() + 1 + element.size();
+        let replaced = name == field::METADATA && inner.is_some();
+        if replaced || top.contains(&name) {
+            pieces.push(Cow::Borrowed(source.get(from..start).unwrap_or_default()));
+            if replaced {
+                pieces.extend(inner.as_mut().and_then(Option::take).map(Cow::Owned));
+            }
+            from = end;
+        }
+        start = end;
+    }
+    pieces.push(Cow::Borrowed(source.get(from..).unwrap_or_default()));
+    let length: usize = 4 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let length = i32::try_from(length).unwrap_or(i32::MAX).to_le_bytes();
+    if let Some(first) = pieces.first_mut() {
+        *first = Cow::Owned(length.to_vec());
+    }
+    pieces
+}
+
+fn removed<'a>(names: &[&'a str]) -> Vec<FieldChange<'a>> {
+    names.iter().map(|name| (*name, None)).collect()
 }
 
 /// The document without the named top-level and metadata fields, all other bytes as they were.
@@ -488,6 +545,32 @@ mod tests {
             "_id": "a", "b": 7, "metadata": { "x": 1, "version": 2_i64, "y": 3 }, "d": true
         };
         assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn the_pieces_of_a_document_without_fields_are_that_document() {
+        let mut damaged =
+            rawdoc! { "_id": "a", "b": 1, "metadata": { "x": 1, "digest": "y" }, "c": 2 };
+        let mut bytes = damaged.clone().into_bytes();
+        let at = bytes.windows(3).position(|w| w == b"\x10c\0").unwrap();
+        bytes[at] = 0x7a;
+        damaged = RawDocumentBuf::from_bytes(bytes).unwrap();
+        let documents = [
+            rawdoc! {},
+            rawdoc! { "_id": "a" },
+            rawdoc! { "last_accessed": 1, "_id": "a", "data_location": "x" },
+            rawdoc! { "_id": "a", "metadata": { "digest": "x", "version": 1_i64, "ops": [] }, "z": 1 },
+            rawdoc! { "metadata": {}, "last_accessed": 1, "metadata": { "digest": 1 }, "metadata": 2 },
+            rawdoc! { "metadata": 1, "metadata": { "digest": 1 }, "last_accessed": 1 },
+            rawdoc! { "_id": "a", "k": 1, "k": 2, "last_accessed": 3, "last_accessed": 4 },
+            damaged,
+        ];
+        let (top, meta) = (field::NOT_CONTENT_TOP, field::NOT_CONTENT);
+        for document in documents {
+            let whole = without(&document, &top, &meta);
+            let pieces = pieces_without(&document, &top, &meta);
+            assert_eq!(pieces.concat(), whole.as_bytes(), "{document:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! The databases of a move are named by type, so a wrong pair does not compile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
@@ -17,8 +17,8 @@ use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::tombstone;
 use tierkeep_core::mover::{
-    Action, Batch, Copied, Item, Observation, Phase, Record, Seen, SeenInTemp, Status, Target,
-    Verify, record_field,
+    Action, Batch, Copied, Copies, Item, Observation, Phase, Record, Seen, SeenInTemp, Status,
+    Target, Verify, record_field,
 };
 use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Query, StoreError};
 
@@ -129,8 +129,7 @@ impl Movement {
                 );
                 let mut seen = backup?.into_iter().zip(main?).collect();
                 if self.mutation.has(Mutant::HigherIsFine) {
-                    let items: Vec<&Item> = copies.iter().map(|(item, _)| *item).collect();
-                    seen = take_higher_for_equal(&items, seen);
+                    seen = take_higher_for_equal(&copies.items, seen);
                 }
                 Observation::ReadBack(seen)
             }
@@ -299,13 +298,13 @@ async fn alone(temp: &Handle<RaseenTempUser>, items: &[&Item]) -> Result<Vec<boo
 async fn copy<D: UserDatabase>(
     ledger: &Ledger,
     target: &Handle<D>,
-    copies: &[(&Item, &RawDocumentBuf)],
+    copies: &Copies<'_>,
     guarded: bool,
 ) -> Result<Vec<Copied>, StoreError> {
     let store = target.store();
-    let documents: Vec<RawDocumentBuf> = copies.iter().map(|(_, copy)| (*copy).clone()).collect();
-    let inserted = repeating(|| store.insert(D::USERS, &documents)).await?;
-    let mut outcomes: Vec<Copied> = Vec::with_capacity(copies.len());
+    let Copies { items, documents } = copies;
+    let inserted = repeating(|| store.insert(D::USERS, documents)).await?;
+    let mut outcomes: Vec<Copied> = Vec::with_capacity(items.len());
     let mut there = Vec::new();
     for (index, outcome) in inserted.into_iter().enumerate() {
         outcomes.push(match outcome {
@@ -315,7 +314,7 @@ async fn copy<D: UserDatabase>(
                 Copied::Settled
             }
             Inserted::Rejected(fault) => Copied::Rejected(fault.to_string()),
-            Inserted::Unsettled(error) => unsettled(copies[index].0, &error),
+            Inserted::Unsettled(error) => unsettled(items[index], &error),
         });
     }
     if there.is_empty() {
@@ -331,10 +330,8 @@ async fn copy<D: UserDatabase>(
         return Ok(outcomes);
     }
     let mut stale = Vec::new();
-    for (index, seen) in there
-        .iter()
-        .zip(compare(ledger, target, copies, &there).await?)
-    {
+    let of_there: Vec<&Item> = there.iter().map(|index| items[*index]).collect();
+    for (index, seen) in there.iter().zip(compare(ledger, target, &of_there).await?) {
         match seen {
             Compared::Equal => {}
             Compared::Older => stale.push(*index),
@@ -353,7 +350,7 @@ async fn copy<D: UserDatabase>(
         match outcome {
             Put::Settled => {}
             Put::Rejected(fault) => outcomes[index] = Copied::Rejected(fault.to_string()),
-            Put::Unsettled(error) => outcomes[index] = unsettled(copies[index].0, &error),
+            Put::Unsettled(error) => outcomes[index] = unsettled(items[index], &error),
         }
     }
     Ok(outcomes)
@@ -383,17 +380,15 @@ enum Compared {
     Odd(Copied),
 }
 
-/// Compares what is `there` with the copies, after giving legacy documents their final form.
+/// Compares what is there with the copies, after giving legacy documents their final form.
 async fn compare<D: UserDatabase>(
     ledger: &Ledger,
     target: &Handle<D>,
-    copies: &[(&Item, &RawDocumentBuf)],
-    there: &[usize],
+    items: &[&Item],
 ) -> Result<Vec<Compared>, StoreError> {
-    let items: Vec<&Item> = there.iter().map(|index| copies[*index].0).collect();
-    let mut found = read(target, &items, true).await?;
+    let mut found = read(target, items, true).await?;
     let mut compared = Vec::with_capacity(items.len());
-    for item in items {
+    for &item in items {
         let user = &item.user;
         if found
             .get(user.as_str())
@@ -452,13 +447,13 @@ async fn contradiction<D: UserDatabase>(
 /// taken: only the content says whether the copy differs.
 async fn read_back<D: UserDatabase>(
     database: &Handle<D>,
-    copies: &[(&Item, &RawDocumentBuf)],
+    copies: &Copies<'_>,
     verify: Verify,
 ) -> Result<Vec<Option<Seen>>, StoreError> {
-    let items: Vec<&Item> = copies.iter().map(|(item, _)| *item).collect();
+    let items = &copies.items;
     match verify {
         Verify::Full => {
-            let found = read(database, &items, false).await?;
+            let found = read(database, items, false).await?;
             Ok(copies
                 .iter()
                 .map(|(item, sent)| {
@@ -476,7 +471,7 @@ async fn read_back<D: UserDatabase>(
                 .collect())
         }
         Verify::Version => {
-            let heads = read(database, &items, true).await?;
+            let heads = read(database, items, true).await?;
             let agrees = |item: &Item| {
                 heads.get(item.user.as_str()).is_none_or(|head| {
                     document::version(head) != Some(item.version)
@@ -535,8 +530,8 @@ pub(crate) async fn read<D: UserDatabase>(
     database: &Handle<D>,
     items: &[&Item],
     head: bool,
-) -> Result<BTreeMap<String, RawDocumentBuf>, StoreError> {
-    let mut found = BTreeMap::new();
+) -> Result<HashMap<String, RawDocumentBuf>, StoreError> {
+    let mut found = HashMap::with_capacity(items.len());
     let mut missing: Vec<Bson> = items
         .iter()
         .map(|item| Bson::String(item.user.to_string()))

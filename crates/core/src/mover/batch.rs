@@ -1,5 +1,6 @@
 //! The steps of one batch.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bson::oid::ObjectId;
@@ -83,6 +84,22 @@ pub enum Target {
     Main,
 }
 
+/// Documents of a batch beside their copies, in one order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Copies<'a> {
+    /// Which documents.
+    pub items: Vec<&'a Item>,
+    /// The copy of each; the batch's own where all of it is meant.
+    pub documents: Cow<'a, [RawDocumentBuf]>,
+}
+
+impl<'a> Copies<'a> {
+    /// Each document beside its copy.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Item, &RawDocumentBuf)> {
+        self.items.iter().copied().zip(self.documents.iter())
+    }
+}
+
 /// What to do next. Each action may be repeated or abandoned at any point.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action<'a> {
@@ -91,10 +108,10 @@ pub enum Action<'a> {
     /// Make sure that each has a pending record.
     Record(Vec<&'a Item>),
     /// Put each copy into the target, unless the same or a newer version is there.
-    Copy(Target, Vec<(&'a Item, &'a RawDocumentBuf)>),
+    Copy(Target, Copies<'a>),
     /// Read the copies in srie and main back, as far as [`Verify`](super::Verify) asks.
     /// Beside each what was copied: equal bytes need no digest.
-    ReadBack(Vec<(&'a Item, &'a RawDocumentBuf)>),
+    ReadBack(Copies<'a>),
     /// Read what temp holds now.
     ReadTemp(Vec<&'a Item>),
     /// Look each up in the erasure ledger; where it was erased above its version, put the tombstones again.
@@ -185,7 +202,6 @@ enum Standing {
 #[derive(Clone, PartialEq, Debug)]
 struct Entry {
     item: Item,
-    copy: RawDocumentBuf,
     standing: Standing,
 }
 
@@ -193,6 +209,8 @@ struct Entry {
 #[derive(Clone, PartialEq)]
 pub struct Batch {
     entries: Vec<Entry>,
+    /// Of each entry, in their order: what all of them go on with is handed out without another copy.
+    copies: Vec<RawDocumentBuf>,
     phase: Phase,
     /// The first phase after the claims are known.
     from: Phase,
@@ -221,16 +239,16 @@ impl Batch {
     }
 
     fn starting_at(from: Phase, planned: Vec<Planned>) -> Self {
-        let entries = planned
+        let (entries, copies) = planned
             .into_iter()
-            .map(|Planned { item, copy }| Entry {
-                item,
-                copy,
-                standing: Standing::In,
+            .map(|Planned { item, copy }| {
+                let standing = Standing::In;
+                (Entry { item, standing }, copy)
             })
-            .collect();
+            .unzip();
         Self {
             entries,
+            copies,
             phase: Phase::Claims,
             from,
             delete_rounds: 0,
@@ -246,11 +264,7 @@ impl Batch {
     /// What to do next.
     pub fn action(&self) -> Action<'_> {
         let items = || self.of_phase().map(|entry| &entry.item).collect();
-        let copies = || {
-            self.of_phase()
-                .map(|entry| (&entry.item, &entry.copy))
-                .collect()
-        };
+        let copies = || self.copies_of_phase();
         match self.phase {
             Phase::Claims => Action::Claims(items()),
             Phase::Record => Action::Record(items()),
@@ -263,6 +277,19 @@ impl Batch {
             Phase::Complete => Action::Complete(items()),
             Phase::Done => Action::Done,
         }
+    }
+
+    fn copies_of_phase(&self) -> Copies<'_> {
+        let items: Vec<&Item> = self.of_phase().map(|entry| &entry.item).collect();
+        let documents = if items.len() == self.entries.len() {
+            Cow::Borrowed(self.copies.as_slice())
+        } else {
+            let all = self.entries.iter().zip(&self.copies);
+            all.filter(|(entry, _)| entry.belongs(self.phase))
+                .map(|(_, copy)| copy.clone())
+                .collect()
+        };
+        Copies { items, documents }
     }
 
     /// The entries that the current phase works on.

@@ -15,7 +15,8 @@ mod record;
 mod retry;
 
 pub use batch::{
-    Action, Batch, Copied, Fate, Item, Observation, OutOfOrder, Phase, Seen, SeenInTemp, Target,
+    Action, Batch, Copied, Copies, Fate, Item, Observation, OutOfOrder, Phase, Seen, SeenInTemp,
+    Target,
 };
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};

@@ -1,11 +1,10 @@
 //! Migration records: one for each (user, version), written before anything moves.
 
-use bson::raw::{RawBson, RawDocument, RawDocumentBuf};
+use bson::raw::{RawBson, RawDocument, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
 use super::batch::Item;
 use crate::db::Role;
-use crate::document::{Edit, field};
 use crate::user::UserId;
 use crate::version::Version;
 
@@ -114,24 +113,24 @@ impl Record {
     /// A new pending record as it is stored.
     pub fn pending(item: &Item, run_id: &str, now: DateTime) -> RawDocumentBuf {
         let size = i64::try_from(item.size).unwrap_or(i64::MAX);
-        Edit::new()
-            .set(field::ID, item.record)
-            .set(record_field::MIGRATION_ID, item.record)
-            .set(record_field::USER_ID, item.user.as_str())
-            .set("source_db", Role::RaseenTempUser.name())
-            .set("target_db", Role::RaseenMainUser.name())
-            .set("backup_db", Role::SrieMainUser.name())
-            .set(record_field::MIGRATION_DATE, now)
-            .set(record_field::STATUS, Status::Pending.as_str())
-            .set(record_field::DATA_SIZE, size)
-            .set(record_field::RETRY_COUNT, 0_i32)
-            .set(record_field::VERSION, item.version.get())
-            .set(record_field::RUN_ID, run_id)
-            .set(record_field::STARTED_AT, now)
-            .set(record_field::FINISHED_AT, RawBson::Null)
-            .set(record_field::NEXT_ATTEMPT_AT, RawBson::Null)
-            .set(record_field::ERROR, RawBson::Null)
-            .apply(&RawDocumentBuf::new())
+        let mut record = RawDocumentBuf::new();
+        record.append(cstr!("_id"), item.record);
+        record.append(cstr!("migration_id"), item.record);
+        record.append(cstr!("user_id"), item.user.as_str());
+        record.append(cstr!("source_db"), Role::RaseenTempUser.name());
+        record.append(cstr!("target_db"), Role::RaseenMainUser.name());
+        record.append(cstr!("backup_db"), Role::SrieMainUser.name());
+        record.append(cstr!("migration_date"), now);
+        record.append(cstr!("status"), Status::Pending.as_str());
+        record.append(cstr!("data_size"), size);
+        record.append(cstr!("retry_count"), 0_i32);
+        record.append(cstr!("version"), item.version.get());
+        record.append(cstr!("run_id"), run_id);
+        record.append(cstr!("started_at"), now);
+        record.append(cstr!("finished_at"), RawBson::Null);
+        record.append(cstr!("next_attempt_at"), RawBson::Null);
+        record.append(cstr!("error"), RawBson::Null);
+        record
     }
 
     /// The fields that say that a move is complete, in order of their names.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bson::raw::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, cstr};
+use bson::spec::ElementType;
 use bson::{Bson, Document, Timestamp, rawdoc};
 use tierkeep_core::document::{MAX_DOCUMENT_BYTES, OPS_KEPT, field};
 use tierkeep_core::store::{Change, Fence, Guard};
@@ -24,6 +25,7 @@ pub(crate) fn altered_by_insert(document: &RawDocument) -> bool {
     document
         .iter_elements()
         .map_while(Result::ok)
+        .filter(|element| element.element_type() == ElementType::Timestamp)
         .filter_map(|element| element.value().ok())
         .any(|value| value.as_timestamp() == Some(ZERO))
 }

@@ -71,16 +71,13 @@ impl MongoStore {
                 None => Inserted::Stored,
             })
             .collect();
-        for exactly in [false, true] {
-            let of_this_form: Vec<usize> = outcomes
-                .iter()
-                .zip(documents)
-                .enumerate()
-                .filter(|(_, (outcome, document))| {
-                    **outcome == Inserted::Stored && query::altered_by_insert(document) == exactly
-                })
-                .map(|(index, _)| index)
-                .collect();
+        let fit =
+            (0..documents.len()).filter(|index| outcomes.get(*index) == Some(&Inserted::Stored));
+        let (altered, plain): (Vec<usize>, Vec<usize>) = fit.partition(|index| {
+            let document = documents.get(*index);
+            document.is_some_and(|document| query::altered_by_insert(document))
+        });
+        for (exactly, of_this_form) in [(false, plain), (true, altered)] {
             let chosen: Vec<_> = of_this_form
                 .iter()
                 .filter_map(|index| documents.get(*index))

@@ -25,6 +25,13 @@ fn seen(planned: &Planned, version: i64) -> Seen {
     }
 }
 
+fn copies(planned: &[Planned]) -> Copies<'_> {
+    Copies {
+        items: planned.iter().map(|plan| &plan.item).collect(),
+        documents: planned.iter().map(|plan| plan.copy.clone()).collect(),
+    }
+}
+
 fn recorded(planned: &[Planned]) -> Batch {
     Batch::new(planned.to_vec())
         .observe(Observation::Claims(vec![true; planned.len()]))
@@ -132,7 +139,7 @@ fn only_a_user_s_one_document_moves_and_only_with_its_record() {
             .observe(Observation::Claims(vec![false, true, true]))
             .unwrap();
         let moving: Vec<&Item> = if let Action::ReadBack(moving) = batch.action() {
-            moving.into_iter().map(|(item, _)| item).collect()
+            moving.items
         } else if let Action::Record(moving) = batch.action() {
             moving
         } else {
@@ -149,8 +156,10 @@ fn only_a_user_s_one_document_moves_and_only_with_its_record() {
             ]))
         })
         .unwrap();
-    let copies = vec![(&good.item, &good.copy)];
-    assert_eq!(batch.action(), Action::Copy(Target::Backup, copies));
+    assert_eq!(
+        batch.action(),
+        Action::Copy(Target::Backup, copies(std::slice::from_ref(&good)))
+    );
     let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
     assert!(matches!(
         fates[0],
@@ -170,7 +179,7 @@ fn a_rejected_backup_never_reaches_main() {
         .unwrap();
     assert_eq!(
         batch.action(),
-        Action::Copy(Target::Main, vec![(&good.item, &good.copy)])
+        Action::Copy(Target::Main, copies(std::slice::from_ref(&good)))
     );
 }
 
