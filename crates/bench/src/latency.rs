@@ -109,12 +109,13 @@ fn text(
     wrong: &[String],
 ) -> String {
     let mut text = format!(
-        "{}; {rounds} rounds, in each {READERS} readers and {WRITERS} writers over HTTP, each with a request every {} ms, \
+        "{}{}; {rounds} rounds, in each {READERS} readers and {WRITERS} writers over HTTP, each with a request every {} ms, \
          for users that move and users that do not; {} s calm, then while {} documents move. Medians of the rounds, in \
          ms. {requests} requests in all, {} failed.\n\n\
          | requests | calm p50 | moving p50 | ratio | goal | calm p99 | moving p99 | ratio |\n\
          |---|---|---|---|---|---|---|---|\n",
         report::taken(),
+        bench.settings(),
         PACE.as_millis(),
         CALM.as_secs(),
         bench.arguments.documents,
@@ -339,7 +340,7 @@ struct Service {
 
 impl Service {
     async fn start(bench: &Bench, place: &Place, github: &str) -> Result<Self> {
-        let mut environment = place.environment();
+        let mut environment = bench.environment_of(place);
         environment.push(("GITHUB_API_URL".into(), github.into()));
         environment.push(("TIERKEEP_SCAN_INTERVAL".into(), "500ms".into()));
         let arguments = ["serve", "--listen", "127.0.0.1:0"];

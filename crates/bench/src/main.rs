@@ -63,6 +63,16 @@ struct Arguments {
     /// Race only these ways of moving, beside the limit
     #[arg(long, value_delimiter = ',', value_name = "WAY,…")]
     ways: Vec<Contender>,
+    /// Another setting for the tierkeep of the parts `memory` and `latency`; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("a setting is given as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// What can be measured by itself.
@@ -137,6 +147,20 @@ impl Bench {
             Home::Mongodb { .. } => Some(&self.server),
             Home::Sqlite(_) => None,
         }
+    }
+
+    /// The variables that lead the release binary to `place`, and the settings that somebody wants for it.
+    fn environment_of(&self, place: &place::Place) -> Vec<(String, String)> {
+        let mut environment = place.environment();
+        environment.extend(self.arguments.set.iter().cloned());
+        environment
+    }
+
+    /// These settings, for those who read the results.
+    fn settings(&self) -> String {
+        let set = self.arguments.set.iter();
+        set.map(|(name, value)| format!("; `{name}={value}`"))
+            .collect()
     }
 
     /// How many documents a small move has.

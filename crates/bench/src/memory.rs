@@ -47,9 +47,10 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
         with_large,
     ];
     let mut text = format!(
-        "{}; one `tierkeep migrate run` of the release binary for each set; the peak is the kernel's (VmHWM).\n\n\
+        "{}{}; one `tierkeep migrate run` of the release binary for each set; the peak is the kernel's (VmHWM).\n\n\
          | where | documents | of these of 16 MB | peak, MB | goal |\n|---|---|---|---|---|\n",
-        report::taken()
+        report::taken(),
+        bench.settings()
     );
     for home in [&bench.mongodb, &bench.sqlite] {
         for set in sets {
@@ -83,7 +84,7 @@ async fn once(bench: &Bench, home: &Home, set: Set) -> Result<f64> {
         place.plant(set.documents).await?;
     }
     let arguments = ["migrate", "run", "--json"];
-    let child = program::command(&bench.binary, &place.environment(), &arguments)?
+    let child = program::command(&bench.binary, &bench.environment_of(&place), &arguments)?
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
