@@ -1,4 +1,5 @@
-//! Keeps a database shut until it has proven that it is the one it was configured as.
+//! Keeps a database shut until it has proven that it is the one it was configured as, and documents of the
+//! other type of user out of it for good.
 //!
 //! A database that was away when the process started has not been compared with the others and its stamp
 //! has not been read, so nothing may be read from or written to it yet.
@@ -11,10 +12,13 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{
     Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     StoreError, TtlIndex, Written,
 };
+use tierkeep_core::user::UserId;
+use tracing::error;
 
 /// A store that answers [`Class::NoServer`] until it is admitted.
 #[derive(Debug)]
@@ -59,6 +63,39 @@ impl Admission {
     }
 }
 
+impl Admission {
+    /// The second checkpoint: whatever the edge decided, no document of one type of user is written to a
+    /// database of the other's.
+    fn belongs(&self, collection: &str, id: Option<&str>) -> Result<()> {
+        let role = self.inner.role();
+        let misrouted = role.users() == Some(collection)
+            && id
+                .and_then(|id| UserId::parse(id).ok())
+                .is_some_and(|user| user.user_type() != role.user_type());
+        if !misrouted {
+            return Ok(());
+        }
+        error!(
+            user_type = %role.user_type(),
+            database = %role,
+            "a document of the other type of user was kept out",
+        );
+        Err(StoreError {
+            database: role,
+            operation: "belongs",
+            class: Class::Unauthorized,
+            code: 0,
+        })
+    }
+
+    fn all_belong(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<()> {
+        documents.iter().try_for_each(|document| {
+            self.belongs(collection, document.get_str(field::ID).ok())?;
+            self.belongs(collection, document::user_id(document))
+        })
+    }
+}
+
 #[async_trait]
 impl Store for Admission {
     fn role(&self) -> Role {
@@ -90,6 +127,7 @@ impl Store for Admission {
         collection: &str,
         documents: &[RawDocumentBuf],
     ) -> Result<Vec<Inserted>> {
+        self.all_belong(collection, documents)?;
         self.checked("insert")?.insert(collection, documents).await
     }
 
@@ -102,6 +140,7 @@ impl Store for Admission {
     }
 
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
+        self.all_belong(collection, documents)?;
         self.checked("put_newer")?
             .put_newer(collection, documents)
             .await
@@ -114,6 +153,16 @@ impl Store for Admission {
         guard: &Guard,
         change: &Change,
     ) -> Result<Written> {
+        match change {
+            Change::Replace(document) => {
+                self.all_belong(collection, std::slice::from_ref(document))?;
+            }
+            Change::Section { .. } | Change::Confirm { .. } | Change::Admit { .. } => {
+                self.belongs(collection, id.as_str())?;
+            }
+            // What another program put in the wrong place may go.
+            Change::Remove => {}
+        }
         self.checked("write")?
             .write(collection, id, guard, change)
             .await

@@ -7,6 +7,7 @@
 mod admission;
 mod adoption;
 mod alerts;
+mod binding;
 mod connection;
 mod entry;
 mod erase;
@@ -29,6 +30,7 @@ mod users;
 mod worker;
 
 pub use alerts::{Alert, AlertKind, Alerts};
+pub use binding::{Bindings, Met, OnChange};
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
 pub use erase::{EraseError, Erased, ErasureService};
 pub use explain::{Copy, ErasureView, Explanation, RecordView};

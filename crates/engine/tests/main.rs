@@ -14,6 +14,7 @@ mod janitor;
 mod lease;
 mod logs;
 mod migration;
+mod misrouting;
 mod mutants;
 mod property_3_data_migration_and_backup_consistency;
 mod property_6_migration_retry_on_failure;

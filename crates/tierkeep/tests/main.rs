@@ -11,3 +11,6 @@ mod property_5_authentication_requirements;
 mod property_7_connection_string_correctness;
 mod readme;
 mod settings;
+#[expect(dead_code, reason = "the tests of the verifier alone use more of it")]
+#[path = "../../identity/tests/support/mod.rs"]
+mod tokens;

@@ -1,5 +1,7 @@
 //! A manual clock, tokens written by hand, keys made on the spot and a stand-in for GitHub.
 
+pub(crate) mod hostile;
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 

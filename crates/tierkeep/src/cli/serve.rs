@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tierkeep_engine::{
-    ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep, Users, Worker,
+    Bindings, ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep, Users, Worker,
 };
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::net::TcpListener;
@@ -127,6 +127,7 @@ fn state(
         users: Users::new(Arc::clone(databases)),
         erasures: ErasureService::new(Arc::clone(databases)),
         detector,
+        bindings: Bindings::new(Arc::clone(databases), service.identity.on_change),
         sections: service.http.sections.clone().into(),
         limits: Limits {
             max_body_internal_bytes: service.http.max_body.internal_bytes,

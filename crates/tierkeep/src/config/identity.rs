@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use tierkeep_engine::OnChange;
 use tierkeep_identity::{
     GithubSettings, GithubVerification, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier,
 };
@@ -35,6 +36,8 @@ pub struct IdentitySettings {
     pub audience: Option<String>,
     /// How GitHub is asked.
     pub github: GithubSettings,
+    /// What becomes of an internal user who arrives with another GitHub account than before.
+    pub on_change: OnChange,
     /// Whether a request that names a public user and brings credentials is refused.
     pub strict: bool,
 }
@@ -125,6 +128,11 @@ pub(super) fn identity(
         issuer: loaded.text("TIERKEEP_JWT_ISSUER").map(str::to_owned),
         audience: loaded.text("TIERKEEP_JWT_AUDIENCE").map(str::to_owned),
         github,
+        on_change: if loaded.is_on("TIERKEEP_GITHUB_BIND") {
+            OnChange::Refuse
+        } else {
+            OnChange::Follow
+        },
         strict: loaded.is_on("TIERKEEP_STRICT_IDENTITY"),
     })
 }

@@ -280,7 +280,7 @@ pub const GROUPS: &[Group] = &[
                 Some("on"),
                 "off takes any GitHub token for valid; only with a data directory and a loopback listener.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_GITHUB_BIND",
                 Kind::Switch,
                 Some("off"),

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
+use tierkeep_engine::{Met, OnChange};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::warn;
 
@@ -64,7 +65,10 @@ impl FromRequestParts<HttpState> for Asking {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
         let credentials = credentials(&parts.headers, &parts.uri);
-        let detection = state.detector.detect(&credentials).await;
+        let mut detection = state.detector.detect(&credentials).await;
+        if let Some(decision) = otherwise_bound(state, &detection).await {
+            detection.decision = decision;
+        }
         let visitor = visitor(&detection);
         if visitor.ambiguous {
             warn_of(&detection, &visitor);
@@ -78,6 +82,42 @@ impl FromRequestParts<HttpState> for Asking {
             None => role(state, &credentials).map(|jwt| jwt.role),
         };
         Ok(Self { caller, jwt })
+    }
+}
+
+/// What is decided instead where an internal user arrives with another GitHub account than before.
+async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Decision> {
+    let (Decision::Caller(caller), Some(owner)) = (&detection.decision, &detection.github_owner)
+    else {
+        return None;
+    };
+    let refuses = match state.bindings.on_change() {
+        OnChange::Refuse => true,
+        OnChange::Follow => false,
+    };
+    let user_type = caller.user_type().as_str();
+    match state.bindings.meet(&caller.user, owner.id).await {
+        Ok(Met::Same) => None,
+        Ok(Met::Other) => {
+            warn!(
+                user_id = caller.user.as_str(),
+                user_type, "the user arrives with another GitHub account than before",
+            );
+            refuses.then_some(Decision::CredentialsRequired {
+                ambiguous: true,
+                reason: "the GitHub token belongs to another account than before",
+            })
+        }
+        Err(error) => {
+            warn!(
+                user_id = caller.user.as_str(),
+                user_type,
+                database = %error.database,
+                error = error.class.as_str(),
+                "the user's GitHub account was not compared with the one of before",
+            );
+            refuses.then_some(Decision::IdentityUnavailable)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tierkeep_core::user::{Section, UserType};
-use tierkeep_engine::{ErasureService, Users};
+use tierkeep_engine::{Bindings, ErasureService, Users};
 use tierkeep_identity::UserTypeDetector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,6 +50,8 @@ pub struct HttpState {
     pub erasures: ErasureService,
     /// Who is asking.
     pub detector: Arc<UserTypeDetector>,
+    /// Which GitHub account internal users came with before.
+    pub bindings: Bindings,
     /// The sections that exist, in the order in which they are named to callers.
     pub sections: Arc<[Section]>,
     /// How much is taken, and how long is waited for it.

@@ -8,3 +8,4 @@ mod main_job;
 mod poison;
 pub mod program;
 mod refusals;
+mod time_zones;

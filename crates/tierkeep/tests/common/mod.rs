@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
 use tierkeep::http::{HealthSource, HttpState, Limits, Mover, Phase, router};
@@ -20,8 +21,8 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
-    ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoverSettings, Purpose,
-    Users,
+    Bindings, ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoverSettings,
+    OnChange, Purpose, Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -40,6 +41,8 @@ pub const SUBJECT: &str = "507f1f77bcf86cd799439011";
 pub const KNOWN_TOKEN: &str = "gho_known";
 pub const UNKNOWN_TOKEN: &str = "gho_unknown";
 pub const UNREACHABLE_TOKEN: &str = "gho_unreachable";
+/// Followed by the number of the account it belongs to.
+pub const ACCOUNT_TOKEN: &str = "gho_as_";
 pub const HOUR: Duration = Duration::from_hours(1);
 
 /// How a world differs from the usual one.
@@ -47,6 +50,7 @@ pub const HOUR: Duration = Duration::from_hours(1);
 pub struct Options {
     pub strict: bool,
     pub limits: Limits,
+    pub on_change: OnChange,
     /// The databases are not opened.
     pub closed: bool,
 }
@@ -62,6 +66,8 @@ pub struct World {
     pub faults: Faults,
     pub phase: watch::Sender<Phase>,
     pub clock: Arc<ManualClock>,
+    /// The clock that JWTs are held against; the same on every backend.
+    pub jwt_clock: Arc<ManualClock>,
     _github: MockServer,
     _kept: databases::Kept,
 }
@@ -73,6 +79,26 @@ impl World {
 
     pub async fn with(backend: Backend, options: Options) -> Self {
         let (stores, clock, kept) = databases::fresh(backend).await;
+        Self::on(stores, clock, kept, options).await
+    }
+
+    /// Another process over the databases of `other`.
+    pub async fn over(other: &Self, on_change: OnChange) -> Self {
+        let stores = other.stores.values().cloned().collect();
+        let options = Options {
+            on_change,
+            ..Options::default()
+        };
+        let kept = databases::Kept::Nothing;
+        Self::on(stores, Arc::clone(&other.clock), kept, options).await
+    }
+
+    async fn on(
+        stores: Vec<Arc<dyn Store>>,
+        clock: Arc<ManualClock>,
+        kept: databases::Kept,
+        options: Options,
+    ) -> Self {
         let faults = Faults::new();
         let faulty = stores
             .iter()
@@ -87,9 +113,10 @@ impl World {
             databases.open(once, Purpose::Work).await.unwrap();
         }
         let github = github::start().await;
+        let jwt_clock = Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)));
         let detector = detector(
             &github,
-            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::clone(&jwt_clock) as Arc<dyn Clock>,
             options.strict,
         );
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -100,6 +127,7 @@ impl World {
             users: Users::new(Arc::clone(&databases)),
             erasures: erasures.clone(),
             detector: Arc::new(detector),
+            bindings: Bindings::new(Arc::clone(&databases), options.on_change),
             sections: Section::DEFAULT
                 .split(',')
                 .map(|name| Section::parse(name).unwrap())
@@ -119,6 +147,7 @@ impl World {
             faults,
             phase,
             clock,
+            jwt_clock,
             _github: github,
             _kept: kept,
         }
@@ -149,19 +178,19 @@ impl World {
 
     /// A JWT of this subject, valid for an hour.
     pub fn token(&self, subject: &str, role: Option<RoleClaim>) -> String {
-        token(SECRET, subject, role, self.clock.as_ref())
+        token(SECRET, subject, role, self.jwt_clock.as_ref())
     }
 
     /// A JWT that has expired.
     pub fn expired(&self, subject: &str) -> String {
-        let long_ago = tierkeep_core::clock::before(self.clock.now(), 2 * HOUR);
+        let long_ago = tierkeep_core::clock::before(self.jwt_clock.now(), 2 * HOUR);
         token(SECRET, subject, None, &ManualClock::new(long_ago))
     }
 
     /// A JWT that somebody else signed.
     pub fn forged(&self, subject: &str) -> String {
         let other = SECRET.replace('a', "b");
-        token(&other, subject, None, self.clock.as_ref())
+        token(&other, subject, None, self.jwt_clock.as_ref())
     }
 
     /// Every user document in the database of `role`.

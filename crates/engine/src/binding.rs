@@ -1,0 +1,126 @@
+//! Which GitHub account each internal user came with: kept in `evaluation_audit.control`, so that every
+//! process and every later one knows it.
+//!
+//! Must never decide who is asking; it says whether the account is the one of before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{Bson, doc};
+use moka::future::Cache;
+use tierkeep_core::bson;
+use tierkeep_core::db::collection;
+use tierkeep_core::store::{Class, Find, Query, StoreError};
+use tierkeep_core::user::UserId;
+
+use crate::connection::ConnectionManager;
+use crate::own;
+use crate::retry::repeating;
+
+const KIND: &str = "github_account";
+const ACCOUNT: &str = "account";
+/// How long and of how many users an answer is remembered: another process may follow a change meanwhile.
+const REMEMBERED_FOR: Duration = Duration::from_mins(1);
+const REMEMBERED: u64 = 10_000;
+/// How often a change that lost a race is looked at again.
+const ROUNDS: u32 = 8;
+
+/// What becomes of a user who arrives with another account than before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnChange {
+    /// The other account is the one of before from now on.
+    #[default]
+    Follow,
+    /// The first account stays; the other one is for the caller to refuse.
+    Refuse,
+}
+
+/// How an account compares with the one of before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Met {
+    /// The user came with this one, or for the first time.
+    Same,
+    /// The user came with another one.
+    Other,
+}
+
+/// The GitHub accounts of internal users. Clones share their memory.
+#[derive(Clone, Debug)]
+pub struct Bindings {
+    databases: Arc<ConnectionManager>,
+    on_change: OnChange,
+    known: Cache<UserId, u64>,
+}
+
+impl Bindings {
+    /// The accounts that these databases know.
+    pub fn new(databases: Arc<ConnectionManager>, on_change: OnChange) -> Self {
+        Self {
+            databases,
+            on_change,
+            known: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+        }
+    }
+
+    /// What becomes of a change.
+    pub fn on_change(&self) -> OnChange {
+        self.on_change
+    }
+
+    /// Compares the account with which `user` arrives with the one of before, and keeps it where there was none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn meet(&self, user: &UserId, account: u64) -> Result<Met, StoreError> {
+        if self.known.get(user).await == Some(account) {
+            return Ok(Met::Same);
+        }
+        let met = self.look(user, account).await?;
+        if met == Met::Same || self.on_change == OnChange::Follow {
+            self.known.insert(user.clone(), account).await;
+        }
+        Ok(met)
+    }
+
+    async fn look(&self, user: &UserId, account: u64) -> Result<Met, StoreError> {
+        let store = self.databases.audit_db().store();
+        let id = format!("{KIND}/{user}");
+        let account = account.to_string();
+        let ids = [Bson::String(id.clone())];
+        for _ in 0..ROUNDS {
+            let now = self.databases.clock().now();
+            let find = Find::new(Query::Ids(ids.to_vec()));
+            let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
+            let Some(found) = found.first() else {
+                let first = doc! {
+                    "_id": &id, "kind": KIND, "user_id": user.as_str(), ACCOUNT: &account, "since": now,
+                };
+                if own::make(store.as_ref(), collection::CONTROL, &first).await? {
+                    return Ok(Met::Same);
+                }
+                continue;
+            };
+            let before = found.get_str(ACCOUNT).unwrap_or_default();
+            if before == account {
+                return Ok(Met::Same);
+            }
+            if self.on_change == OnChange::Refuse {
+                return Ok(Met::Other);
+            }
+            let when = doc! { ACCOUNT: before };
+            let set = doc! { ACCOUNT: &account, "since": now };
+            if repeating(|| store.amend(collection::CONTROL, &ids, &when, &set)).await? > 0 {
+                return Ok(Met::Other);
+            }
+        }
+        Err(StoreError {
+            database: store.role(),
+            operation: "bind",
+            class: Class::Busy,
+            code: 0,
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! Who is asking: every row of the decision table, over HTTP.
+
+use rstest::rstest;
+use serde_json::json;
+use tierkeep_core::db::Role;
+use tierkeep_engine::OnChange;
+
+use crate::common::{
+    ACCOUNT_TOKEN, Ask, Backend, KNOWN_TOKEN, Options, SUBJECT, UNKNOWN_TOKEN, UNREACHABLE_TOKEN,
+    World,
+};
+
+const SECTION: &str = "/v1/user/scan_cache";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Jwt {
+    Absent,
+    Expired,
+    Forged,
+    Valid,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Github {
+    Absent,
+    Invalid,
+    Unreachable,
+    Valid,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Name {
+    Absent,
+    Given,
+    Malformed,
+}
+
+/// What a row comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Internal,
+    External,
+    /// External, and credentials came along.
+    Ambiguous,
+    Refused(u16, &'static str),
+}
+
+const NOBODY: Outcome = Outcome::Refused(401, "credentials_required");
+const AWAY: Outcome = Outcome::Refused(503, "identity_unavailable");
+const MALFORMED: Outcome = Outcome::Refused(422, "invalid_username");
+
+/// The table of the contract: JWT, GitHub token, and what they come to without a name and with one.
+const TABLE: [(Jwt, Github, Outcome, Outcome); 16] = [
+    (
+        Jwt::Valid,
+        Github::Valid,
+        Outcome::Internal,
+        Outcome::Ambiguous,
+    ),
+    (Jwt::Valid, Github::Unreachable, AWAY, Outcome::Ambiguous),
+    (Jwt::Valid, Github::Invalid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Valid, Github::Absent, NOBODY, Outcome::Ambiguous),
+    (Jwt::Expired, Github::Valid, NOBODY, Outcome::Ambiguous),
+    (
+        Jwt::Expired,
+        Github::Unreachable,
+        NOBODY,
+        Outcome::Ambiguous,
+    ),
+    (Jwt::Expired, Github::Invalid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Expired, Github::Absent, NOBODY, Outcome::Ambiguous),
+    (Jwt::Forged, Github::Valid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Forged, Github::Unreachable, NOBODY, Outcome::Ambiguous),
+    (Jwt::Forged, Github::Invalid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Forged, Github::Absent, NOBODY, Outcome::Ambiguous),
+    (Jwt::Absent, Github::Valid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Absent, Github::Unreachable, NOBODY, Outcome::Ambiguous),
+    (Jwt::Absent, Github::Invalid, NOBODY, Outcome::Ambiguous),
+    (Jwt::Absent, Github::Absent, NOBODY, Outcome::External),
+];
+
+fn ask(world: &World, (jwt, github, name): (Jwt, Github, Name), method: &str, path: &str) -> Ask {
+    let ask = world.ask(method, path);
+    let ask = match jwt {
+        Jwt::Absent => ask,
+        Jwt::Expired => ask.jwt(&world.expired(SUBJECT)),
+        Jwt::Forged => ask.jwt(&world.forged(SUBJECT)),
+        Jwt::Valid => ask.jwt(&world.token(SUBJECT, None)),
+    };
+    let ask = match github {
+        Github::Absent => ask,
+        Github::Invalid => ask.github(UNKNOWN_TOKEN),
+        Github::Unreachable => ask.github(UNREACHABLE_TOKEN),
+        Github::Valid => ask.github(KNOWN_TOKEN),
+    };
+    match name {
+        Name::Absent => ask,
+        Name::Given => ask.named("Srie06"),
+        Name::Malformed => ask.named("a%20b"),
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_decision_table(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(false, true)] strict: bool,
+) {
+    let options = Options {
+        strict,
+        ..Options::default()
+    };
+    let world = World::with(backend, options).await;
+    for (jwt, github, alone, named) in TABLE {
+        let named = match named {
+            Outcome::Ambiguous if strict => Outcome::Refused(400, "ambiguous_identity"),
+            Outcome::Internal | Outcome::External | Outcome::Ambiguous | Outcome::Refused(_, _) => {
+                named
+            }
+        };
+        for (name, outcome) in [
+            (Name::Absent, alone),
+            (Name::Given, named),
+            (Name::Malformed, MALFORMED),
+        ] {
+            row(&world, (jwt, github, name), outcome).await;
+        }
+    }
+}
+
+async fn row(world: &World, sent: (Jwt, Github, Name), outcome: Outcome) {
+    let before = world.everything().await;
+    let route = ask(world, sent, "GET", "/v1/route").send().await;
+    let put = ask(world, sent, "PUT", SECTION).json("{}").send().await;
+    let (user_type, id, writes) = match outcome {
+        Outcome::Internal => (
+            "internal",
+            format!("internal_{SUBJECT}"),
+            Role::RaseenTempUser,
+        ),
+        Outcome::External | Outcome::Ambiguous => (
+            "external",
+            "external_srie06".to_owned(),
+            Role::ExternalUsers,
+        ),
+        Outcome::Refused(status, code) => {
+            let route = route.refused(status, code);
+            assert_eq!(route.header("tierkeep-decision"), None, "{sent:?}");
+            put.refused(status, code);
+            assert_eq!(world.everything().await, before, "{sent:?}");
+            return;
+        }
+    };
+    let mark = (outcome == Outcome::Ambiguous).then_some("external; ambiguous");
+    for answer in [&route, &put] {
+        assert!(answer.status.is_success(), "{sent:?}: {answer:?}");
+        assert_eq!(answer.header("tierkeep-decision"), mark, "{sent:?}");
+    }
+    let route = route.value();
+    assert_eq!(
+        (&route["user_type"], &route["user_id"], &route["writes"]),
+        (&json!(user_type), &json!(id), &json!(writes)),
+        "{sent:?}"
+    );
+    assert_eq!(put.value()["database"], writes.name(), "{sent:?}");
+    let mut after = world.everything().await;
+    let users = (writes, writes.users().unwrap());
+    let control = (Role::EvaluationAudit, "control");
+    assert_ne!(after.get(&users), before.get(&users), "{sent:?}");
+    // The account with which an internal user came is kept beside.
+    for kept in [users, control] {
+        let untouched = before.get(&kept).unwrap().clone();
+        after.insert(kept, untouched);
+    }
+    assert_eq!(after, before, "{sent:?}");
+}
+
+fn from_account(world: &World, subject: &str, account: u32) -> Ask {
+    world
+        .ask("GET", "/v1/route")
+        .jwt(&world.token(subject, None))
+        .github(&format!("{ACCOUNT_TOKEN}{account}"))
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_arrives_with_another_github_account_is_refused_where_accounts_are_bound(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let options = Options {
+        on_change: OnChange::Refuse,
+        ..Options::default()
+    };
+    let world = World::with(backend, options).await;
+    let other = "60b8d295f1d2c8a7e4f3b2a1";
+    from_account(&world, SUBJECT, 7).send().await.expect(200);
+    from_account(&world, other, 8).send().await.expect(200);
+    for _ in 0..2 {
+        let refused = from_account(&world, SUBJECT, 8).send().await;
+        let refused = refused.refused(401, "credentials_required");
+        assert!(refused.text().contains("another account than before"));
+        from_account(&world, SUBJECT, 7).send().await.expect(200);
+    }
+    // The account is known to whoever comes later, and one that cannot be compared is not let in.
+    let later = World::over(&world, OnChange::Refuse).await;
+    from_account(&later, SUBJECT, 8)
+        .send()
+        .await
+        .refused(401, "credentials_required");
+    world.faults.set_down(Role::EvaluationAudit, true);
+    let unknown = "70b8d295f1d2c8a7e4f3b2a1";
+    from_account(&world, unknown, 9)
+        .send()
+        .await
+        .refused(503, "identity_unavailable");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_arrives_with_another_github_account_is_followed_elsewhere(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    for account in [7, 8, 7] {
+        from_account(&world, SUBJECT, account)
+            .send()
+            .await
+            .expect(200);
+    }
+    let bound = World::over(&world, OnChange::Refuse).await;
+    from_account(&bound, SUBJECT, 8)
+        .send()
+        .await
+        .refused(401, "credentials_required");
+    from_account(&bound, SUBJECT, 7).send().await.expect(200);
+    world.faults.set_down(Role::EvaluationAudit, true);
+    from_account(&world, SUBJECT, 9).send().await.expect(200);
+}
