@@ -180,6 +180,15 @@ impl Erasure {
         }
     }
 
+    /// The fields that change when tombstones are put again, late: they stand for another grace.
+    pub fn reopened(user: &str, now: DateTime) -> Document {
+        doc! {
+            erasure_field::STAGE: Stage::Verified.as_str(),
+            erasure_field::USER_ID: user,
+            erasure_field::VERIFIED_AT: now,
+        }
+    }
+
     /// The version of its tombstones: what is below counts as nothing.
     pub fn fence(&self) -> Option<Version> {
         Version::of_erasure(self.epoch)

@@ -200,6 +200,7 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         }
         (UserType::Internal, Some(fence)) => {
             let stone = tombstone(user, fence, read.created_at);
+            ledger.reopen(std::slice::from_ref(&stone)).await?;
             entomb(database, std::slice::from_ref(&stone)).await?;
             remove_foreign(database, copy, &stone).await?;
             return Ok(Adoption::Again);
@@ -216,6 +217,7 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         && let Some(now) = ledger.fence(user).await?.filter(|now| Some(*now) != fence)
     {
         let stone = tombstone(user, now, read.created_at);
+        ledger.reopen(std::slice::from_ref(&stone)).await?;
         entomb(database, std::slice::from_ref(&stone)).await?;
         return Ok(Adoption::Again);
     }

@@ -177,7 +177,7 @@ impl ConnectionManager {
             .collect();
         let audit: Handle<EvaluationAudit> = handle(&gates)?;
         Ok(Self {
-            ledger: Ledger::new(audit.clone()),
+            ledger: Ledger::new(audit.clone(), Arc::clone(&clock)),
             external: handle(&gates)?,
             temp: handle(&gates)?,
             main: handle(&gates)?,

@@ -315,7 +315,8 @@ impl ErasureService {
             .collect())
     }
 
-    /// Sets fields of exactly this erasure, while it is at `stage`.
+    /// Sets fields of exactly this erasure, while it is at `stage` and nobody has put tombstones again since it was
+    /// read.
     async fn amend(
         &self,
         entry: &Erasure,
@@ -327,6 +328,7 @@ impl ErasureService {
         let when = doc! {
             erasure_field::EPOCH: entry.epoch,
             erasure_field::STAGE: stage.as_str(),
+            erasure_field::VERIFIED_AT: entry.verified_at.map_or(Bson::Null, Bson::DateTime),
         };
         repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
     }

@@ -1,15 +1,18 @@
 //! Looking into the erasure ledger: which versions of whom count as nothing.
 //!
-//! Reads and the making of its key only; entries are written by [`crate::erase`].
+//! Makes its key, and opens entries again for tombstones that come late; entries are made and closed by
+//! [`crate::erase`].
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
 use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
-use tierkeep_core::erasure::{Erasure, LedgerKey};
+use tierkeep_core::document;
+use tierkeep_core::erasure::{Erasure, LedgerKey, Stage, erasure_field};
 use tierkeep_core::store::{Class, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
@@ -24,13 +27,15 @@ const KEY: &str = "erasure_key";
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     audit: Handle<EvaluationAudit>,
+    clock: Arc<dyn Clock>,
     key: OnceLock<LedgerKey>,
 }
 
 impl Ledger {
-    pub(crate) fn new(audit: Handle<EvaluationAudit>) -> Self {
+    pub(crate) fn new(audit: Handle<EvaluationAudit>, clock: Arc<dyn Clock>) -> Self {
         Self {
             audit,
+            clock,
             key: OnceLock::new(),
         }
     }
@@ -76,6 +81,32 @@ impl Ledger {
             .first()
             .map(|document| Erasure::read(document).ok_or_else(corrupt))
             .transpose()
+    }
+
+    /// To be called before any of these tombstones is put where it may have been removed already: it is removed
+    /// once more after another grace, and nobody's id stays behind.
+    pub(crate) async fn reopen(&self, stones: &[RawDocumentBuf]) -> Result<(), StoreError> {
+        let Some(key) = self.key().await? else {
+            return Ok(());
+        };
+        let store = self.audit.store();
+        for stone in stones {
+            let (Some(user), Some(fence)) = (document::user_id(stone), document::version(stone))
+            else {
+                continue;
+            };
+            let ids = [Bson::String(key.entry_id(user))];
+            let set = Erasure::reopened(user, self.clock.now());
+            // One that is pending, or of a later erasure, looks after its own.
+            for stage in [Stage::Closed, Stage::Verified] {
+                let when = doc! {
+                    erasure_field::EPOCH: fence.epoch(),
+                    erasure_field::STAGE: stage.as_str(),
+                };
+                repeating(|| store.amend(collection::ERASURES, &ids, &when, &set)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The key; `None` while nobody was ever erased.

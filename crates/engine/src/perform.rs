@@ -205,6 +205,7 @@ impl Movement {
             erased.push(fence.is_some());
         }
         if !stones.is_empty() {
+            self.ledger.reopen(&stones).await?;
             // Temp first: while its tombstone stands, nothing older in the others counts.
             entomb(&self.temp, &stones).await?;
             entomb(&self.main, &stones).await?;

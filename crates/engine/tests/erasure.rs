@@ -410,3 +410,44 @@ async fn a_tombstone_above_what_moves_is_no_contradiction(
     assert_gone(&world, &user, 1).await;
     assert!(sees(&world, &user).await.is_none());
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn tombstones_that_are_put_again_go_after_another_grace(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(false, true)] cut_off: bool,
+) {
+    let world = World::new(backend).await;
+    let user = world.staged(1, DAY + HOUR).await;
+    let copy = Fault::nth(1, Moment::Before)
+        .of("insert")
+        .to(Role::RaseenMainUser);
+    let hold = world.faults.hold(copy);
+    let late = world.migrate_meanwhile();
+    hold.reached().await;
+    world.erasure().erase(&user).await.unwrap();
+    world.clock.advance(GRACE);
+    assert_eq!(world.erasure().remove_tombstones(GRACE).await.unwrap(), 1);
+    if cut_off {
+        // The next run finds its record.
+        late.abort();
+        late.await.unwrap_err();
+        world.migrate().await.unwrap();
+    } else {
+        hold.release();
+        late.await.unwrap().unwrap();
+    }
+    for role in TIERS {
+        let stone = world.copy(role, &user).await.unwrap();
+        assert_eq!(document::state(&stone), Some(State::Erased));
+    }
+    assert_eq!(world.erasure().remove_tombstones(GRACE).await.unwrap(), 0);
+    world.clock.advance(GRACE);
+    assert_eq!(world.erasure().remove_tombstones(GRACE).await.unwrap(), 1);
+    for role in TIERS {
+        assert_eq!(world.copy(role, &user).await, None);
+    }
+    let entries = entries(&world).await;
+    assert_eq!(entries[0].get_str("stage").unwrap(), "closed");
+    assert!(entries[0].get_str("user_id").is_err());
+}

@@ -130,6 +130,7 @@ async fn erased(
         }
     }
     if !stones.is_empty() {
+        databases.ledger().reopen(&stones).await?;
         entomb(databases.raseen_temp_db(), &stones).await?;
         entomb(databases.raseen_main_db(), &stones).await?;
         entomb(databases.srie_main_db(), &stones).await?;

@@ -66,8 +66,9 @@ impl Users {
         let now = self.external_fence(write.user).await;
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
-            let stone = tombstone_of(write.user, now, self.databases.clock().now());
-            entomb(external, &[stone]).await?;
+            let stones = [tombstone_of(write.user, now, self.databases.clock().now())];
+            self.databases.ledger().reopen(&stones).await?;
+            entomb(external, &stones).await?;
             return Ok(Round::Again);
         }
         let receipt = receipt(&document, &write.op, role, true).filter(|_| placed == Placed::Ours);
