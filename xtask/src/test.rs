@@ -13,6 +13,9 @@ use crate::{tidy, variable};
 /// How many cases a property is tried with by `--full`.
 const FULL_CASES: &str = "4096";
 
+/// How many times as much the longer tests of the engine try by `--full`; their random run then lasts a minute.
+const FULL_TIMES: &str = "4";
+
 /// One call of cargo.
 struct Step {
     name: &'static str,
@@ -96,6 +99,7 @@ async fn cargo(root: &Path, step: &Step, url: Option<&str>, full: bool) -> Resul
     }
     if full {
         command.env("PROPTEST_CASES", FULL_CASES);
+        command.env("TIERKEEP_TEST_FULL", FULL_TIMES);
     }
     let status = command.status().await.context("cargo cannot be started")?;
     if !status.success() {

@@ -18,6 +18,7 @@ use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{Condition, RunOptions};
 use tierkeep_testkit::documents::{SeedUser, arb_section};
 
+use crate::scale;
 use crate::world::{Backend, DAY, World, section, user};
 
 const CASES: u32 = 256;
@@ -140,7 +141,7 @@ fn what_has_been_in_temp_for_its_retention_is_in_main_and_srie_and_nowhere_else(
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let world = runtime.block_on(World::new(backend));
     let mut runner = TestRunner::new(Config {
-        cases: CASES,
+        cases: scale::cases(CASES),
         max_shrink_iters: 64,
         ..Config::default()
     });

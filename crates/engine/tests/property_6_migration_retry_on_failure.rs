@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::logs::Logs;
+use crate::scale;
 use crate::world::{Backend, DAY, HOUR, World};
 
 const CASES: u32 = 256;
@@ -350,7 +351,7 @@ fn a_failed_move_is_logged_and_retried_with_growing_waits(
     runtime.block_on(world.refuse_equals());
     let logs = Logs::collected();
     let mut runner = TestRunner::new(Config {
-        cases: CASES,
+        cases: scale::cases(CASES),
         max_shrink_iters: 64,
         ..Config::default()
     });

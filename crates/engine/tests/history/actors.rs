@@ -1,0 +1,112 @@
+//! The actors of a history: what each asks of the engine, and what it is told.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::doc;
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
+use tierkeep_core::user::{Section, UserId};
+use tierkeep_engine::{
+    EraseError, Erased, ErasureService, MigrationService, MoveError, MoverSettings, NoProgress,
+    Receipt, RunOptions, Summary, Users, UsersError,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::reference::{Deed, Sections, Token, Write};
+use super::stage::Process;
+
+/// What an actor was told.
+pub enum Told {
+    Wrote(usize, Token, Result<Receipt, UsersError>),
+    Moved(Result<Summary, MoveError>),
+    Erased(usize, Result<Erased, EraseError>),
+    Kept,
+}
+
+pub type Acting = Pin<Box<dyn Future<Output = Told> + Send>>;
+
+fn mark(token: Token) -> String {
+    format!("w{token}")
+}
+
+/// The marks in a document.
+pub fn marks(document: &RawDocumentBuf) -> Sections {
+    let mut sections = Sections::new();
+    for name in super::plan::SECTIONS {
+        let Ok(section) = document.get_document(name) else {
+            continue;
+        };
+        let marks = section.iter().map(|entry| {
+            let (key, _) = entry.unwrap();
+            key.as_str().strip_prefix('w').unwrap().parse().unwrap()
+        });
+        sections.insert(name, marks.collect());
+    }
+    sections
+}
+
+pub fn write(process: &Process, user: usize, id: &UserId, write: &Write) -> Acting {
+    let users = Users::new(Arc::clone(&process.databases));
+    let (id, write) = (id.clone(), write.clone());
+    Box::pin(async move {
+        let section = Section::parse(write.section).unwrap();
+        let content = doc! { mark(write.token): i64::from(write.token) };
+        let condition = write.condition;
+        let told = match write.deed {
+            Deed::Put => {
+                let content = RawDocumentBuf::try_from(&content).unwrap();
+                users.put(&id, &section, content, condition).await
+            }
+            Deed::Patch => users.patch(&id, &section, &content, condition).await,
+            Deed::Remove => users.remove(&id, &section, condition).await,
+        };
+        Told::Wrote(user, write.token, told)
+    })
+}
+
+/// The settings of movers: small batches, one after the other, so that one who stands still does nothing else.
+pub fn settings() -> MoverSettings {
+    MoverSettings {
+        batch_documents: 2,
+        batches_in_flight: 1,
+        retry_backoff: Duration::ZERO,
+        ..MoverSettings::default()
+    }
+}
+
+pub fn migrate(process: &Process, at_once: bool) -> Acting {
+    let databases = Arc::clone(&process.databases);
+    Box::pin(async move {
+        databases.heal().await;
+        let service = MigrationService::new(databases, settings());
+        let options = RunOptions {
+            older_than: at_once.then_some(Duration::ZERO),
+            ..RunOptions::default()
+        };
+        let stop = CancellationToken::new();
+        Told::Moved(
+            service
+                .migrate_expired_data(options, &NoProgress, &stop)
+                .await,
+        )
+    })
+}
+
+pub fn erase(process: &Process, user: usize, id: &UserId) -> Acting {
+    let erasures = ErasureService::new(Arc::clone(&process.databases));
+    let id = id.clone();
+    Box::pin(async move { Told::Erased(user, erasures.erase(&id).await) })
+}
+
+/// `None` while the upkeep of this process stands still.
+pub fn keep_up(process: &Process, uptime: Duration) -> Option<Acting> {
+    let mut upkeep = Arc::clone(&process.upkeep).try_lock_owned().ok()?;
+    let databases = Arc::clone(&process.databases);
+    Some(Box::pin(async move {
+        databases.heal().await;
+        upkeep.round(uptime).await;
+        Told::Kept
+    }))
+}

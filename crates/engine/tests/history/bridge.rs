@@ -1,0 +1,117 @@
+//! A store whose calls run in a runtime of their own, so that a test may stop the time of its own runtime: waits
+//! between retries then take no time, and calls to a server take theirs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, Document};
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{
+    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store, TtlIndex,
+    Written,
+};
+use tokio::runtime::Handle;
+
+/// The store `inner`, called in the runtime of `handle`.
+#[derive(Debug)]
+pub struct Bridge {
+    pub inner: Arc<dyn Store>,
+    pub handle: Handle,
+}
+
+impl Bridge {
+    /// Calls from a thread for blocking work: while there is one, stopped time does not jump ahead.
+    async fn call<T, F>(&self, call: impl FnOnce(Arc<dyn Store>) -> F + Send + 'static) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
+        let (inner, handle) = (Arc::clone(&self.inner), self.handle.clone());
+        let done = tokio::task::spawn_blocking(move || handle.block_on(call(inner)));
+        done.await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Store for Bridge {
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    async fn hello(&self) -> Result<Hello> {
+        self.call(async move |store| store.hello().await).await
+    }
+
+    async fn prepare(&self, layout: &Layout) -> Result<()> {
+        let layout = layout.clone();
+        self.call(async move |store| store.prepare(&layout).await)
+            .await
+    }
+
+    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
+        self.call(async move |store| store.ttl_indexes().await)
+            .await
+    }
+
+    async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {
+        let (collection, find) = (collection.to_owned(), find.clone());
+        self.call(async move |store| store.find(&collection, &find).await)
+            .await
+    }
+
+    async fn count(&self, collection: &str, query: &Query) -> Result<u64> {
+        let (collection, query) = (collection.to_owned(), query.clone());
+        self.call(async move |store| store.count(&collection, &query).await)
+            .await
+    }
+
+    async fn insert(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        let (collection, documents) = (collection.to_owned(), documents.to_vec());
+        self.call(async move |store| store.insert(&collection, &documents).await)
+            .await
+    }
+
+    async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
+        let (collection, documents) = (collection.to_owned(), documents.to_vec());
+        self.call(async move |store| store.put_newer(&collection, &documents).await)
+            .await
+    }
+
+    async fn write(
+        &self,
+        collection: &str,
+        id: &Bson,
+        guard: &Guard,
+        change: &Change,
+    ) -> Result<Written> {
+        let (collection, id) = (collection.to_owned(), id.clone());
+        let (guard, change) = (guard.clone(), change.clone());
+        self.call(async move |store| store.write(&collection, &id, &guard, &change).await)
+            .await
+    }
+
+    async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
+        let (collection, fences) = (collection.to_owned(), fences.to_vec());
+        self.call(async move |store| store.delete(&collection, &fences).await)
+            .await
+    }
+
+    async fn amend(
+        &self,
+        collection: &str,
+        ids: &[Bson],
+        when: &Document,
+        set: &Document,
+    ) -> Result<u64> {
+        let (collection, ids) = (collection.to_owned(), ids.to_vec());
+        let (when, set) = (when.clone(), set.clone());
+        self.call(async move |store| store.amend(&collection, &ids, &when, &set).await)
+            .await
+    }
+}

@@ -1,0 +1,95 @@
+//! Where histories are played: seven databases, and the process that works on them.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tierkeep_core::clock::Clock;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::Store;
+use tierkeep_engine::{ConnectError, ConnectionManager, Mutant, Purpose, Upkeep};
+use tierkeep_testkit::{Faults, ManualClock};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Mutex;
+
+use super::bridge::Bridge;
+use crate::world::{Backend, HOUR, NO_RETRIES, stores};
+
+/// The databases of one backend.
+pub struct Stage {
+    pub stores: Vec<Arc<dyn Store>>,
+    pub clock: Arc<ManualClock>,
+    pub faults: Faults,
+    pub backend: Backend,
+    mutant: Option<Mutant>,
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+/// One process.
+#[derive(Clone)]
+pub struct Process {
+    pub databases: Arc<ConnectionManager>,
+    pub upkeep: Arc<Mutex<Upkeep>>,
+}
+
+impl Stage {
+    /// Fresh databases, whose calls run in `outside`.
+    pub fn new(backend: Backend, mutant: Option<Mutant>, outside: &Runtime) -> Self {
+        let (stores, clock, guard) = outside.block_on(stores(backend));
+        let handle: &Handle = outside.handle();
+        let bridged = |inner: Arc<dyn Store>| match backend {
+            // Never waits for anything.
+            Backend::Memory => inner,
+            Backend::Sqlite | Backend::Mongo => Arc::new(Bridge {
+                inner,
+                handle: handle.clone(),
+            }),
+        };
+        Self {
+            stores: stores.into_iter().map(bridged).collect(),
+            clock,
+            faults: Faults::new(),
+            backend,
+            mutant,
+            _guard: guard,
+        }
+    }
+
+    /// Fresh databases in the runtime of the test.
+    pub async fn beside(backend: Backend, mutant: Option<Mutant>) -> Self {
+        let (stores, clock, guard) = stores(backend).await;
+        Self {
+            stores,
+            clock,
+            faults: Faults::new(),
+            backend,
+            mutant,
+            _guard: guard,
+        }
+    }
+
+    pub fn store(&self, role: Role) -> &Arc<dyn Store> {
+        let found = self.stores.iter().find(|store| store.role() == role);
+        found.unwrap()
+    }
+
+    /// Another process on the same databases.
+    pub async fn process(&self) -> Result<Process, ConnectError> {
+        let faulty = self
+            .stores
+            .iter()
+            .map(|store| self.faults.over(Arc::clone(store)) as Arc<dyn Store>);
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let mut databases = ConnectionManager::new(faulty, clock)?;
+        if let Some(mutant) = self.mutant {
+            databases = databases.with_mutant(mutant);
+        }
+        databases.open(NO_RETRIES, Purpose::Work).await?;
+        let databases = Arc::new(databases);
+        let grace: Duration = HOUR;
+        Ok(Process {
+            upkeep: Arc::new(Mutex::new(Upkeep::new(Arc::clone(&databases), grace))),
+            databases,
+        })
+    }
+}

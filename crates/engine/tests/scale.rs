@@ -1,0 +1,25 @@
+//! How much a test tries: a little in every run, more in `cargo xtask test --full`.
+
+/// How many times as much is tried in a full run; 1 in any other.
+fn times() -> u32 {
+    variable("TIERKEEP_TEST_FULL").map_or(1, |times| times.parse().unwrap())
+}
+
+/// Whether this is a full run.
+pub fn is_full() -> bool {
+    times() > 1
+}
+
+/// A variable of the environment; `None` where it is missing or empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command says this way how much to try"
+)]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How many cases of a property are tried: `usually`, more in a full run.
+pub fn cases(usually: u32) -> u32 {
+    usually * times()
+}
