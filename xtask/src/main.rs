@@ -1,13 +1,14 @@
 //! Development tasks, run as `cargo xtask …`: the whole test suite on a real MongoDB, a MongoDB for
 //! development, and a tidy test.
 //!
-//! Nothing here is part of the program. Where to look: `test` (the order of the steps), `mongod` (fetching,
-//! starting and ending the server), `tidy` (rules that no compiler checks), `bench` (measurements).
+//! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `tidy` (rules that no compiler checks), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
 mod bench;
 mod mongod;
+mod python;
 mod test;
 mod tidy;
 

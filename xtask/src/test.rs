@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::mongod::{Mongod, URL_VARIABLE};
-use crate::{tidy, variable};
+use crate::{python, tidy, variable};
 
 /// How many cases a property is tried with by `--full`.
 const FULL_CASES: &str = "4096";
@@ -68,6 +68,9 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
         let outcome = cargo(root, &step, url.as_deref(), full).await;
         outcomes.push((step.name, outcome));
     }
+    println!("\n--- properties: pytest");
+    let outcome = python::run(root, url.as_deref(), full).await;
+    outcomes.push(("properties", outcome));
     println!();
     let mut failed = Vec::new();
     for (name, outcome) in outcomes {

@@ -1,7 +1,9 @@
 //! The connection manager: the seven databases, opened, compared, stamped and handed out by type.
 //!
 //! Order of an opening: reach, compare, read stamps, look for TTL indexes; only when nothing is wrong is
-//! anything written. Rule source: the mission's Properties 7 and 8.
+//! anything written. `stamp` reads and writes the stamps. Rule source: the mission's Properties 7 and 8.
+
+mod stamp;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +11,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bson::doc;
-use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{
     Database, EvaluationAudit, ExternalUsers, Handle, RaseenMainHr, RaseenMainUser, RaseenTempUser,
-    Role, SrieMainHr, SrieMainUser, collection,
+    Role, SrieMainHr, SrieMainUser,
 };
-use tierkeep_core::store::{Find, Hello, Query, Store, StoreError, TtlIndex};
+use tierkeep_core::store::{Hello, Store, StoreError, TtlIndex};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -44,6 +45,8 @@ pub enum Purpose {
     Look,
     /// Work: collections, indexes and stamps are created where they are missing.
     Work,
+    /// Work, although `evaluation_audit` is lost for good: an empty one takes its place.
+    WorkWithNewAudit,
 }
 
 /// Why the databases cannot be used. Nothing was written.
@@ -88,6 +91,19 @@ pub enum ConnectError {
         found: String,
         /// The deployment of the others.
         expected: String,
+    },
+    /// The stamps lead to a deployment whose `evaluation_audit` is not here.
+    #[error(
+        "{beside} belongs to deployment {found}, and evaluation_audit is empty: {} leads to another database, or \
+         its data is lost, with the record of who was erased; give the right one, bring it back from a copy, or, when \
+         it is lost for good, run `tierkeep init --new-audit` once",
+        Role::EvaluationAudit.url_variable()
+    )]
+    AuditLost {
+        /// One of the databases that are stamped.
+        beside: Role,
+        /// The deployment its stamp names.
+        found: String,
     },
     /// The server would delete documents by age before they are moved or backed up.
     #[error("{}", ttl_message(*role, index))]
@@ -361,18 +377,21 @@ impl ConnectionManager {
             let Some(gate) = self.gates.get(role) else {
                 continue;
             };
-            stamps.insert(*role, read_stamp(gate.unchecked()).await?);
+            stamps.insert(*role, stamp::read(gate.unchecked()).await?);
             refuse_ttl(gate.unchecked()).await?;
         }
         let known = self.agree_on_deployment(&stamps)?;
-        if purpose == Purpose::Work {
+        if purpose != Purpose::WorkWithNewAudit {
+            self.refuse_lost_audit(&stamps).await?;
+        }
+        if purpose != Purpose::Look {
             self.stamp_missing(&stamps, known).await?;
         }
         for role in reached.keys() {
             let Some(gate) = self.gates.get(role) else {
                 continue;
             };
-            if purpose == Purpose::Work {
+            if purpose != Purpose::Look {
                 gate.unchecked().prepare(&layout(*role)).await?;
             }
             gate.admit();
@@ -380,107 +399,6 @@ impl ConnectionManager {
         *hellos = all;
         Ok(())
     }
-
-    fn agree_on_deployment(
-        &self,
-        stamps: &BTreeMap<Role, Option<Stamp>>,
-    ) -> Result<Option<String>, ConnectError> {
-        let mut expected = self.deployment.get().cloned();
-        let audit_first = |role: &Role| usize::from(*role != Role::EvaluationAudit);
-        let mut roles: Vec<Role> = stamps.keys().copied().collect();
-        roles.sort_by_key(audit_first);
-        for role in roles {
-            let Some(Some(stamp)) = stamps.get(&role) else {
-                continue;
-            };
-            if stamp.role != role.name() {
-                return Err(ConnectError::StampedAsOther {
-                    role,
-                    found: stamp.role.clone(),
-                });
-            }
-            match &expected {
-                Some(expected) if *expected != stamp.deployment => {
-                    return Err(ConnectError::OtherDeployment {
-                        role,
-                        found: stamp.deployment.clone(),
-                        expected: expected.clone(),
-                    });
-                }
-                Some(_) => {}
-                None => expected = Some(stamp.deployment.clone()),
-            }
-        }
-        Ok(expected)
-    }
-
-    /// Stamps what has no stamp. `evaluation_audit` comes first: of two processes that start a deployment at
-    /// once, the second takes over the id that the first has put there.
-    async fn stamp_missing(
-        &self,
-        stamps: &BTreeMap<Role, Option<Stamp>>,
-        known: Option<String>,
-    ) -> Result<(), ConnectError> {
-        let mut deployment = known.clone().unwrap_or_else(|| self.randomness.id());
-        let mut missing: Vec<Role> = stamps
-            .iter()
-            .filter(|(_, stamp)| stamp.is_none())
-            .map(|(role, _)| *role)
-            .collect();
-        missing.sort_by_key(|role| *role != Role::EvaluationAudit);
-        for role in missing {
-            let Some(gate) = self.gates.get(&role) else {
-                continue;
-            };
-            let store = gate.unchecked();
-            let stamp = doc! {
-                "_id": STAMP_ID,
-                "role": role.name(),
-                "deployment": &deployment,
-                "created_at": self.clock.now(),
-            };
-            let Ok(raw) = RawDocumentBuf::try_from(&stamp) else {
-                continue;
-            };
-            store.insert(collection::IDENTITY, &[raw]).await?;
-            let found = read_stamp(store).await?.unwrap_or_default();
-            if found.role != role.name() {
-                return Err(ConnectError::StampedAsOther {
-                    role,
-                    found: found.role,
-                });
-            }
-            if role == Role::EvaluationAudit && known.is_none() {
-                deployment = found.deployment;
-            } else if found.deployment != deployment {
-                let found = found.deployment;
-                return Err(ConnectError::OtherDeployment {
-                    role,
-                    found,
-                    expected: deployment,
-                });
-            }
-        }
-        self.deployment.get_or_init(|| deployment);
-        Ok(())
-    }
-}
-
-const STAMP_ID: &str = "tierkeep";
-
-#[derive(Clone, Default, Debug)]
-struct Stamp {
-    role: String,
-    deployment: String,
-}
-
-async fn read_stamp(store: &dyn Store) -> Result<Option<Stamp>, StoreError> {
-    let query = Query::Ids(vec![STAMP_ID.into()]);
-    let found = store.find(collection::IDENTITY, &Find::new(query)).await?;
-    Ok(found.first().map(|stamp| Stamp {
-        role: stamp.get_str("role").unwrap_or_default().to_owned(),
-        deployment: stamp.get_str("deployment").unwrap_or_default().to_owned(),
-    }))
 }
 
 async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {

@@ -129,6 +129,40 @@ async fn a_database_of_another_deployment_is_refused() {
 }
 
 #[tokio::test]
+async fn an_empty_audit_beside_stamped_databases_is_refused_until_it_is_said_to_be_lost() {
+    let mut stores = seven();
+    let faults = Faults::new();
+    let open = async |stores: &[MemoryStore], purpose| {
+        let manager = manager(stores, &faults);
+        manager.open(NO_RETRIES, purpose).await.map(|_| ())
+    };
+    open(&stores, Purpose::Work).await.unwrap();
+    let audit = Role::ALL
+        .iter()
+        .position(|role| *role == Role::EvaluationAudit)
+        .unwrap();
+    stores[audit] = MemoryStore::new(Role::EvaluationAudit, "another", clock());
+    for purpose in [Purpose::Look, Purpose::Work] {
+        let refused = open(&stores, purpose).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::AuditLost { .. }));
+        let said = refused.to_string();
+        assert!(
+            said.contains("EVALUATION_AUDIT_DB_URL") && said.contains("--new-audit"),
+            "{said}"
+        );
+        assert!(stores[audit].snapshot(collection::IDENTITY).is_empty());
+    }
+    open(&stores, Purpose::WorkWithNewAudit).await.unwrap();
+    open(&stores, Purpose::Work).await.unwrap();
+    let deployments: std::collections::BTreeSet<String> = stores
+        .iter()
+        .flat_map(|store| store.snapshot(collection::IDENTITY))
+        .map(|stamp| stamp.get_str("deployment").unwrap().to_owned())
+        .collect();
+    assert_eq!(deployments.len(), 1);
+}
+
+#[tokio::test]
 async fn a_ttl_index_on_a_user_collection_is_refused_with_its_remedy() {
     let stores = seven();
     stores[1].plant_ttl_index("internal_users", "created_at_1");

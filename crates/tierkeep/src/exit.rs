@@ -83,6 +83,7 @@ fn of_connect(error: &ConnectError) -> Exit {
         ConnectError::SameDatabase { .. }
         | ConnectError::StampedAsOther { .. }
         | ConnectError::OtherDeployment { .. }
+        | ConnectError::AuditLost { .. }
         | ConnectError::TtlIndex { .. }
         | ConnectError::Missing(_) => Exit::Usage,
         ConnectError::Store(error) => of_store(error),

@@ -48,13 +48,15 @@ fn embedded(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Arc<dyn Store>>> {
     match purpose {
-        Purpose::Work => private_directory(data_dir).map_err(|error| UsageError {
-            message: format!(
-                "the data directory {} cannot be made: {error}",
-                data_dir.display()
-            ),
-            remedy: Some("give --data-dir a directory that this user may write to".into()),
-        })?,
+        Purpose::Work | Purpose::WorkWithNewAudit => {
+            private_directory(data_dir).map_err(|error| UsageError {
+                message: format!(
+                    "the data directory {} cannot be made: {error}",
+                    data_dir.display()
+                ),
+                remedy: Some("give --data-dir a directory that this user may write to".into()),
+            })?
+        }
         Purpose::Look if !data_dir.is_dir() => {
             return Err(UsageError {
                 message: format!("there is no data directory {}", data_dir.display()),

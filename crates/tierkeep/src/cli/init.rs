@@ -1,5 +1,6 @@
 //! `init`: owns the preparation of the seven databases.
 
+use clap::Args;
 use serde_json::json;
 use tierkeep_core::db::Role;
 use tierkeep_engine::Purpose;
@@ -7,12 +8,26 @@ use tierkeep_engine::Purpose;
 use super::Context;
 use crate::exit::Exit;
 
+/// Arguments of `init`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct InitArgs {
+    /// Let an empty evaluation_audit take the place of one that is lost for good, with its migration records and the
+    /// ledger of erased users: dumps older than an erasure must not be brought back afterwards
+    #[arg(long)]
+    pub new_audit: bool,
+}
+
 /// Creates what is missing in the seven databases.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
-pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let (_, opened) = context.open(&context.settings()?, Purpose::Work).await?;
+pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
+    let purpose = if args.new_audit {
+        Purpose::WorkWithNewAudit
+    } else {
+        Purpose::Work
+    };
+    let (_, opened) = context.open(&context.settings()?, purpose).await?;
     let ready: Vec<Role> = Role::ALL
         .into_iter()
         .filter(|role| !opened.away.contains(role))

@@ -85,7 +85,7 @@ pub enum Command {
     /// Serve HTTP and move documents when they are due
     Serve(serve::ServeArgs),
     /// Create collections and indexes where they are missing; safe to repeat
-    Init,
+    Init(init::InitArgs),
     /// Move internal users' documents that are due to their main database and its backup
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),

@@ -78,7 +78,7 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
 async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(args) => cli::serve::run(args, context).await,
-        Command::Init => cli::init::run(context).await,
+        Command::Init(args) => cli::init::run(*args, context).await,
         Command::Migrate(command) => cli::migrate::run(command, context).await,
         Command::Simulate(args) => cli::simulate::run(args, context).await,
         Command::Status => cli::status::run(context).await,
@@ -93,7 +93,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
 fn flags(cli: &Cli) -> Vec<Flag> {
     let listen = match &cli.command {
         Command::Serve(args) => args.listen.as_deref(),
-        Command::Init
+        Command::Init(_)
         | Command::Migrate(_)
         | Command::Simulate(_)
         | Command::Status
@@ -135,7 +135,7 @@ fn usual_log_format() -> LogFormat {
 fn level(cli: &Cli) -> LevelFilter {
     let usual = match &cli.command {
         Command::Serve(_) => LevelFilter::INFO,
-        Command::Init
+        Command::Init(_)
         | Command::Migrate(_)
         | Command::Simulate(_)
         | Command::Status
