@@ -4,6 +4,7 @@
 
 mod adoption;
 mod alerts;
+mod cluster;
 mod connection;
 mod control;
 mod crash;

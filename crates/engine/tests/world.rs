@@ -148,6 +148,16 @@ impl World {
 
     async fn made(backend: Backend, mutant: Option<Mutant>) -> Self {
         let (stores, clock, guard) = stores(backend).await;
+        Self::over(stores, clock, guard, mutant).await
+    }
+
+    /// One on these stores, which `guard` keeps.
+    pub async fn over(
+        stores: Vec<Arc<dyn Store>>,
+        clock: Arc<ManualClock>,
+        guard: Box<dyn Any + Send + Sync>,
+        mutant: Option<Mutant>,
+    ) -> Self {
         let faults = Faults::new();
         let faulty = stores
             .iter()

@@ -225,6 +225,17 @@ impl Store for Mortal {
             .await
     }
 
+    async fn append(
+        &self,
+        collection: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Inserted>> {
+        let whole = self.inner.append(collection, documents);
+        let half = self.inner.append(collection, first_half(documents));
+        self.call("append", collection, documents.len(), whole, half)
+            .await
+    }
+
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         let whole = self.inner.put_newer(collection, documents);
         let half = self.inner.put_newer(collection, first_half(documents));

@@ -1,0 +1,101 @@
+//! The fault matrix on a real replica set of three, with srie on a cluster of its own.
+//!
+//! Each row says what a run may come to while the fault lasts. Afterwards no document has paid for it with one of
+//! its retries, the mover drains temp, and every invariant holds. `TIERKEEP_TEST_FULL=1` tries every cell.
+
+mod fail_points;
+mod failover;
+mod row;
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::Store;
+use tierkeep_mongo::MongoStore;
+use tierkeep_testkit::ManualClock;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::world::World;
+use servers::{ReplicaSet, free_ports};
+
+/// The clusters of this test program. A row has them to itself.
+pub struct Clusters {
+    /// Three servers with everything but srie.
+    pub main: ReplicaSet,
+    /// One server with srie.
+    pub srie: ReplicaSet,
+}
+
+static CLUSTERS: OnceCell<Mutex<Clusters>> = OnceCell::const_new();
+
+/// The clusters, whole and without faults, for as long as the guard lives.
+pub async fn clusters() -> MutexGuard<'static, Clusters> {
+    let clusters = CLUSTERS
+        .get_or_init(async || {
+            let ports: [u16; 4] = free_ports();
+            let (main, srie) = tokio::join!(
+                ReplicaSet::start("main", &ports[..3]),
+                ReplicaSet::start("srie", &ports[3..])
+            );
+            Mutex::new(Clusters { main, srie })
+        })
+        .await;
+    let mut clusters = clusters.lock().await;
+    clusters.heal().await;
+    clusters
+}
+
+impl Clusters {
+    /// Ends every fault.
+    pub async fn heal(&mut self) {
+        tokio::join!(self.main.heal(), self.srie.heal());
+    }
+
+    /// The replica set of a role.
+    pub fn of(&mut self, role: Role) -> &mut ReplicaSet {
+        match role {
+            Role::SrieMainUser | Role::SrieMainHr => &mut self.srie,
+            Role::ExternalUsers
+            | Role::RaseenTempUser
+            | Role::RaseenMainUser
+            | Role::RaseenMainHr
+            | Role::EvaluationAudit => &mut self.main,
+        }
+    }
+
+    /// Seven fresh databases, reached with these options in the connection strings.
+    pub async fn world(&mut self, options: &str) -> World {
+        let unique = ObjectId::new().to_hex();
+        let url = |clusters: &mut Self, role: Role| {
+            // A server that was lost sight of is looked for twice a second.
+            let options = format!("heartbeatFrequencyMS=500&{options}");
+            clusters
+                .of(role)
+                .url(&format!("c{unique}_{role}"), &options)
+        };
+        let mut stores = Vec::new();
+        for role in Role::ALL {
+            let url = url(self, role).into();
+            let store = MongoStore::connect(&url, role).await.unwrap();
+            stores.push(Arc::new(store) as Arc<dyn Store>);
+        }
+        let now = stores[0].hello().await.unwrap().now;
+        let mut world =
+            World::over(stores, Arc::new(ManualClock::new(now)), Box::new(()), None).await;
+        world.settings.retention = Duration::from_hours(24);
+        world
+    }
+}
+
+/// Whether everything is tried that takes long.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command asks for it this way"
+)]
+pub fn full() -> bool {
+    std::env::var("TIERKEEP_TEST_FULL").is_ok_and(|value| value == "1")
+}
