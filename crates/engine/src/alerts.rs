@@ -32,15 +32,18 @@ pub enum AlertKind {
     MigrationIncident,
     /// An erasure could not be finished for a day; the subject is the user.
     ErasurePending,
+    /// The audit trail was tampered with; the subject is the trail.
+    AuditChainBroken,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::MigrationFailed,
         Self::CopiesConflict,
         Self::MigrationIncident,
         Self::ErasurePending,
+        Self::AuditChainBroken,
     ];
 
     /// The text as stored.
@@ -50,6 +53,7 @@ impl AlertKind {
             Self::CopiesConflict => "copies_conflict",
             Self::MigrationIncident => "migration_incident",
             Self::ErasurePending => "erasure_pending",
+            Self::AuditChainBroken => "audit_chain_broken",
         }
     }
 

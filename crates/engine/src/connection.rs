@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::admission::Admission;
+use crate::audit::{AuditSettings, AuditTrail};
 use crate::layout::layout;
 use crate::ledger::Ledger;
 use crate::mutant::Mutation;
@@ -165,6 +166,7 @@ pub struct ConnectionManager {
     srie_hr: Handle<SrieMainHr>,
     audit: Handle<EvaluationAudit>,
     ledger: Ledger,
+    audit_trail: AuditTrail,
     deployment: OnceLock<String>,
     hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
     clock: Arc<dyn Clock>,
@@ -192,8 +194,15 @@ impl ConnectionManager {
             .map(|store| (store.role(), Arc::new(Admission::new(store))))
             .collect();
         let audit: Handle<EvaluationAudit> = handle(&gates)?;
+        let randomness: Arc<dyn Randomness> = Arc::new(System);
         Ok(Self {
             ledger: Ledger::new(audit.clone(), Arc::clone(&clock)),
+            audit_trail: AuditTrail::new(
+                audit.clone(),
+                Arc::clone(&clock),
+                Arc::clone(&randomness),
+                AuditSettings::default(),
+            ),
             external: handle(&gates)?,
             temp: handle(&gates)?,
             main: handle(&gates)?,
@@ -205,7 +214,7 @@ impl ConnectionManager {
             deployment: OnceLock::new(),
             hellos: tokio::sync::Mutex::new(BTreeMap::new()),
             clock,
-            randomness: Arc::new(System),
+            randomness,
             mutation: Mutation::default(),
         })
     }
@@ -213,7 +222,20 @@ impl ConnectionManager {
     /// Draws ids and jitter from `randomness` in place of the operating system's.
     #[must_use]
     pub fn with_randomness(mut self, randomness: Arc<dyn Randomness>) -> Self {
+        self.audit_trail = self.audit_trail.with_randomness(Arc::clone(&randomness));
         self.randomness = randomness;
+        self
+    }
+
+    /// Keeps the audit trail as `settings` say.
+    #[must_use]
+    pub fn with_audit(mut self, settings: AuditSettings) -> Self {
+        self.audit_trail = AuditTrail::new(
+            self.audit.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.randomness),
+            settings,
+        );
         self
     }
 
@@ -264,6 +286,11 @@ impl ConnectionManager {
     /// Records of what was done.
     pub fn audit_db(&self) -> &Handle<EvaluationAudit> {
         &self.audit
+    }
+
+    /// Proof of what was decided and done.
+    pub fn audit_trail(&self) -> &AuditTrail {
+        &self.audit_trail
     }
 
     /// Who was erased.

@@ -40,6 +40,17 @@ pub fn layout(role: Role) -> Layout {
             indexes: vec![index(&["stage", "_id"])],
         });
         collections.push(CollectionLayout {
+            name: collection::AUDIT_TRAIL.into(),
+            indexes: vec![
+                IndexLayout {
+                    unique: true,
+                    ..index(&["entry_id"])
+                },
+                index(&["user_id", "_id"]),
+                index(&["kind", "_id"]),
+            ],
+        });
+        collections.push(CollectionLayout {
             name: collection::ALERTS.into(),
             indexes: vec![index(&["resolved_at", "_id"])],
         });

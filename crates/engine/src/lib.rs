@@ -7,6 +7,7 @@
 mod admission;
 mod adoption;
 mod alerts;
+mod audit;
 mod binding;
 mod connection;
 mod entry;
@@ -30,6 +31,10 @@ mod users;
 mod worker;
 
 pub use alerts::{Alert, AlertKind, Alerts};
+pub use audit::{
+    AuditDecisions, AuditFilter, AuditKeeper, AuditPage, AuditSettings, AuditTrail, Decided,
+    Listed, MemorySpool, Portion, PruneError, Pruned, Spool,
+};
 pub use binding::{Bindings, Met, OnChange};
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
 pub use erase::{EraseError, Erased, ErasureService};

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod alerts;
+mod audit;
 mod cluster;
 mod connection;
 mod control;

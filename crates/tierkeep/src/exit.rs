@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tierkeep_core::store::{Class, StoreError};
-use tierkeep_engine::{ConnectError, EraseError, MoveError, UsersError};
+use tierkeep_engine::{ConnectError, EraseError, MoveError, PruneError, UsersError};
 
 use crate::config::{Problems, SecretKeyError};
 use crate::output::OutputError;
@@ -73,6 +73,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<EraseError>() {
         return Some(of_erase(error));
+    }
+    if let Some(PruneError::Unavailable(error)) = cause.downcast_ref::<PruneError>() {
+        return Some(of_store(error));
     }
     cause.downcast_ref::<StoreError>().map(of_store)
 }

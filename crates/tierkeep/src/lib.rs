@@ -13,4 +13,5 @@ pub mod http;
 pub mod lifecycle;
 pub mod open;
 pub mod output;
+pub mod spool;
 pub mod telemetry;

@@ -37,7 +37,8 @@ pub async fn open(
     };
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::over(stores)?;
-    let databases = ConnectionManager::new(stores, clock)?;
+    let audit = settings.audit.settings(purpose)?;
+    let databases = ConnectionManager::new(stores, clock)?.with_audit(audit);
     let opened = databases.open(settings.connect, purpose).await?;
     Ok((Arc::new(databases), opened))
 }

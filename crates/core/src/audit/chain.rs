@@ -296,20 +296,14 @@ impl Verifier {
                 Some(hash) => Some(hash),
                 None => self.checkpoints.get(&noted.count).copied(),
             };
-            compared = is.is_some();
-            match is {
-                Some(is) if is != noted.hash => {
-                    self.tell(Violation::Rewritten { seq: noted.count });
-                }
-                Some(_) => {}
-                None if noted.count > head.count => {
-                    compared = true;
-                    self.tell(Violation::CutOff {
-                        ends_at: head.count,
-                        noted: noted.count,
-                    });
-                }
-                None => {}
+            compared = is.is_some() || noted.count > head.count;
+            if is.is_some_and(|is| is != noted.hash) {
+                self.tell(Violation::Rewritten { seq: noted.count });
+            } else if is.is_none() && noted.count > head.count {
+                self.tell(Violation::CutOff {
+                    ends_at: head.count,
+                    noted: noted.count,
+                });
             }
         }
         self.violations.sort_by_key(Violation::place);

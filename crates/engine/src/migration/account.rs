@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::{Bson, DateTime, doc, oid::ObjectId};
+use tierkeep_core::audit::Kind;
 use tierkeep_core::bson;
-use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
 use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
 use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, warn};
@@ -181,7 +182,16 @@ impl Account {
             record_field::RETRY_COUNT: retries,
         };
         if attempt.gave_up {
-            // Before the record says so: after a crash between the two the attempt fails, and is alerted, again.
+            // Before the record says so: after a crash between the two the attempt fails, and is told of, again.
+            let trail = databases.audit_trail();
+            let given_up = trail
+                .draft(Kind::FailedMove)
+                .about(Some(&item.user))
+                .by(Some("mover"))
+                .decided("failed")
+                .because(reason)
+                .in_database(Some(Role::RaseenMainUser));
+            trail.record(given_up).await?;
             Alerts::new(Arc::clone(databases))
                 .raise(AlertKind::MigrationFailed, item.user.as_str(), reason)
                 .await?;

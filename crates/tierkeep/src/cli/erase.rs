@@ -2,12 +2,13 @@
 
 use clap::Args;
 use serde::Serialize;
+use tierkeep_core::audit::Kind;
 use tierkeep_core::db::Role;
 use tierkeep_core::erasure::tiers;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{ErasureService, Purpose};
 
-use super::Context;
+use super::{Context, audit};
 use crate::exit::Exit;
 
 /// Arguments of `erase`.
@@ -32,11 +33,13 @@ struct Outcome {
 pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let (databases, _) = context.open(&settings, Purpose::Work).await?;
+    let trail = databases.audit_trail().clone();
     let erasures = ErasureService::new(databases);
     let user = &args.user;
     if !erasures.is_known(user).await? {
         anyhow::bail!("there is no user {user}");
     }
+    audit::does(&trail, Kind::Erasure, "erase", Some(user)).await?;
     let pending = erasures.erase(user).await?.pending;
     let exit = if pending.is_empty() {
         Exit::Done

@@ -4,6 +4,7 @@
 //! [`Exit`](crate::exit::Exit). Verbs must never read the environment or write to stdout but through the
 //! context. Where to look: [`context`] (what verbs get), [`start`] (what happens before them).
 
+pub mod audit;
 pub mod config;
 pub mod context;
 pub mod erase;
@@ -97,6 +98,9 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Erase one user's content from every database, for good
     Erase(erase::EraseArgs),
+    /// Show, verify or prune the audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show, check or write down the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

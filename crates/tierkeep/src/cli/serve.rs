@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use tierkeep_engine::{
-    Bindings, ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep, Users, Worker,
+    AuditKeeper, Bindings, ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep,
+    Users, Worker,
 };
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::net::TcpListener;
@@ -76,11 +77,15 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
     let state = state(&service, &databases, phases, detector, by_hand.clone());
+    databases.audit_trail().follow_spool();
     ready.set(http::router(state)).ok();
     let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
+    warn_of_weak_trail(&service, &databases);
+    let keeper = AuditKeeper::new(Arc::clone(&databases));
+    let keeper = tokio::spawn(keeper.run(stop.clone()));
     info!(%address, "listening");
     let drain = stop.clone();
     let draining = tokio::spawn(async move {
@@ -99,9 +104,28 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     if upkeep.await.is_err() {
         warn!("the upkeep ended early");
     }
+    if keeper.await.is_err() {
+        warn!("the watch over the audit trail ended early");
+    }
+    AuditKeeper::finish(&databases).await;
     draining.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// What an audit trail that nobody configured cannot do.
+fn warn_of_weak_trail(service: &ServiceSettings, databases: &ConnectionManager) {
+    if !databases.audit_trail().has_own_key() {
+        warn!(
+            "the key of the audit trail is kept in evaluation_audit, where whoever can write there can read it; \
+             set TIERKEEP_AUDIT_KEY"
+        );
+    }
+    if !service.settings.audit.has_spool() {
+        warn!(
+            "decisions that are made while evaluation_audit is away are lost in a crash; set TIERKEEP_SPOOL_DIR"
+        );
+    }
 }
 
 /// Who tells callers apart. Made before a database is opened: it may find the settings unfit.
@@ -134,6 +158,7 @@ fn state(
             max_body_external_bytes: service.http.max_body.external_bytes,
             ..Limits::default()
         },
+        audit: databases.audit_trail().clone(),
         health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
         mover,
     }

@@ -84,6 +84,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::Status => cli::status::run(context).await,
         Command::Explain(args) => cli::explain::run(args, context).await,
         Command::Erase(args) => cli::erase::run(args, context).await,
+        Command::Audit(command) => cli::audit::run(command, context).await,
         Command::Config(command) => cli::config::run(command, context),
         Command::Token(args) => cli::token::run(args, context),
     }
@@ -99,6 +100,7 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         | Command::Status
         | Command::Explain(_)
         | Command::Erase(_)
+        | Command::Audit(_)
         | Command::Config(_)
         | Command::Token(_) => None,
     };
@@ -141,6 +143,7 @@ fn level(cli: &Cli) -> LevelFilter {
         | Command::Status
         | Command::Explain(_)
         | Command::Erase(_)
+        | Command::Audit(_)
         | Command::Config(_)
         | Command::Token(_) => LevelFilter::WARN,
     };

@@ -5,8 +5,9 @@
 //! nobody asked for, or let the value of a secret out. All that is wrong is found in one go.
 //!
 //! Where to look: [`table`] (every setting), [`source`] (the layers), [`loaded`] (the layers put together),
-//! [`settings`] (the types), [`databases`] and [`identity`] (what must hold between values).
+//! [`settings`] (the types), [`databases`], [`identity`] and [`audit`] (what must hold between values).
 
+pub mod audit;
 pub mod connection_string;
 pub mod databases;
 mod dotenv;
@@ -25,6 +26,7 @@ pub mod table;
 pub mod template;
 pub mod units;
 
+pub use audit::AuditConfig;
 pub use databases::{Backend, Connection};
 pub use identity::{IdentitySettings, KeySource};
 pub use loaded::Loaded;

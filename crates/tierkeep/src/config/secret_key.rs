@@ -1,5 +1,5 @@
-//! `secret.key` in the data directory: owns the signing secret of the embedded default. Must never replace
-//! a secret that is there, show one, or leave half of one behind.
+//! `secret.key` and `audit.key` in the data directory: owns the secrets of the embedded default. Must never
+//! replace a secret that is there, show one, or leave half of one behind.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,8 +7,22 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-/// The file's name.
-const FILE_NAME: &str = "secret.key";
+/// A secret that the data directory keeps.
+#[derive(Clone, Copy)]
+struct Kept {
+    file_name: &'static str,
+    /// What becomes of a directory whose secret is another one.
+    loss: &'static str,
+}
+
+const SIGNING: Kept = Kept {
+    file_name: "secret.key",
+    loss: "JWTs that were signed with the old one are refused then",
+};
+const AUDIT: Kept = Kept {
+    file_name: "audit.key",
+    loss: "audit entries that were written with the old one are taken for altered then",
+};
 /// How many random bytes a secret has.
 pub(super) const SECRET_BYTES: usize = 32;
 
@@ -26,7 +40,7 @@ pub enum SecretKeyError {
     /// Somebody emptied it, or put something of their own into it.
     #[error(
         "{path} holds {length_bytes} bytes, and at least {SECRET_BYTES} are needed; remove the file, and \
-         another secret is made (JWTs that were signed with the old one are refused then)",
+         another secret is made ({loss})",
         path = path.display()
     )]
     Short {
@@ -34,6 +48,8 @@ pub enum SecretKeyError {
         path: PathBuf,
         /// How long the secret in it is.
         length_bytes: usize,
+        /// What becomes of a directory whose secret is another one.
+        loss: &'static str,
     },
 }
 
@@ -44,30 +60,51 @@ pub enum SecretKeyError {
 /// # Errors
 /// [`SecretKeyError`] says which file or directory is in the way.
 pub fn read_or_make(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
-    let path = data_dir.join(FILE_NAME);
+    read_or_make_kept(data_dir, SIGNING)
+}
+
+/// The key of the audit trail of `data_dir`; otherwise as [`read_or_make`].
+///
+/// # Errors
+/// As [`read_or_make`].
+pub fn audit_key(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
+    read_or_make_kept(data_dir, AUDIT)
+}
+
+/// Whether `data_dir` has a key of the audit trail.
+pub fn has_audit_key(data_dir: &Path) -> bool {
+    data_dir.join(AUDIT.file_name).exists()
+}
+
+fn read_or_make_kept(data_dir: &Path, kept: Kept) -> Result<SecretString, SecretKeyError> {
+    let path = data_dir.join(kept.file_name);
     let failed = |error| SecretKeyError::Io {
         path: path.clone(),
         error,
     };
     if !path.try_exists().map_err(failed)? {
-        make(data_dir, &path)?;
+        make(data_dir, &path, kept)?;
     }
     let text = fs::read_to_string(&path).map_err(failed)?;
     let secret = text.trim();
     if secret.len() < SECRET_BYTES {
         let length_bytes = secret.len();
-        return Err(SecretKeyError::Short { path, length_bytes });
+        return Err(SecretKeyError::Short {
+            path,
+            length_bytes,
+            loss: kept.loss,
+        });
     }
     Ok(SecretString::from(secret))
 }
 
-fn make(data_dir: &Path, path: &Path) -> Result<(), SecretKeyError> {
+fn make(data_dir: &Path, path: &Path, kept: Kept) -> Result<(), SecretKeyError> {
     let failed_at = |path: &Path| {
         let path = path.to_owned();
         move |error| SecretKeyError::Io { path, error }
     };
     private_directory(data_dir).map_err(failed_at(data_dir))?;
-    let draft = data_dir.join(format!("{FILE_NAME}.{:016x}", rand::random::<u64>()));
+    let draft = data_dir.join(format!("{}.{:016x}", kept.file_name, rand::random::<u64>()));
     // A crash before the link leaves a draft behind that nobody reads.
     let linked = write(&draft).and_then(|()| fs::hard_link(&draft, path));
     // The draft has a second name by now, or is of no use.
@@ -75,12 +112,22 @@ fn make(data_dir: &Path, path: &Path) -> Result<(), SecretKeyError> {
     match linked {
         Ok(()) => {
             let _ = File::open(data_dir).and_then(|directory| directory.sync_all());
-            tracing::warn!(file = %path.display(), "made a signing secret, because SECRET_KEY is not set");
+            made(path, kept);
             Ok(())
         }
         // Another process was faster; its secret counts.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed_at(path)(error)),
+    }
+}
+
+/// Who serves the service's users has to know where their secret came from; nobody waits for that of the trail.
+fn made(path: &Path, kept: Kept) {
+    let file = path.display();
+    if kept.file_name == SIGNING.file_name {
+        tracing::warn!(%file, "made a signing secret, because SECRET_KEY is not set");
+    } else {
+        tracing::info!(%file, "made a key for the audit trail, because TIERKEEP_AUDIT_KEY is not set");
     }
 }
 
@@ -139,7 +186,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
-        assert_eq!(files, [FILE_NAME]);
+        assert_eq!(files, [SIGNING.file_name]);
     }
 
     #[cfg(unix)]
@@ -148,7 +195,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         read_or_make(directory.path()).unwrap();
-        let file = directory.path().join(FILE_NAME);
+        let file = directory.path().join(SIGNING.file_name);
         assert_eq!(
             fs::metadata(file).unwrap().permissions().mode() & 0o777,
             0o600
@@ -158,7 +205,7 @@ mod tests {
     #[test]
     fn an_emptied_file_is_no_secret_and_stays() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join(FILE_NAME), "\n").unwrap();
+        fs::write(directory.path().join(SIGNING.file_name), "\n").unwrap();
         let error = read_or_make(directory.path()).unwrap_err();
         assert!(
             error.to_string().contains("secret.key holds 0 bytes"),

@@ -9,6 +9,7 @@ use tierkeep_core::mover::Verify;
 use tierkeep_core::user::Section;
 use tierkeep_engine::{ConnectSettings, MoverSettings};
 
+use super::audit::{self, AuditConfig};
 use super::databases::{self, Backend, CLUSTER_URL, Missing};
 use super::identity::{self, IdentitySettings};
 use super::loaded::Loaded;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub scan_interval: Duration,
     /// How long the tombstone of an erased user stays.
     pub tombstone_ttl: Duration,
+    /// How the audit trail is kept.
+    pub audit: AuditConfig,
 }
 
 /// What the service needs.
@@ -104,6 +107,7 @@ impl Settings {
         missing: &mut Vec<Missing>,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
+        let audit = audit::audit(loaded, problems);
         let backend = databases::backend(loaded, missing, problems)?;
         let connect = ConnectSettings {
             retries: u32::try_from(number(loaded, "TIERKEEP_CONNECT_RETRIES")).unwrap_or(u32::MAX),
@@ -131,6 +135,7 @@ impl Settings {
             mover,
             scan_interval,
             tombstone_ttl: loaded.duration("TIERKEEP_TOMBSTONE_TTL"),
+            audit,
         })
     }
 }

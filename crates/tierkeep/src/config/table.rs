@@ -423,23 +423,23 @@ pub const GROUPS: &[Group] = &[
     Group {
         title: "Audit and alerts",
         settings: &[
-            not_yet(
+            now(
                 "TIERKEEP_AUDIT_DECISIONS",
                 Kind::Choice(&["notable", "all"]),
                 Some("notable"),
                 "Which decisions the audit trail holds: first, ambiguous, changed and refused ones, or all.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_AUDIT_KEY",
                 Kind::Secret,
                 None,
-                "The key that chains the audit trail.",
+                "The key that chains the audit trail, at least 16 bytes; when not set, made once in DATA_DIR/audit.key, or kept in evaluation_audit.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_SPOOL_DIR",
                 Kind::Path,
                 None,
-                "Where decisions wait while evaluation_audit is away.",
+                "Where decisions wait while evaluation_audit is away; DATA_DIR/spool when not set, or else memory.",
             ),
             not_yet(
                 "TIERKEEP_ALERT_WEBHOOK_URL",

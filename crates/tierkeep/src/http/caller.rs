@@ -9,9 +9,10 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
+use tierkeep_core::audit::Kind;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{Met, OnChange};
+use tierkeep_engine::{AuditTrail, Decided, Met, OnChange};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::warn;
 
@@ -28,7 +29,8 @@ const USERNAME: &str = "username";
 pub(super) struct Asking {
     caller: Caller,
     /// The role of the JWT; why there is no valid one.
-    jwt: Result<Option<RoleClaim>, &'static str>,
+    jwt: Result<VerifiedJwt, &'static str>,
+    visit: Option<Arc<Visit>>,
 }
 
 impl Asking {
@@ -52,11 +54,27 @@ impl Asking {
     ///
     /// # Errors
     /// [`Problem::JwtRequired`] without a valid JWT; [`Problem::RoleRequired`].
-    pub(super) fn may_remove(&self) -> Result<(), Problem> {
+    pub(super) async fn may_remove(&self, audit: &AuditTrail) -> Result<(), Problem> {
         match self.user_type() {
             UserType::Internal => Ok(()),
-            UserType::External => admin(self.jwt),
+            UserType::External => admin(audit, &self.jwt, request_id(self.visit.as_ref())).await,
         }
+    }
+}
+
+impl Asking {
+    /// Writes into the audit trail that the user is about to be erased; that must not be done without it.
+    ///
+    /// # Errors
+    /// [`Problem`] while `evaluation_audit` is away: nothing may be erased.
+    pub(super) async fn erases(&self, audit: &AuditTrail) -> Result<(), Problem> {
+        let draft = audit
+            .draft(Kind::Erasure)
+            .about(Some(self.user()))
+            .by(self.jwt.as_ref().ok().map(|jwt| jwt.user.as_str()))
+            .decided("erase")
+            .within(request_id(self.visit.as_ref()));
+        Ok(audit.record(draft).await?)
     }
 }
 
@@ -73,15 +91,17 @@ impl FromRequestParts<HttpState> for Asking {
         if visitor.ambiguous {
             warn_of(&detection, &visitor);
         }
-        if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
+        let visit = parts.extensions.get::<Arc<Visit>>().cloned();
+        if let Some(visit) = &visit {
             visit.note(visitor);
         }
+        keep(state, &detection, request_id(visit.as_ref())).await?;
         let caller = known(detection.decision)?;
         let jwt = match detection.jwt {
-            Some(jwt) => Ok(jwt.role),
-            None => role(state, &credentials).map(|jwt| jwt.role),
+            Some(jwt) => Ok(jwt),
+            None => role(state, &credentials),
         };
-        Ok(Self { caller, jwt })
+        Ok(Self { caller, jwt, visit })
     }
 }
 
@@ -122,24 +142,57 @@ async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Dec
 }
 
 /// An administrator, by the JWT alone. As an extractor it refuses everybody else.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Admin;
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    user: UserId,
+    visit: Option<Arc<Visit>>,
+}
+
+impl Admin {
+    /// Writes into the audit trail what the administrator is about to do; it must not be done without it.
+    ///
+    /// # Errors
+    /// [`Problem`] while `evaluation_audit` is away: nothing may be done.
+    pub(super) async fn does(
+        &self,
+        audit: &AuditTrail,
+        action: &str,
+        whom: Option<&UserId>,
+        how: &str,
+    ) -> Result<(), Problem> {
+        let draft = audit
+            .draft(Kind::AdminAction)
+            .about(whom)
+            .by(Some(self.user.as_str()))
+            .decided(action)
+            .because(how)
+            .within(request_id(self.visit.as_ref()));
+        Ok(audit.record(draft).await?)
+    }
+}
 
 impl FromRequestParts<HttpState> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
         let jwt = role(state, &credentials(&parts.headers, &parts.uri));
-        if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
+        let visit = parts.extensions.get::<Arc<Visit>>().cloned();
+        if let Some(visit) = &visit {
             visit.note(Visitor {
                 user_type: UserType::Internal,
                 user: jwt.as_ref().ok().map(|jwt| jwt.user.clone()),
                 ambiguous: false,
             });
         }
-        admin(jwt.map(|jwt| jwt.role))?;
-        Ok(Self)
+        admin(&state.audit, &jwt, request_id(visit.as_ref())).await?;
+        let user = jwt.map(|jwt| jwt.user);
+        let user = user.map_err(|why| Problem::JwtRequired(why, RoleClaim::Admin))?;
+        Ok(Self { user, visit })
     }
+}
+
+fn request_id(visit: Option<&Arc<Visit>>) -> Option<&str> {
+    visit.map(|visit| visit.request_id_text())
 }
 
 fn role(state: &HttpState, credentials: &Credentials) -> Result<VerifiedJwt, &'static str> {
@@ -147,13 +200,41 @@ fn role(state: &HttpState, credentials: &Credentials) -> Result<VerifiedJwt, &'s
     verified.map_err(JwtRequired::reason)
 }
 
-/// 401 without a valid JWT, 403 with another role.
-fn admin(jwt: Result<Option<RoleClaim>, &'static str>) -> Result<(), Problem> {
-    match jwt {
-        Ok(Some(RoleClaim::Admin)) => Ok(()),
-        Ok(Some(RoleClaim::Hr) | None) => Err(Problem::RoleRequired(RoleClaim::Admin)),
-        Err(reason) => Err(Problem::JwtRequired(reason, RoleClaim::Admin)),
-    }
+/// 401 without a valid JWT, 403 with another role; either is kept in the audit trail.
+async fn admin(
+    audit: &AuditTrail,
+    jwt: &Result<VerifiedJwt, &'static str>,
+    request_id: Option<&str>,
+) -> Result<(), Problem> {
+    let role = jwt.as_ref().map(|jwt| jwt.role);
+    let (refusal, reason) = match role {
+        Ok(Some(RoleClaim::Admin)) => return Ok(()),
+        Ok(Some(RoleClaim::Hr) | None) => (
+            Problem::RoleRequired(RoleClaim::Admin),
+            "the role admin is required",
+        ),
+        Err(reason) => (Problem::JwtRequired(reason, RoleClaim::Admin), *reason),
+    };
+    let actor = jwt.as_ref().ok().map(|jwt| &jwt.user);
+    audit.refuse(reason, actor, request_id).await?;
+    Err(refusal)
+}
+
+/// What was decided is kept before anything is done on its strength.
+async fn keep(
+    state: &HttpState,
+    detection: &Detection,
+    request_id: Option<&str>,
+) -> Result<(), Problem> {
+    let account = detection.github_owner.as_ref();
+    let account = account.map(|owner| owner.id.to_string());
+    let decided = Decided {
+        decision: &detection.decision,
+        actor: detection.jwt.as_ref().map(|jwt| &jwt.user),
+        account: account.as_deref(),
+        request_id,
+    };
+    Ok(state.audit.decided(decided).await?)
 }
 
 fn credentials(headers: &HeaderMap, uri: &Uri) -> Credentials {

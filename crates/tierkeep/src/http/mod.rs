@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tierkeep_core::user::{Section, UserType};
-use tierkeep_engine::{Bindings, ErasureService, Users};
+use tierkeep_engine::{AuditTrail, Bindings, ErasureService, Users};
 use tierkeep_identity::UserTypeDetector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -58,6 +58,8 @@ pub struct HttpState {
     pub limits: Limits,
     /// Whether the service is fit to serve.
     pub health: HealthSource,
+    /// Proof of what is decided and done.
+    pub audit: AuditTrail,
     /// The movement, for administrators.
     pub mover: Mover,
 }
@@ -127,6 +129,7 @@ fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(admin::retry::post))
         .routes(routes!(admin::pause::post))
         .routes(routes!(admin::resume::post))
+        .routes(routes!(admin::audit::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }

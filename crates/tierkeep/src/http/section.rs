@@ -184,9 +184,9 @@ pub(super) async fn delete(
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let HttpState { users, .. } = state;
+    let HttpState { users, audit, .. } = state;
     let user = asking.user();
-    asking.may_remove()?;
+    asking.may_remove(&audit).await?;
     let condition = conditions::of_write(&headers, &users, user).await?;
     match users.remove(user, &section, condition).await {
         Ok(receipt) => answer::changed(user, &receipt),

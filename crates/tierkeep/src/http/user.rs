@@ -90,10 +90,13 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let user = asking.user();
-    asking.may_remove()?;
     let HttpState {
-        users, erasures, ..
+        users,
+        erasures,
+        audit,
+        ..
     } = state;
+    asking.may_remove(&audit).await?;
     let condition = conditions::of_write(&headers, &users, user).await?;
     if condition != Condition::None {
         let found = users.read(user).await?;
@@ -102,6 +105,7 @@ pub(super) async fn delete(
     if !erasures.is_known(user).await? {
         return Err(UsersError::NotFound.into());
     }
+    asking.erases(&audit).await?;
     let pending = erasures.erase(user).await?.pending;
     if pending.is_empty() {
         return Ok(answer::empty(StatusCode::NO_CONTENT));

@@ -9,6 +9,7 @@ mod fields;
 mod layer;
 mod line;
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
@@ -48,7 +49,18 @@ pub fn init(style: Style, level: LevelFilter, clock: Arc<dyn Clock>) {
         .try_init();
     if started.is_err() {
         tracing::debug!("logging has started already");
+        return;
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let text = literal(panic.payload()).unwrap_or("its text may quote a document");
+        tracing::error!(place, text, "a defect: the program panicked");
+    }));
+}
+
+/// The text of a panic, where it is one that stands in the program and quotes nothing.
+fn literal(payload: &dyn Any) -> Option<&'static str> {
+    payload.downcast_ref::<&'static str>().copied()
 }
 
 /// The level for this many `-v` less this many `-q`, counted from `usual`.

@@ -167,3 +167,11 @@ fn a_step_louder_is_a_level_more() {
     assert_eq!(level(LevelFilter::INFO, 9), LevelFilter::TRACE);
     assert_eq!(level(LevelFilter::INFO, -9), LevelFilter::OFF);
 }
+
+#[test]
+fn a_panic_is_told_by_its_own_words_and_never_quotes() {
+    let told = |panic: fn()| literal(std::panic::catch_unwind(panic).unwrap_err().as_ref());
+    assert_eq!(told(|| panic!("it cannot be")), Some("it cannot be"));
+    let quotes = || panic!("it was {}", std::hint::black_box("a document"));
+    assert_eq!(told(quotes), None);
+}

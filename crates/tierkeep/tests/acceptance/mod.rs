@@ -1,5 +1,6 @@
 //! The main job as a user runs it: the built binary, on SQLite and on a MongoDB replica set.
 
+mod audit;
 mod control;
 mod crash;
 mod erase;

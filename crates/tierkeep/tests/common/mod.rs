@@ -15,14 +15,15 @@ use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
 use tierkeep::http::{HealthSource, HttpState, Limits, Mover, Phase, router};
+use tierkeep_core::audit::AuditKey;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
-    Bindings, ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoverSettings,
-    OnChange, Purpose, Users,
+    AuditDecisions, AuditSettings, Bindings, ConnectSettings, ConnectionManager, ErasureService,
+    MigrationService, MoverSettings, OnChange, Purpose, Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -53,6 +54,8 @@ pub struct Options {
     pub on_change: OnChange,
     /// The databases are not opened.
     pub closed: bool,
+    /// Which decisions the audit trail holds.
+    pub decisions: AuditDecisions,
 }
 
 /// Everything in every database, by role and collection.
@@ -60,6 +63,7 @@ pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
 
 pub struct World {
     pub router: Router,
+    pub databases: Arc<ConnectionManager>,
     pub mover: Mover,
     pub erasures: ErasureService,
     pub stores: BTreeMap<Role, Arc<dyn Store>>,
@@ -104,7 +108,12 @@ impl World {
             .iter()
             .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
         let databases = ConnectionManager::new(faulty, Arc::clone(&clock) as Arc<dyn Clock>);
-        let databases = Arc::new(databases.unwrap());
+        let audit = AuditSettings {
+            key: Some(AuditKey::new(SECRET.as_bytes())),
+            decisions: options.decisions,
+            ..AuditSettings::default()
+        };
+        let databases = Arc::new(databases.unwrap().with_audit(audit));
         if !options.closed {
             let once = ConnectSettings {
                 retries: 0,
@@ -134,10 +143,12 @@ impl World {
                 .collect(),
             limits: options.limits,
             health: HealthSource::new(Arc::clone(&databases), watched, 25 * HOUR),
+            audit: databases.audit_trail().clone(),
             mover: mover.clone(),
         });
         Self {
             router,
+            databases,
             mover,
             erasures,
             stores: stores

@@ -9,7 +9,8 @@ use tierkeep_testkit::documents::native_user;
 
 use crate::common::{Ask, Backend, HOUR, SUBJECT, World};
 
-const ROUTES: [(&str, &str); 7] = [
+const ROUTES: [(&str, &str); 8] = [
+    ("GET", "/v1/admin/audit"),
     ("GET", "/v1/admin/overview"),
     ("GET", "/v1/admin/users/external_reader"),
     ("GET", "/v1/admin/migrations"),

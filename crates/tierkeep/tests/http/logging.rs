@@ -18,7 +18,7 @@ const SECTION: &str = "/v1/user/scan_cache";
 /// What the tests of this thread log. One subscriber serves the whole process: subscribers that come and go
 /// beside each other make `tracing` forget who is interested.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 thread_local! {
     static HEARD: RefCell<Option<Lines>> = const { RefCell::new(None) };
@@ -43,7 +43,7 @@ impl io::Write for Heard {
 }
 
 /// Listens until it is dropped.
-struct Listening;
+pub(super) struct Listening;
 
 impl Drop for Listening {
     fn drop(&mut self) {
@@ -52,7 +52,7 @@ impl Drop for Listening {
 }
 
 impl Lines {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -65,7 +65,7 @@ impl Lines {
     }
 }
 
-fn listen() -> (Lines, Listening) {
+pub(super) fn listen() -> (Lines, Listening) {
     static SUBSCRIBER: Once = Once::new();
     SUBSCRIBER.call_once(|| {
         let style = Style {

@@ -1,6 +1,7 @@
 //! The routes, one behaviour at a time.
 
 mod admin;
+mod audit;
 mod availability;
 mod bad_input;
 mod conditions;
@@ -13,5 +14,6 @@ mod logging;
 mod openapi;
 mod problems;
 mod reading;
+mod secrets;
 mod serving;
 mod writing;

@@ -65,6 +65,7 @@ async fn every_route_and_every_security_scheme_is_described() {
         "post /v1/admin/migrations/retry",
         "post /v1/admin/mover/pause",
         "post /v1/admin/mover/resume",
+        "get /v1/admin/audit",
         "get /health/live",
         "get /health/ready",
         "get /openapi.json",

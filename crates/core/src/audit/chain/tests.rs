@@ -98,7 +98,9 @@ fn a_tail_that_was_written_anew_is_found_against_a_noted_head() {
 #[test]
 fn another_key_makes_every_entry_an_altered_one() {
     let mut walk = Verifier::new(AuditKey::new(b"another"), None);
-    trail(3).iter().for_each(|document| walk.next(document));
+    for document in &trail(3) {
+        walk.next(document);
+    }
     let altered = |seq| Violation::Altered { seq };
     assert_eq!(walk.finish().violations, [1, 2, 3].map(altered));
 }

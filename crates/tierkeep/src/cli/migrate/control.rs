@@ -2,10 +2,11 @@
 
 use clap::Args;
 use serde::Serialize;
+use tierkeep_core::audit::Kind;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Failed, MigrationService, Purpose};
+use tierkeep_engine::{AuditTrail, Failed, MigrationService, Purpose};
 
-use super::super::Context;
+use super::super::{Context, audit};
 use crate::exit::{Exit, UsageError};
 
 /// Arguments of `migrate retry`.
@@ -30,7 +31,9 @@ struct Switched {
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn switch(paused: bool, context: &Context) -> anyhow::Result<Exit> {
-    let service = service(context).await?;
+    let (service, trail) = service(context).await?;
+    let action = if paused { "pause" } else { "resume" };
+    audit::does(&trail, Kind::AdminAction, action, None).await?;
     let changed = if paused {
         service.pause().await?
     } else {
@@ -81,7 +84,12 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
             .into());
         }
     };
-    let service = service(context).await?;
+    let (service, trail) = service(context).await?;
+    let whom = match &which {
+        Failed::All => None,
+        Failed::Of(user) => Some(user),
+    };
+    audit::does(&trail, Kind::AdminAction, "retry", whom).await?;
     let retried = service.retry(&which).await?;
     if retried.retried == 0
         && let Failed::Of(user) = &which
@@ -99,8 +107,9 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
     Ok(Exit::Done)
 }
 
-async fn service(context: &Context) -> anyhow::Result<MigrationService> {
+async fn service(context: &Context) -> anyhow::Result<(MigrationService, AuditTrail)> {
     let settings = context.settings()?;
     let (databases, _) = context.open(&settings, Purpose::Work).await?;
-    Ok(MigrationService::new(databases, settings.mover))
+    let trail = databases.audit_trail().clone();
+    Ok((MigrationService::new(databases, settings.mover), trail))
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tierkeep_core::audit::Kind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
     MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::Context;
+use super::super::{Context, audit};
 use crate::config::units;
 use crate::exit::Exit;
 use crate::lifecycle;
@@ -50,6 +51,15 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
         Purpose::Work
     };
     let (databases, _) = context.open(&settings, purpose).await?;
+    if !args.dry_run {
+        audit::does(
+            databases.audit_trail(),
+            Kind::AdminAction,
+            "run",
+            args.user.as_ref(),
+        )
+        .await?;
+    }
     let service = MigrationService::new(databases, settings.mover);
     let options = RunOptions {
         dry_run: args.dry_run,

@@ -14,7 +14,7 @@ use super::super::openapi::AdminListRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
 
-const USUAL_LIMIT: usize = 100;
+pub(super) const USUAL_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
 /// Migration records, page by page, in the order in which their documents entered temp.
@@ -86,12 +86,12 @@ fn status(text: &str) -> Result<Status, Problem> {
     Status::parse(text).ok_or(Problem::Malformed("status is pending, completed or failed"))
 }
 
-fn user(text: &str) -> Result<UserId, Problem> {
+pub(super) fn user(text: &str) -> Result<UserId, Problem> {
     UserId::parse(text)
         .map_err(|_| Problem::Malformed("user is a user id: internal_… or external_…"))
 }
 
-fn limit(text: &str) -> Result<usize, Problem> {
+pub(super) fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=MAX_LIMIT).contains(limit))

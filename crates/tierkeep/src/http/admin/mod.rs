@@ -2,6 +2,7 @@
 //!
 //! Every route takes a JWT with the role admin, and looks at nothing else to know who is asking.
 
+pub(super) mod audit;
 pub(super) mod migrations;
 pub(super) mod overview;
 pub(super) mod pause;

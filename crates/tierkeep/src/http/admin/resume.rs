@@ -24,8 +24,11 @@ use super::super::{HttpState, answer};
 )]
 pub(in crate::http) async fn post(
     State(state): State<HttpState>,
-    _admin: Admin,
+    admin: Admin,
 ) -> Result<Response, Problem> {
+    admin
+        .does(&state.audit, "resume", None, "over HTTP")
+        .await?;
     let changed = state.mover.service.resume().await?;
     answer::json(
         StatusCode::OK,

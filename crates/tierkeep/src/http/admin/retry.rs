@@ -28,7 +28,7 @@ use super::{only, optional_object, wrong};
 )]
 pub(in crate::http) async fn post(
     State(state): State<HttpState>,
-    _admin: Admin,
+    admin: Admin,
     request: Request,
 ) -> Result<Response, Problem> {
     let body = optional_object(request, &state.limits).await?;
@@ -42,6 +42,11 @@ pub(in crate::http) async fn post(
         }
     };
     let service = &state.mover.service;
+    let whom = match &which {
+        Failed::All => None,
+        Failed::Of(user) => Some(user),
+    };
+    admin.does(&state.audit, "retry", whom, "over HTTP").await?;
     let retried = service.retry(&which).await?;
     if retried.retried == 0
         && let Failed::Of(user) = &which

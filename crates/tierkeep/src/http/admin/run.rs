@@ -31,7 +31,7 @@ use crate::config::units;
 )]
 pub(in crate::http) async fn post(
     State(state): State<HttpState>,
-    _admin: Admin,
+    admin: Admin,
     request: Request,
 ) -> Result<Response, Problem> {
     let options = options(&optional_object(request, &state.limits).await?)?;
@@ -47,6 +47,7 @@ pub(in crate::http) async fn post(
     if service.is_paused().await? {
         return Err(Problem::MoverPaused);
     }
+    admin.does(&state.audit, "run", None, "over HTTP").await?;
     let run_id = begin(&state.mover, options);
     answer::json(StatusCode::ACCEPTED, &json!({ "run_id": run_id }))
 }

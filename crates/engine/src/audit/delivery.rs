@@ -1,0 +1,139 @@
+//! What happens to decisions while `evaluation_audit` is away: they are spooled, and delivered in their order
+//! when it is back. Each is kept once, however often it is delivered.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tierkeep_core::audit::{Draft, Kind};
+use tierkeep_core::store::{Class, StoreError};
+use tracing::{error, info, warn};
+
+use super::append::RUN;
+use super::spool::Spool;
+use super::{AuditTrail, failed};
+
+/// How long a decision waits for the database before it is spooled.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+impl AuditTrail {
+    /// Writes a decision, and waits until it is in the trail or in the spool.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could be kept in neither.
+    pub(super) async fn note(&self, draft: Draft) -> Result<(), StoreError> {
+        let turn = self.0.turn.read().await;
+        if !self.is_spooling() {
+            let recorded = self.record(draft.clone());
+            let failure = match tokio::time::timeout(LONGEST_WAIT, recorded).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) => failed(Class::Timeout, 0),
+            };
+            if !self.0.spooling.swap(true, Ordering::AcqRel) {
+                warn!(
+                    user_type = "internal",
+                    database = %failure.database,
+                    error = failure.class.as_str(),
+                    "the audit trail cannot be written; decisions are spooled until it can",
+                );
+            }
+        }
+        // The one that may be in the trail by now has the same id there.
+        let spooled = self.through(&self.0.spool_lane, draft).await;
+        drop(turn);
+        spooled
+    }
+
+    pub(super) async fn spool(&self, drafts: Vec<Draft>) -> Result<(), StoreError> {
+        let pushed = self.with_spool(move |spool| spool.push(&drafts)).await;
+        pushed.map_err(|failure| {
+            error!(
+                user_type = "internal",
+                error = %failure,
+                "a decision can be kept neither in the audit trail nor in the spool",
+            );
+            failed(Class::DiskFull, 0)
+        })
+    }
+
+    async fn with_spool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<dyn Spool>) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let spool = Arc::clone(&self.0.settings.spool);
+        let done = tokio::task::spawn_blocking(move || work(spool)).await;
+        done.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+    }
+
+    /// Has decisions follow what an ended process may have left in the spool, until that is delivered: for a
+    /// service at its start, whose [`AuditKeeper`](super::AuditKeeper) delivers at once.
+    pub fn follow_spool(&self) {
+        self.0.spooling.store(true, Ordering::Release);
+    }
+
+    /// Delivers what waits in the spool, in its order; answers how many entries were handed over.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer, or the spool cannot be read; what waits goes on
+    /// waiting.
+    pub async fn deliver(&self) -> Result<u64, StoreError> {
+        let mut delivered = 0;
+        loop {
+            if let Some(portion) = self.take().await? {
+                delivered += self.deliver_portion(portion).await?;
+                continue;
+            }
+            if !self.is_spooling() {
+                break;
+            }
+            // Nobody may spool between the last look and the end of the spooling.
+            let _turn = self.0.turn.write().await;
+            if self.take().await?.is_none() {
+                self.0.spooling.store(false, Ordering::Release);
+                break;
+            }
+        }
+        if delivered > 0 {
+            info!(
+                user_type = "internal",
+                delivered, "what was spooled is in the audit trail"
+            );
+        }
+        Ok(delivered)
+    }
+
+    async fn take(&self) -> Result<Option<super::Portion>, StoreError> {
+        self.with_spool(|spool| spool.take())
+            .await
+            .map_err(|failure| unread(&failure))
+    }
+
+    async fn deliver_portion(&self, portion: super::Portion) -> Result<u64, StoreError> {
+        for run in portion.drafts.chunks(RUN) {
+            self.append(run).await?;
+        }
+        if portion.damaged > 0 {
+            error!(
+                user_type = "internal",
+                lines = portion.damaged,
+                "lines of the spool could not be read"
+            );
+            let reason = format!("{} lines of a spool could not be read", portion.damaged);
+            let mut draft = self.draft(Kind::Decision).decided("lost").because(&reason);
+            // A portion that is delivered once more is told of once.
+            draft.entry_id = format!("damaged {}", portion.name);
+            self.append(&[draft]).await?;
+        }
+        let delivered = u64::try_from(portion.drafts.len()).unwrap_or(u64::MAX);
+        let done = self.with_spool(move |spool| spool.done(&portion)).await;
+        done.map_err(|failure| unread(&failure))?;
+        Ok(delivered)
+    }
+}
+
+fn unread(failure: &io::Error) -> StoreError {
+    error!(user_type = "internal", error = %failure, "the spool of the audit trail cannot be read");
+    failed(Class::Other, 0)
+}

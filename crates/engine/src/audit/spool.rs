@@ -1,0 +1,86 @@
+//! Where decisions wait while `evaluation_audit` is away: the trait, and a spool that forgets.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tierkeep_core::audit::Draft;
+
+/// The most entries that wait in memory.
+const IN_MEMORY: usize = 10_000;
+
+/// The oldest of what waits, until it is [`done`](Spool::done).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Portion {
+    /// Names it to the spool.
+    pub name: String,
+    /// What is in it, in the order in which it was written.
+    pub drafts: Vec<Draft>,
+    /// Lines of it that cannot be read.
+    pub damaged: usize,
+}
+
+/// A place where entries wait. Calls may block.
+///
+/// What was pushed is handed out in its order, and again until it is done; also by another process, once the one
+/// that pushed it has ended.
+pub trait Spool: Send + Sync + fmt::Debug {
+    /// Keeps the entries behind all others of this process; on success they survive a crash, if anything here does.
+    ///
+    /// # Errors
+    /// When there is no more room, or the operating system says no; nothing of it counts then.
+    fn push(&self, drafts: &[Draft]) -> io::Result<()>;
+
+    /// The oldest that nobody else is handing out.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn take(&self) -> io::Result<Option<Portion>>;
+
+    /// Forgets a portion: it was delivered.
+    ///
+    /// # Errors
+    /// What the operating system says; the portion may be handed out again.
+    fn done(&self, portion: &Portion) -> io::Result<()>;
+}
+
+/// A spool that ends with the process: for who embeds the engine and gives no other.
+#[derive(Debug, Default)]
+pub struct MemorySpool(Mutex<VecDeque<Draft>>);
+
+impl MemorySpool {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Draft>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spool for MemorySpool {
+    fn push(&self, drafts: &[Draft]) -> io::Result<()> {
+        let mut waiting = self.lock();
+        if waiting.len().saturating_add(drafts.len()) > IN_MEMORY {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the spool is full",
+            ));
+        }
+        waiting.extend(drafts.iter().cloned());
+        Ok(())
+    }
+
+    fn take(&self) -> io::Result<Option<Portion>> {
+        let drafts: Vec<Draft> = self.lock().iter().cloned().collect();
+        Ok((!drafts.is_empty()).then(|| Portion {
+            name: drafts.len().to_string(),
+            drafts,
+            damaged: 0,
+        }))
+    }
+
+    fn done(&self, portion: &Portion) -> io::Result<()> {
+        let mut waiting = self.lock();
+        let delivered = portion.drafts.len().min(waiting.len());
+        waiting.drain(..delivered);
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! `audit list`: owns how entries are shown.
+
+use clap::Args;
+use serde::Serialize;
+use tierkeep_core::audit::Kind;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{AuditFilter, AuditPage, Listed, Purpose};
+
+use super::super::{Context, table};
+use crate::exit::Exit;
+
+/// Arguments of `audit list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Only entries of this kind; a wrong one is answered with all there are
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub kind: Option<Kind>,
+    /// Only entries about this user
+    #[arg(long, value_name = "ID", value_parser = UserId::parse)]
+    pub user: Option<UserId>,
+    /// Show this many entries at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub limit: usize,
+    /// Begin after this entry: the cursor that the page before ended with
+    #[arg(long, value_name = "SEQ")]
+    pub cursor: Option<i64>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::parse(text).ok_or_else(|| {
+        let kinds: Vec<&str> = Kind::ALL.into_iter().map(Kind::as_str).collect();
+        format!("expected one of {}", kinds.join(", "))
+    })
+}
+
+#[derive(Serialize)]
+struct Page {
+    items: Vec<Listed>,
+    next_cursor: Option<String>,
+}
+
+/// Shows a page of the trail.
+///
+/// # Errors
+/// Wrong configuration, or databases that cannot be reached.
+pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Exit> {
+    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let filter = AuditFilter {
+        kind: args.kind,
+        user: args.user.clone(),
+    };
+    let trail = databases.audit_trail();
+    let AuditPage { items, next } = trail.page(&filter, args.cursor, args.limit).await?;
+    let page = Page {
+        items,
+        next_cursor: next.map(|place| place.to_string()),
+    };
+    context.output().result(&page, text)?;
+    Ok(Exit::Done)
+}
+
+const COLUMNS: [&str; 7] = [
+    "seq", "at", "kind", "user_id", "actor", "decision", "reason",
+];
+
+fn text(page: &Page) -> String {
+    if page.items.is_empty() {
+        return "no entries".to_owned();
+    }
+    let mut rows = table(&COLUMNS);
+    for entry in &page.items {
+        let entry = serde_json::to_value(entry).unwrap_or_default();
+        rows.add_row(COLUMNS.map(|column| {
+            let value = &entry[column];
+            let text = value.as_str().map(str::to_owned);
+            let number = value.as_i64().map(|number| number.to_string());
+            text.or(number).unwrap_or_else(|| "-".to_owned())
+        }));
+    }
+    let mut text = rows.to_string();
+    if let Some(next) = &page.next_cursor {
+        text.push_str("\nmore follow: --cursor ");
+        text.push_str(next);
+    }
+    text
+}

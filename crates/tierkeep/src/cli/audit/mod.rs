@@ -1,0 +1,62 @@
+//! `audit`: owns the grammar of the audit trail.
+//!
+//! Where to look: `list` (reading it), `verify` (its chain), `prune` (its beginning).
+
+mod list;
+mod prune;
+mod verify;
+
+use clap::Subcommand;
+use tierkeep_core::audit::Kind;
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::AuditTrail;
+
+use super::Context;
+use crate::exit::Exit;
+
+pub use list::ListArgs;
+pub use prune::PruneArgs;
+pub use verify::VerifyArgs;
+
+/// Who stands in the trail for somebody at the command line.
+pub(crate) const COMMAND_LINE: &str = "command line";
+
+/// Writes into the trail what somebody at the command line is about to do; it must not be done without it.
+///
+/// # Errors
+/// [`StoreError`] when `evaluation_audit` did not answer.
+pub(super) async fn does(
+    trail: &AuditTrail,
+    kind: Kind,
+    action: &str,
+    whom: Option<&UserId>,
+) -> Result<(), StoreError> {
+    let draft = trail.draft(kind).about(whom);
+    trail
+        .record(draft.by(Some(COMMAND_LINE)).decided(action))
+        .await
+}
+
+/// What to do about the audit trail.
+#[derive(Subcommand, Clone, Debug)]
+pub enum AuditCommand {
+    /// Show entries, in the order in which they were chained
+    List(ListArgs),
+    /// Find entries that were altered, taken away, moved or added
+    Verify(VerifyArgs),
+    /// Remove old entries from the beginning, and leave a checkpoint that vouches for them
+    Prune(PruneArgs),
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// Wrong usage or configuration, or databases that cannot be reached.
+pub async fn run(command: &AuditCommand, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        AuditCommand::List(args) => list::run(args, context).await,
+        AuditCommand::Verify(args) => verify::run(args, context).await,
+        AuditCommand::Prune(args) => prune::run(args, context).await,
+    }
+}

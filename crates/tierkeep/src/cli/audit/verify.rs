@@ -1,0 +1,59 @@
+//! `audit verify`: owns how the proof is told.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use tierkeep_core::audit::{Found, Head, Verdict};
+use tierkeep_engine::Purpose;
+
+use super::super::Context;
+use crate::exit::Exit;
+
+/// Arguments of `audit verify`.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// Compare with a head that was noted once, COUNT:HASH as in the log; finds a tail that was cut off
+    #[arg(long, value_name = "H", value_parser = head)]
+    pub head: Option<Head>,
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    Head::parse(text).ok_or_else(|| {
+        "expected a count, a colon and 64 hex digits, as the log has them".to_owned()
+    })
+}
+
+/// Walks along the whole trail.
+///
+/// # Errors
+/// Wrong configuration, or databases that cannot be reached.
+pub(super) async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
+    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let found = databases.audit_trail().verify(args.head).await?;
+    context.output().result(&found, |found| text(found, args))?;
+    Ok(match found.verdict {
+        Verdict::Whole => Exit::Done,
+        Verdict::Broken => Exit::Failed,
+    })
+}
+
+fn text(found: &Found, args: &VerifyArgs) -> String {
+    let mut text = match found.verdict {
+        Verdict::Whole => format!("the audit trail holds: {} entries", found.entries),
+        Verdict::Broken => "the audit trail does NOT hold:".to_owned(),
+    };
+    for violation in &found.violations {
+        let _ = write!(text, "\n  {violation}");
+    }
+    if found.more > 0 {
+        let _ = write!(text, "\n  and {} more", found.more);
+    }
+    if found.pruned_through > 0 {
+        let _ = write!(text, "\npruned through entry {}", found.pruned_through);
+    }
+    if args.head.is_some() && !found.compared {
+        text.push_str("\nthe noted head was pruned, so nothing could be compared with it");
+    }
+    let _ = write!(text, "\nhead: {}", found.head);
+    text
+}
