@@ -75,32 +75,31 @@ pub(crate) fn batch_size(find: &Find) -> u32 {
 
 /// Which fields the server sends; `None` for all.
 fn projection(find: &Find) -> Option<RawDocumentBuf> {
-    match find.fields {
-        Fields::Whole => None,
+    let mut names = match find.fields {
+        Fields::Whole => return None,
         // By an index over (`user_id`, `_id`) the server need not open the documents.
-        Fields::Keys => Some(rawdoc! { "user_id": 1 }),
-        Fields::Head | Fields::Sized => {
-            let mut names = vec!["user_id", "created_at", "last_accessed", "metadata"];
-            if let Query::Equal(fields) = &find.query {
-                for name in fields.keys() {
-                    // The whole of it: two paths into one object would collide.
-                    let name = name.split('.').next().unwrap_or(name);
-                    if name != "_id" && !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
+        Fields::Keys => vec!["user_id"],
+        Fields::Head | Fields::Sized => vec!["user_id", "created_at", "last_accessed", "metadata"],
+    };
+    // What the query means is looked at once more when the page has come.
+    if let Query::Equal(fields) = &find.query {
+        for name in fields.keys() {
+            // The whole of it: two paths into one object would collide.
+            let name = name.split('.').next().unwrap_or(name);
+            if name != "_id" && !names.contains(&name) {
+                names.push(name);
             }
-            let mut wanted = RawDocumentBuf::new();
-            for name in names {
-                wanted.append(key(name), 1);
-            }
-            if find.fields == Fields::Sized {
-                let size = rawdoc! { "$toLong": { "$bsonSize": "$$ROOT" } };
-                wanted.append(key(SIZE), size);
-            }
-            Some(wanted)
         }
     }
+    let mut wanted = RawDocumentBuf::new();
+    for name in names {
+        wanted.append(key(name), 1);
+    }
+    if find.fields == Fields::Sized {
+        let size = rawdoc! { "$toLong": { "$bsonSize": "$$ROOT" } };
+        wanted.append(key(SIZE), size);
+    }
+    Some(wanted)
 }
 
 /// In index order of `_id`, which crosses types, from `after` (inclusive) on.
