@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::MoverSettings;
 
-/// A batch that takes longer is too large for the databases as they are, or they are behind.
-const SLOW: Duration = Duration::from_secs(5);
+/// A batch that takes longer is too large for the databases as they are, or they are behind: beside three others on
+/// two busy cores a full one takes a second, and a tenth of that speed is no reason to rest yet.
+const SLOW: Duration = Duration::from_secs(15);
 /// A batch that takes no longer shows that a larger one would not be slow either.
-const QUICK: Duration = Duration::from_secs(1);
+const QUICK: Duration = Duration::from_secs(5);
 /// The longest rest after one slow batch.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// How often the size is halved at most.
@@ -152,17 +153,21 @@ mod tests {
         let (flow, start) = (Flow::default(), Instant::now());
         let two = [(); 2].map(|()| flow.begin(&settings(), 1_000, start));
         for one in two {
-            flow.done(one, start + 7 * SECOND);
+            flow.done(one, start + 17 * SECOND);
         }
         assert_eq!(documents(&flow), 500);
         assert_eq!(flow.size(&settings()).bytes, 2_000);
         for expected in [250, 125] {
             let slow = flow.begin(&settings(), 500, start);
-            flow.done(slow, start + 7 * SECOND);
+            flow.done(slow, start + 17 * SECOND);
             assert_eq!(documents(&flow), expected);
         }
         for expected in [125, 250, 500, 1_000, 1_000] {
-            let took = if expected == 125 { 3 * SECOND } else { SECOND };
+            let took = if expected == 125 {
+                8 * SECOND
+            } else {
+                5 * SECOND
+            };
             let one = flow.begin(&settings(), 1, start);
             flow.done(one, start + took);
             assert_eq!(documents(&flow), expected);
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn after_a_slow_batch_none_begins_for_as_long_as_it_took_too_long() {
-        for (took, rest) in [(4, 0), (5, 0), (8, 3), (3_600, 10)] {
+        for (took, rest) in [(4, 0), (15, 0), (18, 3), (3_600, 10)] {
             let (flow, start) = (Flow::default(), Instant::now());
             let one = flow.begin(&settings(), 1_000, start);
             let end = start + took * SECOND;
