@@ -15,7 +15,7 @@ use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::route;
-use tierkeep_core::store::{Find, Query};
+use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::{UserId, UserType};
 
 use crate::migration::MigrationService;
@@ -161,10 +161,7 @@ impl MigrationService {
             .and_then(|(_, _, document)| staged(document))
             .map(|staged| clock::after(staged, self.settings.retention));
         let quarantined = match live(Role::RaseenTempUser) {
-            Some((_, _, document)) => Marks::load(self.databases.audit_db())
-                .await
-                .ok()
-                .and_then(|marks| marks.reason(document).map(ToOwned::to_owned)),
+            Some((_, _, document)) => self.quarantine_of(document).await.ok().flatten(),
             None => None,
         };
         let tombstones = Role::ALL.into_iter().any(tombstone_in);
@@ -236,6 +233,13 @@ impl MigrationService {
             }
             None => "has no usable date: the next run quarantines it".into(),
         }
+    }
+
+    /// Why the document, which temp holds, is quarantined.
+    async fn quarantine_of(&self, document: &RawDocumentBuf) -> Result<Option<String>, StoreError> {
+        let mut marks = Marks::open(self.databases.audit_db()).await?;
+        marks.look(std::slice::from_ref(document)).await?;
+        Ok(marks.reason(document).map(ToOwned::to_owned))
     }
 
     async fn records_of(&self, user: &UserId) -> Vec<RecordView> {

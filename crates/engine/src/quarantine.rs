@@ -1,7 +1,7 @@
 //! Quarantine marks: which documents of temp must not be touched, and why. They live in
 //! `evaluation_audit`, never in the document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
@@ -28,11 +28,14 @@ pub(crate) struct Mark {
     pub(crate) reason: String,
 }
 
-/// The marks of temp, as read at the start of a run.
+/// The marks of temp, looked at page by page: of a page of documents, or one page of all of them.
 #[derive(Debug)]
 pub(crate) struct Marks {
     audit: Handle<EvaluationAudit>,
-    marks: BTreeMap<Vec<u8>, Mark>,
+    /// Whether there were any, or one was made since. Where there were none, a page costs no look.
+    any: bool,
+    /// Those of the page that was looked at last.
+    near: BTreeMap<Vec<u8>, Mark>,
 }
 
 fn key_of(id: &Bson) -> String {
@@ -56,43 +59,86 @@ pub(crate) async fn is_marked(
 }
 
 impl Marks {
-    /// Reads all marks.
-    pub(crate) async fn load(audit: &Handle<EvaluationAudit>) -> Result<Self, StoreError> {
-        let mut marks = BTreeMap::new();
-        let mut after: Option<Cursor> = None;
-        loop {
-            let find = Find::new(Query::Equal(doc! { "kind": KIND })).after(after.take());
-            let page = repeating(|| audit.store().find(collection::CONTROL, &find)).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(Cursor::after(last));
-            for mark in page.iter().filter_map(|mark| read(mark)) {
-                marks.insert(id_order(&mark.document), mark);
-            }
-        }
-        Ok(Self {
+    /// Asks whether there are any.
+    pub(crate) async fn open(audit: &Handle<EvaluationAudit>) -> Result<Self, StoreError> {
+        let mut marks = Self {
             audit: audit.clone(),
-            marks,
-        })
+            any: true,
+            near: BTreeMap::new(),
+        };
+        marks.any = !marks.page(None, 1).await?.is_empty();
+        Ok(marks)
+    }
+
+    /// Reads the marks of these documents, for what is asked about them next.
+    pub(crate) async fn look(&mut self, documents: &[RawDocumentBuf]) -> Result<(), StoreError> {
+        self.near.clear();
+        if !self.any || documents.is_empty() {
+            return Ok(());
+        }
+        let keys: BTreeSet<String> = documents
+            .iter()
+            .map(|document| key_of(&document::id(document)))
+            .collect();
+        let keys: Vec<Bson> = keys.into_iter().map(Bson::String).collect();
+        let find = Find::new(Query::Ids(keys))
+            .limit(documents.len())
+            .max_bytes(usize::MAX);
+        let store = self.audit.store();
+        let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
+        self.near = found.iter().filter_map(|mark| place(mark)).collect();
+        Ok(())
+    }
+
+    /// Reads one page of all marks, those after `after`, for what is asked about their documents next.
+    pub(crate) async fn next(
+        &mut self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Option<Cursor>, StoreError> {
+        self.near.clear();
+        if !self.any {
+            return Ok(None);
+        }
+        let page = self.page(after, limit).await?;
+        self.near = page.iter().filter_map(|mark| place(mark)).collect();
+        Ok(page.last().map(|last| Cursor::after(last)))
+    }
+
+    async fn page(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let find = Find::new(Query::Equal(doc! { "kind": KIND }))
+            .limit(limit)
+            .after(after);
+        repeating(|| self.audit.store().find(collection::CONTROL, &find)).await
     }
 
     /// How many documents are marked.
-    pub(crate) fn len(&self) -> usize {
-        self.marks.len()
+    pub(crate) async fn count(&self) -> Result<u64, StoreError> {
+        if !self.any {
+            return Ok(0);
+        }
+        let marks = Query::Equal(doc! { "kind": KIND });
+        repeating(|| self.audit.store().count(collection::CONTROL, &marks)).await
     }
 
-    /// All marks.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mark> {
-        self.marks.values()
+    /// The marks that were looked at last.
+    pub(crate) fn near(&self) -> impl Iterator<Item = &Mark> {
+        self.near.values()
     }
 
-    /// Whether the document with this `_id` was quarantined, in whatever form it had then.
+    /// Whether the document with this `_id`, one of those looked at last, was quarantined, in whatever form it
+    /// had then.
     pub(crate) fn has(&self, id: &Bson) -> bool {
-        self.marks.contains_key(&id_order(id))
+        self.near.contains_key(&id_order(id))
     }
 
-    /// Why `document`, exactly as it is, is quarantined.
+    /// Why `document`, one of those looked at last, exactly as it is, is quarantined.
     pub(crate) fn reason(&self, document: &RawDocument) -> Option<&str> {
-        let mark = self.marks.get(&id_order(&document::id(document)))?;
+        let mark = self.near.get(&id_order(&document::id(document)))?;
         (mark.fingerprint == form_of(document)).then_some(mark.reason.as_str())
     }
 
@@ -134,13 +180,14 @@ impl Marks {
             fingerprint,
             reason: reason.to_owned(),
         };
-        self.marks.insert(id_order(&id), mark);
+        self.any = true;
+        self.near.insert(id_order(&id), mark);
         Ok(())
     }
 
-    /// Removes the mark of a document that is gone or has changed.
+    /// Removes the mark of a document, one of those looked at last, that is gone or has changed.
     pub(crate) async fn release(&mut self, id: &Bson) -> Result<(), StoreError> {
-        let Some(mark) = self.marks.remove(&id_order(id)) else {
+        let Some(mark) = self.near.remove(&id_order(id)) else {
             return Ok(());
         };
         let guard = Guard::Fields(doc! { "fingerprint": mark.fingerprint });
@@ -149,6 +196,11 @@ impl Marks {
         repeating(|| store.write(collection::CONTROL, &key, &guard, &Change::Remove)).await?;
         Ok(())
     }
+}
+
+fn place(mark: &RawDocument) -> Option<(Vec<u8>, Mark)> {
+    let mark = read(mark)?;
+    Some((id_order(&mark.document), mark))
 }
 
 fn read(mark: &RawDocument) -> Option<Mark> {

@@ -92,9 +92,9 @@ impl MigrationService {
             databases.push(self.database_status(role).await);
         }
         let audit = self.databases.audit_db();
-        let marks = Marks::load(audit).await.ok();
+        let mut marks = Marks::open(audit).await.ok();
         let (due, overdue, lag) = self
-            .backlog(scan_interval, marks.as_ref())
+            .backlog(scan_interval, marks.as_mut())
             .await
             .unwrap_or_default();
         let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
@@ -102,7 +102,10 @@ impl MigrationService {
             .store()
             .count(collection::MIGRATION_RECORDS, &Query::Equal(failed))
             .await;
-        let quarantined = marks.map_or(0, |marks| u64::try_from(marks.len()).unwrap_or(u64::MAX));
+        let quarantined = match marks {
+            Some(marks) => marks.count().await.unwrap_or(0),
+            None => 0,
+        };
         let paused = self.is_paused().await.unwrap_or(false);
         let last_run = self.control(LAST_RUN).await.ok().flatten();
         let backlog = Backlog {
@@ -148,7 +151,7 @@ impl MigrationService {
     async fn backlog(
         &self,
         scan_interval: Duration,
-        marks: Option<&Marks>,
+        marks: Option<&mut Marks>,
     ) -> Result<(u64, u64, Duration), StoreError> {
         let store = self.databases.raseen_temp_db().store();
         let now = store.hello().await?.now;
@@ -175,7 +178,7 @@ impl MigrationService {
     pub(crate) async fn due_foreign(
         &self,
         cutoff: DateTime,
-        marks: Option<&Marks>,
+        mut marks: Option<&mut Marks>,
     ) -> Result<u64, StoreError> {
         let store = self.databases.raseen_temp_db().store();
         let mut due = 0;
@@ -187,8 +190,13 @@ impl MigrationService {
                 return Ok(due);
             };
             after = Some(tierkeep_core::store::Cursor::after(last));
+            if let Some(marks) = &mut marks {
+                marks.look(&page).await?;
+            }
             for document in &page {
-                let marked = marks.is_some_and(|marks| marks.has(&document::id(document)));
+                let marked = marks
+                    .as_ref()
+                    .is_some_and(|marks| marks.has(&document::id(document)));
                 due += u64::from(!marked && is_due_foreign(document, cutoff));
             }
         }
@@ -199,12 +207,13 @@ impl MigrationService {
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn quarantined(&self, limit: usize) -> Result<Vec<QuarantineView>, StoreError> {
-        let marks = Marks::load(self.databases.audit_db()).await?;
+        let mut marks = Marks::open(self.databases.audit_db()).await?;
+        marks.next(None, limit).await?;
         let view = |mark: &crate::quarantine::Mark| QuarantineView {
             document_id: tierkeep_core::content::show(mark.document.clone()),
             reason: mark.reason.clone(),
         };
-        Ok(marks.iter().take(limit).map(view).collect())
+        Ok(marks.near().take(limit).map(view).collect())
     }
 
     /// Whether the movement was stopped everywhere.

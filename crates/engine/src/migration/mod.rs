@@ -323,7 +323,7 @@ impl MigrationService {
             scan.release_mended().await?;
             sweep::complete_what_moved(&self.databases, &account.run_id()).await?;
         }
-        account.quarantined(scan.quarantined());
+        account.quarantined(scan.quarantined().await?);
         Ok(())
     }
 

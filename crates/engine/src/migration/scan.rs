@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, DateTime};
+use bson::{Bson, DateTime, doc};
 use futures_util::{StreamExt as _, stream};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document;
-use tierkeep_core::mover::{Candidate, Item, Park, Planned, Record, classify};
+use tierkeep_core::mover::{
+    Candidate, Item, Park, Planned, Record, Status, classify, record_field,
+};
 use tierkeep_core::store::{Class, Cursor, Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
 use tracing::warn;
@@ -51,6 +53,8 @@ pub(super) struct Scan {
     now: DateTime,
     retention: Duration,
     marks: Marks,
+    /// Whether any move was tried before this pass, and not completed: else no record parks a document.
+    attempts: Option<bool>,
     stage: Stage,
     after: Option<Cursor>,
     taken: u64,
@@ -73,7 +77,8 @@ impl Scan {
             options: options.clone(),
             now,
             retention,
-            marks: Marks::load(service.databases.audit_db()).await?,
+            marks: Marks::open(service.databases.audit_db()).await?,
+            attempts: None,
             stage: Stage::Unstaged,
             after: None,
             taken: 0,
@@ -114,12 +119,11 @@ impl Scan {
         self.stage = Stage::Unstaged;
         self.after = None;
         self.unmarked = 0;
+        self.attempts = None;
     }
 
-    pub(super) fn quarantined(&self) -> u64 {
-        u64::try_from(self.marks.len())
-            .unwrap_or(u64::MAX)
-            .saturating_add(self.unmarked)
+    pub(super) async fn quarantined(&self) -> Result<u64, StoreError> {
+        Ok(self.marks.count().await?.saturating_add(self.unmarked))
     }
 
     /// The next documents to move, no more than `size`; `None` at the end, or once the gate is shut.
@@ -141,6 +145,7 @@ impl Scan {
             if page.is_empty() {
                 continue;
             }
+            self.marks.look(&page).await?;
             let mut planned = Vec::new();
             let mut foreign = Vec::new();
             for document in page {
@@ -296,7 +301,11 @@ impl Scan {
         if planned.is_empty() {
             return Ok(planned);
         }
-        let records = self.records(&planned).await?;
+        let records = if self.some_were_tried().await? {
+            self.records(&planned).await?
+        } else {
+            BTreeMap::new()
+        };
         let mut free = Vec::with_capacity(planned.len());
         for plan in planned {
             let record = records.get(&plan.item.record);
@@ -312,6 +321,24 @@ impl Scan {
         }
         self.taken += u64::try_from(free.len()).unwrap_or(u64::MAX);
         Ok(free)
+    }
+
+    /// Whether there are records that may park a document. One that another mover writes after this is not
+    /// seen: then a document is tried before its time, and the attempt is not counted.
+    async fn some_were_tried(&mut self) -> Result<bool, StoreError> {
+        if let Some(known) = self.attempts {
+            return Ok(known);
+        }
+        let store = self.service.databases.audit_db().store();
+        let mut some = false;
+        for status in [Status::Pending, Status::Failed] {
+            let open = doc! { record_field::STATUS: status.as_str() };
+            let find = Find::new(Query::Equal(open)).keys().limit(1);
+            let found = repeating(|| store.find(collection::MIGRATION_RECORDS, &find)).await?;
+            some = some || !found.is_empty();
+        }
+        self.attempts = Some(some);
+        Ok(some)
     }
 
     async fn records(
@@ -378,6 +405,7 @@ impl Scan {
             foreign::raise(temp, document, item).await?;
             return Ok(true);
         }
+        self.marks.look(&found).await?;
         if self.marks.reason(document).is_none() {
             Alerts::new(Arc::clone(&self.service.databases))
                 .raise(
@@ -393,19 +421,21 @@ impl Scan {
 
     /// Removes the marks of documents that are gone, were changed, or are their user's only ones again.
     pub(super) async fn release_mended(&mut self) -> Result<(), StoreError> {
-        let marked: Vec<Bson> = self
-            .marks
-            .iter()
-            .map(|mark| mark.document.clone())
-            .collect();
-        for ids in marked.chunks(MARKS_AT_ONCE) {
-            let mut stand = self.standing(ids).await?;
-            for id in ids {
+        let mut after = None;
+        while let Some(next) = self.marks.next(after, MARKS_AT_ONCE).await? {
+            let ids: Vec<Bson> = self
+                .marks
+                .near()
+                .map(|mark| mark.document.clone())
+                .collect();
+            let mut stand = self.standing(&ids).await?;
+            for id in &ids {
                 let unnamed = *id == Bson::Null && self.nameless;
                 if !stand.remove(&id_order(id)) && !unnamed {
                     self.marks.release(id).await?;
                 }
             }
+            after = Some(next);
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ impl MigrationService {
             retention: self.settings.retention,
             now,
             until,
-            marks: Marks::load(self.databases.audit_db()).await?,
+            marks: Marks::open(self.databases.audit_db()).await?,
             due_now: Amount::default(),
             hours: vec![Amount::default(); hours_between(now, until)],
             parked: Amount::default(),
@@ -130,6 +130,7 @@ impl MigrationService {
 
     async fn look(&self, page: &[RawDocumentBuf], outlook: &mut Outlook) -> Result<(), StoreError> {
         let mut moving = Vec::new();
+        outlook.marks.look(page).await?;
         for head in page {
             moving.extend(outlook.sort(head));
         }

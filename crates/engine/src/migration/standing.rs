@@ -114,8 +114,8 @@ impl MigrationService {
         let staged = temp
             .count(RaseenTempUser::USERS, &Query::Due(cutoff))
             .await?;
-        let marks = Marks::load(self.databases.audit_db()).await?;
-        let due = staged + self.due_foreign(cutoff, Some(&marks)).await?;
+        let mut marks = Marks::open(self.databases.audit_db()).await?;
+        let due = staged + self.due_foreign(cutoff, Some(&mut marks)).await?;
         Ok(options.limit.map_or(due, |limit| due.min(limit)))
     }
 
@@ -169,7 +169,7 @@ impl MigrationService {
     async fn some_are_movable(&self, late: Duration) -> Result<bool, StoreError> {
         let temp = self.databases.raseen_temp_db().store();
         let now = temp.hello().await?.now;
-        let marks = Marks::load(self.databases.audit_db()).await?;
+        let mut marks = Marks::open(self.databases.audit_db()).await?;
         let overdue = Query::Due(clock::before(
             now,
             self.settings.retention.saturating_add(late),
@@ -178,6 +178,7 @@ impl MigrationService {
         loop {
             let find = Find::new(overdue.clone()).head().after(after.clone());
             let page = temp.find(RaseenTempUser::USERS, &find).await?;
+            marks.look(&page).await?;
             if self.movable_of(&page, &marks, now).await? {
                 return Ok(true);
             }
