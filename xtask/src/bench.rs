@@ -2,6 +2,7 @@
 //! program.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::ensure;
 use tokio::process::Command;
@@ -24,7 +25,7 @@ pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()>
     let scratch = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(&target)?;
-    let ran = Command::new(target.join("release/tierkeep-bench"))
+    let mut ran = Command::new(target.join("release/tierkeep-bench"))
         .args(["--url", &mongod.url()])
         .args(["--process", &mongod.process().to_string()])
         .arg("--binary")
@@ -33,11 +34,15 @@ pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()>
         .arg(scratch.path())
         .arg("--out")
         .arg(root.join("docs"))
+        // It holds processes of its own, which it ends when its input ends: with this process, however that ends.
+        .arg("--tied")
         .args(arguments)
         .current_dir(root)
-        .kill_on_drop(true)
-        .status()
-        .await?;
-    ensure!(ran.success(), "the measurement failed");
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let input = ran.stdin.take();
+    let ended = ran.wait().await?;
+    drop(input);
+    ensure!(ended.success(), "the measurement failed");
     Ok(())
 }

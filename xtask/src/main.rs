@@ -53,11 +53,11 @@ enum Task {
     /// with two cores, with the defaults:
     ///
     ///   start    the binary's size, and the start of the embedded service: seconds
-    ///   move     the ways to move documents beside each other on MongoDB: 8 minutes
-    ///   sqlite   the same on SQLite: 5 minutes
+    ///   move     the ways to move documents beside each other on MongoDB: 9 minutes
+    ///   sqlite   the same on SQLite: 4 minutes
     ///   growth   what a document costs in a small and in a large move: 6 minutes
     ///   memory   the most memory that a move ever has: 3 minutes
-    ///   idle     what a look costs when nothing is due: half a minute
+    ///   idle     what a look costs when nothing is due: a minute
     ///   latency  requests while documents move: 2 minutes
     ///
     /// Arguments, all optional:

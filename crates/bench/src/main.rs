@@ -51,6 +51,9 @@ struct Arguments {
     /// The folder of the documents that are brought up to date; without it results are only printed
     #[arg(long, hide = true)]
     out: Option<PathBuf>,
+    /// End as soon as the standard input does, which whoever started this holds open
+    #[arg(long, hide = true)]
+    tied: bool,
     /// How many documents are moved; growth and memory go from a fifth of it to four times it
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(10..))]
     documents: u64,
@@ -191,7 +194,30 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(Arguments::parse()))
+    let arguments = Arguments::parse();
+    let tied = arguments.tied;
+    // Whatever ends it: when the measurement is dropped, so are the processes that it started.
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            done = run(arguments) => done,
+            () = left_alone(), if tied => bail!("interrupted"),
+            signal = tokio::signal::ctrl_c() => {
+                signal?;
+                bail!("interrupted")
+            }
+        }
+    });
+    // The standard input may still be waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Waits until whoever started this has gone.
+async fn left_alone() {
+    let mut input = tokio::io::stdin();
+    tokio::io::copy(&mut input, &mut tokio::io::sink())
+        .await
+        .ok();
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
