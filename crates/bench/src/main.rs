@@ -161,9 +161,15 @@ impl Bench {
 
     /// These settings, for those who read the results.
     fn settings(&self) -> String {
-        let set = self.arguments.set.iter();
-        set.map(|(name, value)| format!("; `{name}={value}`"))
-            .collect()
+        let mut text = String::new();
+        for (name, value) in &self.arguments.set {
+            text.push_str("; `");
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+            text.push('`');
+        }
+        text
     }
 
     /// How many documents a small move has.
@@ -214,10 +220,8 @@ fn main() -> Result<()> {
 
 /// Waits until whoever started this has gone.
 async fn left_alone() {
-    let mut input = tokio::io::stdin();
-    tokio::io::copy(&mut input, &mut tokio::io::sink())
-        .await
-        .ok();
+    let read = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    tokio::task::spawn_blocking(read).await.ok();
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
