@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::migration::{CLAIM_LASTS, MigrationService, Sightings, Summary};
+use crate::migration::{CLAIM_LASTS, MigrationService, MoverSettings, Sightings, Summary};
 use crate::pace;
 
 /// What the worker did last.
@@ -26,6 +26,20 @@ pub struct WorkerState {
     pub last_run: Option<Summary>,
 }
 
+/// The most documents and bytes of a batch that moves beside requests.
+const BATCH_DOCUMENTS: usize = 100;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// A write waits until the journal holds it and what others write meanwhile: so for one small batch at most.
+fn beside_requests(settings: MoverSettings) -> MoverSettings {
+    MoverSettings {
+        batch_documents: settings.batch_documents.min(BATCH_DOCUMENTS),
+        batch_bytes: settings.batch_bytes.min(BATCH_BYTES),
+        batches_in_flight: 1,
+        ..settings
+    }
+}
+
 /// Runs the mover every scan interval.
 #[derive(Debug)]
 pub struct Worker {
@@ -37,7 +51,11 @@ pub struct Worker {
 impl Worker {
     /// A worker that looks every `interval`, give or take a tenth, and in time for each document to move
     /// within one interval of the end of its retention.
-    pub fn new(service: MigrationService, interval: Duration) -> Self {
+    ///
+    /// It moves in small batches, one at a time, whatever larger ones the settings allow, so that requests
+    /// hardly notice.
+    pub fn new(mut service: MigrationService, interval: Duration) -> Self {
+        service.settings = beside_requests(service.settings);
         Self {
             service,
             interval,

@@ -5,6 +5,7 @@
 mod adoption;
 mod alerts;
 mod audit;
+mod beside_requests;
 mod cluster;
 mod connection;
 mod control;

@@ -313,13 +313,13 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_BATCH_DOCUMENTS",
                 COUNT,
                 Some("1000"),
-                "The most documents in a batch.",
+                "The most documents in a batch; serve takes 100 at most, so that requests hardly notice.",
             ),
             now(
                 "TIERKEEP_BATCH_BYTES",
                 Kind::Size { least: 1 },
                 Some("4MiB"),
-                "About the most bytes in a batch.",
+                "About the most bytes in a batch; serve takes 1 MiB at most.",
             ),
             now(
                 "TIERKEEP_BATCHES_IN_FLIGHT",
@@ -328,7 +328,7 @@ pub const GROUPS: &[Group] = &[
                     most: 1024,
                 },
                 Some("4"),
-                "The most batches at work at once.",
+                "The most batches at work at once; serve has one.",
             ),
             now(
                 "TIERKEEP_RETRY_BACKOFF",
