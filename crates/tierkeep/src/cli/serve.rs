@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::Context;
 use crate::config::ServiceSettings;
 use crate::exit::{Exit, UsageError};
-use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase};
+use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Traffic};
 use crate::lifecycle;
 
 /// How long requests in flight may take to finish when the service is told to stop.
@@ -159,6 +159,7 @@ fn state(
             ..Limits::default()
         },
         audit: databases.audit_trail().clone(),
+        traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
         health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
         mover,
     }

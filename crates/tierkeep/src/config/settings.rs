@@ -1,7 +1,7 @@
 //! The settings as types: what the verbs get. Owns what values mean together; a value of these types is
 //! complete and free of contradictions, as far as that can be known without contacting anybody.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::databases::{self, Backend, CLUSTER_URL, Missing};
 use super::identity::{self, IdentitySettings};
 use super::loaded::Loaded;
 use super::problem::{Problem, Problems};
+use crate::http::TrafficSettings;
 
 /// What every verb that opens the databases needs.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct HttpSettings {
     pub sections: Vec<Section>,
     /// The largest bodies.
     pub max_body: MaxBody,
+    /// How much callers may ask.
+    pub traffic: TrafficSettings,
 }
 
 /// The largest bodies of sections.
@@ -172,8 +175,21 @@ fn http(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<HttpSettings> {
                 external_bytes: bytes,
             }
         });
+    let networks = loaded.words("TIERKEEP_TRUSTED_PROXIES");
+    let network = |word: &str| {
+        let address = || word.parse().ok().map(|address: IpAddr| address.into());
+        word.parse().ok().or_else(address)
+    };
+    let traffic = TrafficSettings {
+        rate: count(loaded, "TIERKEEP_PUBLIC_RATE"),
+        burst: count(loaded, "TIERKEEP_PUBLIC_BURST"),
+        new_users: count(loaded, "TIERKEEP_PUBLIC_NEW_USERS"),
+        writes: loaded.is_on("TIERKEEP_PUBLIC_WRITES"),
+        trusted_proxies: networks.iter().filter_map(|word| network(word)).collect(),
+    };
     Some(HttpSettings {
         listen: loaded.address("TIERKEEP_LISTEN")?,
+        traffic,
         sections,
         max_body,
     })
@@ -196,6 +212,12 @@ fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
         }
     }
     sections
+}
+
+/// A number from 1 upwards, as the table makes sure.
+fn count(loaded: &Loaded, name: &str) -> NonZeroU32 {
+    let number = u32::try_from(number(loaded, name)).unwrap_or(u32::MAX);
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 
 fn number(loaded: &Loaded, name: &str) -> usize {

@@ -388,31 +388,31 @@ pub const GROUPS: &[Group] = &[
     Group {
         title: "Public access",
         settings: &[
-            not_yet(
+            now(
                 "TIERKEEP_PUBLIC_RATE",
                 COUNT,
                 Some("50"),
-                "Requests of an address in a second.",
+                "Public requests of an address, and for a user name, in a second; as many failed authentications.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_PUBLIC_BURST",
                 COUNT,
                 Some("100"),
-                "Requests of an address at once.",
+                "The same at once.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_PUBLIC_NEW_USERS",
                 COUNT,
                 Some("600"),
                 "New users of an address in an hour.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_PUBLIC_WRITES",
                 Kind::Switch,
                 Some("on"),
                 "off makes external users read-only.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_TRUSTED_PROXIES",
                 Kind::Networks,
                 None,

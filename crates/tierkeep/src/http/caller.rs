@@ -3,6 +3,7 @@
 //!
 //! Must never decide by itself, or look at anything but the two credential headers and `username`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query};
@@ -12,12 +13,13 @@ use axum::http::{HeaderMap, Uri};
 use tierkeep_core::audit::Kind;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{AuditTrail, Decided, Met, OnChange};
+use tierkeep_engine::{AuditTrail, Decided, Met, OnChange, Receipt};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::warn;
 
 use super::HttpState;
 use super::problem::Problem;
+use super::traffic::Allowance;
 use super::visit::{Visit, Visitor};
 
 /// Carries the GitHub token.
@@ -31,6 +33,8 @@ pub(super) struct Asking {
     /// The role of the JWT; why there is no valid one.
     jwt: Result<VerifiedJwt, &'static str>,
     visit: Option<Arc<Visit>>,
+    /// For whose address the request counts.
+    from: IpAddr,
 }
 
 impl Asking {
@@ -60,6 +64,48 @@ impl Asking {
             UserType::External => admin(audit, &self.jwt, request_id(self.visit.as_ref())).await,
         }
     }
+
+    /// Refuses writes of external users where they may only read, and new ones where there were too many.
+    ///
+    /// # Errors
+    /// [`Problem::PublicWritesOff`], [`Problem::RateLimited`]; errors of a read.
+    pub(super) async fn may_write(&self, state: &HttpState) -> Result<(), Problem> {
+        if self.user_type() == UserType::Internal {
+            return Ok(());
+        }
+        if !state.traffic.public_writes() {
+            return Err(Problem::PublicWritesOff);
+        }
+        let Some(full) = state.traffic.is_full(self.from) else {
+            return Ok(());
+        };
+        match state.users.read(self.user()).await? {
+            Some(_) => Ok(()),
+            None => Err(limited(full)),
+        }
+    }
+
+    /// Notes what a write did: who made a public user has one fewer to make.
+    pub(super) fn wrote(&self, state: &HttpState, receipt: &Receipt) {
+        if receipt.created && self.user_type() == UserType::External {
+            state.traffic.made(self.from);
+        }
+    }
+}
+
+fn limited(allowance: Allowance) -> Problem {
+    Problem::RateLimited {
+        retry_after_seconds: allowance.retry_after_seconds(),
+    }
+}
+
+/// Notes what the caller may still ask, and refuses one request too many.
+fn counted(parts: &Parts, counted: Result<Allowance, Allowance>) -> Result<(), Problem> {
+    let (Ok(allowance) | Err(allowance)) = counted;
+    if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
+        visit.allow(allowance);
+    }
+    counted.map(|_| ()).map_err(limited)
 }
 
 impl Asking {
@@ -83,6 +129,11 @@ impl FromRequestParts<HttpState> for Asking {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
         let credentials = credentials(&parts.headers, &parts.uri);
+        let from = state.traffic.address(&parts.extensions, &parts.headers);
+        if let [first, ..] = credentials.usernames.as_slice() {
+            let name = UserId::external(first).ok();
+            counted(parts, state.traffic.public(from, name.as_ref()))?;
+        }
         let mut detection = state.detector.detect(&credentials).await;
         if let Some(decision) = otherwise_bound(state, &detection).await {
             detection.decision = decision;
@@ -95,13 +146,28 @@ impl FromRequestParts<HttpState> for Asking {
         if let Some(visit) = &visit {
             visit.note(visitor);
         }
+        match &detection.decision {
+            Decision::Caller(caller) if caller.user_type() == UserType::Internal => {
+                counted(parts, state.traffic.internal(&caller.user))?;
+            }
+            Decision::CredentialsRequired { .. } => counted(parts, state.traffic.failed(from))?,
+            Decision::Caller(_)
+            | Decision::IdentityUnavailable
+            | Decision::InvalidUsername(_)
+            | Decision::AmbiguousIdentity => {}
+        }
         keep(state, &detection, request_id(visit.as_ref())).await?;
         let caller = known(detection.decision)?;
         let jwt = match detection.jwt {
             Some(jwt) => Ok(jwt),
             None => role(state, &credentials),
         };
-        Ok(Self { caller, jwt, visit })
+        Ok(Self {
+            caller,
+            jwt,
+            visit,
+            from,
+        })
     }
 }
 
@@ -184,6 +250,12 @@ impl FromRequestParts<HttpState> for Admin {
                 ambiguous: false,
             });
         }
+        let from = state.traffic.address(&parts.extensions, &parts.headers);
+        let count = match &jwt {
+            Ok(jwt) => state.traffic.internal(&jwt.user),
+            Err(_) => state.traffic.failed(from),
+        };
+        counted(parts, count)?;
         admin(&state.audit, &jwt, request_id(visit.as_ref())).await?;
         let user = jwt.map(|jwt| jwt.user);
         let user = user.map_err(|why| Problem::JwtRequired(why, RoleClaim::Admin))?;

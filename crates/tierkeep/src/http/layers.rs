@@ -29,6 +29,8 @@ use super::visit::{Visit, Visitor};
 use super::{Limits, linger};
 
 const DECISION: HeaderName = HeaderName::from_static("tierkeep-decision");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// The route of a request that matched none.
 const NO_ROUTE: &str = "-";
 
@@ -69,6 +71,16 @@ fn add_headers(headers: &mut HeaderMap, visit: &Visit) {
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+    if let Some(allowance) = visit.allowance() {
+        for (name, value) in [
+            (RATE_LIMIT_POLICY, allowance.policy_header()),
+            (RATE_LIMIT, allowance.header()),
+        ] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
     let ambiguous = |visitor: &Visitor| visitor.ambiguous && visitor.user.is_some();
     if visit.visitor().is_some_and(ambiguous) {
         headers.insert(DECISION, HeaderValue::from_static("external; ambiguous"));

@@ -4,8 +4,8 @@
 //! `tierkeep_core`'s), or let a token, a query or a body reach a log.
 //!
 //! Where to look: one route per file (`user`, `section`, `route`, `health`, `openapi`); `caller` (who is
-//! asking), `conditions` (ETags), `body` (what came along), `problem` (every refusal), `layers` (what
-//! surrounds every request), `serve` (connections), `starting` (before the databases are open).
+//! asking), `traffic` (how much), `conditions` (ETags), `body` (what came along), `problem` (every refusal),
+//! `layers` (what surrounds every request), `serve` (connections), `starting` (before the databases are open).
 
 mod admin;
 mod answer;
@@ -21,6 +21,7 @@ mod route;
 mod section;
 mod serve;
 mod starting;
+mod traffic;
 mod user;
 mod visit;
 mod weight;
@@ -40,6 +41,7 @@ pub use health::{HealthSource, Phase};
 pub use problem::{Code, Problem};
 pub use serve::serve;
 pub use starting::starting;
+pub use traffic::{Steady, Traffic, TrafficSettings, steady};
 
 /// Everything that the routes stand on. Clones share it.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub struct HttpState {
     pub sections: Arc<[Section]>,
     /// How much is taken, and how long is waited for it.
     pub limits: Limits,
+    /// How much callers may ask.
+    pub traffic: Traffic,
     /// Whether the service is fit to serve.
     pub health: HealthSource,
     /// Proof of what is decided and done.

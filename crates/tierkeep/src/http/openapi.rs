@@ -122,6 +122,14 @@ fn add_headers(operation: &mut Operation, of_user: bool) {
         };
         add("X-Request-Id", "names the request; accepted or made");
         if of_user {
+            add(
+                "RateLimit-Policy",
+                "the size of the caller's bucket and the seconds that fill it",
+            );
+            add(
+                "RateLimit",
+                "how many requests are left, and the seconds until the bucket is full",
+            );
             let about = "\"external; ambiguous\" when a public user was named although credentials came along";
             add("Tierkeep-Decision", about);
         }
@@ -132,6 +140,7 @@ const OF_IDENTITY: &[Code] = &[
     Code::AmbiguousIdentity,
     Code::CredentialsRequired,
     Code::InvalidUsername,
+    Code::RateLimited,
     Code::Internal,
     Code::IdentityUnavailable,
 ];
@@ -144,6 +153,7 @@ const OF_READS: &[Code] = &[
 ];
 const OF_SECTIONS: &[Code] = &[Code::SectionNotFound, Code::UnknownSection];
 const OF_WRITES: &[Code] = &[
+    Code::PublicWritesOff,
     Code::Malformed,
     Code::UnknownSection,
     Code::RequestTimeout,
@@ -166,6 +176,7 @@ const OF_ERASURES: &[Code] = &[
 ];
 const OF_REMOVALS: &[Code] = &[Code::RoleRequired, Code::OutcomeUnknown];
 const OF_ADMINS: &[Code] = &[
+    Code::RateLimited,
     Code::CredentialsRequired,
     Code::RoleRequired,
     Code::UserNotFound,
@@ -240,7 +251,7 @@ fn refusal(codes: &BTreeSet<Code>) -> Response {
         .description(described.join("; "))
         .content("application/problem+json", content);
     let any = |holds: fn(&Code) -> bool| codes.iter().any(holds);
-    if any(|code| code.retry_after_seconds().is_some()) {
+    if any(|code| code.retry_after_seconds().is_some() || *code == Code::RateLimited) {
         response = response.header("Retry-After", header("seconds"));
     }
     if any(|code| *code == Code::CredentialsRequired) {

@@ -59,6 +59,8 @@ codes! {
     CredentialsRequired = "credentials_required", UNAUTHORIZED, "Credentials or a user name are required";
     /// Known, but not allowed.
     RoleRequired = "role_required", FORBIDDEN, "A role is required";
+    /// External users may only read.
+    PublicWritesOff = "public_writes_off", FORBIDDEN, "External users may only read here";
     /// No such path.
     NotFound = "not_found", NOT_FOUND, "There is nothing at this path";
     /// The user is not stored.
@@ -85,6 +87,8 @@ codes! {
     InvalidContent = "invalid_content", UNPROCESSABLE_ENTITY, "The content cannot be stored";
     /// The `username` names nobody.
     InvalidUsername = "invalid_username", UNPROCESSABLE_ENTITY, "The user name is invalid";
+    /// Too many requests.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     /// A defect of the service.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// A database is away.
@@ -118,6 +122,8 @@ impl Code {
             | Self::UnsupportedMediaType
             | Self::InvalidContent
             | Self::InvalidUsername
+            | Self::PublicWritesOff
+            | Self::RateLimited
             | Self::Internal => None,
         }
     }
@@ -174,6 +180,15 @@ pub enum Problem {
     /// The user is stored, the section is not.
     #[error("the user is stored, but has no such section")]
     SectionNotFound,
+    /// External users may only read.
+    #[error("external users may only read here; TIERKEEP_PUBLIC_WRITES is off")]
+    PublicWritesOff,
+    /// Too many requests.
+    #[error("too many requests; try again in {retry_after_seconds} s")]
+    RateLimited {
+        /// When it is worth trying again.
+        retry_after_seconds: u64,
+    },
     /// No such path.
     #[error("there is nothing at this path")]
     UnknownPath,
@@ -239,6 +254,8 @@ impl Problem {
                 InvalidUsername::Malformed(_) | InvalidUsername::Repeated => Code::InvalidUsername,
             },
             Self::AmbiguousIdentity => Code::AmbiguousIdentity,
+            Self::PublicWritesOff => Code::PublicWritesOff,
+            Self::RateLimited { .. } => Code::RateLimited,
             Self::RoleRequired(_) => Code::RoleRequired,
             Self::UnknownSection(_) => Code::UnknownSection,
             Self::SectionNotFound => Code::SectionNotFound,
@@ -310,6 +327,13 @@ impl IntoResponse for Problem {
         let mut answer = answer::bytes(code.status(), media_type, body);
         if let Some(seconds) = code.retry_after_seconds() {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        if let Self::RateLimited {
+            retry_after_seconds,
+        } = self
+        {
+            let seconds = retry_after_seconds.into();
+            answer.headers_mut().insert(RETRY_AFTER, seconds);
         }
         if code.status() == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");

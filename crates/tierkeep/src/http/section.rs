@@ -115,13 +115,15 @@ pub(super) async fn put(
     Named(section): Named,
     request: Request,
 ) -> Result<Response, Problem> {
-    let HttpState { users, limits, .. } = state;
+    let HttpState { users, limits, .. } = &state;
     let user = asking.user();
+    asking.may_write(&state).await?;
     let headers = request.headers().clone();
-    let value = body::object(request, Kind::Section, &limits, asking.user_type()).await?;
+    let value = body::object(request, Kind::Section, limits, asking.user_type()).await?;
     let value = content::to_raw(&value)?;
-    let condition = conditions::of_write(&headers, &users, user).await?;
+    let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.put(user, &section, value, condition).await?;
+    asking.wrote(&state, &receipt);
     answer::changed(user, &receipt)
 }
 
@@ -153,12 +155,14 @@ pub(super) async fn patch(
     Named(section): Named,
     request: Request,
 ) -> Result<Response, Problem> {
-    let HttpState { users, limits, .. } = state;
+    let HttpState { users, limits, .. } = &state;
     let user = asking.user();
+    asking.may_write(&state).await?;
     let headers = request.headers().clone();
-    let patch = body::object(request, Kind::Patch, &limits, asking.user_type()).await?;
-    let condition = conditions::of_write(&headers, &users, user).await?;
+    let patch = body::object(request, Kind::Patch, limits, asking.user_type()).await?;
+    let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.patch(user, &section, &patch, condition).await?;
+    asking.wrote(&state, &receipt);
     answer::changed(user, &receipt)
 }
 

@@ -7,13 +7,17 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::util::MapRequest;
 use tracing::{debug, warn};
+
+use super::traffic::Peer;
 
 /// How long a caller may take to send a request's head, and a connection be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,8 +36,8 @@ pub async fn serve(
     let end = CancellationToken::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, _)) => {
-                let served = connection(stream, router.clone(), shutdown.clone());
+            Ok((stream, peer)) => {
+                let served = connection(stream, Peer(peer), router.clone(), shutdown.clone());
                 let end = end.clone();
                 connections.spawn(async move { end.run_until_cancelled(served).await });
             }
@@ -69,7 +73,7 @@ async fn refused(error: &io::Error) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router, shutdown: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection keeps small packets back");
     }
@@ -78,7 +82,11 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT);
-    let service = TowerToHyperService::new(router);
+    let known = MapRequest::new(router, move |mut request: Request<_>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let service = TowerToHyperService::new(known);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {

@@ -10,6 +10,7 @@ use tierkeep_core::user::{UserId, UserType};
 use uuid::Uuid;
 
 use super::answer::REQUEST_ID;
+use super::traffic::Allowance;
 
 /// The longest request id that is accepted.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -19,6 +20,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(super) struct Visit {
     request_id: HeaderValue,
     visitor: OnceLock<Visitor>,
+    allowance: OnceLock<Allowance>,
 }
 
 /// For whom a request is served or refused.
@@ -38,6 +40,7 @@ impl Visit {
         Self {
             request_id: accepted(headers).unwrap_or_else(made),
             visitor: OnceLock::new(),
+            allowance: OnceLock::new(),
         }
     }
 
@@ -49,6 +52,16 @@ impl Visit {
     /// Who is asking, where that has been asked.
     pub(super) fn visitor(&self) -> Option<&Visitor> {
         self.visitor.get()
+    }
+
+    /// Notes what the caller may still ask; the first answer stays.
+    pub(super) fn allow(&self, allowance: Allowance) {
+        self.allowance.get_or_init(|| allowance);
+    }
+
+    /// What the caller may still ask, where that was counted.
+    pub(super) fn allowance(&self) -> Option<&Allowance> {
+        self.allowance.get()
     }
 
     /// The id as a header.

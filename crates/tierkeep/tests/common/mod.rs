@@ -7,6 +7,7 @@ mod github;
 pub mod json;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use axum::Router;
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
-use tierkeep::http::{HealthSource, HttpState, Limits, Mover, Phase, router};
+use tierkeep::http::{
+    HealthSource, HttpState, Limits, Mover, Phase, Steady, Traffic, TrafficSettings, router,
+};
 use tierkeep_core::audit::AuditKey;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
@@ -46,12 +49,44 @@ pub const UNREACHABLE_TOKEN: &str = "gho_unreachable";
 pub const ACCOUNT_TOKEN: &str = "gho_as_";
 pub const HOUR: Duration = Duration::from_hours(1);
 
+/// How much public callers may ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Public {
+    pub rate: u32,
+    pub burst: u32,
+    pub new_users: u32,
+    pub writes: bool,
+}
+
+/// Callers are who `X-Forwarded-For` says: the router is asked without a connection, which counts as a proxy.
+fn traffic(public: Option<Public>, clock: &Arc<ManualClock>) -> Traffic {
+    let public = public.unwrap_or(Public {
+        rate: 1_000_000,
+        burst: 1_000_000,
+        new_users: 1_000_000,
+        writes: true,
+    });
+    let some = |n| NonZeroU32::new(n).unwrap();
+    let settings = TrafficSettings {
+        rate: some(public.rate),
+        burst: some(public.burst),
+        new_users: some(public.new_users),
+        writes: public.writes,
+        trusted_proxies: vec!["::/128".parse().unwrap()],
+    };
+    let (began, clock) = (clock.now(), Arc::clone(clock));
+    let steady: Steady = Arc::new(move || clock.now().saturating_duration_since(began));
+    Traffic::new(settings, &steady)
+}
+
 /// How a world differs from the usual one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub strict: bool,
     pub limits: Limits,
     pub on_change: OnChange,
+    /// How much public callers may ask; as good as anything where it is not said.
+    pub public: Option<Public>,
     /// The databases are not opened.
     pub closed: bool,
     /// Which decisions the audit trail holds.
@@ -142,6 +177,7 @@ impl World {
                 .map(|name| Section::parse(name).unwrap())
                 .collect(),
             limits: options.limits,
+            traffic: traffic(options.public, &jwt_clock),
             health: HealthSource::new(Arc::clone(&databases), watched, 25 * HOUR),
             audit: databases.audit_trail().clone(),
             mover: mover.clone(),

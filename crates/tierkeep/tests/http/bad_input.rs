@@ -362,6 +362,7 @@ async fn bad_input_is_refused_and_changes_nothing(
 #[case("BREW", "/v1/user/scan_cache", "GET,HEAD,PUT,PATCH,DELETE")]
 #[case("PUT", "/v1/user", "GET,HEAD,DELETE")]
 #[case("POST", "/v1/user", "GET,HEAD,DELETE")]
+#[case("PATCH", "/v1/user", "GET,HEAD,DELETE")]
 #[case("POST", "/v1/route", "GET,HEAD")]
 #[case("POST", "/health/live", "GET,HEAD")]
 #[case("POST", "/health/ready", "GET,HEAD")]

@@ -16,4 +16,5 @@ mod problems;
 mod reading;
 mod secrets;
 mod serving;
+mod traffic;
 mod writing;

@@ -76,6 +76,10 @@ fn every_problem() -> Vec<Problem> {
         Problem::RoleRequired(RoleClaim::Admin),
         Problem::UnknownSection("scan_cache, analysis_progress".into()),
         Problem::SectionNotFound,
+        Problem::PublicWritesOff,
+        Problem::RateLimited {
+            retry_after_seconds: 7,
+        },
         Problem::UnknownPath,
         Problem::UnknownMethod(Method::POST),
         Problem::UnsupportedMediaType("application/json"),

@@ -435,12 +435,12 @@ fn one_kind_of_key_checks_tokens() {
 #[test]
 fn settings_without_effect_are_named() {
     let mut place = Place::with_databases();
-    place.set("TIERKEEP_PUBLIC_RATE", "5");
+    place.set("TIERKEEP_RECONCILE_INTERVAL", "7s");
     let ran = place.run(&["config", "check"]);
     assert_eq!(ran.code, Some(0));
     assert!(
         ran.stdout
-            .contains("TIERKEEP_PUBLIC_RATE has no effect in this version")
+            .contains("TIERKEEP_RECONCILE_INTERVAL has no effect in this version")
     );
     place.set("TIERKEEP_PUBLIC_BURST", "many");
     place

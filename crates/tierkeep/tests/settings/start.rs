@@ -133,7 +133,7 @@ fn a_reader_that_goes_early_is_no_failure() {
 #[test]
 fn log_lines_take_the_form_that_is_asked_for() {
     let mut place = Place::new();
-    place.set("TIERKEEP_PUBLIC_RATE", "5");
+    place.set("TIERKEEP_RECONCILE_INTERVAL", "7s");
     let line = |place: &Place| {
         place
             .run(&["token", "--sub", SUBJECT, "--data-dir", "d"])
@@ -141,7 +141,7 @@ fn log_lines_take_the_form_that_is_asked_for() {
     };
     line(&place);
     let json: serde_json::Value = serde_json::from_str(line(&place).trim_end()).unwrap();
-    assert_eq!(json["settings"], "TIERKEEP_PUBLIC_RATE");
+    assert_eq!(json["settings"], "TIERKEEP_RECONCILE_INTERVAL");
     place.set("TIERKEEP_LOG", "text");
     let text = line(&place);
     assert!(

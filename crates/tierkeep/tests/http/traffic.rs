@@ -1,0 +1,150 @@
+//! How much callers may ask, and that none of them uses up what is another's.
+
+use std::time::Duration;
+
+use tierkeep_core::db::Role;
+
+use crate::common::{Ask, Backend, HOUR, Options, Public, SUBJECT, World};
+
+const SECTION: &str = "/v1/user/scan_cache";
+const USUAL: Public = Public {
+    rate: 2,
+    burst: 4,
+    new_users: 2,
+    writes: true,
+};
+
+async fn world(public: Public) -> World {
+    let options = Options {
+        public: Some(public),
+        ..Options::default()
+    };
+    World::with(Backend::Memory, options).await
+}
+
+fn from(ask: Ask, address: &str) -> Ask {
+    ask.header("x-forwarded-for", address)
+}
+
+#[tokio::test]
+async fn a_flood_from_one_address_shuts_nobody_else_out() {
+    let world = world(USUAL).await;
+    let ask = |n: u32, address: &str| {
+        let ask = world.ask("GET", "/v1/route").named(&format!("user{n}"));
+        from(ask, address).send()
+    };
+    for n in 0..4 {
+        let answer = ask(n, "192.0.2.1").await.expect(200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"public\";q=4;w=2")
+        );
+        let left = format!("\"public\";r={};t={}", 3 - n, (n + 1).div_ceil(2));
+        assert_eq!(answer.header("ratelimit"), Some(left.as_str()));
+    }
+    let calls = world.faults.count();
+    let refused = ask(4, "192.0.2.1").await.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("ratelimit"), Some("\"public\";r=0;t=1"));
+    assert_eq!(world.faults.count(), calls);
+    ask(5, "192.0.2.2").await.expect(200);
+    let internal = from(world.internal("PUT", SECTION).json("{}"), "192.0.2.1");
+    internal.send().await.expect(201);
+    let admin = world.admin("GET", "/v1/admin/overview");
+    from(admin, "192.0.2.1").send().await.expect(200);
+    let nobody = from(world.ask("GET", "/v1/user"), "192.0.2.1");
+    nobody.send().await.refused(401, "credentials_required");
+    world.jwt_clock.advance(Duration::from_millis(500));
+    ask(6, "192.0.2.1").await.expect(200);
+    ask(7, "192.0.2.1").await.refused(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_user_name_has_a_bucket_of_its_own() {
+    let world = world(USUAL).await;
+    let ask = |n: u32, name: &str| {
+        let ask = world.ask("GET", "/v1/route").named(name);
+        from(ask, &format!("192.0.2.{n}")).send()
+    };
+    for n in 0..4 {
+        ask(n, if n % 2 == 0 { "Reader" } else { "reader" })
+            .await
+            .expect(200);
+    }
+    let refused = ask(5, "READER").await.refused(429, "rate_limited");
+    assert_eq!(
+        refused.header("ratelimit-policy"),
+        Some("\"user-name\";q=4;w=2")
+    );
+    ask(6, "other").await.expect(200);
+}
+
+#[tokio::test]
+async fn failed_authentication_has_a_bucket_of_its_own() {
+    let world = world(USUAL).await;
+    let forged = |path: &str| {
+        let ask = world.ask("GET", path).jwt(&world.forged(SUBJECT));
+        from(ask, "192.0.2.1").send()
+    };
+    for path in ["/v1/user", "/v1/admin/overview", "/v1/route", "/v1/user"] {
+        forged(path).await.refused(401, "credentials_required");
+    }
+    for path in ["/v1/user", "/v1/admin/overview"] {
+        let refused = forged(path).await.refused(429, "rate_limited");
+        let policy = Some("\"failed-authentication\";q=4;w=2");
+        assert_eq!(refused.header("ratelimit-policy"), policy);
+    }
+    let internal = from(world.internal("GET", "/v1/route"), "192.0.2.1");
+    internal.send().await.expect(200);
+    let public = from(world.external("GET", "/v1/route"), "192.0.2.1");
+    public.send().await.expect(200);
+}
+
+#[tokio::test]
+async fn an_address_makes_so_many_public_users_in_an_hour() {
+    let public = Public {
+        rate: 1_000,
+        burst: 1_000,
+        ..USUAL
+    };
+    let world = world(public).await;
+    let put = |name: &str, address: &str| {
+        let ask = world.ask("PUT", SECTION).named(name).json("{}");
+        from(ask, address).send()
+    };
+    put("one", "192.0.2.1").await.expect(201);
+    put("two", "192.0.2.1").await.expect(201);
+    let refused = put("three", "192.0.2.1").await.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1800"));
+    assert_eq!(world.count(Role::ExternalUsers).await, 2);
+    put("two", "192.0.2.1").await.expect(200);
+    put("three", "192.0.2.2").await.expect(201);
+    let internal = from(world.internal("PUT", SECTION).json("{}"), "192.0.2.1");
+    internal.send().await.expect(201);
+    world.jwt_clock.advance(HOUR / 2);
+    put("four", "192.0.2.1").await.expect(201);
+    put("five", "192.0.2.1").await.refused(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn external_users_only_read_where_their_writes_are_off() {
+    let public = Public {
+        writes: false,
+        ..USUAL
+    };
+    let world = world(public).await;
+    let before = world.everything().await;
+    for method in ["PUT", "PATCH"] {
+        let write = world.external(method, SECTION).json("{}");
+        write.send().await.refused(403, "public_writes_off");
+    }
+    assert_eq!(world.everything().await, before);
+    let read = world.external("GET", SECTION).send().await;
+    read.refused(404, "user_not_found");
+    world
+        .internal("PUT", SECTION)
+        .json("{}")
+        .send()
+        .await
+        .expect(201);
+}
