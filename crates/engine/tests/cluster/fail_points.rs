@@ -6,7 +6,8 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::Class;
 
 use super::row::Row;
-use super::{Clusters, clusters, full};
+use super::{Clusters, clusters};
+use crate::scale::is_full;
 
 const COMMANDS: [&str; 6] = [
     "find",
@@ -98,7 +99,7 @@ async fn a_command_that_is_refused_delays_a_move_and_costs_no_document_a_retry()
                     let (pair, tried) = (cell / 6, cell % 6);
                     cell += 1;
                     // One cell for each code and command, walking through the times and the clusters.
-                    if !full() && tried != (pair + pair / 6) % 6 {
+                    if !is_full() && tried != (pair + pair / 6) % 6 {
                         continue;
                     }
                     let at = format!("{} × {times} to {command} of {role}", answer.code);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tierkeep_core::db::Role;
 use tierkeep_testkit::fault::{Fault, Moment};
 
+use super::clusters;
 use super::row::Row;
-use super::{clusters, full};
+use crate::scale::is_full;
 
 /// The calls at which a mover is held while the cluster changes, by phase.
 const PHASES: [(&str, Role, &str); 8] = [
@@ -24,7 +25,7 @@ const PHASES: [(&str, Role, &str); 8] = [
 async fn a_step_down_at_any_phase_loses_nothing_and_costs_no_document_a_retry() {
     let mut clusters = clusters().await;
     for (phase, role, operation) in PHASES {
-        if !full() && !["backup", "promote", "delete"].contains(&phase) {
+        if !is_full() && !["backup", "promote", "delete"].contains(&phase) {
             continue;
         }
         let mut row = Row::of(clusters.world("appName=row").await);
@@ -53,7 +54,7 @@ async fn a_step_down_at_any_phase_loses_nothing_and_costs_no_document_a_retry() 
 async fn a_primary_or_a_secondary_that_is_killed_loses_nothing() {
     let mut clusters = clusters().await;
     for primary in [true, false] {
-        if !full() && !primary {
+        if !is_full() && !primary {
             continue;
         }
         let at = if primary {

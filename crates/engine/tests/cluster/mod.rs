@@ -1,7 +1,7 @@
 //! The fault matrix on a real replica set of three, with srie on a cluster of its own.
 //!
 //! Each row says what a run may come to while the fault lasts. Afterwards no document has paid for it with one of
-//! its retries, the mover drains temp, and every invariant holds. `TIERKEEP_TEST_FULL=1` tries every cell.
+//! its retries, the mover drains temp, and every invariant holds. A full run tries every cell.
 
 mod fail_points;
 mod failover;
@@ -89,13 +89,4 @@ impl Clusters {
         world.settings.retention = Duration::from_hours(24);
         world
     }
-}
-
-/// Whether everything is tried that takes long.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test command asks for it this way"
-)]
-pub fn full() -> bool {
-    std::env::var("TIERKEEP_TEST_FULL").is_ok_and(|value| value == "1")
 }
