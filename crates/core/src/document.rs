@@ -1,16 +1,18 @@
-//! The user document: the names of its fields, reading them from raw BSON, and editing it so that
-//! every byte that is not meant stays as it was.
+//! The user document: the names of its fields, and reading them from raw BSON. `edit` changes it so that every byte
+//! that is not meant stays as it was.
 //!
 //! Documents written by other programs pass through here too, so reading never fails: a field that is
 //! missing or of another type is `None`.
 
-use std::borrow::Cow;
+mod edit;
 
-use bson::raw::{CString, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::raw::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 
 use crate::user::{Section, UserId, UserType};
 use crate::version::Version;
+
+pub use edit::{Edit, pieces_without, without};
 
 /// The names of the fields that tierkeep keeps.
 pub mod field {
@@ -282,207 +284,6 @@ impl Location {
             Self::External => None,
         }
     }
-}
-
-/// A change to a document that leaves every other byte as it was. Fields keep their place; new ones go
-/// to the end; `None` removes.
-#[derive(Clone, Debug, Default)]
-pub struct Edit {
-    top: Vec<(String, Option<RawBson>)>,
-    metadata: Vec<(String, Option<RawBson>)>,
-}
-
-impl Edit {
-    /// An edit that changes nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets a top-level field.
-    #[must_use]
-    pub fn set(mut self, name: &str, value: impl Into<RawBson>) -> Self {
-        self.top.push((name.to_owned(), Some(value.into())));
-        self
-    }
-
-    /// Removes a top-level field.
-    #[must_use]
-    pub fn unset(mut self, name: &str) -> Self {
-        self.top.push((name.to_owned(), None));
-        self
-    }
-
-    /// Sets a field of `metadata`.
-    #[must_use]
-    pub fn set_meta(mut self, name: &str, value: impl Into<RawBson>) -> Self {
-        self.metadata.push((name.to_owned(), Some(value.into())));
-        self
-    }
-
-    /// Removes a field of `metadata`.
-    #[must_use]
-    pub fn unset_meta(mut self, name: &str) -> Self {
-        self.metadata.push((name.to_owned(), None));
-        self
-    }
-
-    /// Says where the copy stands: `data_location`, `storage_location` and `backup_status`.
-    #[must_use]
-    pub fn locate(self, location: Location) -> Self {
-        let located = self
-            .set(field::DATA_LOCATION, location.data_location())
-            .set_meta(field::STORAGE_LOCATION, location.storage_location());
-        match location.backup_status() {
-            Some(status) => located.set_meta(field::BACKUP_STATUS, status),
-            None => located.unset_meta(field::BACKUP_STATUS),
-        }
-    }
-
-    /// The edited document.
-    pub fn apply(&self, document: &RawDocument) -> RawDocumentBuf {
-        let mut top = changes(&self.top);
-        if self.metadata.is_empty() {
-            return rewrite(document, &top);
-        }
-        let empty = RawDocumentBuf::new();
-        let old = metadata(document).unwrap_or(&empty);
-        let inner = rewrite(old, &changes(&self.metadata));
-        top.push((field::METADATA, Some(RawBsonRef::Document(&inner))));
-        rewrite(document, &top)
-    }
-}
-
-/// What becomes of a field: its new value, or `None` where it goes.
-type FieldChange<'a> = (&'a str, Option<RawBsonRef<'a>>);
-
-fn changes(owned: &[(String, Option<RawBson>)]) -> Vec<FieldChange<'_>> {
-    owned
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_ref().map(RawBson::as_raw_bson_ref)))
-        .collect()
-}
-
-/// Sets or removes the named fields of `document`; the last word on a name wins.
-///
-/// Elements that are not named are copied as bytes, never decoded: other programs may have stored texts
-/// that are no UTF-8 or values that this crate cannot read, and those are kept too.
-fn rewrite(document: &RawDocument, changes: &[FieldChange<'_>]) -> RawDocumentBuf {
-    let change = |name: &str| {
-        changes
-            .iter()
-            .rev()
-            .find(|(n, _)| *n == name)
-            .map(|(_, v)| v)
-    };
-    let source = document.as_bytes();
-    let mut out = Vec::with_capacity(source.len() + ROOM_FOR_CHANGES);
-    out.extend_from_slice(&[0; 4]);
-    let mut seen: Vec<&str> = Vec::new();
-    let mut start = 4;
-    for element in document.iter_elements().map_while(Result::ok) {
-        let name = element.key().as_str();
-        let end = start + 1 + name.len() + 1 + element.size();
-        match change(name) {
-            Some(value) => {
-                if let Some(value) = value
-                    && !seen.contains(&name)
-                {
-                    append(&mut out, name, *value);
-                }
-                seen.push(name);
-            }
-            None => out.extend_from_slice(source.get(start..end).unwrap_or_default()),
-        }
-        start = end;
-    }
-    for (index, (name, value)) in changes.iter().enumerate() {
-        let last = !changes
-            .iter()
-            .skip(index + 1)
-            .any(|(later, _)| later == name);
-        if last
-            && !seen.contains(name)
-            && let Some(value) = value
-        {
-            append(&mut out, name, *value);
-        }
-    }
-    // Empty, unless the document is damaged: what cannot be told apart into elements stays as it is.
-    let tail = start..source.len().saturating_sub(1);
-    out.extend_from_slice(source.get(tail).unwrap_or_default());
-    out.push(0);
-    let length = i32::try_from(out.len()).unwrap_or(i32::MAX);
-    out.splice(..4, length.to_le_bytes());
-    RawDocumentBuf::from_bytes(out).unwrap_or_else(|_| document.to_owned())
-}
-
-/// What a changed document is expected to gain at most, in bytes; more is only slower.
-const ROOM_FOR_CHANGES: usize = 512;
-
-/// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
-fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
-    if let Ok(key) = CString::try_from(name) {
-        let mut one = RawDocumentBuf::new();
-        one.append(&key, value);
-        let bytes = one.as_bytes();
-        out.extend_from_slice(bytes.get(4..bytes.len() - 1).unwrap_or_default());
-    }
-}
-
-/// The bytes of [`without`], piece by piece and most of them where they lie, for whoever only reads them once.
-pub fn pieces_without<'a>(
-    document: &'a RawDocument,
-    top: &[&str],
-    meta: &[&str],
-) -> Vec<Cow<'a, [u8]>> {
-    let inner = metadata(document).map(|metadata| {
-        let inner = rewrite(metadata, &removed(meta));
-        let mut element = Vec::new();
-        append(&mut element, field::METADATA, RawBsonRef::Document(&inner));
-        element
-    });
-    let source = document.as_bytes();
-    let mut pieces = vec![Cow::Borrowed([].as_slice())];
-    let (mut from, mut start) = (4, 4);
-    let mut inner = inner.map(Some);
-    for element in document.iter_elements().map_while(Result::ok) {
-        let name = element.key().as_str();
-        let end = start + 1 + name.len() + 1 + element.size();
-        let replaced = name == field::METADATA && inner.is_some();
-        if replaced || top.contains(&name) {
-            pieces.push(Cow::Borrowed(source.get(from..start).unwrap_or_default()));
-            if replaced {
-                pieces.extend(inner.as_mut().and_then(Option::take).map(Cow::Owned));
-            }
-            from = end;
-        }
-        start = end;
-    }
-    pieces.push(Cow::Borrowed(source.get(from..).unwrap_or_default()));
-    let length: usize = 4 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-    let length = i32::try_from(length).unwrap_or(i32::MAX).to_le_bytes();
-    if let Some(first) = pieces.first_mut() {
-        *first = Cow::Owned(length.to_vec());
-    }
-    pieces
-}
-
-fn removed<'a>(names: &[&'a str]) -> Vec<FieldChange<'a>> {
-    names.iter().map(|name| (*name, None)).collect()
-}
-
-/// The document without the named top-level and metadata fields, all other bytes as they were.
-pub fn without(document: &RawDocument, top: &[&str], meta: &[&str]) -> RawDocumentBuf {
-    let mut edit = Edit::new();
-    for name in top {
-        edit = edit.unset(name);
-    }
-    if metadata(document).is_some() {
-        for name in meta {
-            edit = edit.unset_meta(name);
-        }
-    }
-    edit.apply(document)
 }
 
 /// A new user's document in its final form, entering (temp) or live (external), at `version`.

@@ -56,7 +56,7 @@ fn embedded(
                     data_dir.display()
                 ),
                 remedy: Some("give --data-dir a directory that this user may write to".into()),
-            })?
+            })?;
         }
         Purpose::Look if !data_dir.is_dir() => {
             return Err(UsageError {

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 /// Arguments of `init`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InitArgs {
-    /// Let an empty evaluation_audit take the place of one that is lost for good, with its migration records and the
+    /// Let an empty audit database take the place of one that is lost for good, with its migration records and the
     /// ledger of erased users: dumps older than an erasure must not be brought back afterwards
     #[arg(long)]
     pub new_audit: bool,

@@ -79,7 +79,7 @@ async fn the_chain_holds_when_two_services_are_killed_under_load_and_no_entry_co
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let at_work = tokio::time::timeout(Duration::from_secs(60), at_work);
+        let at_work = tokio::time::timeout(Duration::from_mins(1), at_work);
         at_work.await.unwrap();
         let wait = Duration::from_millis(random.random_range(0..200));
         tokio::time::sleep(wait).await;
@@ -134,7 +134,7 @@ async fn delivered(spool: &Path) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), emptied)
+    tokio::time::timeout(Duration::from_mins(1), emptied)
         .await
         .unwrap();
 }

@@ -34,7 +34,7 @@ pub struct RunArgs {
     /// Move this many documents at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Move about this many documents a second at most, in place of TIERKEEP_MAX_RATE
+    /// Move about this many documents a second at most, in place of the setting
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_rate: Option<u32>,
 }
