@@ -20,6 +20,8 @@ async fn nothing_is_assumed_while_a_database_is_away(
     #[values("GET", "PUT", "PATCH", "DELETE")] method: &str,
 ) {
     let world = World::new(Backend::Memory).await;
+    // Which GitHub account a user has is known from the first request on.
+    world.internal("GET", "/v1/route").send().await.expect(200);
     let before = world.everything().await;
     world.faults.set_down(away, true);
     let ask = world.internal(method, SECTION);
