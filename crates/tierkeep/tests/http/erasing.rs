@@ -248,6 +248,8 @@ async fn create_only_makes_no_sense_of_an_erasure() {
 #[tokio::test]
 async fn who_was_never_stored_cannot_be_erased() {
     let world = World::new(Backend::Memory).await;
+    // Which GitHub account a user has is known from the first request on.
+    world.internal("GET", "/v1/route").send().await.expect(200);
     let before = world.everything().await;
     erase(&world).await.refused(404, "user_not_found");
     erase_external(&world)
