@@ -242,8 +242,8 @@ async fn decisions_of_an_outage_are_delivered_once_in_their_order_also_across_a_
         expected.push(format!("external_{name}"));
     }
     outage.begin();
-    for n in 0..40 {
-        if n == 20 {
+    for n in 0..10 {
+        if n == 5 {
             // A request is killed amidst its write to the spool; what was acknowledged stays.
             let url = format!("{}/v1/user?username=cut", service.base);
             let cut = tokio::spawn(client.get(url).send());
