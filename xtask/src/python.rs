@@ -1,6 +1,7 @@
-//! The property tests that are written in Python: they see the built binary as its users do.
+//! The tests that are written in Python: properties and the dashboard. They see the built binary as its users do.
 //!
-//! What they need is fetched once, into a virtual environment below `target`.
+//! What they need is fetched once, into virtual environments below `target`; the browser is the system's, installed
+//! where it is missing and that is allowed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,37 @@ use tokio::process::Command;
 use crate::mongod::URL_VARIABLE;
 use crate::variable;
 
-/// Where the tests are, below the root.
-const TESTS: &str = "tests/properties";
+/// Names a Chromium of one's own.
+const CHROMIUM_VARIABLE: &str = "CHROMIUM_BIN";
+/// Where systems keep it.
+const CHROMIUM: [&str; 4] = [
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+    "/snap/bin/chromium",
+];
 
-/// Runs the tests on the debug binary and the replica set at `url`.
-pub(crate) async fn run(root: &Path, url: Option<&str>, full: bool) -> Result<()> {
-    let tests = root.join(TESTS);
-    let python = environment(root, &tests.join("requirements.txt")).await?;
+/// Runs the property tests.
+pub(crate) async fn properties(root: &Path, url: Option<&str>, full: bool) -> Result<()> {
+    run(root, "properties", url, full, None).await
+}
+
+/// Runs the tests of the dashboard in Chromium.
+pub(crate) async fn dashboard(root: &Path, url: Option<&str>, full: bool) -> Result<()> {
+    let chromium = chromium().await?;
+    run(root, "dashboard", url, full, Some(&chromium)).await
+}
+
+/// Runs the tests of this name on the debug binary and the replica set at `url`.
+async fn run(
+    root: &Path,
+    name: &str,
+    url: Option<&str>,
+    full: bool,
+    chromium: Option<&Path>,
+) -> Result<()> {
+    let tests = root.join("tests").join(name);
+    let python = environment(root, name, &tests.join("requirements.txt")).await?;
     let target = variable("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut command = Command::new(python);
     command
@@ -33,12 +58,35 @@ pub(crate) async fn run(root: &Path, url: Option<&str>, full: bool) -> Result<()
     if full {
         command.env("TIERKEEP_TEST_FULL", "1");
     }
+    if let Some(chromium) = chromium {
+        command.env(CHROMIUM_VARIABLE, chromium);
+    }
     succeed(&mut command, "the Python tests").await
 }
 
+/// A Chromium: the one that is named, the system's, or one that the system's packages bring.
+async fn chromium() -> Result<PathBuf> {
+    if let Some(named) = variable(CHROMIUM_VARIABLE) {
+        return Ok(named.into());
+    }
+    let installed = || CHROMIUM.iter().map(PathBuf::from).find(|it| it.exists());
+    if let Some(chromium) = installed() {
+        return Ok(chromium);
+    }
+    println!("there is no Chromium here; installing it with apt-get");
+    for arguments in [&["update"] as &[&str], &["install", "-y", "chromium"]] {
+        let mut apt = Command::new("apt-get");
+        apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        succeed(&mut apt, "apt-get").await.with_context(|| {
+            format!("no Chromium to test the dashboard in: install one, or name it in {CHROMIUM_VARIABLE}")
+        })?;
+    }
+    installed().context("apt-get installed a Chromium, and none is there")
+}
+
 /// The interpreter of an environment that has what `requirements` lists.
-async fn environment(root: &Path, requirements: &Path) -> Result<PathBuf> {
-    let folder = root.join("target").join("python");
+async fn environment(root: &Path, name: &str, requirements: &Path) -> Result<PathBuf> {
+    let folder = root.join("target").join("python").join(name);
     let python = folder.join("bin").join("python");
     let wanted = fs::read_to_string(requirements)
         .with_context(|| format!("{} cannot be read", requirements.display()))?;

@@ -55,6 +55,9 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
             ],
             &[],
         ),
+        // With what the tests switch on above; here as it is built for use, and with each feature that is off.
+        Step::new("lint as it is built", &built(&[]), &[]),
+        Step::new("lint with otel", &built(&["--features", "otel"]), &[]),
         Step::new("build", &["build", "--locked", "-p", "tierkeep"], &[]),
         Step::new(
             "test",
@@ -69,8 +72,11 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
         outcomes.push((step.name, outcome));
     }
     println!("\n--- properties: pytest");
-    let outcome = python::run(root, url.as_deref(), full).await;
+    let outcome = python::properties(root, url.as_deref(), full).await;
     outcomes.push(("properties", outcome));
+    println!("\n--- dashboard: pytest, in Chromium");
+    let outcome = python::dashboard(root, url.as_deref(), full).await;
+    outcomes.push(("dashboard", outcome));
     println!();
     let mut failed = Vec::new();
     for (name, outcome) in outcomes {
@@ -87,6 +93,12 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     } else {
         bail!("{} failed", failed.join(", "))
     }
+}
+
+/// Lints the program without the features that its tests bring in.
+fn built<'a>(features: &[&'a str]) -> Vec<&'a str> {
+    let of_the_program = ["clippy", "--locked", "-p", "tierkeep"];
+    [&of_the_program, features, &["--", "-D", "warnings"]].concat()
 }
 
 async fn cargo(root: &Path, step: &Step, url: Option<&str>, full: bool) -> Result<()> {

@@ -23,8 +23,9 @@ const UNFINISHED: [&str; 3] = [
 const LIGHT: [&str; 3] = ["tierkeep-core", "tierkeep-testkit", "tierkeep-engine"];
 /// The driver, the web server and SQLite.
 const HEAVY: [&str; 3] = ["mongodb", "axum", "rusqlite"];
-/// Features with which the product is never built: one takes guards away, the other ends the process.
-const FOR_TESTS: [&str; 2] = ["mutants", "crash-points"];
+/// Features that must be asked for: the first takes guards away, the second ends the process, both for tests alone; the
+/// third brings crates that few need.
+const OFF: [&str; 3] = ["mutants", "crash-points", "otel"];
 
 /// Checks everything; an error says how many findings were printed.
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -41,8 +42,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             findings.push(format!("{package} depends on {heavy}"));
         }
     }
-    for feature in for_tests(&features(root, "tierkeep")?) {
-        findings.push(format!("tierkeep is built with the feature `{feature}`"));
+    for feature in switched_on(&features(root, "tierkeep")?) {
+        findings.push(format!(
+            "tierkeep is built with the feature `{feature}` unasked"
+        ));
     }
     for finding in &findings {
         println!("tidy: {finding}");
@@ -84,10 +87,9 @@ fn in_tree(tree: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The features of [`FOR_TESTS`] that the output of `cargo tree --edges features` names.
-fn for_tests(tree: &str) -> Vec<&'static str> {
-    FOR_TESTS
-        .into_iter()
+/// The features of [`OFF`] that the output of `cargo tree --edges features` names.
+fn switched_on(tree: &str) -> Vec<&'static str> {
+    OFF.into_iter()
         .filter(|feature| tree.contains(&format!("feature \"{feature}\"")))
         .collect()
 }
@@ -121,7 +123,9 @@ fn tree(root: &Path, package: &str, edges: &str) -> Result<String> {
 /// The Rust files of the workspace.
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders = vec![root.join("crates"), root.join("xtask")];
+    let mut folders = ["crates", "examples", "xtask"]
+        .map(|folder| root.join(folder))
+        .to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
@@ -160,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn a_product_built_for_tests_is_found() {
-        assert!(for_tests("tierkeep-engine feature \"default\"\n").is_empty());
-        let tree = "tierkeep feature \"crash-points\"\ntierkeep-engine feature \"mutants\"\n";
-        assert_eq!(for_tests(tree), FOR_TESTS);
+    fn a_feature_that_nobody_asked_for_is_found() {
+        assert!(switched_on("tierkeep-engine feature \"default\"\n").is_empty());
+        let tree = OFF.map(|feature| format!("tierkeep feature \"{feature}\"\n"));
+        assert_eq!(switched_on(&tree.concat()), OFF);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use bson::oid::ObjectId;
 use bson::raw::{RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{DateTime, rawdoc};
 use tierkeep_core::bson;
@@ -115,6 +116,32 @@ pub fn sized(n: u64, size: usize, version: u64, staged_at: DateTime) -> RawDocum
         .set_meta(field::STAGED_AT, staged_at)
         .set_meta(field::OPS, ops)
         .apply(&first)
+}
+
+/// The predecessor's scan document of user number `n`, of about `size` bytes on average, written long ago.
+pub fn legacy(n: u64, size: usize, internal: bool) -> RawDocumentBuf {
+    let mut numbers = Numbers(n ^ 0x1e9a);
+    let half = size / 2;
+    let size = half + half * usize::try_from(numbers.below(3)).unwrap_or(1);
+    let seconds = i64::try_from(n).unwrap_or(0);
+    let at = DateTime::from_millis(1_600_000_000_000 + seconds * 1_000);
+    let login = format!("user{n}");
+    let (id, user_type) = if internal {
+        (user(n).to_string(), "internal")
+    } else {
+        (format!("external_{login}"), "external")
+    };
+    let mut unique = [0x5f; 12];
+    unique[4..].copy_from_slice(&n.to_be_bytes());
+    Edit::new()
+        .set(field::ID, ObjectId::from_bytes(unique))
+        .set("scan_id", format!("scan-{n}"))
+        .set("username", login.as_str())
+        .set(field::USER_ID, id.as_str())
+        .set(field::USER_TYPE, user_type)
+        .set("created_at", "2015-01-01T00:00:00Z")
+        .set("github_token", "a secret that is left behind")
+        .apply(&scan_cache(&mut numbers, size.saturating_sub(400), at))
 }
 
 /// About `size` bytes of what a scan finds.

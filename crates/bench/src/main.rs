@@ -2,23 +2,30 @@
 //! builds the release binary and starts the server.
 //!
 //! Only ratios within a run count: absolute figures drift with what else the machine does. Where to look: `race`
-//! (the ways to move beside each other), `growth`, `memory`, `idle`, `latency`, `start`, and `report`, which puts
-//! what they say into the documents.
+//! (the ways to move beside each other), `growth`, `memory`, `idle`, `latency`, `verify`, `flood`, `degraded`, `legacy`,
+//! `start`, and `report`, which puts what they say into the documents.
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
+mod callers;
 mod contenders;
+mod degraded;
 mod documents;
+mod door;
+mod flood;
 mod growth;
 mod idle;
 mod latency;
+mod legacy;
 mod measure;
 mod memory;
 mod place;
 mod program;
 mod race;
 mod report;
+mod service;
 mod start;
+mod verify;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -66,7 +73,7 @@ struct Arguments {
     /// Race only these ways of moving, beside the limit
     #[arg(long, value_delimiter = ',', value_name = "WAY,…")]
     ways: Vec<Contender>,
-    /// Another setting for the tierkeep of the parts `memory` and `latency`; may be given several times
+    /// Another setting for the tierkeep of the parts that start the release binary; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
 }
@@ -95,6 +102,14 @@ enum Part {
     Idle,
     /// Requests while documents move
     Latency,
+    /// How fast main and srie are compared, and with how much memory
+    Verify,
+    /// Internal users' requests while the public floods the service
+    Flood,
+    /// Internal users' requests while srie is away
+    Degraded,
+    /// Bringing in the predecessor's data beside a raw copy of it, and with how much memory
+    Legacy,
 }
 
 impl Part {
@@ -107,6 +122,10 @@ impl Part {
             Self::Memory => memory::measure(bench).await,
             Self::Idle => idle::measure(bench).await,
             Self::Latency => latency::measure(bench).await,
+            Self::Verify => verify::measure(bench).await,
+            Self::Flood => flood::measure(bench).await,
+            Self::Degraded => degraded::measure(bench).await,
+            Self::Legacy => legacy::measure(bench).await,
         }
     }
 }

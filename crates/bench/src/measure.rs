@@ -8,9 +8,13 @@ use anyhow::{Context, Result};
 use bson::{Bson, Document, doc};
 use mongodb::Client;
 use tierkeep_core::bson;
+use tokio::task::JoinHandle;
 
 /// How many of the kernel's ticks make a second; the same on every Linux that people run.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// How often a peak is read; it only rises, and the kernel forgets it when the process ends.
+const PEAK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What one contender took for its documents.
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,13 +191,25 @@ fn ticks(stat: &str, fields: usize) -> Option<Duration> {
 }
 
 /// The most memory that a process has had so far, in bytes; `None` once it has ended.
-pub fn peak_memory(process: u32) -> Option<u64> {
+fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// The most memory that a process has until it ends, in bytes.
+pub fn peak_of(process: u32) -> JoinHandle<u64> {
+    tokio::spawn(async move {
+        let mut peak = 0;
+        while let Some(now) = peak_memory(process) {
+            peak = peak.max(now);
+            tokio::time::sleep(PEAK_INTERVAL).await;
+        }
+        peak
+    })
 }
 
 /// The processor time that the server's threads for connections have used so far.

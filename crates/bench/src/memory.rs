@@ -1,13 +1,10 @@
 //! Memory: the most that `tierkeep migrate run` ever has, whatever the number and the size of the documents.
 
 use std::fmt::Write as _;
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::measure::peak_memory;
 use crate::place::{Home, Place};
 use crate::report::{self, Section};
 use crate::{Bench, program};
@@ -16,8 +13,6 @@ use crate::{Bench, program};
 const LARGE: u64 = 16;
 /// What the largest documents take, in bytes: as much as there may be, less what a move adds to them.
 const LARGE_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
-/// How often the peak is read; it only rises, and the kernel forgets it when the process ends.
-const INTERVAL: Duration = Duration::from_millis(5);
 
 /// One set of documents.
 #[derive(Clone, Copy, Debug)]
@@ -84,29 +79,8 @@ async fn once(bench: &Bench, home: &Home, set: Set) -> Result<f64> {
         place.plant(set.documents).await?;
     }
     let arguments = ["migrate", "run", "--json"];
-    let child = program::command(&bench.binary, &bench.environment_of(&place), &arguments)?
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("the release binary cannot be started")?;
-    let process = child.id().context("it has not been waited for")?;
-    let watch = tokio::spawn(async move {
-        let mut peak = 0;
-        while let Some(now) = peak_memory(process) {
-            peak = peak.max(now);
-            tokio::time::sleep(INTERVAL).await;
-        }
-        peak
-    });
-    let output = child.wait_with_output().await?;
-    ensure!(
-        output.status.success(),
-        "migrate run: {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let peak = watch.await?;
-    let summary: Value = serde_json::from_slice(&output.stdout)?;
+    let environment = bench.environment_of(&place);
+    let (summary, peak) = program::outcome(&bench.binary, &environment, &arguments).await?;
     ensure!(
         summary.get("moved").and_then(Value::as_u64) == Some(set.documents),
         "migrate run says {summary}"

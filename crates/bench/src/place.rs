@@ -12,6 +12,8 @@ use mongodb::Client;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
+use tierkeep_core::digest::Digest;
+use tierkeep_core::mover::main_form;
 use tierkeep_core::store::{Inserted, Query, Store};
 use tierkeep_engine::{ConnectSettings, ConnectionManager, Purpose};
 use tierkeep_mongo::MongoStore;
@@ -21,6 +23,8 @@ use crate::documents;
 
 /// The collection of users in each database that has one.
 pub const USERS: &str = "internal_users";
+/// The table of that collection in a file of SQLite.
+pub const TABLE: &str = "documents_of_internal_users";
 /// How many documents are planted with one command.
 const AT_ONCE: u64 = 500;
 /// How long ago the first document that is due was staged.
@@ -169,6 +173,19 @@ impl Place {
             }
         })
         .await
+    }
+
+    /// Puts `documents` users of about `size` bytes each into main and srie, as a move leaves them.
+    pub async fn plant_moved(&self, documents: u64, size: usize) -> Result<()> {
+        let at = before_now(STAGED_AGO);
+        for role in [Role::SrieMainUser, Role::RaseenMainUser] {
+            self.insert(role, 0..documents, |n| {
+                let staged = documents::sized(n, size, 1, at);
+                main_form(&staged, &Digest::of(&staged))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Puts users number `users` into temp, staged just now: none of them is due.

@@ -5,7 +5,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::process::Command;
+
+use crate::measure::peak_of;
 
 /// Signs the tokens of the callers.
 pub const SECRET: &str = "a-secret-of-the-benchmark-of-enough-bytes";
@@ -34,6 +37,29 @@ pub fn command(
         .stderr(Stdio::null())
         .kill_on_drop(true);
     Ok(command)
+}
+
+/// Runs `binary` to its end; answers what it printed as JSON, and the most bytes of memory that it had.
+pub async fn outcome(
+    binary: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> Result<(Value, u64)> {
+    let child = command(binary, environment, arguments)?
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("the release binary cannot be started")?;
+    let watch = peak_of(child.id().context("it has not been waited for")?);
+    let output = child.wait_with_output().await?;
+    ensure!(
+        output.status.success(),
+        "{}: {}: {}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok((serde_json::from_slice(&output.stdout)?, watch.await?))
 }
 
 /// Waits until the service at `url` says that it is ready.

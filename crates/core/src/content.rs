@@ -119,10 +119,15 @@ pub fn show_user<'a>(document: &RawDocument, sections: impl IntoIterator<Item = 
     Value::Object(shown)
 }
 
-/// A date as RFC 3339 with milliseconds, in UTC.
+/// A date as RFC 3339 with milliseconds, in UTC. Dates that this cannot say are shown in a form of their own.
 pub fn rfc3339(at: DateTime) -> String {
-    jiff::Timestamp::from_millisecond(at.timestamp_millis())
-        .map_or_else(|_| at.to_string(), |at| format!("{at:.3}"))
+    match jiff::Timestamp::from_millisecond(at.timestamp_millis()) {
+        Ok(at) => format!("{at:.3}"),
+        // The last day of the year 9999 is beyond what a timestamp holds, though not beyond RFC 3339.
+        Err(_) => at
+            .try_to_rfc3339_string()
+            .unwrap_or_else(|_| at.to_string()),
+    }
 }
 
 fn show_own_date(value: Bson) -> Value {
@@ -288,6 +293,13 @@ mod tests {
             shown(json).parse::<Value>().unwrap().to_string(),
             json.parse::<Value>().unwrap().to_string()
         );
+    }
+
+    #[rstest]
+    #[case(0, "1970-01-01T00:00:00.000Z")]
+    #[case(253_402_300_799_999, "9999-12-31T23:59:59.999Z")]
+    fn a_date_is_rfc_3339_to_the_end_of_its_years(#[case] ms: i64, #[case] expected: &str) {
+        assert_eq!(rfc3339(DateTime::from_millis(ms)), expected);
     }
 
     #[test]

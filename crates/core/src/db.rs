@@ -112,6 +112,18 @@ impl Role {
         }
     }
 
+    /// Whether the database holds HR records.
+    pub fn holds_hr(self) -> bool {
+        match self {
+            Self::RaseenMainHr | Self::SrieMainHr => true,
+            Self::ExternalUsers
+            | Self::RaseenTempUser
+            | Self::RaseenMainUser
+            | Self::SrieMainUser
+            | Self::EvaluationAudit => false,
+        }
+    }
+
     /// The one collection that holds this role's user documents, where it has one.
     pub fn users(self) -> Option<&'static str> {
         match self {

@@ -5,6 +5,7 @@ use std::fmt;
 use bson::raw::RawDocument;
 
 use crate::document::{self, field};
+use crate::hr;
 
 /// BLAKE3 over the content's raw BSON, written as 64 lower-case hex digits.
 ///
@@ -15,12 +16,23 @@ use crate::document::{self, field};
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of `document`'s content.
+    /// The digest of `document`'s content; of an HR record, as [`Digest::of_hr_record`].
     pub fn of(document: &RawDocument) -> Self {
+        if hr::is_record(document) {
+            Self::of_hr_record(document)
+        } else {
+            Self::leaving_out(document, &field::NOT_CONTENT_TOP)
+        }
+    }
+
+    /// The digest of an HR record: all of its top-level fields are content, whatever they are called.
+    pub fn of_hr_record(record: &RawDocument) -> Self {
+        Self::leaving_out(record, &[])
+    }
+
+    fn leaving_out(document: &RawDocument, top: &[&str]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        let content =
-            document::pieces_without(document, &field::NOT_CONTENT_TOP, &field::NOT_CONTENT);
-        for piece in content {
+        for piece in document::pieces_without(document, top, &field::NOT_CONTENT) {
             hasher.update(&piece);
         }
         Self(hasher.finalize().to_hex().to_string())

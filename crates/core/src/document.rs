@@ -55,6 +55,9 @@ pub mod field {
     /// The fingerprint of the foreign document that this one was adopted from.
     pub const ADOPTED_FROM: &str = "adopted_from";
 
+    /// What an imported document was made from, and at which version: `{from, version}`.
+    pub const IMPORTED: &str = "imported";
+
     /// Top-level fields that are not content.
     pub const NOT_CONTENT_TOP: [&str; 2] = [DATA_LOCATION, LAST_ACCESSED];
     /// Metadata fields that are not content.
@@ -200,6 +203,13 @@ pub fn entered_at(document: &RawDocument) -> Option<DateTime> {
 /// The fingerprint of the foreign document that this one was adopted from.
 pub fn adopted_from(document: &RawDocument) -> Option<&str> {
     meta(document, field::ADOPTED_FROM)?.as_str()
+}
+
+/// The fingerprint of what an imported document was made from, and the version that it was given then.
+pub fn imported(document: &RawDocument) -> Option<(&str, Version)> {
+    let imported = meta(document, field::IMPORTED)?.as_document()?;
+    let version = Version::new(imported.get_i64("version").ok()?)?;
+    Some((imported.get_str("from").ok()?, version))
 }
 
 /// The version that operation `op` gave the document, where the ring still remembers it.

@@ -6,6 +6,9 @@
 
 use crate::user::{InvalidUser, UserId, UserType};
 
+/// A decision for a public user although credentials came along, as the answer's header and the audit trail say it.
+pub const AMBIGUOUS: &str = "external; ambiguous";
+
 /// What became of the JWT.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum JwtEvidence {

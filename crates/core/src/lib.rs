@@ -8,17 +8,22 @@
 //! Where to look: [`db`] (the seven databases as types), [`user`] and [`document`] (who and what),
 //! [`content`] (JSON in and out), [`identity`] and [`route`] (who is asking, where it goes),
 //! [`store`] (what a database must be able to do), [`mover`] (the 24-hour move), [`erasure`] (what is
-//! gone for good), [`audit`] (proof of what was decided).
+//! gone for good), [`compare`] (main against its backup), [`audit`] (proof of what was decided), [`breaker`]
+//! (which calls reach a database), [`legacy`] (the predecessor's data).
 
 pub mod adopt;
 pub mod audit;
+pub mod breaker;
 pub mod clock;
+pub mod compare;
 pub mod content;
 pub mod db;
 pub mod digest;
 pub mod document;
 pub mod erasure;
+pub mod hr;
 pub mod identity;
+pub mod legacy;
 pub mod mover;
 pub mod route;
 pub mod store;

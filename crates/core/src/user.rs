@@ -24,6 +24,14 @@ impl UserType {
         }
     }
 
+    /// What every id of such a user begins with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Internal => INTERNAL,
+            Self::External => EXTERNAL,
+        }
+    }
+
     /// The marker that starts every log line about this type of user.
     #[doc(alias = "log_internal_operation")]
     #[doc(alias = "log_external_operation")]

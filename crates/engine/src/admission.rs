@@ -4,15 +4,16 @@
 //! A database that was away when the process started has not been compared with the others and its stamp
 //! has not been read, so nothing may be read from or written to it yet.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
+use tierkeep_core::hr;
 use tierkeep_core::store::{
     Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     StoreError, TtlIndex, Written,
@@ -20,24 +21,42 @@ use tierkeep_core::store::{
 use tierkeep_core::user::UserId;
 use tracing::error;
 
+use crate::guard::Guard as CallGuard;
+
 /// A store that answers [`Class::NoServer`] until it is admitted.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    inner: Arc<dyn Store>,
+    inner: CallGuard,
     admitted: AtomicBool,
+    /// Why it was not admitted when it came back.
+    refused: Mutex<Option<String>>,
 }
 
 impl Admission {
-    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(inner: CallGuard) -> Self {
         Self {
             inner,
             admitted: AtomicBool::new(false),
+            refused: Mutex::default(),
         }
+    }
+
+    /// What guards every call.
+    pub(crate) fn guard(&self) -> &CallGuard {
+        &self.inner
     }
 
     /// The store itself, for the checks that come before admission.
     pub(crate) fn unchecked(&self) -> &dyn Store {
-        self.inner.as_ref()
+        &self.inner
+    }
+
+    /// Notes why it was not admitted; answers whether that is news.
+    pub(crate) fn refuse(&self, why: String) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = refused.as_ref() != Some(&why);
+        *refused = Some(why);
+        news
     }
 
     pub(crate) fn admit(&self) {
@@ -50,7 +69,7 @@ impl Admission {
 
     fn checked(&self, operation: &'static str) -> Result<&dyn Store> {
         if self.is_admitted() {
-            Ok(self.inner.as_ref())
+            Ok(&self.inner)
         } else {
             let database = self.inner.role();
             Err(StoreError {
@@ -72,24 +91,39 @@ impl Admission {
             && id
                 .and_then(|id| UserId::parse(id).ok())
                 .is_some_and(|user| user.user_type() != role.user_type());
-        if !misrouted {
-            return Ok(());
+        if misrouted {
+            Err(self.kept_out("a document of the other type of user was kept out"))
+        } else {
+            Ok(())
         }
-        error!(
-            user_type = %role.user_type(),
-            database = %role,
-            "a document of the other type of user was kept out",
-        );
-        Err(StoreError {
+    }
+
+    /// HR records and documents of users are never mixed.
+    fn is_of_this_kind(&self, collection: &str, document: &RawDocument) -> Result<()> {
+        let role = self.inner.role();
+        if role.holds_hr() && hr::is_of_user(document) {
+            Err(self.kept_out("a document of a user was kept out of the HR records"))
+        } else if role.users() == Some(collection) && hr::is_record(document) {
+            Err(self.kept_out("an HR record was kept out of the documents of users"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn kept_out(&self, what: &'static str) -> StoreError {
+        let role = self.inner.role();
+        error!(user_type = %role.user_type(), database = %role, "{what}");
+        StoreError {
             database: role,
             operation: "belongs",
             class: Class::Unauthorized,
             code: 0,
-        })
+        }
     }
 
     fn all_belong(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<()> {
         documents.iter().try_for_each(|document| {
+            self.is_of_this_kind(collection, document)?;
             self.belongs(collection, document.get_str(field::ID).ok())?;
             self.belongs(collection, document::user_id(document))
         })
@@ -141,6 +175,9 @@ impl Store for Admission {
 
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         self.all_belong(collection, documents)?;
+        if self.inner.role().holds_hr() {
+            return Err(self.kept_out("HR records are not put as documents of users are"));
+        }
         self.checked("put_newer")?
             .put_newer(collection, documents)
             .await

@@ -12,7 +12,9 @@ use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Location, State};
 use tierkeep_core::erasure::tombstone;
 use tierkeep_core::mover::main_form;
-use tierkeep_core::store::{Change, Fault, Find, Guard, Inserted, Query, StoreError, Written};
+use tierkeep_core::store::{
+    Change, Class, Fault, Find, Guard, Inserted, Query, StoreError, Written,
+};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
@@ -185,11 +187,11 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         Ok(read) => read,
         Err(reason) => return Ok(Adoption::Quarantined(reason)),
     };
-    // External users need no database but their own.
+    // External users need no database but their own; a ledger that cannot be understood is no permission.
     let fence = match (ledger.fence(user).await, user.user_type()) {
         (Ok(fence), _) => fence,
-        (Err(_), UserType::External) => None,
-        (Err(error), UserType::Internal) => return Err(error),
+        (Err(error), UserType::External) if error.class != Class::Corrupt => None,
+        (Err(error), UserType::External | UserType::Internal) => return Err(error),
     };
     let adopted = match (user.user_type(), fence) {
         (UserType::External, _) => {
@@ -264,15 +266,27 @@ pub(crate) async fn copy_of<D: UserDatabase>(
     Ok(native(&claims(database, user, linearizable).await?, user).cloned())
 }
 
-/// A document that enters temp beside the foreign one it was adopted from.
-struct Beside<'a> {
-    user: &'a UserId,
-    adopted: RawDocumentBuf,
+/// A document in its final form that enters temp with the date of staging that it has: beside the foreign one it
+/// was adopted from, or taken in from elsewhere.
+pub(crate) struct Beside<'a> {
+    pub(crate) user: &'a UserId,
+    pub(crate) adopted: RawDocumentBuf,
     /// The tombstone that has the `_id`.
-    over: Option<&'a RawDocumentBuf>,
+    pub(crate) over: Option<&'a RawDocumentBuf>,
     /// What main held, and what the ledger said, when it was made.
-    main: Option<Version>,
-    fence: Option<Version>,
+    pub(crate) main: Option<Version>,
+    pub(crate) fence: Option<Version>,
+}
+
+/// What became of a document that was to enter temp.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Entered {
+    /// It lives there.
+    Done,
+    /// Something changed meanwhile: look again.
+    Again,
+    /// The database refuses it.
+    Refused(Fault),
 }
 
 async fn enter_beside(
@@ -280,29 +294,43 @@ async fn enter_beside(
     document: &RawDocument,
     beside: Beside<'_>,
 ) -> Result<Adoption, StoreError> {
+    if document::staged_at(&beside.adopted).is_none() {
+        return Ok(Adoption::Quarantined(Quarantine::NoCreatedAt));
+    }
+    match enter(databases, &beside).await? {
+        // A crash here leaves both; the next adoption knows the twin by its fingerprint.
+        Entered::Done => remove(databases.raseen_temp_db(), document).await,
+        Entered::Again => Ok(Adoption::Again),
+        Entered::Refused(fault) => Ok(refused(&fault)),
+    }
+}
+
+/// Enters temp in two steps: the entry, another look at main and the ledger, the confirmation.
+pub(crate) async fn enter(
+    databases: &ConnectionManager,
+    beside: &Beside<'_>,
+) -> Result<Entered, StoreError> {
     let temp = databases.raseen_temp_db();
     let user = beside.user;
+    let Some(staged_at) = document::staged_at(&beside.adopted) else {
+        return Ok(Entered::Again);
+    };
     let nonce = databases.randomness().id();
     let entry = as_entry(&beside.adopted, &nonce, databases.clock().now());
     let (store, users) = (temp.store(), RaseenTempUser::USERS);
     let over = beside.over.map(AsRef::as_ref);
     match place(store.as_ref(), users, &entry, over).await? {
         Placed::Ours => {}
-        Placed::Taken => return Ok(Adoption::Again),
-        Placed::Refused(fault) => {
-            return Ok(refused(&fault));
-        }
+        Placed::Taken => return Ok(Entered::Again),
+        Placed::Refused(fault) => return Ok(Entered::Refused(fault)),
     }
-    // A crash here leaves an entry that nobody sees and the next adoption withdraws.
+    // A crash here leaves an entry that nobody sees and whoever comes next withdraws.
     let main = copy_of(databases.raseen_main_db(), user, true).await?;
     let fence = databases.ledger().fence(user).await?;
     if main.as_deref().and_then(document::version) != beside.main || fence != beside.fence {
         withdraw(databases, user, &nonce).await?;
-        return Ok(Adoption::Again);
+        return Ok(Entered::Again);
     }
-    let Some(staged_at) = document::staged_at(&beside.adopted) else {
-        return Ok(Adoption::Quarantined(Quarantine::NoCreatedAt));
-    };
     let id = Bson::String(user.to_string());
     let guard = Guard::Entry { nonce };
     let admit = Change::Admit { staged_at };
@@ -312,14 +340,13 @@ async fn enter_beside(
     })
     .await?
     {
-        // A crash here leaves both; the next adoption knows the twin by its fingerprint.
-        Written::Applied(_) => remove(temp, document).await,
+        Written::Applied(_) => Ok(Entered::Done),
         Written::Rejected(fault) => {
             let nonce = document::nonce(&entry).unwrap_or_default();
             withdraw(databases, user, nonce).await?;
-            Ok(refused(&fault))
+            Ok(Entered::Refused(fault))
         }
-        Written::Unmatched | Written::TooLarge => Ok(Adoption::Again),
+        Written::Unmatched | Written::TooLarge => Ok(Entered::Again),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which GitHub account each internal user came with: kept in `evaluation_audit.control`, so that every
 //! process and every later one knows it.
 //!
-//! Must never decide who is asking; it says whether the account is the one of before.
+//! Must never decide who is asking; it says whether the account is the one of before. Names nobody: user and account
+//! are kept as hashes under the key of the erasure ledger, and go when the user is erased.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use std::time::Duration;
 use bson::{Bson, doc};
 use moka::future::Cache;
 use tierkeep_core::bson;
-use tierkeep_core::db::collection;
-use tierkeep_core::store::{Class, Find, Query, StoreError};
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::erasure::LedgerKey;
+use tierkeep_core::store::{Change, Class, Find, Guard, Query, StoreError};
 use tierkeep_core::user::UserId;
 
 use crate::connection::ConnectionManager;
 use crate::own;
+use crate::patience::Patience;
 use crate::retry::repeating;
 
 const KIND: &str = "github_account";
@@ -22,6 +25,8 @@ const ACCOUNT: &str = "account";
 /// How long and of how many users an answer is remembered: another process may follow a change meanwhile.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 const REMEMBERED: u64 = 10_000;
+/// How long the comparison may take; a caller waits for it. Given up, it may yet keep an account where there was none.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// How often a change that lost a race is looked at again.
 const ROUNDS: u32 = 8;
 
@@ -50,6 +55,7 @@ pub struct Bindings {
     databases: Arc<ConnectionManager>,
     on_change: OnChange,
     known: Cache<UserId, u64>,
+    patience: Patience,
 }
 
 impl Bindings {
@@ -62,6 +68,7 @@ impl Bindings {
                 .max_capacity(REMEMBERED)
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
+            patience: Patience::new(Role::EvaluationAudit, LONGEST_LOOK),
         }
     }
 
@@ -73,12 +80,12 @@ impl Bindings {
     /// Compares the account with which `user` arrives with the one of before, and keeps it where there was none.
     ///
     /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer.
+    /// [`StoreError`] when `evaluation_audit` did not answer within two seconds, or for another caller just before.
     pub async fn meet(&self, user: &UserId, account: u64) -> Result<Met, StoreError> {
         if self.known.get(user).await == Some(account) {
             return Ok(Met::Same);
         }
-        let met = self.look(user, account).await?;
+        let met = self.patience.with(self.look(user, account)).await?;
         if met == Met::Same || self.on_change == OnChange::Follow {
             self.known.insert(user.clone(), account).await;
         }
@@ -87,8 +94,10 @@ impl Bindings {
 
     async fn look(&self, user: &UserId, account: u64) -> Result<Met, StoreError> {
         let store = self.databases.audit_db().store();
-        let id = format!("{KIND}/{user}");
-        let account = account.to_string();
+        let ledger = self.databases.ledger();
+        let key = ledger.key_or_new(self.databases.randomness()).await?;
+        let id = id_of(key, user);
+        let account = key.entry_id(&format!("{id}/{account}"));
         let ids = [Bson::String(id.clone())];
         for _ in 0..ROUNDS {
             let now = self.databases.clock().now();
@@ -96,7 +105,7 @@ impl Bindings {
             let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
             let Some(found) = found.first() else {
                 let first = doc! {
-                    "_id": &id, "kind": KIND, "user_id": user.as_str(), ACCOUNT: &account, "since": now,
+                    "_id": &id, "kind": KIND, ACCOUNT: &account, "since": now,
                 };
                 if own::make(store.as_ref(), collection::CONTROL, &first).await? {
                     return Ok(Met::Same);
@@ -123,4 +132,26 @@ impl Bindings {
             code: 0,
         })
     }
+}
+
+/// Under what the account of `user` is kept.
+fn id_of(key: &LedgerKey, user: &UserId) -> String {
+    let hash = key.entry_id(&format!("{KIND}/{user}"));
+    format!("{KIND}/{hash}")
+}
+
+/// Removes the account of `user`, who is erased. The next one that the user comes with is the first.
+///
+/// # Errors
+/// [`StoreError`] when `evaluation_audit` did not answer.
+pub(crate) async fn forget(databases: &ConnectionManager, user: &UserId) -> Result<(), StoreError> {
+    let key = databases
+        .ledger()
+        .key_or_new(databases.randomness())
+        .await?;
+    let id = Bson::String(id_of(key, user));
+    let any = Guard::Fields(doc! { "kind": KIND });
+    let store = databases.audit_db().store();
+    repeating(|| store.write(collection::CONTROL, &id, &any, &Change::Remove)).await?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Order of an opening: reach, compare, read stamps, look for TTL indexes; only when nothing is wrong is
 //! anything written. `stamp` reads and writes the stamps. Rule source: the mission's Properties 7 and 8.
 
-mod stamp;
+pub(crate) mod stamp;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,22 +11,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bson::doc;
+use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{
     Database, EvaluationAudit, ExternalUsers, Handle, RaseenMainHr, RaseenMainUser, RaseenTempUser,
     Role, SrieMainHr, SrieMainUser,
 };
+use tierkeep_core::hr::HrCollection;
 use tierkeep_core::store::{Hello, Store, StoreError, TtlIndex};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::audit::{AuditSettings, AuditTrail};
+use crate::guard::{Guard, GuardSettings};
 use crate::layout::layout;
 use crate::ledger::Ledger;
 use crate::mutant::Mutation;
 use crate::nonce::{Randomness, System};
+use crate::tally::Tally;
 
 /// How connecting is retried.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +175,9 @@ pub struct ConnectionManager {
     hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
+    tally: Arc<Tally>,
     mutation: Mutation,
+    pub(crate) hr_collections: Arc<[HrCollection]>,
 }
 
 impl fmt::Debug for ConnectionManager {
@@ -189,10 +195,13 @@ impl ConnectionManager {
         stores: impl IntoIterator<Item = Arc<dyn Store>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
-        let gates: BTreeMap<Role, Arc<Admission>> = stores
-            .into_iter()
-            .map(|store| (store.role(), Arc::new(Admission::new(store))))
-            .collect();
+        let tally = Arc::new(Tally::default());
+        let gate = |store: Arc<dyn Store>| {
+            let role = store.role();
+            let guard = Guard::new(store, Arc::clone(&tally));
+            (role, Arc::new(Admission::new(guard)))
+        };
+        let gates: BTreeMap<Role, Arc<Admission>> = stores.into_iter().map(gate).collect();
         let audit: Handle<EvaluationAudit> = handle(&gates)?;
         let randomness: Arc<dyn Randomness> = Arc::new(System);
         Ok(Self {
@@ -215,7 +224,9 @@ impl ConnectionManager {
             hellos: tokio::sync::Mutex::new(BTreeMap::new()),
             clock,
             randomness,
+            tally,
             mutation: Mutation::default(),
+            hr_collections: HrCollection::defaults().into(),
         })
     }
 
@@ -293,6 +304,18 @@ impl ConnectionManager {
         &self.audit_trail
     }
 
+    /// The id of the deployment that these databases belong to, once that is known.
+    pub fn deployment(&self) -> Option<&str> {
+        self.deployment.get().map(String::as_str)
+    }
+
+    /// The names that the databases have on their servers, of those that were reached.
+    pub(crate) async fn database_names(&self) -> BTreeMap<String, Role> {
+        let hellos = self.hellos.lock().await;
+        let name = |(role, hello): (&Role, &Hello)| (hello.database.clone(), *role);
+        hellos.iter().map(name).collect()
+    }
+
     /// Who was erased.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -318,6 +341,24 @@ impl ConnectionManager {
         self.gates
             .get(&role)
             .map(|gate| Arc::clone(gate) as Arc<dyn Store>)
+    }
+
+    /// From now on gives every call a time-out, and refuses it at once while its database cannot be reached. For
+    /// services: whoever does one thing and ends waits as long as the backend does.
+    pub fn guard_calls(&self, settings: GuardSettings) {
+        for gate in self.gates.values() {
+            gate.guard().arm(settings, Arc::clone(&self.randomness));
+        }
+    }
+
+    /// What becomes of calls to the database of a role; none while calls are not guarded.
+    pub fn breaker(&self, role: Role) -> Option<BreakerState> {
+        self.gates.get(&role)?.guard().state()
+    }
+
+    /// What happened since the process began.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The roles whose databases have not been admitted yet.
@@ -358,14 +399,38 @@ impl ConnectionManager {
     pub async fn heal(&self) -> Vec<(Role, Result<(), ConnectError>)> {
         let mut back = Vec::new();
         for role in self.away() {
-            if let Some(gate) = self.gates.get(&role)
-                && let Ok(hello) = gate.unchecked().hello().await
-            {
-                let reached = BTreeMap::from([(role, hello)]);
-                back.push((role, self.admit(reached, Purpose::Work).await));
+            if let Some(outcome) = self.heal_one(role).await {
+                back.push((role, outcome));
             }
         }
         back
+    }
+
+    /// Tries to admit one database that was away; nothing where it still is.
+    pub async fn heal_one(&self, role: Role) -> Option<Result<(), ConnectError>> {
+        let gate = self.gates.get(&role)?;
+        let hello = gate.unchecked().hello().await.ok()?;
+        let outcome = self
+            .admit(BTreeMap::from([(role, hello)]), Purpose::Work)
+            .await;
+        told(gate, &outcome);
+        Some(outcome)
+    }
+
+    /// Creates what is missing of these databases, their stamps included, also where they were emptied while this
+    /// process runs.
+    ///
+    /// # Errors
+    /// [`ConnectError`] for a database that does not answer, or is another one now.
+    pub async fn recreate(&self, roles: &[Role]) -> Result<(), ConnectError> {
+        let mut reached = BTreeMap::new();
+        for role in roles {
+            let Some(gate) = self.gates.get(role) else {
+                return Err(ConnectError::Missing(*role));
+            };
+            reached.insert(*role, gate.unchecked().hello().await?);
+        }
+        self.admit(reached, Purpose::Work).await
     }
 
     /// Says hello to every database at once, each with its own retries.
@@ -373,7 +438,8 @@ impl ConnectionManager {
         let mut greetings = JoinSet::new();
         for gate in self.gates.values() {
             let randomness = Arc::clone(&self.randomness);
-            greetings.spawn(greet(Arc::clone(gate), settings, randomness));
+            let tally = Arc::clone(&self.tally);
+            greetings.spawn(greet(Arc::clone(gate), settings, randomness, tally));
         }
         let mut reached = BTreeMap::new();
         let mut away = Vec::new();
@@ -419,12 +485,33 @@ impl ConnectionManager {
                 continue;
             };
             if purpose != Purpose::Look {
-                gate.unchecked().prepare(&layout(*role)).await?;
+                gate.unchecked()
+                    .prepare(&layout(*role, &self.hr_collections))
+                    .await?;
             }
             gate.admit();
         }
         *hellos = all;
         Ok(())
+    }
+}
+
+/// Says what became of a database that is back; the same refusal once.
+fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
+    let role = gate.role();
+    match outcome {
+        Ok(()) => info!(
+            user_type = %role.user_type(),
+            database = %role,
+            "the database is back and was admitted",
+        ),
+        Err(error) if gate.refuse(error.to_string()) => error!(
+            user_type = %role.user_type(),
+            database = %role,
+            %error,
+            "the database is back and was not admitted",
+        ),
+        Err(_) => {}
     }
 }
 
@@ -463,6 +550,7 @@ async fn greet(
     gate: Arc<Admission>,
     settings: ConnectSettings,
     randomness: Arc<dyn Randomness>,
+    tally: Arc<Tally>,
 ) -> (Role, Result<Hello, StoreError>) {
     let role = gate.role();
     let mut wait = settings.backoff;
@@ -484,6 +572,7 @@ async fn greet(
             }
             Err(error) => {
                 attempt += 1;
+                tally.connect_retried(role);
                 warn!(
                     user_type = %role.user_type(),
                     database = %role,

@@ -17,13 +17,16 @@ use tierkeep_core::erasure::{Erasure, Stage, erasure_field, tiers, tombstone};
 use tierkeep_core::store::{Change, Class, Cursor, Find, Guard, Put, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::adoption::claims;
+use crate::binding;
 use crate::connection::ConnectionManager;
 use crate::mutant::{Mutant, Mutation};
 use crate::own;
 use crate::retry::repeating;
+use crate::users::KNOWN_FOR;
 
 /// How often a step that lost a race looks again.
 const ROUNDS: u32 = 24;
@@ -74,11 +77,16 @@ impl ErasureService {
     /// [`EraseError`] when the ledger could not take it.
     pub async fn erase(&self, user: &UserId) -> Result<Erased, EraseError> {
         let entry = self.begin(user).await?;
+        let begun = Instant::now();
         // From here on it counts, whatever crashes: the entry names what is left to do.
         let mut pending = self.bury_everywhere(user, &entry).await;
         if let Err(error) = self.note(user, &entry, &pending).await {
             failed(user, &error);
             pending.push(error.database);
+        }
+        if !pending.is_empty() {
+            // From then on nobody reads or writes what is left: see `users::pending`.
+            tokio::time::sleep_until(begun + KNOWN_FOR).await;
         }
         Ok(Erased {
             epoch: entry.epoch,
@@ -257,6 +265,9 @@ impl ErasureService {
         if entry.stage != Stage::Pending || pending == entry.pending {
             return Ok(());
         }
+        if pending.is_empty() {
+            binding::forget(&self.databases, user).await?;
+        }
         let set = Erasure::brought(pending, self.databases.clock().now());
         self.amend(entry, Stage::Pending, &set).await?;
         if pending.is_empty() {
@@ -270,7 +281,13 @@ impl ErasureService {
         Ok(())
     }
 
-    async fn bury_in(&self, role: Role, user: &UserId, fence: Version) -> Result<(), StoreError> {
+    /// Puts the tombstone in one database.
+    pub(crate) async fn bury_in(
+        &self,
+        role: Role,
+        user: &UserId,
+        fence: Version,
+    ) -> Result<(), StoreError> {
         let now = self.databases.clock().now();
         let stone = tombstone(user, fence, now);
         let mutation = self.databases.mutation();

@@ -1,7 +1,9 @@
-//! Which collections and indexes each database needs. No index ever deletes by age.
+//! Which collections, indexes and validators each database needs. No index ever deletes by age.
 
 use tierkeep_core::db::{Role, collection};
+use tierkeep_core::hr::{HrCollection, MARK_INDEX};
 use tierkeep_core::store::{CollectionLayout, IndexLayout, Layout};
+use tierkeep_core::user::UserType;
 
 fn index(fields: &[&'static str]) -> IndexLayout {
     IndexLayout {
@@ -10,11 +12,24 @@ fn index(fields: &[&'static str]) -> IndexLayout {
     }
 }
 
-/// The collections and indexes of `role`.
-pub fn layout(role: Role) -> Layout {
+/// What the `user_id`s begin with that a server refuses in a users' collection of `role`. Temp takes everything:
+/// other programs write there, and what does not belong is quarantined, not lost to its writer.
+fn keeps_out(role: Role) -> Option<&'static str> {
+    match role {
+        Role::ExternalUsers => Some(UserType::Internal.prefix()),
+        Role::RaseenMainUser | Role::SrieMainUser => Some(UserType::External.prefix()),
+        Role::RaseenTempUser | Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => {
+            None
+        }
+    }
+}
+
+/// The collections, indexes and validators of `role`, where these are the collections of HR records.
+pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
     let mut collections = vec![CollectionLayout {
         name: collection::IDENTITY.into(),
         indexes: Vec::new(),
+        keeps_out: None,
     }];
     if let Some(users) = role.users() {
         let mut indexes = vec![index(&["user_id", "_id"])];
@@ -24,20 +39,31 @@ pub fn layout(role: Role) -> Layout {
         collections.push(CollectionLayout {
             name: users.into(),
             indexes,
+            keeps_out: keeps_out(role),
         });
+    }
+    if role.holds_hr() {
+        collections.extend(hr.iter().map(|collection| CollectionLayout {
+            name: collection.as_str().to_owned(),
+            indexes: vec![index(&MARK_INDEX)],
+            keeps_out: None,
+        }));
     }
     if role == Role::EvaluationAudit {
         collections.push(CollectionLayout {
             name: collection::MIGRATION_RECORDS.into(),
             indexes: vec![index(&["user_id", "version"]), index(&["status", "_id"])],
+            keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::CONTROL.into(),
             indexes: vec![index(&["kind", "_id"])],
+            keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::ERASURES.into(),
             indexes: vec![index(&["stage", "_id"])],
+            keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::AUDIT_TRAIL.into(),
@@ -49,14 +75,21 @@ pub fn layout(role: Role) -> Layout {
                 index(&["user_id", "_id"]),
                 index(&["kind", "_id"]),
             ],
+            keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::ALERTS.into(),
-            indexes: vec![index(&["resolved_at", "_id"])],
+            indexes: vec![
+                index(&["resolved_at", "_id"]),
+                index(&["webhook_notice", "_id"]),
+                index(&["email_notice", "_id"]),
+            ],
+            keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::LEASES.into(),
             indexes: Vec::new(),
+            keeps_out: None,
         });
     }
     Layout { collections }

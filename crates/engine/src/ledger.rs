@@ -47,6 +47,15 @@ impl Ledger {
 
     /// As [`Ledger::fence`], for many, in their order.
     pub(crate) async fn fences(&self, users: &[&str]) -> Result<Vec<Option<Version>>, StoreError> {
+        let entries = self.entries(users).await?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| entry.and_then(|entry| entry.fence()))
+            .collect())
+    }
+
+    /// As [`Ledger::entry`], for many, in their order.
+    pub(crate) async fn entries(&self, users: &[&str]) -> Result<Vec<Option<Erasure>>, StoreError> {
         let Some(key) = self.key().await? else {
             return Ok(vec![None; users.len()]);
         };
@@ -57,15 +66,12 @@ impl Ledger {
             .max_bytes(usize::MAX);
         let store = self.audit.store();
         let found = repeating(|| store.find(collection::ERASURES, &find)).await?;
-        let mut fences = BTreeMap::new();
+        let mut entries = BTreeMap::new();
         for document in &found {
             let entry = Erasure::read(document).ok_or_else(corrupt)?;
-            fences.insert(entry.id.clone(), entry.fence());
+            entries.insert(entry.id.clone(), entry);
         }
-        Ok(ids
-            .iter()
-            .map(|id| fences.get(id).copied().flatten())
-            .collect())
+        Ok(ids.iter().map(|id| entries.get(id).cloned()).collect())
     }
 
     /// The entry of `user`.
@@ -81,6 +87,21 @@ impl Ledger {
             .first()
             .map(|document| Erasure::read(document).ok_or_else(corrupt))
             .transpose()
+    }
+
+    /// Whose erasures have not reached every database, with the version at and below which nothing of them counts; of
+    /// `most` at most.
+    pub(crate) async fn pending(&self, most: usize) -> Result<Vec<(UserId, Version)>, StoreError> {
+        let pending = doc! { erasure_field::STAGE: Stage::Pending.as_str() };
+        let find = Find::new(Query::Equal(pending))
+            .limit(most)
+            .max_bytes(usize::MAX);
+        let found = self.audit.store().find(collection::ERASURES, &find).await?;
+        let whom = |document: &RawDocumentBuf| {
+            let entry = Erasure::read(document).ok_or_else(corrupt)?;
+            entry.user.clone().zip(entry.fence()).ok_or_else(corrupt)
+        };
+        found.iter().map(whom).collect()
     }
 
     /// To be called before any of these tombstones is put where it may have been removed already: it is removed
@@ -109,8 +130,24 @@ impl Ledger {
         Ok(())
     }
 
-    /// The key; `None` while nobody was ever erased.
+    /// The key; `None` while nobody was ever erased. Entries without their key would be read as nobody's, so they are
+    /// an error.
     async fn key(&self) -> Result<Option<&LedgerKey>, StoreError> {
+        if let Some(key) = self.stored_key().await? {
+            return Ok(Some(key));
+        }
+        let any = Find::new(Query::All).limit(1).head();
+        let store = self.audit.store();
+        let entries = repeating(|| store.find(collection::ERASURES, &any)).await?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        // The key comes before the first entry: it may have been made since the first look.
+        let key = self.stored_key().await?;
+        key.map(Some).ok_or_else(corrupt)
+    }
+
+    async fn stored_key(&self) -> Result<Option<&LedgerKey>, StoreError> {
         if let Some(key) = self.key.get() {
             return Ok(Some(key));
         }
@@ -133,11 +170,6 @@ impl Ledger {
         if let Some(key) = self.key().await? {
             return Ok(key);
         }
-        let store = self.audit.store();
-        // Entries without their key would be read as nobody's.
-        if repeating(|| store.count(collection::ERASURES, &Query::All)).await? > 0 {
-            return Err(corrupt());
-        }
         let drawn = [(); 3].map(|()| randomness.unique()).concat();
         let mut bytes = [0; 32];
         bytes.copy_from_slice(drawn.get(..32).ok_or_else(corrupt)?);
@@ -145,6 +177,7 @@ impl Ledger {
         let key = doc! { "_id": KEY, "kind": KEY, "key": hex };
         let key = RawDocumentBuf::try_from(&key).map_err(|_| corrupt())?;
         let keys = [key];
+        let store = self.audit.store();
         repeating(|| store.insert(collection::CONTROL, &keys)).await?;
         self.key().await?.ok_or_else(corrupt)
     }

@@ -1,5 +1,5 @@
 //! The engine: what people embed. Owns the seven databases ([`ConnectionManager`]), users' reads and
-//! writes ([`Users`]) and the 24-hour move ([`MigrationService`]).
+//! writes ([`Users`]), HR records ([`HrRecords`]) and the 24-hour move ([`MigrationService`]).
 //!
 //! **Architecture invariant:** nothing here knows a backend, HTTP, or the environment. Stores, clock and
 //! settings come in; decisions are made by `tierkeep-core`.
@@ -8,12 +8,20 @@ mod admission;
 mod adoption;
 mod alerts;
 mod audit;
+mod backup;
 mod binding;
+mod carry;
 mod connection;
+mod dump;
 mod entry;
 mod erase;
+mod examine;
 mod explain;
 mod foreign;
+mod growth;
+mod guard;
+mod hr;
+mod intake;
 mod janitor;
 mod layout;
 mod ledger;
@@ -22,23 +30,41 @@ mod mutant;
 mod nonce;
 mod own;
 mod pace;
+mod patience;
 mod perform;
+mod placing;
 mod quarantine;
+mod restore;
 mod retry;
 mod status;
+mod tally;
 mod upkeep;
 mod users;
+mod verify;
 mod worker;
 
-pub use alerts::{Alert, AlertKind, Alerts};
+pub use alerts::delivery::{
+    About, AlertDelivery, Channel, ChannelKind, Notice, Round, SHOWN, Undelivered, When,
+};
+pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts};
 pub use audit::{
     AuditDecisions, AuditFilter, AuditKeeper, AuditPage, AuditSettings, AuditTrail, Decided,
     Listed, MemorySpool, Portion, PruneError, Pruned, Spool,
 };
+pub use backup::{BackedUp, Backup};
 pub use binding::{Bindings, Met, OnChange};
+pub use carry::Trouble;
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
+pub use dump::{
+    DumpError, DumpProgress, DumpService, Exported, ExportedDatabase, FileProblem, ImportRefusal,
+    Imported, PersonExported,
+};
 pub use erase::{EraseError, Erased, ErasureService};
+pub use examine::{Examined, Finding, Severity, UNREACHABLE, examine};
 pub use explain::{Copy, ErasureView, Explanation, RecordView};
+pub use guard::GuardSettings;
+pub use hr::{HrError, HrFound, HrPage, HrReceipt, HrRecords, Reconciled, Reconciler};
+pub use intake::{Compared, Intake, Taken};
 pub use janitor::{Janitor, SEEN_FOR};
 pub use layout::layout;
 pub use migration::{
@@ -50,9 +76,12 @@ pub use migration::{
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use nonce::Randomness;
-pub use status::{DatabaseStatus, LastRun, QuarantineView, Status};
+pub use restore::{Restoration, RestoreError, RestoreOptions, Restored, Whom};
+pub use status::{BackupPending, DatabaseStatus, LastRun, QuarantineView, Status, Waiting};
+pub use tally::{MoveOutcome, Tally};
 pub use upkeep::Upkeep;
 pub use users::{Condition, Found, Receipt, Users, UsersError};
+pub use verify::{Difference, Verification, VerificationWatch, Verified, VerifyOptions};
 pub use worker::{Worker, WorkerState};
 
 pub use tierkeep_core as core;

@@ -13,6 +13,18 @@ pub trait Randomness: Send + Sync + Debug {
     /// A number in `[0, 1)`, for jitter.
     fn fraction(&self) -> f64;
 
+    /// A number below `end`, for a draw; 0 where nothing is below it.
+    fn below(&self, end: usize) -> usize {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a draw from millions needs no more than 52 bits"
+        )]
+        let drawn = (self.fraction() * end as f64) as usize;
+        drawn.min(end.saturating_sub(1))
+    }
+
     /// A fresh id of 24 hex digits.
     fn id(&self) -> String {
         ObjectId::from_bytes(self.unique()).to_hex()

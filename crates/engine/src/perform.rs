@@ -22,7 +22,7 @@ use tierkeep_core::mover::{
 };
 use tierkeep_core::store::{Change, Class, Fence, Find, Guard, Inserted, Put, Query, StoreError};
 
-use tracing::warn;
+use tracing::{Instrument as _, debug_span, warn};
 
 use crate::adoption::{Adoption, adopt_copies};
 use crate::connection::ConnectionManager;
@@ -87,7 +87,8 @@ impl Movement {
         until: Option<Phase>,
     ) -> Result<Batch, Box<Stopped>> {
         while batch.phase() != Phase::Done && Some(batch.phase()) != until {
-            let observation = match self.perform(batch.action()).await {
+            let step = debug_span!("move.step", phase = ?batch.phase());
+            let observation = match self.perform(batch.action()).instrument(step).await {
                 Ok(Some(observation)) => observation,
                 Ok(None) => break,
                 Err(error) => {
@@ -296,7 +297,7 @@ async fn alone(temp: &Handle<RaseenTempUser>, items: &[&Item]) -> Result<Vec<boo
 }
 
 /// Inserts first; for those that are there already, skips equals and sends the others guarded.
-async fn copy<D: UserDatabase>(
+pub(crate) async fn copy<D: UserDatabase>(
     ledger: &Ledger,
     target: &Handle<D>,
     copies: &Copies<'_>,
@@ -446,7 +447,7 @@ async fn contradiction<D: UserDatabase>(
 
 /// Reads the copies back. A claim that agrees is taken for [`Verify::Version`]; one that does not is never
 /// taken: only the content says whether the copy differs.
-async fn read_back<D: UserDatabase>(
+pub(crate) async fn read_back<D: UserDatabase>(
     database: &Handle<D>,
     copies: &Copies<'_>,
     verify: Verify,

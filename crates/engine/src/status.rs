@@ -1,10 +1,13 @@
 //! The system at a glance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
+use futures_util::future::{join, join_all};
 use serde::Serialize;
+use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::content::rfc3339;
@@ -13,6 +16,9 @@ use tierkeep_core::document;
 use tierkeep_core::mover::{self, record_field};
 use tierkeep_core::store::{Find, Query, StoreError};
 
+use crate::connection::ConnectionManager;
+use crate::hr::HrRecords;
+use crate::layout::layout;
 use crate::migration::{Backlog, MigrationService, Standing, Summary};
 use crate::quarantine::Marks;
 
@@ -23,9 +29,11 @@ pub struct DatabaseStatus {
     pub name: Role,
     /// Whether it answered.
     pub reachable: bool,
-    /// How many user documents it holds; none for databases that hold none, or that are away.
+    /// How many documents it holds: of users, HR records with the deletions that are kept for a while, or all that
+    /// `evaluation_audit` keeps. None while it is away.
     pub documents: Option<u64>,
-    /// `closed` while calls go through, `open` while they do not.
+    /// `closed` while calls go through, `open` while they do not, `half_open` while one of them finds out whether it
+    /// is back.
     pub breaker: &'static str,
 }
 
@@ -44,6 +52,15 @@ pub struct LastRun {
     pub deferred: i64,
 }
 
+/// What waits for its backup; none where the database that knows is away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct BackupPending {
+    /// Moves that were begun and are not completed.
+    pub user: Option<u64>,
+    /// HR records and deletions that `srie_main_hr` lacks.
+    pub hr: Option<u64>,
+}
+
 /// The system at a glance.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Status {
@@ -59,12 +76,27 @@ pub struct Status {
     pub failed: u64,
     /// Documents that cannot be moved.
     pub quarantined: u64,
+    /// What waits for its backup.
+    pub backup_pending: BackupPending,
     /// Nothing moves until it is resumed.
     pub paused: bool,
     /// What the last run that did something did.
     pub last_run: Option<LastRun>,
     /// What the mover is doing, and who.
     pub mover: Standing,
+}
+
+/// What waits, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Waiting {
+    /// Documents in temp whose retention has passed.
+    pub due: u64,
+    /// How long the oldest of them has been due.
+    pub lag: Duration,
+    /// Documents that cannot be moved.
+    pub quarantined: u64,
+    /// What waits for its backup.
+    pub backup_pending: BackupPending,
 }
 
 /// One quarantined document.
@@ -87,10 +119,7 @@ impl MigrationService {
     /// Looks at everything once, changing nothing. Databases that are away are reported as such; what only
     /// they know counts as zero.
     pub async fn status(&self, scan_interval: Duration) -> Status {
-        let mut databases = Vec::new();
-        for role in Role::ALL {
-            databases.push(self.database_status(role).await);
-        }
+        let databases = join_all(Role::ALL.map(|role| self.database_status(role))).await;
         let audit = self.databases.audit_db();
         let mut marks = Marks::open(audit).await.ok();
         let (due, overdue, lag) = self
@@ -123,9 +152,43 @@ impl MigrationService {
             lag_seconds: lag.as_secs(),
             failed: failed.unwrap_or(0),
             quarantined,
+            backup_pending: self.backup_pending().await,
             paused,
             last_run: last_run.and_then(|run| last_run_of(&run)),
             mover: self.standing(backlog, scan_interval).await,
+        }
+    }
+
+    /// What waits, in numbers that indexes answer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when temp or `evaluation_audit` did not answer.
+    pub async fn waiting(&self, scan_interval: Duration) -> Result<Waiting, StoreError> {
+        let audit = self.databases.audit_db();
+        let mut marks = Marks::open(audit).await?;
+        let (due, _, lag) = self.backlog(scan_interval, Some(&mut marks)).await?;
+        Ok(Waiting {
+            due,
+            lag,
+            quarantined: marks.count().await?,
+            backup_pending: self.backup_pending().await,
+        })
+    }
+
+    /// What waits for its backup, in numbers that indexes answer.
+    async fn backup_pending(&self) -> BackupPending {
+        let begun = doc! { record_field::STATUS: mover::Status::Pending.as_str() };
+        let begun = Query::Equal(begun);
+        let audit = self.databases.audit_db().store();
+        let records = HrRecords::new(Arc::clone(&self.databases));
+        let (user, hr) = join(
+            audit.count(collection::MIGRATION_RECORDS, &begun),
+            records.pending(),
+        )
+        .await;
+        BackupPending {
+            user: user.ok(),
+            hr: hr.ok(),
         }
     }
 
@@ -134,16 +197,23 @@ impl MigrationService {
             Some(store) => store.hello().await.is_ok(),
             None => false,
         };
-        let documents = match (self.databases.store(role), role.users()) {
-            (Some(store), Some(users)) if reachable => store.count(users, &Query::All).await.ok(),
-            _ => None,
+        let documents = if reachable {
+            self.databases.documents(role).await.ok()
+        } else {
+            None
         };
-        let breaker = if reachable { "closed" } else { "open" };
+        // Without a breaker calls go through as long as there is a database.
+        let unguarded = if reachable {
+            BreakerState::Closed
+        } else {
+            BreakerState::Open
+        };
+        let breaker = self.databases.breaker(role).unwrap_or(unguarded);
         DatabaseStatus {
             name: role,
             reachable,
             documents,
-            breaker,
+            breaker: breaker.as_str(),
         }
     }
 
@@ -251,6 +321,26 @@ impl MigrationService {
         };
         // A run is no less done because nobody remembers it.
         self.put_control(LAST_RUN, &set).await.ok();
+    }
+}
+
+impl ConnectionManager {
+    /// How many documents a database holds, without its stamp: of users, HR records with the deletions that are kept
+    /// for a while, or all that `evaluation_audit` keeps.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it did not answer.
+    pub async fn documents(&self, role: Role) -> Result<u64, StoreError> {
+        let Some(store) = self.store(role) else {
+            return Ok(0);
+        };
+        let mut documents = 0;
+        for kept in layout(role, self.hr_collections()).collections {
+            if kept.name != collection::IDENTITY {
+                documents += store.count(&kept.name, &Query::All).await?;
+            }
+        }
+        Ok(documents)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What goes on beside the moves, also while they are paused: clearing abandoned entries, finishing
-//! erasures, removing tombstones whose grace is over, resolving alerts whose cause is gone.
+//! erasures, removing tombstones whose grace and records whose retention is over, watching the quarantine, resolving
+//! alerts whose cause is gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Bson, doc};
+use jiff::Timestamp;
+use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
-use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
 use tierkeep_core::document;
 use tierkeep_core::erasure::Stage;
 use tierkeep_core::mover::{Record, Status, record_field};
@@ -19,7 +22,9 @@ use tracing::error;
 use crate::alerts::{Alert, AlertKind, Alerts};
 use crate::connection::ConnectionManager;
 use crate::erase::ErasureService;
+use crate::growth;
 use crate::janitor::Janitor;
+use crate::migration::Retirement;
 use crate::quarantine::is_marked;
 use crate::retry::repeating;
 
@@ -27,6 +32,8 @@ use crate::retry::repeating;
 const EVERY: Duration = Duration::from_secs(15);
 /// An erasure that is pending for longer is alerted.
 const LATE: Duration = Duration::from_hours(24);
+/// A process that has given up a database says so in each of its rounds.
+const SAID_LATELY: Duration = Duration::from_mins(1);
 
 /// Keeps the databases tidy.
 #[derive(Debug)]
@@ -36,6 +43,7 @@ pub struct Upkeep {
     erasures: ErasureService,
     alerts: Alerts,
     grace: Duration,
+    retirement: Option<Retirement>,
 }
 
 impl Upkeep {
@@ -47,7 +55,16 @@ impl Upkeep {
             alerts: Alerts::new(Arc::clone(&databases)),
             databases,
             grace,
+            retirement: None,
         }
+    }
+
+    /// Removes completed migration records once they are older than this; kept for ever where nothing is said.
+    #[must_use]
+    pub fn with_record_retention(mut self, retention: Option<Duration>) -> Self {
+        self.retirement =
+            retention.map(|retention| Retirement::new(Arc::clone(&self.databases), retention));
+        self
     }
 
     /// Looks every 15 seconds until `stop` is cancelled.
@@ -73,8 +90,17 @@ impl Upkeep {
             .await
             .map(|_| ());
         let alerted = self.alert_late_erasures().await;
+        let opened = self.alert_breakers().await;
+        let watched = growth::watch(&self.databases).await;
         let resolved = self.resolve_alerts().await;
-        for outcome in [cleared, finished, removed, alerted, resolved] {
+        let retired = match &mut self.retirement {
+            Some(retirement) => retirement.round(now).await.map(|_| ()),
+            None => Ok(()),
+        };
+        let outcomes = [
+            cleared, finished, removed, alerted, opened, watched, resolved, retired,
+        ];
+        for outcome in outcomes {
             if let Err(error) = outcome {
                 error!(
                     user_type = "internal",
@@ -99,6 +125,36 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Raised again in each round, so that other processes see that it stands.
+    async fn alert_breakers(&self) -> Result<(), StoreError> {
+        for role in Role::ALL {
+            if self.is_given_up(role) {
+                let message =
+                    "the database cannot be reached, and calls to it are refused until it is back";
+                let kind = AlertKind::BreakerOpen;
+                self.alerts.raise(kind, role.name(), message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_given_up(&self, role: Role) -> bool {
+        let state = self.databases.breaker(role);
+        state.is_some_and(|state| state != BreakerState::Closed)
+    }
+
+    /// Whether this process has given the database up, or another one has said so lately.
+    fn is_given_up_somewhere(&self, alert: &Alert) -> bool {
+        let long_ago = clock::before(self.databases.clock().now(), SAID_LATELY);
+        Role::by_name(&alert.subject).is_some_and(|role| {
+            self.is_given_up(role)
+                || alert
+                    .last_at
+                    .parse::<Timestamp>()
+                    .is_ok_and(|at| at.as_millisecond() > long_ago.timestamp_millis())
+        })
+    }
+
     async fn resolve_alerts(&self) -> Result<(), StoreError> {
         let mut after = None;
         loop {
@@ -116,6 +172,7 @@ impl Upkeep {
 
     async fn still_stands(&self, alert: &Alert) -> Result<bool, StoreError> {
         match alert.kind {
+            AlertKind::BreakerOpen => Ok(self.is_given_up_somewhere(alert)),
             AlertKind::MigrationFailed => {
                 let failed = self.records(&alert.subject, Status::Failed).await?;
                 self.is_in_temp(&alert.subject, &failed).await
@@ -128,8 +185,11 @@ impl Upkeep {
                 let id = Bson::String(alert.subject.clone());
                 is_marked(self.databases.audit_db(), &id).await
             }
-            // Whoever verifies the chain resolves it.
-            AlertKind::AuditChainBroken => Ok(true),
+            // Only whoever raised them knows when their cause is gone; of the quarantine, its watch.
+            AlertKind::AuditChainBroken
+            | AlertKind::BackupLag
+            | AlertKind::VerificationDifference
+            | AlertKind::QuarantineGrowth => Ok(true),
             AlertKind::ErasurePending => {
                 let Ok(user) = UserId::parse(&alert.subject) else {
                     return Ok(false);

@@ -10,7 +10,6 @@ use tierkeep_core::db::Role;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 
 use crate::migration::{CLAIM_LASTS, MigrationService, MoverSettings, Sightings, Summary};
 use crate::pace;
@@ -73,7 +72,7 @@ impl Worker {
         let mut sightings = Sightings::default();
         while !stop.is_cancelled() {
             let begun = Instant::now();
-            self.heal().await;
+            self.service.databases.heal().await;
             let turn = self.tick(&mut sightings, &stop).await;
             let wait = match turn {
                 Turn::Looked => self.next_look(begun).await,
@@ -92,24 +91,6 @@ impl Worker {
     /// take a tenth, and never more than an interval after a document came due.
     pub async fn next_look(&self, begun: Instant) -> Duration {
         pace::next_look(&self.service, self.interval, begun).await
-    }
-
-    async fn heal(&self) {
-        for (role, outcome) in self.service.databases.heal().await {
-            match outcome {
-                Ok(()) => info!(
-                    user_type = %role.user_type(),
-                    database = %role,
-                    "the database is back and was admitted",
-                ),
-                Err(error) => error!(
-                    user_type = %role.user_type(),
-                    database = %role,
-                    %error,
-                    "the database is back and was not admitted",
-                ),
-            }
-        }
     }
 
     async fn tick(&self, sightings: &mut Sightings, stop: &CancellationToken) -> Turn {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::{Bson, doc};
 use rstest::rstest;
+use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::Location;
+use tierkeep_core::store::{Change, Guard};
 use tierkeep_engine::{Alert, AlertKind, Alerts, Failed, Upkeep};
 use tierkeep_testkit::documents::native_user;
 
@@ -121,4 +124,66 @@ async fn an_erasure_that_waits_for_a_day_is_alerted_until_it_is_done(
     keep_up(&world).await;
     assert_eq!(open(&world).await, []);
     assert_eq!(world.erasure().finish_pending().await.unwrap(), 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_grows_is_alerted_until_it_is_empty(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    keep_up(&world).await;
+    assert_eq!(open(&world).await, []);
+    // Nobody knows since when these are there.
+    for n in 0..2 {
+        let undated = bson::rawdoc! { "_id": n, "user_id": format!("internal_{n:024}") };
+        world.plant(Role::RaseenTempUser, undated).await;
+    }
+    assert_eq!(world.migrate().await.unwrap().quarantined, 2);
+    for _ in 0..2 {
+        keep_up(&world).await;
+        let alerts = open(&world).await;
+        let [alert] = alerts.as_slice() else {
+            panic!("{alerts:?}")
+        };
+        assert_eq!(
+            (alert.kind, alert.subject.as_str(), alert.count),
+            (AlertKind::QuarantineGrowth, "raseen_temp_user", 1)
+        );
+    }
+    for n in 0..2 {
+        let (id, any) = (Bson::Int32(n), Guard::Fields(doc! {}));
+        let temp = world.store(Role::RaseenTempUser);
+        temp.write("internal_users", &id, &any, &Change::Remove)
+            .await
+            .unwrap();
+    }
+    assert_eq!(world.migrate().await.unwrap().quarantined, 0);
+    keep_up(&world).await;
+    assert_eq!(open(&world).await, []);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_when_they_are_completed_and_older_than_their_retention(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    world.staged(2, DAY + HOUR).await;
+    let failed = given_up(&world).await;
+    assert_eq!(world.records().await.len(), 2);
+    let mut upkeep = Upkeep::new(Arc::clone(&world.databases), DAY);
+    upkeep.round(Duration::ZERO).await;
+    assert_eq!(world.records().await.len(), 2, "kept for ever unless told");
+    let mut upkeep = upkeep.with_record_retention(Some(DAY));
+    upkeep.round(Duration::ZERO).await;
+    assert_eq!(world.records().await.len(), 2, "nothing is a day old");
+    world.clock.advance(DAY + HOUR);
+    upkeep.round(HOUR).await;
+    let left = world.records().await;
+    let [record] = left.as_slice() else {
+        panic!("{left:?}")
+    };
+    assert_eq!(record.get_str("user_id").unwrap(), failed.as_str());
+    assert_eq!(record.get_str("status").unwrap(), "failed");
 }

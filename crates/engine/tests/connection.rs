@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bson::raw::RawDocumentBuf;
 use bson::{DateTime, doc};
+use rstest::rstest;
 use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Find, Query, Store};
-use tierkeep_engine::{ConnectError, ConnectionManager, Purpose};
+use tierkeep_engine::{ConnectError, ConnectionManager, Purpose, examine};
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 
-use crate::world::NO_RETRIES;
+use crate::world::{Backend, HOUR, NO_RETRIES, stores};
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)))
@@ -249,4 +251,31 @@ async fn a_database_that_comes_back_wrong_keeps_no_other_out() {
         [(Role::RaseenMainHr, false), (Role::SrieMainUser, true)]
     );
     assert_eq!(manager.away(), [Role::RaseenMainHr]);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_are_far_apart_are_found(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let (stores, clock, _guard) = stores(backend).await;
+    let here: Arc<dyn Clock> = clock;
+    let found = examine(&stores, &here).await;
+    let checks: Vec<&str> = found.findings.iter().map(|finding| finding.check).collect();
+    assert_eq!(checks, ["stamps"], "nothing but that they are new");
+    let wrong: Arc<dyn Clock> = Arc::new(ManualClock::new(tierkeep_core::clock::before(
+        here.now(),
+        HOUR,
+    )));
+    let found = examine(&stores, &wrong).await;
+    let off: Vec<_> = found
+        .findings
+        .iter()
+        .filter(|it| it.check == "clock")
+        .collect();
+    assert_eq!(off.len(), Role::ALL.len());
+    assert!(
+        off.iter()
+            .all(|finding| finding.message.contains("ahead of"))
+    );
 }

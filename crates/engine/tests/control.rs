@@ -218,6 +218,7 @@ async fn only_one(world: &World, collection: &str, field: &'static str, value: &
     let collection_layout = CollectionLayout {
         name: collection.to_owned(),
         indexes: vec![unique],
+        keeps_out: None,
     };
     let layout = Layout {
         collections: vec![collection_layout],

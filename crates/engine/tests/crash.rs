@@ -12,8 +12,19 @@ use tierkeep_testkit::documents::seed_user;
 
 use crate::world::{Backend, DAY, HOUR, World, content, section, user};
 
+/// Documents of other programs.
+const STRANGERS: [u32; 2] = [1_000, 1_001];
+
 /// Three native documents, one of them a second life in main, and two of other programs.
 async fn planted(world: &World) -> Vec<(String, RawDocumentBuf)> {
+    natives(world).await;
+    for n in STRANGERS {
+        stranger(world, n).await;
+    }
+    staying(world).await
+}
+
+async fn natives(world: &World) {
     world.staged(1, DAY + HOUR).await;
     world.staged(2, DAY + HOUR).await;
     let back = world.staged(3, DAY + HOUR).await;
@@ -26,10 +37,15 @@ async fn planted(world: &World) -> Vec<(String, RawDocumentBuf)> {
         .unwrap();
     world.date_back(&back, DAY + HOUR).await;
     world.staged(4, DAY + HOUR).await;
-    for n in [1_000, 1_001] {
-        let seed = seed_user(n, world.ago(DAY + HOUR).await);
-        world.plant(Role::RaseenTempUser, seed).await;
-    }
+}
+
+async fn stranger(world: &World, n: u32) {
+    let seed = seed_user(n, world.ago(DAY + HOUR).await);
+    world.plant(Role::RaseenTempUser, seed).await;
+}
+
+/// Whose documents stand in temp, with the content that must arrive.
+async fn staying(world: &World) -> Vec<(String, RawDocumentBuf)> {
     world
         .all(Role::RaseenTempUser)
         .await
@@ -117,16 +133,24 @@ async fn every_step_twice_is_once(
     use tierkeep_testkit::fault::{Fault, Moment};
     for operation in ["insert", "put_newer", "write", "delete", "amend", "find"] {
         let mut world = World::new(backend).await;
-        let planted = planted(&world).await;
+        natives(&world).await;
+        let mut planted = staying(&world).await;
         // One batch at a time, so that the call after a lost one is its repetition.
         world.settings.batches_in_flight = 1;
         // Every second call is applied and its answer lost, so the step is done again.
-        for nth in (1..400).step_by(2) {
+        for nth in (1..1_000).step_by(2) {
             world
                 .faults
                 .plan(Fault::nth(nth, Moment::After).of(operation));
         }
         world.migrate().await.unwrap();
+        // One by one as well: those that are due together are adopted side by side.
+        for n in STRANGERS {
+            stranger(&world, n).await;
+            planted.extend(staying(&world).await);
+            world.migrate().await.unwrap();
+        }
+        assert_eq!(planted.len(), 5);
         world.faults.heal();
         assert_converged(&world, &planted, 0).await;
     }

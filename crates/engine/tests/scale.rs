@@ -1,5 +1,10 @@
 //! How much a test tries: a little in every run, more in `cargo xtask test --full`.
 
+use std::iter::StepBy;
+use std::ops::RangeFrom;
+
+use crate::world::Backend;
+
 /// How many times as much is tried in a full run; 1 in any other.
 fn times() -> u32 {
     variable("TIERKEEP_TEST_FULL").map_or(1, |times| times.parse().unwrap())
@@ -8,6 +13,13 @@ fn times() -> u32 {
 /// Whether this is a full run.
 pub fn is_full() -> bool {
     times() > 1
+}
+
+/// After which calls a run is cut off: after each one in memory and in a full run, after every fifth on a database
+/// otherwise. Which calls there are does not depend on the backend.
+pub fn calls(backend: Backend) -> StepBy<RangeFrom<u64>> {
+    let each = is_full() || backend == Backend::Memory;
+    (0..).step_by(if each { 1 } else { 5 })
 }
 
 /// A variable of the environment; `None` where it is missing or empty.

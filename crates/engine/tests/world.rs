@@ -38,6 +38,46 @@ pub enum Backend {
     Mongo,
 }
 
+/// Where the databases are.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// All on one cluster.
+    One(Backend),
+    /// Those of srie on another than the rest.
+    Two,
+}
+
+impl Place {
+    /// Where temp and main are.
+    pub fn backend(self) -> Backend {
+        match self {
+            Self::One(backend) => backend,
+            Self::Two => Backend::Mongo,
+        }
+    }
+
+    /// The seven stores, fresh.
+    pub async fn stores(
+        self,
+    ) -> (
+        Vec<Arc<dyn Store>>,
+        Arc<ManualClock>,
+        Box<dyn Any + Send + Sync>,
+    ) {
+        let (mut all, clock, kept) = stores(self.backend()).await;
+        match self {
+            Self::One(_) => (all, clock, kept),
+            Self::Two => {
+                let (other, _, also_kept) = stores(Backend::Sqlite).await;
+                let of_srie = |role| [Role::SrieMainUser, Role::SrieMainHr].contains(&role);
+                all.retain(|store| !of_srie(store.role()));
+                all.extend(other.into_iter().filter(|store| of_srie(store.role())));
+                (all, clock, Box::new((kept, also_kept)))
+            }
+        }
+    }
+}
+
 pub struct World {
     pub databases: Arc<ConnectionManager>,
     pub users: Users,
@@ -139,6 +179,11 @@ impl Drop for Databases {
 impl World {
     pub async fn new(backend: Backend) -> Self {
         Self::made(backend, None).await
+    }
+
+    pub async fn at(place: Place) -> Self {
+        let (stores, clock, guard) = place.stores().await;
+        Self::over(stores, clock, guard, None).await
     }
 
     /// One whose engine lacks a guard.
@@ -317,6 +362,7 @@ impl World {
         let users = CollectionLayout {
             name: "internal_users".into(),
             indexes: vec![unique],
+            keeps_out: None,
         };
         let layout = Layout {
             collections: vec![users],

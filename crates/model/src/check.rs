@@ -252,6 +252,7 @@ impl Check {
             now: moment.now,
             retention: self.scenario.retention,
             quarantine: self.scenario.quarantine,
+            graceless: self.scenario.graceless,
         }
     }
 

@@ -60,6 +60,8 @@ pub struct Known<'a> {
     pub retention: Duration,
     /// Whether documents may be quarantined.
     pub quarantine: bool,
+    /// Whether tombstones may go while somebody still writes.
+    pub graceless: bool,
 }
 
 /// Looks at one step.
@@ -127,7 +129,14 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
                     &after.users(Role::ExternalUsers),
                 )),
         ),
-        (12, kit::completed_backups_exist(main, srie)),
+        (
+            12,
+            if known.graceless {
+                kit::completed_backups_exist(&counting(main, known.fences), srie)
+            } else {
+                kit::completed_backups_exist(main, srie)
+            },
+        ),
         (
             13,
             kit::nothing_moves_before_its_retention(&temp_before, temp, known.now, known.retention),
@@ -139,7 +148,14 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
                 Some(_) | None => Ok(()),
             },
         ),
-        (16, snapshot.keeps_buried(after)),
+        (
+            16,
+            if known.graceless {
+                Ok(())
+            } else {
+                snapshot.keeps_buried(after)
+            },
+        ),
     ];
     broken(verdicts)
 }
@@ -224,6 +240,17 @@ fn standing(records: &[RawDocumentBuf], fences: &BTreeMap<u32, i64>) -> Vec<RawD
         fence.is_none_or(|fence| version > *fence)
     };
     records.iter().filter(stands).cloned().collect()
+}
+
+/// The copies that no erasure has made into nothing.
+fn counting(copies: &[RawDocumentBuf], fences: &BTreeMap<u32, i64>) -> Vec<RawDocumentBuf> {
+    let counts = |copy: &&RawDocumentBuf| {
+        let user = document::user_id(copy).and_then(|user| UserId::parse(user).ok());
+        let fence = user.as_ref().and_then(number).and_then(|n| fences.get(&n));
+        let fence = fence.and_then(|fence| Version::new(*fence));
+        fence.is_none() || document::version(copy) > fence
+    };
+    copies.iter().filter(counts).cloned().collect()
 }
 
 fn broken(verdicts: impl IntoIterator<Item = (usize, kit::Verdict)>) -> Option<Broken> {

@@ -19,15 +19,19 @@ pub struct Report {
     pub broken: BTreeMap<&'static str, (String, Vec<String>)>,
 }
 
-/// Goes through every order, until all is seen or something does not hold.
+/// Goes through every order, until all is seen, or as much as the scenario says, or something does not hold.
 pub fn explore(scenario: Scenario) -> Report {
     use stateright::Checker as _;
+    let most = scenario.most;
     let checker = Check::new(scenario)
         .checker()
         .threads(1)
-        .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+        .finish_when(stateright::HasDiscoveries::AnyFailures);
+    let checker = match most {
+        Some(most) => checker.target_state_count(most),
+        None => checker,
+    };
+    let checker = checker.spawn_bfs().join();
     let broken = checker.discoveries().into_iter().map(|(name, path)| {
         let why = path.last_state().broken.clone();
         let way = path.into_vec();

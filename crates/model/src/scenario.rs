@@ -43,6 +43,10 @@ pub struct Scenario {
     pub quarantine: bool,
     /// There are documents of other programs, so that clients too write to main and srie.
     pub adopting: bool,
+    /// Tombstones may go while somebody still writes: what comes late is buried once it is there, not kept out.
+    pub graceless: bool,
+    /// The check ends after about so many steps, those that begin a way first; without it all are taken.
+    pub most: Option<usize>,
     /// The guard that is missing.
     #[cfg(feature = "mutants")]
     pub mutant: Option<tierkeep_engine::Mutant>,
@@ -61,6 +65,8 @@ impl Scenario {
             late: 0,
             quarantine: false,
             adopting: false,
+            graceless: false,
+            most: None,
             #[cfg(feature = "mutants")]
             mutant: None,
         }

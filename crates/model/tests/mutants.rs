@@ -54,6 +54,15 @@ fn an_erasure_without_tombstones_is_found() {
 }
 
 #[test]
+fn no_look_into_the_ledger_after_writing_is_found() {
+    let scenario = Scenario {
+        graceless: true,
+        ..due([MOVE, ERASE, Program::RemoveTombstones])
+    };
+    falls(Mutant::NoLedgerAfterWriting, scenario, 16);
+}
+
+#[test]
 fn an_unguarded_tombstone_is_found() {
     let scenario = due([ERASE, PUT, Program::FinishErasures]);
     falls(Mutant::UnguardedTombstones, scenario, 15);

@@ -2,7 +2,7 @@
 
 use tierkeep_model::{Program, Scenario, Trouble};
 
-use crate::world::{due, holds, settled};
+use crate::world::{due, holds, holds_usually, settled};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
@@ -70,13 +70,53 @@ fn a_reader_beside_a_move_and_a_writer() {
 #[test]
 fn an_eraser_and_a_new_life() {
     let scenario = due([ERASE, PUT, Program::FinishErasures]);
-    holds("an eraser, who finishes it, a writer", scenario, 8000);
+    let name = "an eraser, who finishes it, a writer";
+    holds(name, scenario, 25_000);
 }
 
 #[test]
 fn who_was_told_to_be_erased_is_not_read() {
     let scenario = due([MOVE, ERASE, READ]);
     holds("a mover, an eraser, a reader", scenario, 1500);
+}
+
+#[test]
+fn a_mover_an_eraser_and_a_new_life() {
+    let scenario = due([MOVE, ERASE, PUT]);
+    let name = "a mover, an eraser, a writer";
+    holds_usually(name, scenario, 250_000, [100_000, 300_000]);
+}
+
+#[test]
+fn a_mover_and_an_eraser_one_of_whom_crashes() {
+    let scenario = Scenario {
+        trouble: crashes(1),
+        ..due([MOVE, ERASE])
+    };
+    holds("a mover, an eraser, a crash", scenario, 7000);
+}
+
+#[test]
+fn a_mover_and_an_eraser_while_srie_goes_and_comes() {
+    let scenario = Scenario {
+        trouble: outages(1),
+        ..due([MOVE, ERASE, Program::FinishErasures])
+    };
+    let name = "a mover, an eraser, who finishes it, srie goes and comes";
+    holds(name, scenario, 60_000);
+}
+
+#[test]
+fn a_mover_that_stands_still_for_longer_than_the_tombstones() {
+    let scenario = Scenario {
+        graceless: true,
+        ..due([MOVE, ERASE, Program::RemoveTombstones])
+    };
+    holds(
+        "a mover, an eraser, who removes the tombstones",
+        scenario,
+        8000,
+    );
 }
 
 fn a_lost_answer() -> Trouble {

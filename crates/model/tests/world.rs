@@ -49,6 +49,26 @@ pub fn report(name: &str, scenario: Scenario) -> Report {
     report
 }
 
+/// As [`holds`] in a full run; in any other, the check ends after about `most` steps.
+pub fn holds_usually(name: &str, mut scenario: Scenario, most: usize, at_least: [usize; 2]) {
+    let [usually, fully] = at_least;
+    if is_full() {
+        holds(name, scenario, fully);
+    } else {
+        scenario.most = Some(most);
+        holds(name, scenario, usually);
+    }
+}
+
+/// Whether this is a full run.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command says this way how much to try"
+)]
+fn is_full() -> bool {
+    std::env::var("TIERKEEP_TEST_FULL").is_ok_and(|times| !times.is_empty())
+}
+
 /// Nothing breaks, and there was so much to see.
 pub fn holds(name: &str, scenario: Scenario, at_least: usize) {
     let report = report(name, scenario);

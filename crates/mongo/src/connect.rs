@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{ClientOptions, ConnectionString};
+use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use tierkeep_core::db::Role;
 use tokio::sync::Mutex;
@@ -54,16 +54,18 @@ impl ConnectError {
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the driver's enum is not exhaustive; what is not the name service's fault is the string's"
-    )]
     fn new(role: Role, error: &Error) -> Self {
-        match *error.kind {
-            ErrorKind::DnsResolve { .. } | ErrorKind::Io(_) => Self::Unresolved { role },
-            _ => Self::Invalid { role },
+        if is_unresolved(error) {
+            Self::Unresolved { role }
+        } else {
+            Self::Invalid { role }
         }
     }
+}
+
+/// Whether a connection string was understood and its host name could not be resolved.
+pub(crate) fn is_unresolved(error: &Error) -> bool {
+    matches!(*error.kind, ErrorKind::DnsResolve { .. } | ErrorKind::Io(_))
 }
 
 /// What the driver does not understand in a connection string, without quoting any value of it; `None` when it
@@ -91,11 +93,33 @@ pub fn misunderstood(url: &SecretString) -> Option<String> {
     ))
 }
 
+/// What a connection string asks for that is less than a majority, in words; `None` where it asks for nothing less.
+///
+/// It has no effect: every write asks for a majority and the journal itself.
+pub fn weaker_than_majority(url: &SecretString) -> Option<String> {
+    let concern = ConnectionString::parse(url.expose_secret())
+        .ok()?
+        .write_concern?;
+    if concern.journal == Some(false) {
+        return Some("journal=false".to_owned());
+    }
+    match concern.w? {
+        Acknowledgment::Majority => None,
+        Acknowledgment::Nodes(nodes) => Some(format!("w={nodes}")),
+        Acknowledgment::Custom(name) => Some(format!("w={name}")),
+        // The driver's enum is not exhaustive.
+        _ => Some("w".to_owned()),
+    }
+}
+
+/// A connection string, and whether it is the public's client.
+type Key = (String, bool);
+
 /// The clients that are open, one for each connection string, so that roles on one cluster share their
-/// connections.
+/// connections. `external_users` has its own: what the public asks for takes no connection from anybody else.
 #[derive(Default)]
 pub struct Servers {
-    open: Mutex<HashMap<String, (Client, Option<String>)>>,
+    open: Mutex<HashMap<Key, (Client, Option<String>)>>,
 }
 
 impl Servers {
@@ -115,17 +139,34 @@ impl Servers {
         url: &SecretString,
         role: Role,
     ) -> Result<MongoStore, ConnectError> {
-        let mut open = self.open.lock().await;
-        let known = open.get(url.expose_secret()).cloned();
-        let (client, database) = if let Some(known) = known {
-            known
-        } else {
-            let made = client(url, role).await?;
-            open.insert(url.expose_secret().to_owned(), made.clone());
-            made
-        };
+        let refused = |error: Error| ConnectError::new(role, &error);
+        let of_the_public = role == Role::ExternalUsers;
+        let (client, database) = self.open(url, of_the_public).await.map_err(refused)?;
         let database = database.as_deref().unwrap_or(role.name());
         Ok(MongoStore::with_client(&client, database, role))
+    }
+
+    /// The client for `url`, and the database that its path names.
+    pub(crate) async fn client(
+        &self,
+        url: &SecretString,
+    ) -> Result<(Client, Option<String>), Error> {
+        self.open(url, false).await
+    }
+
+    async fn open(
+        &self,
+        url: &SecretString,
+        of_the_public: bool,
+    ) -> Result<(Client, Option<String>), Error> {
+        let mut open = self.open.lock().await;
+        let key = (url.expose_secret().to_owned(), of_the_public);
+        if let Some(known) = open.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = client(url).await?;
+        open.insert(key, made.clone());
+        Ok(made)
     }
 
     /// Ends the connections; stores over them answer no more. To be awaited before the runtime ends, which would
@@ -159,11 +200,8 @@ impl MongoStore {
 }
 
 /// A client for `url`, and the database that its path names.
-async fn client(url: &SecretString, role: Role) -> Result<(Client, Option<String>), ConnectError> {
-    let refused = |error: Error| ConnectError::new(role, &error);
-    let mut options = ClientOptions::parse(url.expose_secret())
-        .await
-        .map_err(refused)?;
+async fn client(url: &SecretString) -> Result<(Client, Option<String>), Error> {
+    let mut options = ClientOptions::parse(url.expose_secret()).await?;
     options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
     options.retry_writes.get_or_insert(true);
     options
@@ -172,7 +210,7 @@ async fn client(url: &SecretString, role: Role) -> Result<(Client, Option<String
     options.connect_timeout.get_or_insert(CONNECT);
     options.heartbeat_freq.get_or_insert(HEARTBEAT);
     let database = options.default_database.clone();
-    let client = Client::with_options(options).map_err(refused)?;
+    let client = Client::with_options(options)?;
     Ok((client, database))
 }
 

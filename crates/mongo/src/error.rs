@@ -19,6 +19,9 @@ pub(crate) const INVALID_ID: i32 = 53;
 /// The server's code for a document above 16 MiB.
 pub(crate) const TOO_LARGE: i32 = 10334;
 
+/// The server's code for a user who lacks the right.
+pub(crate) const UNAUTHORIZED: i32 = 13;
+
 /// Whose matter a code is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -39,7 +42,7 @@ pub(crate) fn kind(code: i32) -> Kind {
         112 => Kind::Operation(Class::Busy),
         64 => Kind::Operation(Class::Unacknowledged),
         // Leave it for later.
-        13 => Kind::Operation(Class::Unauthorized),
+        UNAUTHORIZED => Kind::Operation(Class::Unauthorized),
         18 => Kind::Operation(Class::Auth),
         14031 => Kind::Operation(Class::DiskFull),
         // One document's own fault.

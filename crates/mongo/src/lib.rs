@@ -5,13 +5,15 @@
 //! `query` and snapshot-tested; every error is judged in `error`, by code, and carries no host, no user
 //! and no text of the driver.
 //!
-//! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods),
-//! `query` (what is sent), `error` (what failures mean).
+//! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods), [`legacy`]
+//! (reading the predecessor's database), `query` (what is sent), `error` (what failures mean).
 
 pub mod connect;
 mod error;
+pub mod legacy;
 mod query;
 pub mod store;
 
-pub use connect::{ConnectError, Servers, misunderstood};
-pub use store::MongoStore;
+pub use connect::{ConnectError, Servers, misunderstood, weaker_than_majority};
+pub use legacy::{LegacyDatabase, LegacyError, database_in_path};
+pub use store::{Deviation, MongoStore, ServerFacts, Topology};

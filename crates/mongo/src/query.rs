@@ -5,10 +5,12 @@
 //! functions hold each command's exact form.
 
 mod admin;
+mod legacy;
 mod read;
 mod write;
 
 pub(crate) use admin::*;
+pub(crate) use legacy::*;
 pub(crate) use read::*;
 pub(crate) use write::*;
 

@@ -1,13 +1,14 @@
 //! [`MongoStore`]: the methods of [`Store`], each as commands of `query` and their replies.
 //!
 //! Says at which database and operation a command failed, and leaves repeating to the caller, who knows
-//! whole guarded steps. Where to look: `reading` and `writing` (documents), `collections`, `wire` (how a
+//! whole guarded steps. Where to look: `reading` and `writing` (documents), `collections`, `facts`, `wire` (how a
 //! command travels), `reply` (what an answer says).
 
 mod collections;
+mod facts;
 mod reading;
-mod reply;
-mod wire;
+pub(crate) mod reply;
+pub(crate) mod wire;
 mod writing;
 
 use std::fmt;
@@ -27,6 +28,8 @@ use tierkeep_core::store::{
 
 use crate::error::Failure;
 use crate::query;
+
+pub use facts::{Deviation, ServerFacts, Topology};
 
 /// How long an ordinary command may take, network and all.
 const LIMIT: Duration = Duration::from_secs(15);

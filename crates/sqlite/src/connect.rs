@@ -18,7 +18,9 @@ use crate::table;
 /// `PRAGMA application_id` of every file of ours: `tier`.
 const APPLICATION_ID: i32 = 0x7469_6572;
 /// `PRAGMA user_version`: how documents lie in the tables.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// The format before: its tables have no column `backup_status`.
+const FORMAT_BEFORE: i32 = 1;
 
 /// How long a writer waits for another one, in this process or another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +91,7 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
         .canonicalize()
         .map_err(|e| Refusal::io("finding the file", &e))?;
     let mut connection = plain(&path)?;
-    if !is_ours(&connection)? {
+    if standing(&connection)? != Standing::Ours {
         write_ahead(&connection)?;
         claim(&mut connection)?;
     }
@@ -117,7 +119,7 @@ fn plain(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Makes an empty file that only its owner can read, and makes its name durable. SQLite gives the files
 /// beside it the same mode.
-fn create(path: &Path) -> io::Result<()> {
+pub(crate) fn create(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -136,14 +138,30 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Whether the file is set up already; `false` means that it is empty.
-fn is_ours(connection: &Connection) -> Result<bool, Refusal> {
+pub(crate) fn is_ours(connection: &Connection) -> Result<bool, Refusal> {
+    Ok(standing(connection)? != Standing::Empty)
+}
+
+/// What a file is, as far as it may be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// It is set up already.
+    Ours,
+    /// An older version set it up.
+    Older,
+    /// There is nothing in it.
+    Empty,
+}
+
+fn standing(connection: &Connection) -> Result<Standing, Refusal> {
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
     let application = number("PRAGMA application_id")?;
     let format = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     match (application, format, tables) {
-        (APPLICATION_ID, FORMAT, _) => Ok(true),
-        (0, 0, 0) => Ok(false),
+        (APPLICATION_ID, FORMAT, _) => Ok(Standing::Ours),
+        (APPLICATION_ID, FORMAT_BEFORE, _) => Ok(Standing::Older),
+        (0, 0, 0) => Ok(Standing::Empty),
         (APPLICATION_ID, newer, _) if newer > FORMAT => Err(Refusal::new(
             "opening a file that a newer version made",
             Class::Other,
@@ -157,13 +175,21 @@ fn is_ours(connection: &Connection) -> Result<bool, Refusal> {
     }
 }
 
-/// Marks an empty file as ours, unless another process was faster.
+/// Marks an empty file as ours, or brings one of an older version up to this one, unless another process was
+/// faster.
 fn claim(connection: &mut Connection) -> Result<(), Refusal> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !is_ours(&transaction)? {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.execute_batch(table::SCHEMA)?;
+    match standing(&transaction)? {
+        Standing::Ours => {}
+        Standing::Older => {
+            table::upgrade(&transaction)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+        }
+        Standing::Empty => {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+            transaction.execute_batch(table::SCHEMA)?;
+        }
     }
     transaction.commit()?;
     Ok(())

@@ -4,7 +4,7 @@
 //! this crate calls the core's functions inside a transaction and never decides anything of its own.
 //!
 //! Where to look: `connect` (opening a file and telling whether it is ours), `table` (how documents
-//! lie in tables), `query` (reading), `write` (changing), `store` (the trait), `error` (what SQLite's
+//! lie in tables), `query` (reading), `write` (changing), `store` (the trait), `copy` (copying a file in use), `error` (what SQLite's
 //! codes mean).
 //!
 //! Several processes use one file at once: writers wait for each other, readers wait for nobody. What
@@ -12,10 +12,12 @@
 //! are in write-ahead mode with `synchronous=FULL`.
 
 mod connect;
+mod copy;
 mod error;
 mod query;
 mod store;
 mod table;
 mod write;
 
+pub use copy::Snapshot;
 pub use store::SqliteStore;

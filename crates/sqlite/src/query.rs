@@ -7,10 +7,13 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use tierkeep_core::document::State;
 use tierkeep_core::store::{Cursor, Find, Query, id_order};
 
 use crate::error::Failure;
 use crate::table::{Table, document_of};
+
+const STATES: [State; 3] = [State::Live, State::Entering, State::Erased];
 
 /// The rows that a query looks at, in its order.
 enum Rows {
@@ -177,6 +180,17 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
             rest.push_str(" = ?");
             values.push(Value::Text(text.clone()));
         }
+    }
+    if let Some(Bson::String(text)) = fields.get("metadata.backup_status") {
+        rest.push_str(" AND backup_status = ?");
+        values.push(Value::Text(text.clone()));
+    }
+    // The column knows no others.
+    if let Some(Bson::String(text)) = fields.get("metadata.state")
+        && STATES.map(State::as_str).contains(&text.as_str())
+    {
+        rest.push_str(" AND state = ?");
+        values.push(Value::Text(text.clone()));
     }
     rest.push_str(" ORDER BY key");
     Rows::Scan(rest, values)

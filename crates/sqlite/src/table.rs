@@ -114,6 +114,7 @@ impl Table {
                 state TEXT,
                 staged_at INTEGER,
                 status TEXT,
+                backup_status TEXT,
                 doc BLOB NOT NULL
             ) STRICT;
             CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key) WHERE user_id IS NOT NULL;
@@ -124,6 +125,20 @@ impl Table {
             name,
             unique: Vec::new(),
         })
+    }
+
+    /// Makes the index by which what waits for its backup is found, where there is none yet.
+    pub(crate) fn make_backup_index(
+        &self,
+        connection: &Connection,
+        collection: &str,
+    ) -> rusqlite::Result<()> {
+        connection.execute_batch(&format!(
+            r#"CREATE INDEX IF NOT EXISTS "backup_of_{}" ON "{}" (state, backup_status, key)
+            WHERE backup_status IS NOT NULL;"#,
+            encoded(collection),
+            self.name
+        ))
     }
 
     /// Makes a unique index where there is none yet.
@@ -257,12 +272,12 @@ impl Table {
         let version = document::metadata(document).and_then(|m| m.get_i64(field::VERSION).ok());
         connection
             .prepare_cached(&format!(
-                r#"INSERT INTO "{}" (key, user_id, version, state, staged_at, status, doc)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                r#"INSERT INTO "{}" (key, user_id, version, state, staged_at, status, backup_status, doc)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                 ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id,
                     version = excluded.version, state = excluded.state,
                     staged_at = excluded.staged_at, status = excluded.status,
-                    doc = excluded.doc"#,
+                    backup_status = excluded.backup_status, doc = excluded.doc"#,
                 self.name
             ))?
             .execute(params![
@@ -272,6 +287,7 @@ impl Table {
                 document::state(document).map(State::as_str),
                 staged_at,
                 document.get_str("status").ok(),
+                document::backup_status(document),
                 document.as_bytes(),
             ])?;
         if let Some(old) = old {
@@ -333,6 +349,48 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Gives the tables of a file of format 1 their column `backup_status`.
+pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    const PAGE: i64 = 500;
+    let tables: Vec<String> = connection
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'documents_of_*'",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for table in tables {
+        connection.execute_batch(&format!(
+            r#"ALTER TABLE "{table}" ADD COLUMN backup_status TEXT"#
+        ))?;
+        let mut select = connection.prepare(&format!(
+            r#"SELECT rowid, doc FROM "{table}" WHERE rowid > ?1 ORDER BY rowid LIMIT {PAGE}"#
+        ))?;
+        let mut update = connection.prepare(&format!(
+            r#"UPDATE "{table}" SET backup_status = ?2 WHERE rowid = ?1"#
+        ))?;
+        let mut after = i64::MIN;
+        loop {
+            let page: Vec<(i64, Option<String>)> = select
+                .query_map([after], |row| {
+                    let status = RawDocument::from_bytes(row.get_ref(1)?.as_blob()?)
+                        .ok()
+                        .and_then(document::backup_status)
+                        .map(str::to_owned);
+                    Ok((row.get(0)?, status))
+                })?
+                .collect::<Result<_, _>>()?;
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = *last;
+            for (row, status) in page.iter().filter(|(_, status)| status.is_some()) {
+                update.execute(params![row, status])?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The key of `document`: its `_id`, in bytes that order as `_id`s do.

@@ -76,6 +76,7 @@ macro_rules! conformance_suite {
             many_ids_are_found_at_once
             users_are_found_whatever_their_id_or_state
             equal_fields_are_found
+            what_has_no_backup_is_found
             a_head_holds_at_least_what_tierkeep_reads
             a_sized_head_knows_the_size_of_the_whole
             what_was_acknowledged_is_read_back
@@ -130,6 +131,7 @@ macro_rules! conformance_suite {
             a_live_guard_holds_for_live_documents_only
             an_entry_guard_holds_for_its_own_attempt_only
             a_tombstone_guard_holds_for_its_version_only
+            an_older_guard_holds_for_lower_versions_only
             a_whole_guard_sees_every_byte
             hostile_documents_are_replaced_as_wholes
             a_foreign_document_is_replaced_in_place
@@ -158,6 +160,7 @@ macro_rules! conformance_suite {
             of_entries_over_a_tombstone_one_applies
             a_removal_and_a_write_exclude_each_other
             versions_never_fall_under_racing_puts
+            versions_never_fall_under_racing_replacements
             of_amendments_of_one_state_one_matches
             readers_see_whole_documents_while_others_write
         }

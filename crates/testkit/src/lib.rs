@@ -5,7 +5,7 @@
 //!
 //! Where to look: [`conformance`] (the laws of a store as one suite for all backends), [`memory`] and
 //! [`fault`] (a store in memory, and one that fails or waits on plan, [`hold`]), [`clock`] (time that stands still),
-//! [`documents`] (documents that break naive copies), [`invariants`] (what must be true after any test).
+//! [`documents`] (documents that break naive copies), [`legacy`] (a database of the predecessor), [`invariants`] (what must be true after any test).
 
 pub mod clock;
 pub mod conformance;
@@ -13,6 +13,7 @@ pub mod documents;
 pub mod fault;
 pub mod hold;
 pub mod invariants;
+pub mod legacy;
 pub mod memory;
 
 pub use clock::ManualClock;

@@ -5,8 +5,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use tierkeep_core::legacy::SourceError;
 use tierkeep_core::store::{Class, StoreError};
-use tierkeep_engine::{ConnectError, EraseError, MoveError, PruneError, UsersError};
+use tierkeep_engine::{
+    ConnectError, DumpError, EraseError, MoveError, PruneError, RestoreError, UsersError,
+};
+
+use tierkeep_legacy::ImportError;
 
 use crate::config::{Problems, SecretKeyError};
 use crate::output::OutputError;
@@ -71,13 +76,45 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<UsersError>() {
         return Some(of_users(error));
     }
+    if let Some(error) = cause.downcast_ref::<RestoreError>() {
+        return Some(match error {
+            RestoreError::Store(error) => of_store(error),
+            RestoreError::Connect(error) => of_connect(error),
+        });
+    }
     if let Some(error) = cause.downcast_ref::<EraseError>() {
         return Some(of_erase(error));
+    }
+    if let Some(error) = cause.downcast_ref::<DumpError>() {
+        return Some(of_dump(error));
     }
     if let Some(PruneError::Unavailable(error)) = cause.downcast_ref::<PruneError>() {
         return Some(of_store(error));
     }
+    if let Some(error) = cause.downcast_ref::<tierkeep_mongo::LegacyError>() {
+        return Some(match error {
+            tierkeep_mongo::LegacyError::Invalid(_) => Exit::Usage,
+            tierkeep_mongo::LegacyError::Unresolved(_) => Exit::Unreachable,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<ImportError>() {
+        return Some(of_import(error));
+    }
+    if let Some(error) = cause.downcast_ref::<SourceError>() {
+        return Some(of_class(error.class));
+    }
     cause.downcast_ref::<StoreError>().map(of_store)
+}
+
+fn of_import(error: &ImportError) -> Exit {
+    match error {
+        ImportError::Source(error) => of_class(error.class),
+        ImportError::Store(error) => of_store(error),
+        ImportError::OwnDatabase { .. }
+        | ImportError::Stamped(_)
+        | ImportError::NoReplicaSet(_) => Exit::Usage,
+        ImportError::Scratch(_) | ImportError::BrokenOff | ImportError::Dropped(_) => Exit::Failed,
+    }
 }
 
 fn of_connect(error: &ConnectError) -> Exit {
@@ -113,8 +150,22 @@ fn of_erase(error: &EraseError) -> Exit {
     }
 }
 
+fn of_dump(error: &DumpError) -> Exit {
+    match error {
+        DumpError::NotEmpty(_) | DumpError::NoDirectory(_) => Exit::Usage,
+        DumpError::Broken { .. } | DumpError::Io { .. } | DumpError::NoUser(_) => Exit::Failed,
+        DumpError::Store(error) => of_store(error),
+        DumpError::Erase(error) => of_erase(error),
+        DumpError::Users(error) => of_users(error),
+    }
+}
+
 fn of_store(error: &StoreError) -> Exit {
-    match error.class {
+    of_class(error.class)
+}
+
+fn of_class(class: Class) -> Exit {
+    match class {
         Class::Timeout | Class::Refused | Class::NoServer | Class::Transition | Class::Auth => {
             Exit::Unreachable
         }
@@ -150,13 +201,27 @@ fn message(error: &anyhow::Error) -> String {
     }
     text.push_str(&said);
     text.push('\n');
-    if let Some(remedy) = error
-        .downcast_ref::<UsageError>()
-        .and_then(|it| it.remedy.as_ref())
-    {
+    if let Some(remedy) = remedy(error) {
         let _ = writeln!(text, "  help: {remedy}");
     }
     text
+}
+
+fn remedy(error: &anyhow::Error) -> Option<&str> {
+    if let Some(error) = error.downcast_ref::<UsageError>() {
+        return error.remedy.as_deref();
+    }
+    let source = error.chain().find_map(|cause| {
+        let import = cause.downcast_ref::<ImportError>();
+        cause.downcast_ref::<SourceError>().or(match import {
+            Some(ImportError::Source(error)) => Some(error),
+            Some(_) | None => None,
+        })
+    });
+    source.map(|_| {
+        "MONGODB_URL, or the LEGACY_ variable of that database, leads there: is it right, does the server run, and may \
+         its user read? Nothing is lost: run it again"
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
 //! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
-//! [`exit`] (exit codes), [`output`] (results).
+//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results).
 
+pub mod alerts;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -11,6 +12,8 @@ mod crash_points;
 pub mod exit;
 pub mod http;
 pub mod lifecycle;
+pub mod lookup;
+pub mod metrics;
 pub mod open;
 pub mod output;
 pub mod spool;

@@ -1,5 +1,8 @@
-//! The life of a process: when it is told to stop.
+//! The life of a process: when it is told to stop, and what it tells a service manager of itself.
 
+use std::time::Duration;
+
+use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
 /// Cancels `stop` at the first SIGINT or SIGTERM. A second one ends the process as it would without us:
@@ -36,4 +39,36 @@ async fn signalled() -> bool {
 #[cfg(not(unix))]
 async fn signalled() -> bool {
     tokio::signal::ctrl_c().await.is_ok()
+}
+
+/// Tells systemd that requests are answered, and from then on that the process lives, as often as the unit's
+/// `WatchdogSec` wants. Does nothing where no service manager listens.
+pub async fn report_alive(end: CancellationToken) {
+    tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    let Some(patience) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    // Half of it, so that one late turn of the runtime is no reason to be restarted.
+    let every = (patience / 2).max(Duration::from_millis(1));
+    while !end.is_cancelled() {
+        tell(&[NotifyState::Watchdog]);
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = end.cancelled() => break,
+        }
+    }
+}
+
+/// Tells systemd that what is at work is being finished.
+pub fn report_stopping() {
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::Status("finishing what is at work"),
+    ]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
 }

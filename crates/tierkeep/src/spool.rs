@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tierkeep_core::audit::Draft;
 use tierkeep_engine::{Portion, Spool};
@@ -56,6 +57,26 @@ impl FileSpool {
             process: Uuid::now_v7().simple().to_string(),
             state: Mutex::default(),
         }
+    }
+
+    /// How many entries wait in files that nobody has written to since `before`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn waiting_since(&self, before: SystemTime) -> io::Result<usize> {
+        let mut waiting = 0;
+        for name in self.files()?.into_keys() {
+            let path = self.directory.join(name);
+            // Somebody may have delivered it meanwhile.
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            if metadata.modified()? <= before {
+                let lines = fs::read(&path)?;
+                waiting += lines.split(|byte| *byte == b'\n').count() - 1;
+            }
+        }
+        Ok(waiting)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

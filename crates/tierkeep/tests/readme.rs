@@ -1,10 +1,17 @@
-//! The README is true: every command of its trial is run as printed and says what is printed. `…` stands
-//! for what differs from run to run.
+//! The README is true: every command of its trial is run as printed and says what is printed, `…` standing for what
+//! differs from run to run; and what it says answers an operator's question answers.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::acceptance::program::{Backend, Deployment};
+use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode};
+use tierkeep_identity::RoleClaim;
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::acceptance::program::{Backend, Deployment, Service, token, token_of};
 
 /// The command that starts the service; the test starts the built binary in its place.
 const SERVE: &str =
@@ -71,13 +78,14 @@ fn line_says(actual: &str, expected: &str) -> bool {
     rest.is_empty() || open
 }
 
+fn readme() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::read_to_string(root.join("README.md")).unwrap()
+}
+
 #[test]
 fn every_command_of_the_trial_says_what_is_printed() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = readme();
     let commands = commands(&readme);
     assert_eq!(commands[0], (SERVE.to_owned(), String::new()));
     assert_eq!(commands.last(), Some(&(TEST.to_owned(), String::new())));
@@ -122,4 +130,94 @@ fn dots_stand_for_anything_within_a_line() {
     assert!(!says("a 12 c", "a … b"));
     assert!(!says("a\nb", "a"));
     assert!(!says("ab c", "a"));
+}
+
+/// What stands before the table of operators' questions.
+const QUESTIONS: &str = "\n| question | command | dashboard |\n|---|---|---|\n";
+/// The user that the questions are about.
+const SUBJECT: &str = "507f1f77bcf86cd799439011";
+
+/// What a cell has between backticks and begins with this.
+fn quoted<'a>(cell: &'a str, start: &str) -> Vec<&'a str> {
+    let quoted = cell.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.starts_with(start)).collect()
+}
+
+/// The cookie that an answer sets.
+fn cookie(answer: &Response) -> String {
+    let set = answer.headers()[SET_COOKIE].to_str().unwrap();
+    set.split(';').next().unwrap().to_owned()
+}
+
+/// Signs an administrator in as a browser does; answers the session's cookie.
+async fn signed_in(client: &Client, service: &Service) -> String {
+    let form = client.get(service.url("/")).send().await.unwrap();
+    let known = cookie(&form);
+    let form = form.text().await.unwrap();
+    let (_, csrf) = form.split_once("name=\"csrf\" value=\"").unwrap();
+    let csrf = csrf.split('"').next().unwrap();
+    let jwt = token_of("507f1f77bcf86cd7994390aa", Some(RoleClaim::Admin));
+    let posted = client
+        .post(service.url("/ui/sign-in"))
+        .header(COOKIE, known);
+    let posted = posted
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("csrf={csrf}&token={jwt}&next=/ui/"));
+    let answer = posted.send().await.unwrap();
+    assert_eq!(answer.headers()[LOCATION], "/ui/");
+    cookie(&answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_question_of_an_operator_has_a_command_and_a_page_that_answer() {
+    let receiver = MockServer::start().await;
+    let told = Mock::given(method("POST")).respond_with(ResponseTemplate::new(204));
+    told.mount(&receiver).await;
+    let deployment =
+        Deployment::new(Backend::Sqlite).with("TIERKEEP_ALERT_WEBHOOK_URL", &receiver.uri());
+    let service = deployment.serve();
+    let client = Client::builder().redirect(Policy::none()).build().unwrap();
+    let put = client.put(service.url("/v1/user/scan_cache"));
+    let put = put
+        .bearer_auth(token(SUBJECT))
+        .header("x-github-token", "gho_something")
+        .header("content-type", "application/json")
+        .body("{\"text\":\"something\"}");
+    assert_eq!(put.send().await.unwrap().status(), StatusCode::CREATED);
+    deployment.json(&["migrate", "run", "--older-than", "0s", "--json"]);
+    let session = signed_in(&client, &service).await;
+
+    let user = format!("internal_{SUBJECT}");
+    let readme = readme();
+    let (_, table) = readme.split_once(QUESTIONS).unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let mut asked = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (commands, pages) = (quoted(cells[2], "tierkeep "), quoted(cells[3], "/ui/"));
+        assert!(!commands.is_empty() && !pages.is_empty(), "{row}");
+        for command in commands {
+            let words = command.split(' ').skip(1);
+            let words = words.map(|word| match word {
+                "USER" | "ID" => user.as_str(),
+                word => word,
+            });
+            let done = deployment.run(&words.collect::<Vec<_>>());
+            assert_eq!(done.status.code(), Some(0), "{command}: {done:?}");
+        }
+        for page in pages {
+            let path = page.replace("{id}", &user);
+            let shown = client.get(service.url(&path)).header(COOKIE, &session);
+            let shown = shown.send().await.unwrap();
+            assert_eq!(shown.status(), StatusCode::OK, "{page}");
+            let text = shown.text().await.unwrap();
+            assert!(text.contains("<h1"), "{page}");
+            assert!(
+                !path.contains(&user) || text.contains("srie_main_user"),
+                "{page}"
+            );
+        }
+        asked += 1;
+    }
+    assert!(asked >= 12, "the README lost its questions");
 }

@@ -11,10 +11,9 @@ use rusqlite::{Connection, params_from_iter};
 use tierkeep_core::db::Role;
 
 use super::{BATCH, due_before};
-use crate::place::Place;
+use crate::place::{Place, TABLE};
 
 const COLUMNS: &str = "key, user_id, version, state, staged_at, status, doc";
-const TABLE: &str = "documents_of_internal_users";
 /// How many batches may wait for a file.
 const WAITING: usize = 2;
 

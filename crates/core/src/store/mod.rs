@@ -81,6 +81,9 @@ pub struct CollectionLayout {
     pub name: String,
     /// The fields of each index, in order, all ascending, and whether their combination is unique.
     pub indexes: Vec<IndexLayout>,
+    /// What the `user_id` of no document here may begin with. A server that other programs can write to refuses
+    /// such a document with a validator (code 121); files that only this program writes need none.
+    pub keeps_out: Option<&'static str>,
 }
 
 /// One index of a [`CollectionLayout`].
@@ -227,6 +230,9 @@ pub trait Store: Send + Sync + Debug {
     }
 
     /// Puts each document unless the same `_id` is there at the same or a higher version.
+    ///
+    /// For documents of users alone: HR records need not have a `user_id`, and are put by [`Store::insert`] and
+    /// [`Store::write`] under [`Guard::Older`].
     ///
     /// (L15) A document without `user_id` or whose version is not an int64 is no reason to refuse: the
     /// former is replaced, the latter is left alone. (L16) Versions never fall. Otherwise as

@@ -25,6 +25,8 @@ pub enum Guard {
     },
     /// It is a tombstone of exactly this version.
     Tombstone(Version),
+    /// Its version is an int64 below this one, whatever its state.
+    Older(Version),
     /// It equals this one byte for byte.
     Whole(RawDocumentBuf),
     /// Its fields equal these, as in [`Store::amend`](super::Store::amend).
@@ -49,6 +51,7 @@ impl Guard {
             Self::Tombstone(version) => {
                 state == Some(State::Erased) && document::version(document) == Some(*version)
             }
+            Self::Older(version) => is_older(document, *version),
             Self::Whole(whole) => whole.as_bytes() == document.as_bytes(),
             Self::Fields(fields) => fields_match(document, fields),
         }
@@ -153,10 +156,14 @@ fn admit() -> Edit {
 /// Whether a [`Store::put_newer`](super::Store::put_newer) of `incoming` replaces `stored`: it has no
 /// `user_id`, or its version is an int64 below that of `incoming`.
 pub fn put_replaces(stored: &RawDocument, incoming: Version) -> bool {
-    !matches!(stored.get(field::USER_ID), Ok(Some(_)))
-        || value_at(stored, "metadata.version")
-            .and_then(RawBsonRef::as_i64)
-            .is_some_and(|version| version < incoming.get())
+    !matches!(stored.get(field::USER_ID), Ok(Some(_))) || is_older(stored, incoming)
+}
+
+/// Whether the version of `stored` is an int64 below `than`.
+fn is_older(stored: &RawDocument, than: Version) -> bool {
+    value_at(stored, "metadata.version")
+        .and_then(RawBsonRef::as_i64)
+        .is_some_and(|version| version < than.get())
 }
 
 /// The value at `path`; a dot reaches into an object.

@@ -10,7 +10,7 @@ use bson::doc;
 use tierkeep_core::audit::{Draft, Kind, audit_field};
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
-use tierkeep_core::identity::{Caller, Decision};
+use tierkeep_core::identity::{AMBIGUOUS, Caller, Decision};
 use tierkeep_core::route;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::UserId;
@@ -20,6 +20,7 @@ use super::AuditTrail;
 /// How long the trail is asked whether a decision is a user's first; one that may be is written.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const REFUSED: &str = "refused";
+const REFUSED_AS_AMBIGUOUS: &str = "refused; ambiguous";
 const OTHER_ACCOUNT: &str = "another GitHub account than before";
 
 /// Which decisions are written.
@@ -59,8 +60,14 @@ impl AuditTrail {
                 self.note(self.taken_for(caller, decided)).await
             }
             Decision::Caller(caller) => self.known(caller, decided).await,
-            Decision::CredentialsRequired { reason, .. } => {
-                self.refuse(reason, decided.actor, decided.request_id).await
+            Decision::CredentialsRequired { ambiguous, reason } => {
+                let word = if *ambiguous {
+                    REFUSED_AS_AMBIGUOUS
+                } else {
+                    REFUSED
+                };
+                let refusal = self.refusal(reason, decided.actor, decided.request_id);
+                self.note(refusal.decided(word)).await
             }
             Decision::IdentityUnavailable => {
                 let reason = "GitHub could not be asked";
@@ -72,7 +79,8 @@ impl AuditTrail {
             }
             Decision::AmbiguousIdentity => {
                 let reason = "a public user was named and credentials came along";
-                self.refuse(reason, decided.actor, decided.request_id).await
+                let refusal = self.refusal(reason, decided.actor, decided.request_id);
+                self.note(refusal.decided(REFUSED_AS_AMBIGUOUS)).await
             }
         }
     }
@@ -87,21 +95,28 @@ impl AuditTrail {
         actor: Option<&UserId>,
         request_id: Option<&str>,
     ) -> Result<(), StoreError> {
-        let draft = self
-            .draft(Kind::Decision)
+        self.note(self.refusal(reason, actor, request_id)).await
+    }
+
+    fn refusal(&self, reason: &str, actor: Option<&UserId>, request_id: Option<&str>) -> Draft {
+        self.draft(Kind::Decision)
             .by(actor.map(UserId::as_str))
             .decided(REFUSED)
             .because(reason)
-            .within(request_id);
-        self.note(draft).await
+            .within(request_id)
     }
 
     fn taken_for(&self, caller: &Caller, decided: Decided<'_>) -> Draft {
         let user_type = caller.user_type();
+        let word = if caller.ambiguous {
+            AMBIGUOUS
+        } else {
+            user_type.as_str()
+        };
         self.draft(Kind::Decision)
             .about(Some(&caller.user))
             .by(decided.actor.map(UserId::as_str))
-            .decided(user_type.as_str())
+            .decided(word)
             .because(caller.reason)
             .within(decided.request_id)
             .in_database(Some(route::writes(user_type)))
@@ -118,7 +133,7 @@ impl AuditTrail {
                 let mut first = draft.clone();
                 let parts = ["first decision", user, decided.account.unwrap_or_default()];
                 first.entry_id = Draft::id_of(&parts);
-                match self.look_up(user, &first.entry_id).await {
+                match self.look_up(user, account.is_some(), &first.entry_id).await {
                     Seen::Same => self.note_if_all(draft).await?,
                     Seen::Other => self.note(first.because(OTHER_ACCOUNT)).await?,
                     Seen::Nothing => self.note(first).await?,
@@ -138,7 +153,7 @@ impl AuditTrail {
     }
 
     /// What the trail holds of a user; where it cannot say, nothing: writing the same once more is harmless.
-    async fn look_up(&self, user: &str, entry_id: &str) -> Seen {
+    async fn look_up(&self, user: &str, has_account: bool, entry_id: &str) -> Seen {
         if self.is_spooling() {
             return Seen::Nothing;
         }
@@ -151,7 +166,8 @@ impl AuditTrail {
             if self.is_there(same).await? {
                 return Ok(Seen::Same);
             }
-            Ok::<_, StoreError>(if self.is_there(any).await? {
+            // Whoever comes without an account comes with no other one; what was decided before was ambiguous.
+            Ok::<_, StoreError>(if has_account && self.is_there(any).await? {
                 Seen::Other
             } else {
                 Seen::Nothing

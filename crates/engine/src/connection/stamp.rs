@@ -15,12 +15,12 @@ use super::{ConnectError, ConnectionManager};
 const STAMP_ID: &str = "tierkeep";
 
 #[derive(Clone, Default, Debug)]
-pub(super) struct Stamp {
-    role: String,
-    deployment: String,
+pub(crate) struct Stamp {
+    pub(crate) role: String,
+    pub(crate) deployment: String,
 }
 
-pub(super) async fn read(store: &dyn Store) -> Result<Option<Stamp>, StoreError> {
+pub(crate) async fn read(store: &dyn Store) -> Result<Option<Stamp>, StoreError> {
     let query = Query::Ids(vec![STAMP_ID.into()]);
     let found = store.find(collection::IDENTITY, &Find::new(query)).await?;
     Ok(found.first().map(|stamp| Stamp {

@@ -15,6 +15,7 @@ use super::scan::Scan;
 use super::{MigrationService, Summary};
 use crate::alerts::{AlertKind, Alerts};
 use crate::retry::repeating;
+use crate::tally::MoveOutcome;
 
 #[derive(Debug)]
 pub(super) struct Account {
@@ -137,6 +138,7 @@ impl Account {
             let retries = self.retries.remove(&item.record).unwrap_or(0);
             let booked = match fate {
                 Fate::Moved => {
+                    self.tally(MoveOutcome::Moved);
                     self.summary.moved += 1;
                     self.summary.bytes += item.size;
                     self.moved_in_pass += 1;
@@ -145,6 +147,7 @@ impl Account {
                 // Its record is completed with those of moves that were cut off.
                 Fate::Erased => Ok(()),
                 Fate::Superseded | Fate::Deferred => {
+                    self.tally(MoveOutcome::Deferred);
                     self.left_in_pass += 1;
                     Ok(())
                 }
@@ -157,6 +160,10 @@ impl Account {
             outcome = outcome.and(booked);
         }
         outcome
+    }
+
+    fn tally(&self, outcome: MoveOutcome) {
+        self.service.databases.tally().move_ended(outcome);
     }
 
     /// The document's own fault: counts towards its retries.
@@ -181,6 +188,11 @@ impl Account {
             record_field::STATUS: Status::Pending.as_str(),
             record_field::RETRY_COUNT: retries,
         };
+        self.tally(if attempt.gave_up {
+            MoveOutcome::Failed
+        } else {
+            MoveOutcome::Retried
+        });
         if attempt.gave_up {
             // Before the record says so: after a crash between the two the attempt fails, and is told of, again.
             let trail = databases.audit_trail();

@@ -84,13 +84,17 @@ impl MigrationService {
         self.databases.randomness().id()
     }
 
+    /// The alerts of these databases.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::new(Arc::clone(&self.databases))
+    }
+
     /// The open alerts, at most a page of them.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn open_alerts(&self) -> Result<Vec<Alert>, StoreError> {
-        let alerts = Alerts::new(Arc::clone(&self.databases));
-        alerts.open(&mut None).await
+        self.alerts().open(&mut None).await
     }
 
     /// Makes moves that have failed for good ready for the next run, with all their retries: the records are

@@ -10,6 +10,7 @@ mod flow;
 mod gate;
 mod lease;
 mod records;
+mod retire;
 mod scan;
 mod simulate;
 mod standing;
@@ -37,6 +38,7 @@ use flow::{Begun, Flow};
 use gate::Gate;
 pub use lease::{CLAIM_LASTS, Claim, RunView, Sightings};
 pub use records::{MigrationView, RecordFilter, RecordPage};
+pub(crate) use retire::Retirement;
 use scan::Scan;
 pub use simulate::{Amount, HourAhead, LONGEST_WINDOW, Simulation};
 pub(crate) use standing::Backlog;
@@ -166,6 +168,11 @@ impl MigrationService {
             settings,
             flow: Arc::default(),
         }
+    }
+
+    /// The databases it moves between.
+    pub fn databases(&self) -> &Arc<ConnectionManager> {
+        &self.databases
     }
 
     /// Moves what is due: to srie, to main, read back, then removed from temp.

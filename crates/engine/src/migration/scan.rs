@@ -30,6 +30,7 @@ use crate::connection::ConnectionManager;
 use crate::foreign;
 use crate::quarantine::Marks;
 use crate::retry::repeating;
+use crate::tally::MoveOutcome;
 
 /// How often an adoption that lost a race is tried again within one pass.
 const ADOPTION_ROUNDS: usize = 3;
@@ -371,6 +372,8 @@ impl Scan {
             self.unmarked += 1;
             return Ok(());
         }
+        let tally = self.service.databases.tally();
+        tally.move_ended(MoveOutcome::Quarantined);
         warn!(
             user_id = document::user_id(document).and_then(known),
             user_type = "internal",

@@ -10,7 +10,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
 use tierkeep_core::erasure::tombstone as tombstone_of;
-use tierkeep_core::store::{Change, Guard, Written};
+use tierkeep_core::store::{Change, Class, Guard, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
@@ -55,7 +55,7 @@ impl Users {
             Resident::Nobody => None,
         };
         check(write.condition, false, None)?;
-        let fence = self.external_fence(write.user).await;
+        let fence = self.external_fence(write.user).await?;
         let highest = tombstone.as_deref().and_then(document::version).max(fence);
         let document = compose(write, None, highest, self.databases.clock().now())?;
         let (store, users) = self.target(role)?;
@@ -63,7 +63,7 @@ impl Users {
         if let Placed::Refused(fault) = placed {
             return Err(UsersError::Rejected(fault));
         }
-        let now = self.external_fence(write.user).await;
+        let now = self.external_fence(write.user).await?;
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
             let stones = [tombstone_of(write.user, now, self.databases.clock().now())];
@@ -76,10 +76,11 @@ impl Users {
     }
 
     /// External users need no database but their own: while the ledger is away, the tombstone alone says where a
-    /// new life begins.
-    async fn external_fence(&self, user: &UserId) -> Option<Version> {
-        match self.databases.ledger().fence(user).await {
-            Ok(fence) => fence,
+    /// new life begins. One that is there and cannot be understood is no permission.
+    async fn external_fence(&self, user: &UserId) -> Result<Option<Version>, UsersError> {
+        match self.ledger.with(self.databases.ledger().fence(user)).await {
+            Ok(fence) => Ok(fence),
+            Err(error) if error.class == Class::Corrupt => Err(error.into()),
             Err(error) => {
                 warn!(
                     user_id = %user,
@@ -88,7 +89,7 @@ impl Users {
                     error = error.class.as_str(),
                     "a user is stored without a look into the erasure ledger",
                 );
-                None
+                Ok(None)
             }
         }
     }
@@ -210,7 +211,8 @@ impl Users {
             Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
             Resident::Nobody | Resident::Entering(_) => {
                 // srie being away blocks nothing; a move compares the versions again.
-                match resident_of(self.databases.srie_main_db(), write.user, false).await {
+                let srie = resident_of(self.databases.srie_main_db(), write.user, false);
+                match self.backup.with(srie).await {
                     Ok(Resident::Live(document)) => {
                         let version = document::version(&document);
                         (Some(document), version)
@@ -247,7 +249,7 @@ impl Users {
     }
 }
 
-fn version_of(resident: &Resident) -> Option<Version> {
+pub(super) fn version_of(resident: &Resident) -> Option<Version> {
     match resident {
         Resident::Live(document) | Resident::Erased(document) => document::version(document),
         Resident::Nobody | Resident::Foreign(_) | Resident::Entering(_) | Resident::Unclear(_) => {

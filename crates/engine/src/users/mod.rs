@@ -5,10 +5,14 @@
 //! Properties 1 and 2.
 
 mod enter;
+mod pending;
 mod read;
 mod write;
 
+pub(crate) use read::{Resident, resident};
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
@@ -19,11 +23,22 @@ use tierkeep_core::store::{Fault, StoreError};
 use tierkeep_core::version::Version;
 
 use crate::connection::ConnectionManager;
+use crate::patience::Patience;
+pub(crate) use pending::KNOWN_FOR;
+use pending::Pending;
+
+/// How long what can be done without is waited for.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Users' documents in the seven databases.
 #[derive(Clone, Debug)]
 pub struct Users {
     databases: Arc<ConnectionManager>,
+    pending: Pending,
+    /// With srie, where it may hold what main has lost.
+    backup: Patience,
+    /// With the ledger, on behalf of external users.
+    ledger: Patience,
 }
 
 /// A document and where it was found.
@@ -114,6 +129,11 @@ fn at(current: Option<Version>) -> String {
 impl Users {
     /// Users in these databases.
     pub fn new(databases: Arc<ConnectionManager>) -> Self {
-        Self { databases }
+        Self {
+            databases,
+            pending: Pending::default(),
+            backup: Patience::new(Role::SrieMainUser, LONGEST_LOOK),
+            ledger: Patience::new(Role::EvaluationAudit, LONGEST_LOOK),
+        }
     }
 }

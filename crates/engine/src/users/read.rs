@@ -21,7 +21,7 @@ use crate::adoption::{claims, native};
 const TOUCH_EVERY: Duration = Duration::from_mins(1);
 
 /// What the claims of one database amount to.
-pub(super) enum Resident {
+pub(crate) enum Resident {
     /// Nothing.
     Nobody,
     /// A live document.
@@ -36,7 +36,7 @@ pub(super) enum Resident {
     Unclear(Quarantine),
 }
 
-pub(super) fn resident(claims: Vec<RawDocumentBuf>, user: &UserId) -> Resident {
+pub(crate) fn resident(claims: Vec<RawDocumentBuf>, user: &UserId) -> Resident {
     let (natives, foreign): (Vec<_>, Vec<_>) = claims
         .into_iter()
         .partition(|claim| native(std::slice::from_ref(claim), user).is_some());
@@ -67,46 +67,65 @@ impl Users {
     /// [`UsersError::Unavailable`] when a database that may hold the document did not answer: never "not
     /// found" in its place. [`UsersError::Quarantined`] when several documents claim the user.
     pub async fn read(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
-        let found = match user.user_type() {
-            UserType::External => self.read_external(user).await?,
-            UserType::Internal => self.read_internal(user).await?,
-        };
+        let found = self.look(user).await?;
         if let Some(found) = &found {
             self.touch(user, found).await;
         }
         Ok(found)
     }
 
+    /// As [`Users::read`], and changes nothing.
+    pub(crate) async fn look(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        match user.user_type() {
+            UserType::External => self.read_external(user).await,
+            UserType::Internal => self.read_internal(user).await,
+        }
+    }
+
     async fn read_external(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
         let external = self.databases.external_db();
+        let pending = self.pending.fence(&self.databases, user).await;
         let claims = fetched(user, claims(external, user, false).await)?;
         match resident(claims, user) {
-            Resident::Live(document) | Resident::Foreign(document) => Ok(Some(Found {
-                document,
-                source: Role::ExternalUsers,
-            })),
-            Resident::Nobody | Resident::Entering(_) | Resident::Erased(_) => Ok(None),
+            Resident::Live(document) | Resident::Foreign(document)
+                if counts(&document, pending) =>
+            {
+                Ok(Some(Found {
+                    document,
+                    source: Role::ExternalUsers,
+                }))
+            }
+            Resident::Live(_)
+            | Resident::Foreign(_)
+            | Resident::Nobody
+            | Resident::Entering(_)
+            | Resident::Erased(_) => Ok(None),
             Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
         }
     }
 
     async fn read_internal(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        // What waits to be erased counts as nothing, wherever it is.
+        let pending = self.pending.fence(&self.databases, user).await;
         let temp = fetched(
             user,
             claims(self.databases.raseen_temp_db(), user, false).await,
         )?;
         let fence = match resident(temp, user) {
-            Resident::Live(document) | Resident::Foreign(document) => {
+            Resident::Live(document) | Resident::Foreign(document)
+                if counts(&document, pending) =>
+            {
                 return Ok(Some(Found {
                     document,
                     source: Role::RaseenTempUser,
                 }));
             }
             Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            Resident::Nobody => None,
+            Resident::Live(_) | Resident::Foreign(_) | Resident::Nobody => pending,
             // What main holds of an earlier life counts as nothing, also while a new one begins.
             Resident::Entering(document) | Resident::Erased(document) => {
-                document::version(&document).and_then(Version::life_began_above)
+                let life = document::version(&document).and_then(Version::life_began_above);
+                life.max(pending)
             }
         };
         let main = self.databases.raseen_main_db();
@@ -162,9 +181,8 @@ impl Users {
             return None;
         }
         let fence = self.databases.ledger().fence(user).await.ok()?;
-        let srie = claims(self.databases.srie_main_db(), user, false)
-            .await
-            .ok()?;
+        let srie = claims(self.databases.srie_main_db(), user, false);
+        let srie = self.backup.with(srie).await.ok()?;
         let document = live(srie, user).ok()??;
         counts(&document, fence).then_some(Found {
             document,
@@ -201,7 +219,7 @@ impl Users {
     }
 }
 
-/// Whether a document of main or srie belongs to the life that temp's tombstone or entry leaves standing.
+/// Whether a document belongs to the life that the erasure at this version leaves standing.
 fn counts(document: &RawDocument, fence: Option<Version>) -> bool {
     fence.is_none() || document::version(document) > fence
 }

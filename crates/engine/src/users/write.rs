@@ -1,5 +1,6 @@
 //! Writing a section: in place where the user is, else by entering.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,16 +11,19 @@ use tierkeep_core::bson;
 use tierkeep_core::content;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
+use tierkeep_core::erasure::Stage;
 use tierkeep_core::route;
 use tierkeep_core::store::{Change, Fault, Guard, Store, StoreError, Verdict, Written};
 use tierkeep_core::user::{Section, UserId, UserType};
 use tierkeep_core::version::Version;
 use tracing::error;
 
+use super::enter::version_of;
 use super::read::{Resident, resident_of};
 use super::{Condition, Found, Receipt, Users, UsersError};
 use crate::adoption::{Adoption, adopt_copies, adopt_in_temp};
 use crate::entry::is_abandoned;
+use crate::erase::ErasureService;
 use crate::mutant::Mutant;
 
 /// How often a write that lost a race looks again.
@@ -165,6 +169,9 @@ impl Users {
             op: self.databases.randomness().id(),
             lost: AtomicU32::new(0),
         };
+        if let Err(error) = self.bury_pending(user).await {
+            return Err(logged(user, error));
+        }
         for round in 0..ROUNDS {
             match self.round(&write).await {
                 Ok(Round::Done(receipt)) => return Ok(receipt),
@@ -173,6 +180,30 @@ impl Users {
             }
         }
         Err(logged(user, UsersError::Contended))
+    }
+
+    /// Brings an erasure that is pending to the database that is about to be written to: nothing is written to what
+    /// only waits to be erased.
+    async fn bury_pending(&self, user: &UserId) -> Result<(), UsersError> {
+        let Some(fence) = self.pending.fence(&self.databases, user).await else {
+            return Ok(());
+        };
+        let there = match user.user_type() {
+            UserType::Internal => resident_of(self.databases.raseen_temp_db(), user, false).await?,
+            UserType::External => resident_of(self.databases.external_db(), user, false).await?,
+        };
+        if version_of(&there) >= Some(fence) {
+            return Ok(());
+        }
+        // What is known may have passed, and another program have stored the user anew: only the ledger buries.
+        let entry = self.databases.ledger().entry(user).await?;
+        let entry = entry.filter(|entry| entry.stage == Stage::Pending);
+        if let Some(fence) = entry.and_then(|entry| entry.fence()) {
+            let erasures = ErasureService::new(Arc::clone(&self.databases));
+            let role = route::writes(user.user_type());
+            erasures.bury_in(role, user, fence).await?;
+        }
+        Ok(())
     }
 
     async fn round(&self, write: &Write<'_>) -> Result<Round, UsersError> {

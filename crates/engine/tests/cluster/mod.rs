@@ -3,6 +3,7 @@
 //! Each row says what a run may come to while the fault lasts. Afterwards no document has paid for it with one of
 //! its retries, the mover drains temp, and every invariant holds. A full run tries every cell.
 
+mod erasing;
 mod fail_points;
 mod failover;
 mod row;

@@ -49,7 +49,7 @@ fn binary() -> PathBuf {
 }
 
 /// One mongod.
-struct Server {
+pub struct Server {
     port: u16,
     data: PathBuf,
     keeper: Option<Keeper>,
@@ -62,7 +62,8 @@ struct Keeper {
 }
 
 impl Server {
-    fn new(port: u16) -> Self {
+    /// One that is to have this port, with no data.
+    pub fn new(port: u16) -> Self {
         let folder = workspace().join("target/mongod");
         std::fs::create_dir_all(&folder).unwrap();
         let data = tempfile::Builder::new()
@@ -75,13 +76,15 @@ impl Server {
         }
     }
 
-    fn start(&mut self, set: &str) {
+    /// Starts it as a member of this replica set, or by itself.
+    pub fn start(&mut self, set: Option<&str>) {
         let mut shell = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&self.data)
             .arg(binary())
             .args(["--bind_ip", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--replSet", set, "--nounixsocket"])
+            .args(set.map(|set| format!("--replSet={set}")))
+            .arg("--nounixsocket")
             .args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"])
             .args(["--setParameter", "enableTestCommands=1"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
@@ -121,7 +124,7 @@ impl Server {
     }
 
     /// Asks this server, whatever its role; `None` where it does not answer.
-    async fn ask(&self, command: Document) -> Option<Document> {
+    pub async fn ask(&self, command: Document) -> Option<Document> {
         let url = format!(
             "mongodb://127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=1000\
              &connectTimeoutMS=1000",
@@ -146,7 +149,7 @@ impl ReplicaSet {
     pub async fn start(name: &'static str, ports: &[u16]) -> Self {
         let mut servers: Vec<Server> = ports.iter().copied().map(Server::new).collect();
         for server in &mut servers {
-            server.start(name);
+            server.start(Some(name));
         }
         let set = Self { name, servers };
         let member = |(n, server): (usize, &Server)| {
@@ -232,7 +235,7 @@ impl ReplicaSet {
     pub async fn heal(&mut self) {
         for server in &mut self.servers {
             if server.keeper.is_none() {
-                server.start(self.name);
+                server.start(Some(self.name));
             }
             server.signal(Signal::CONT);
         }

@@ -89,8 +89,8 @@ impl<'a> Play<'a> {
                 return Ok(());
             }
             Action::Resume(which) => self.resume(*which).await?,
-            Action::Kill(which) => self.kill(*which).await,
-            Action::Restart => self.restart().await,
+            Action::Kill(which) => self.kill(*which).await?,
+            Action::Restart => self.restart().await?,
             Action::Fault(trouble) => {
                 self.stage.faults.plan(trouble.fault());
                 return Ok(());
@@ -188,7 +188,7 @@ impl<'a> Play<'a> {
                 self.tally.stood_still += 1;
                 self.standing.push(Standing { task, hold, write, moves });
                 if matches!(course, Course::Dies(_)) {
-                    self.kill(self.standing.len() - 1).await;
+                    self.kill(self.standing.len() - 1).await?;
                 }
                 Ok(())
             }
@@ -206,23 +206,29 @@ impl<'a> Play<'a> {
         self.settle(told)
     }
 
-    async fn kill(&mut self, which: usize) {
+    /// Whoever stood before a call that nobody waits for without end may have gone on alone and be done.
+    async fn kill(&mut self, which: usize) -> Outcome {
         if self.standing.is_empty() {
             self.tally.skipped += 1;
-            return;
+            return Ok(());
         }
         let standing = self.standing.remove(which % self.standing.len());
         standing.task.abort();
-        assert!(standing.task.await.is_err(), "it stood still");
+        let ended = standing.task.await;
         standing.hold.release();
+        match ended {
+            Ok(told) => return self.settle(told),
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
         if let Some((user, token)) = standing.write {
             self.references[user].unknown_outcome(token);
         }
+        Ok(())
     }
 
-    async fn restart(&mut self) {
+    async fn restart(&mut self) -> Outcome {
         while !self.standing.is_empty() {
-            self.kill(0).await;
+            self.kill(0).await?;
         }
         self.uptime = Duration::ZERO;
         self.process = if let Ok(process) = self.stage.process().await {
@@ -232,6 +238,7 @@ impl<'a> Play<'a> {
             self.stage.faults.heal();
             self.stage.process().await.unwrap()
         };
+        Ok(())
     }
 
     fn settle(&mut self, told: Told) -> Outcome {
@@ -314,7 +321,8 @@ impl<'a> Play<'a> {
     pub async fn clear_away(&mut self) {
         self.stage.faults.heal();
         while !self.standing.is_empty() {
-            self.kill(0).await;
+            // What was broken is known already.
+            let _ = self.kill(0).await;
         }
     }
 
@@ -325,7 +333,7 @@ impl<'a> Play<'a> {
             self.resume(0).await?;
             self.look().await?;
         }
-        self.restart().await;
+        self.restart().await?;
         self.stage.clock.set(clock::after(self.newest, DAY + DAY));
         for _ in 0..3 {
             self.newest = self.stage.clock.advance(HOUR + HOUR);

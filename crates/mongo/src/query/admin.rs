@@ -12,12 +12,16 @@ pub(crate) fn hello() -> RawDocumentBuf {
     rawdoc! { "hello": 1 }
 }
 
-/// Lists the names of the collections that hold documents.
+/// Asks the server which version it is.
+pub(crate) fn build_info() -> RawDocumentBuf {
+    rawdoc! { "buildInfo": 1 }
+}
+
+/// Lists the collections that hold documents, with their options.
 pub(crate) fn list_collections() -> RawDocumentBuf {
     rawdoc! {
         "listCollections": 1,
         "filter": { "type": "collection" },
-        "nameOnly": true,
         "cursor": {},
         "maxTimeMS": millis(READ_LIMIT),
     }
@@ -32,6 +36,19 @@ pub(crate) fn list_indexes(collection: &str) -> RawDocumentBuf {
 pub(crate) fn create(collection: &str) -> RawDocumentBuf {
     rawdoc! {
         "create": collection,
+        "writeConcern": write_concern(),
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// Gives a collection the validator that refuses every `user_id` with this prefix; documents that are there already
+/// can still be changed.
+pub(crate) fn validate(collection: &str, keeps_out: &str) -> RawDocumentBuf {
+    rawdoc! {
+        "collMod": collection,
+        "validator": { "user_id": { "$not": { "$regex": format!("^{keeps_out}") } } },
+        "validationLevel": "moderate",
+        "validationAction": "error",
         "writeConcern": write_concern(),
         "maxTimeMS": millis(READ_LIMIT),
     }
@@ -77,9 +94,11 @@ mod tests {
         };
         let commands: Vec<_> = [
             hello(),
+            build_info(),
             list_collections(),
             list_indexes("users"),
             create("users"),
+            validate("users", "external_"),
             create_index("users", &unique),
             create_index("users", &staged),
         ]

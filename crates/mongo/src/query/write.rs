@@ -272,6 +272,10 @@ fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
             all.push(has_type("metadata.version", "long"));
             all.push(version_is(*version));
         }
+        Guard::Older(version) => {
+            all.push(has_type("metadata.version", "long"));
+            all.push(rawdoc! { "$lt": ["$metadata.version", literal(version.get())] });
+        }
         Guard::Whole(whole) => match recognised {
             Recognised::ByGuard => all = is_whole(whole),
             Recognised::ByHash(hash) => {
@@ -523,6 +527,8 @@ mod tests {
         };
         assert_json_snapshot!("write_admit", shown_write(&entry, &admit));
         assert_json_snapshot!("write_over_tombstone", shown_write(&tombstone, &replace));
+        let older = Guard::Older(version(9));
+        assert_json_snapshot!("write_over_older", shown_write(&older, &replace));
         assert_json_snapshot!("write_remove_entry", shown_write(&entry, &Change::Remove));
     }
 

@@ -1,4 +1,6 @@
-//! Collections and their indexes. Creates what is missing; never drops or alters anything.
+//! Collections, their indexes and validators. Creates what is missing; never drops or alters anything.
+
+use std::collections::BTreeMap;
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::store::{IndexLayout, Layout, Result, TtlIndex};
@@ -8,13 +10,22 @@ use crate::error::{self, Failure};
 use crate::query;
 
 impl MongoStore {
-    pub(super) async fn collection_names(&self) -> Result<Vec<String>, Failure> {
+    /// The collections, and whether each has a validator.
+    pub(super) async fn collections(&self) -> Result<BTreeMap<String, bool>, Failure> {
         let listed = self.list(query::list_collections(), LIMIT).await?;
-        let name = |found: RawDocumentBuf| found.get_str("name").ok().map(str::to_owned);
+        let named = |found: RawDocumentBuf| {
+            let name = found.get_str("name").ok()?.to_owned();
+            let options = found.get_document("options").ok();
+            let validated = options.is_some_and(|options| {
+                let validator = options.get_document("validator");
+                validator.is_ok_and(|validator| validator.iter().next().is_some())
+            });
+            Some((name, validated))
+        };
         Ok(listed
             .into_iter()
-            .filter_map(name)
-            .filter(|name| !name.starts_with("system."))
+            .filter_map(named)
+            .filter(|(name, _)| !name.starts_with("system."))
             .collect())
     }
 
@@ -27,9 +38,9 @@ impl MongoStore {
     }
 
     pub(super) async fn create_missing(&self, layout: &Layout) -> Result<(), Failure> {
-        let known = self.collection_names().await?;
+        let known = self.collections().await?;
         for wanted in &layout.collections {
-            if !known.contains(&wanted.name) {
+            if !known.contains_key(&wanted.name) {
                 match self.change(query::create(&wanted.name), LIMIT).await {
                     // Somebody else was faster.
                     Err(failure) if failure.code == error::NAMESPACE_EXISTS => {}
@@ -37,6 +48,10 @@ impl MongoStore {
                         created?;
                     }
                 }
+            }
+            let validated = known.get(&wanted.name).copied().unwrap_or_default();
+            if let Some(keeps_out) = wanted.keeps_out.filter(|_| !validated) {
+                self.validate(&wanted.name, keeps_out).await?;
             }
             let there = self.indexes(&wanted.name).await?;
             let missing = |index: &&IndexLayout| {
@@ -50,9 +65,21 @@ impl MongoStore {
         Ok(())
     }
 
+    /// Gives the collection its validator. A user who may read and write can lack the right to (`collMod`), and the
+    /// validator is a second guard: that keeps nobody from starting.
+    async fn validate(&self, collection: &str, keeps_out: &str) -> Result<(), Failure> {
+        match self
+            .change(query::validate(collection, keeps_out), LIMIT)
+            .await
+        {
+            Err(failure) if failure.code == error::UNAUTHORIZED => Ok(()),
+            changed => changed.map(drop),
+        }
+    }
+
     pub(super) async fn list_ttl_indexes(&self) -> Result<Vec<TtlIndex>, Failure> {
         let mut found = Vec::new();
-        for collection in self.collection_names().await? {
+        for collection in self.collections().await?.into_keys() {
             for index in self.indexes(&collection).await? {
                 if matches!(index.get("expireAfterSeconds"), Ok(Some(_))) {
                     found.push(TtlIndex {

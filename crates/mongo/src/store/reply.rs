@@ -131,7 +131,7 @@ pub(super) fn answer(reply: &RawDocument) -> Result<Option<Answer>, Failure> {
 }
 
 /// How many documents a command matched or counted.
-pub(super) fn count(reply: &RawDocument) -> Result<u64, Failure> {
+pub(crate) fn count(reply: &RawDocument) -> Result<u64, Failure> {
     number(reply, "n").ok_or_else(Failure::corrupt)
 }
 
@@ -142,7 +142,7 @@ fn number<N: TryFrom<i64>>(document: &RawDocument, name: &str) -> Option<N> {
 }
 
 /// Who the server is and what time it has.
-pub(super) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failure> {
+pub(crate) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failure> {
     let process = reply
         .get_document("topologyVersion")
         .ok()

@@ -98,7 +98,7 @@ impl MongoStore {
 }
 
 /// The documents of a batch, where they lie.
-pub(super) fn documents(
+pub(crate) fn documents(
     batch: &RawBatch,
 ) -> Result<impl Iterator<Item = Result<&RawDocument, Failure>>, Failure> {
     let documents = batch.doc_slices()?.into_iter();

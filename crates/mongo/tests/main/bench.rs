@@ -135,6 +135,7 @@ pub(crate) fn layout(collection: &str) -> Layout {
         collections: vec![CollectionLayout {
             name: collection.to_owned(),
             indexes: vec![index(&["user_id"]), index(&["metadata.staged_at", "_id"])],
+            keeps_out: None,
         }],
     }
 }

@@ -1,9 +1,10 @@
 //! What the server says of itself and of its collections.
 
-use bson::{DateTime, doc};
+use bson::{DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{Hello, Inserted, Query, Store, TtlIndex};
+use tierkeep_core::document;
+use tierkeep_core::store::{Fault, Hello, Inserted, Layout, Query, Store, TtlIndex};
 use tierkeep_mongo::{MongoStore, Servers};
 use tierkeep_testkit::documents::native_user;
 
@@ -121,4 +122,67 @@ async fn preparing_at_once_from_several_places_succeeds_everywhere() {
         .get_array("firstBatch")
         .unwrap();
     assert_eq!(indexes.len(), 3, "{indexes:?}");
+}
+
+fn keeping_out(prefix: &'static str) -> Layout {
+    let mut layout = layout(USERS);
+    for collection in &mut layout.collections {
+        collection.keeps_out = Some(prefix);
+    }
+    layout
+}
+
+#[tokio::test]
+async fn a_user_id_that_a_collection_keeps_out_is_refused_by_the_server() {
+    let bench = Bench::prepared().await;
+    let misrouted = native_user(1, 1).build();
+    let there = bench
+        .store
+        .insert(USERS, std::slice::from_ref(&misrouted))
+        .await;
+    assert_eq!(there.unwrap(), [Inserted::Stored]);
+
+    bench
+        .store
+        .prepare(&keeping_out("internal_"))
+        .await
+        .unwrap();
+
+    let users = [
+        native_user(2, 1).build(),
+        rawdoc! { "_id": 7, "user_id": "external_a" },
+    ];
+    let outcomes = bench.store.insert(USERS, &users).await.unwrap();
+    assert!(
+        matches!(
+            &outcomes[..],
+            [
+                Inserted::Rejected(Fault { code: 121, .. }),
+                Inserted::Stored
+            ]
+        ),
+        "{outcomes:?}"
+    );
+    // What was there before can still be changed, and mended.
+    let set = doc! { "metadata.backup_status": "failed" };
+    let ids = [document::id(&misrouted)];
+    let amended = bench.store.amend(USERS, &ids, &doc! {}, &set).await;
+    assert_eq!(amended.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_validator_that_somebody_made_is_left_alone() {
+    let bench = Bench::prepared().await;
+    let theirs = doc! { "collMod": USERS, "validator": { "size": { "$gt": 0 } } };
+    bench.run(theirs).await;
+
+    bench
+        .store
+        .prepare(&keeping_out("internal_"))
+        .await
+        .unwrap();
+
+    let document = rawdoc! { "_id": 1, "user_id": "internal_a", "size": 1 };
+    let outcomes = bench.store.insert(USERS, &[document]).await.unwrap();
+    assert_eq!(outcomes, [Inserted::Stored]);
 }

@@ -88,7 +88,8 @@ fn guard() -> impl Strategy<Value = Guard> {
             Guard::Live { version, unless_op }
         }),
         1 => Just(Guard::Entry { nonce: "nonce".into() }),
-        1 => versions.prop_map(Guard::Tombstone),
+        1 => versions.clone().prop_map(Guard::Tombstone),
+        1 => versions.prop_map(Guard::Older),
         1 => user().prop_map(Guard::Whole),
         1 => "s[0-2]".prop_map(|status| Guard::Fields(doc! { "status": status })),
     ]
@@ -125,6 +126,10 @@ fn query() -> impl Strategy<Value = Query> {
         (0..9_i64).prop_map(|ms| Query::Due(DateTime::from_millis(ms))),
         Just(Query::Unstaged),
         "s[0-2]".prop_map(|status| Query::Equal(doc! { "status": status })),
+        Just(Query::Equal(doc! { "metadata.state": "erased" })),
+        Just(Query::Equal(
+            doc! { "metadata.state": "live", "metadata.backup_status": "pending" }
+        )),
         (0..40_i32).prop_map(|slot| Query::Equal(doc! { "slot": slot })),
     ]
 }
@@ -210,6 +215,7 @@ fn layout() -> Layout {
                 fields: vec!["slot"],
                 unique: true,
             }],
+            keeps_out: None,
         }],
     }
 }

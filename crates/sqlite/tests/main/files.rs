@@ -10,8 +10,8 @@ use tierkeep_core::bson::{Bson, doc, raw::RawDocumentBuf, rawdoc};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, CollectionLayout, Fence, Find, Guard, Inserted, Layout, Put, Query, Store,
-    StoreError, Verdict, Written,
+    Change, Class, CollectionLayout, Fence, Find, Guard, IndexLayout, Inserted, Layout, Put, Query,
+    Store, StoreError, Verdict, Written,
 };
 use tierkeep_core::user::Section;
 use tierkeep_core::version::Version;
@@ -36,9 +36,18 @@ fn users() -> Layout {
     let users = CollectionLayout {
         name: USERS.to_owned(),
         indexes: Vec::new(),
+        keeps_out: None,
     };
     Layout {
         collections: vec![users],
+    }
+}
+
+/// The index by which what waits for its backup is found.
+fn backups() -> IndexLayout {
+    IndexLayout {
+        fields: vec!["metadata.state", "metadata.backup_status", "_id"],
+        unique: false,
     }
 }
 
@@ -416,6 +425,37 @@ async fn collections_are_told_apart_by_every_letter() {
 }
 
 #[tokio::test]
+async fn a_file_of_the_format_before_is_brought_up_to_this_one() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    let users: Vec<_> = (0..1_200).map(|n| native_user(n, 1).build()).collect();
+    store.insert(USERS, &users).await.unwrap();
+    let bare = rawdoc! { "_id": "bare" };
+    store.insert("others", &[bare]).await.unwrap();
+    drop(store);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "ALTER TABLE documents_of_internal_users DROP COLUMN backup_status;
+             ALTER TABLE documents_of_others DROP COLUMN backup_status;
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+
+    let store = opened(&path);
+    let first = Find::new(Query::All).limit(1_000);
+    assert_eq!(store.find(USERS, &first).await.unwrap(), users[..1_000]);
+    let pending = Query::Equal(doc! { "metadata.backup_status": "pending" });
+    assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_200);
+    assert_eq!(store.count("others", &pending).await.unwrap(), 0);
+    let again = native_user(2_000, 1).build();
+    store.insert(USERS, &[again]).await.unwrap();
+    assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_201);
+    drop(opened(&path));
+}
+
+#[tokio::test]
 async fn every_query_goes_by_an_index() {
     let directory = directory();
     let path = directory.path().join("a.db");
@@ -424,6 +464,9 @@ async fn every_query_goes_by_an_index() {
         .insert(USERS, &[native_user(1, 1).build()])
         .await
         .unwrap();
+    let mut layout = users();
+    layout.collections[0].indexes.push(backups());
+    store.prepare(&layout).await.unwrap();
     let other = Connection::open(&path).unwrap();
     let plans = [
         ("WHERE key > x'00' ORDER BY key", "sqlite_autoindex"),
@@ -440,6 +483,10 @@ async fn every_query_goes_by_an_index() {
         (
             "WHERE key > x'00' AND status = 'pending' ORDER BY key",
             "status_of_internal_users",
+        ),
+        (
+            "WHERE key > x'00' AND backup_status = 'pending' AND state = 'live' ORDER BY key",
+            "backup_of_internal_users",
         ),
     ];
     for (rest, index) in plans {

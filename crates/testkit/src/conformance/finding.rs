@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::store::{Find, Query, SIZE, Store, id_order, stored_size};
@@ -172,6 +172,66 @@ pub async fn equal_fields_are_found(store: &Arc<dyn Store>) {
             assert_eq!(bench.ids(find.clone()).await, ids, "{find:?}");
         }
     }
+}
+
+/// What waits for its backup is told from all else, in every state, whatever it calls its own fields.
+pub async fn what_has_no_backup_is_found(store: &Arc<dyn Store>) {
+    let bench = Bench::backed_up(store, "what_has_no_backup_is_found").await;
+    let of = |state: RawBson, backup: RawBson| rawdoc! { "state": state, "backup_status": backup };
+    let documents = [
+        rawdoc! { "_id": "a", "metadata": of("live".into(), "pending".into()) },
+        rawdoc! { "_id": "b", "metadata": of("live".into(), "completed".into()) },
+        rawdoc! { "_id": "c", "metadata": of("erased".into(), "pending".into()) },
+        rawdoc! { "_id": "d", "metadata": of("erased".into(), "completed".into()) },
+        rawdoc! { "_id": "e", "metadata": { "backup_status": "pending" } },
+        rawdoc! { "_id": "f", "metadata": of("frozen".into(), "pending".into()) },
+        rawdoc! { "_id": "g", "metadata": of("live".into(), RawBson::Null) },
+        rawdoc! { "_id": "h", "metadata": of("live".into(), true.into()) },
+        rawdoc! { "_id": "i", "state": "live", "backup_status": "pending", "status": "pending" },
+        rawdoc! { "_id": "j", "metadata": of("live".into(), "pending".into()) },
+    ];
+    bench.given(&documents).await;
+    let both = |state: &str, backup: &str| {
+        doc! { "metadata.state": state, "metadata.backup_status": backup }
+    };
+    let expectations = [
+        (both("live", "pending"), vec!["a", "j"]),
+        (both("live", "completed"), vec!["b"]),
+        (both("erased", "pending"), vec!["c"]),
+        (both("erased", "completed"), vec!["d"]),
+        (both("frozen", "pending"), vec!["f"]),
+        (both("frozen", "completed"), vec![]),
+        (
+            doc! { "metadata.backup_status": "pending" },
+            vec!["a", "c", "e", "f", "j"],
+        ),
+        (doc! { "metadata.state": "erased" }, vec!["c", "d"]),
+        (doc! { "metadata.state": Bson::Null }, vec!["e", "i"]),
+        (
+            doc! { "metadata.backup_status": Bson::Null },
+            vec!["g", "i"],
+        ),
+    ];
+    for (fields, ids) in expectations {
+        let query = Query::Equal(fields);
+        let ids: Vec<_> = ids.into_iter().map(Bson::from).collect();
+        let find = Find::new(query.clone());
+        for find in [find.clone(), find.clone().head()] {
+            assert_eq!(bench.ids(find.clone()).await, ids, "{find:?}");
+        }
+        let pages: Vec<_> = bench.pages(find.limit(1)).await.concat();
+        assert_eq!(pages.len(), ids.len(), "{query:?}");
+        assert_eq!(bench.count(&query).await, ids.len() as u64, "{query:?}");
+    }
+    let done = doc! { "metadata.backup_status": "completed" };
+    assert_eq!(
+        bench
+            .amend(&["a".into()], &both("live", "pending"), &done)
+            .await,
+        1
+    );
+    let left = Find::new(Query::Equal(both("live", "pending")));
+    assert_eq!(bench.ids(left).await, ["j".into()]);
 }
 
 /// A head holds at least what tierkeep reads, unchanged.

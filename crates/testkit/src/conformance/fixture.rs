@@ -41,6 +41,21 @@ impl Bench {
         bench
     }
 
+    /// With the index by which what waits for its backup is found.
+    pub(super) async fn backed_up(store: &Arc<dyn Store>, collection: &'static str) -> Self {
+        let bench = Self::new(store, collection);
+        let mut layout = bench.layout(false);
+        let index = IndexLayout {
+            fields: vec!["metadata.state", "metadata.backup_status", "_id"],
+            unique: false,
+        };
+        for collection in &mut layout.collections {
+            collection.indexes.push(index.clone());
+        }
+        bench.prepare(&layout).await;
+        bench
+    }
+
     pub(super) fn layout(&self, unique: bool) -> Layout {
         let index = |fields: &[&'static str], unique| IndexLayout {
             fields: fields.to_vec(),
@@ -57,6 +72,7 @@ impl Bench {
             collections: vec![CollectionLayout {
                 name: self.collection.to_owned(),
                 indexes,
+                keeps_out: None,
             }],
         }
     }

@@ -213,6 +213,25 @@ pub async fn versions_never_fall_under_racing_puts(store: &Arc<dyn Store>) {
     );
 }
 
+/// L16, L17: also for replacements of what is older.
+pub async fn versions_never_fall_under_racing_replacements(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "versions_never_fall_under_racing_replacements").await;
+    let at = |number: i64| {
+        let user = native_user(1, number).content(rawdoc! { "of": number });
+        document::without(&user.build(), &["user_id"], &[])
+    };
+    bench.given(&[at(1)]).await;
+    let id = native_user(1, 1).id().to_owned();
+    let applied = race_writes(&bench, &id, |n| {
+        let number = i64::from((n * 7) % RACERS) + 2;
+        (Guard::Older(version(number)), Change::Replace(at(number)))
+    })
+    .await;
+    let highest = at(i64::from(RACERS) + 1);
+    assert!(applied.contains(&highest));
+    assert_eq!(bench.stored(id.as_str()).await, Some(highest));
+}
+
 /// L17 for [`Store::amend`]: of many that would take a lease one does.
 pub async fn of_amendments_of_one_state_one_matches(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "of_amendments_of_one_state_one_matches").await;

@@ -29,6 +29,7 @@ pub async fn a_write_creates_nothing(store: &Arc<dyn Store>) {
         live_at(1, "op"),
         entry("nonce"),
         Guard::Tombstone(version(1)),
+        Guard::Older(version(i64::MAX)),
         Guard::Whole(user.clone()),
         Guard::Fields(doc! {}),
         Guard::Fields(doc! { "nothing": Bson::Null }),
@@ -130,6 +131,47 @@ pub async fn a_tombstone_guard_holds_for_its_version_only(store: &Arc<dyn Store>
         .applied(erased.id(), &Guard::Tombstone(version(5)), &Change::Remove)
         .await;
     assert_eq!(bench.stored(erased.id()).await, None);
+}
+
+/// [`Guard::Older`] means int64 versions below its own, in any state, of a user or not.
+pub async fn an_older_guard_holds_for_lower_versions_only(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "an_older_guard_holds_for_lower_versions_only").await;
+    let nobodys =
+        |n, version| document::without(&native_user(n, version).build(), &["user_id"], &[]);
+    let erased = |n, version| native_user(n, version).state(State::Erased).build();
+    let cases = [
+        (nobodys(1, 4), true),
+        (nobodys(2, 5), false),
+        (nobodys(3, 6), false),
+        (native_user(4, 4).build(), true),
+        (native_user(5, 5).build(), false),
+        (erased(6, 4), true),
+        (erased(7, 5), false),
+        (native_user(8, 4).set_meta(field::VERSION, 4).build(), false),
+        (
+            native_user(9, 4).set_meta(field::VERSION, 4.0).build(),
+            false,
+        ),
+        (
+            document::without(&nobodys(10, 4), &[], &[field::VERSION]),
+            false,
+        ),
+        (
+            document::without(&nobodys(11, 4), &[field::METADATA], &[]),
+            false,
+        ),
+    ];
+    let guard = Guard::Older(version(5));
+    for (n, (planted, replaced)) in (1..).zip(cases) {
+        bench.given_one(&planted).await;
+        let id = id_of(&planted);
+        let incoming = document::without(&native_user(n, 5).build(), &["user_id"], &[]);
+        let change = Change::Replace(incoming.clone());
+        if replaced {
+            assert_eq!(bench.applied(&id, &guard, &change).await, incoming);
+        }
+        bench.unmatched(&id, &guard, &change).await;
+    }
 }
 
 /// [`Guard::Whole`] means every byte: added fields, other types and another order are all seen.

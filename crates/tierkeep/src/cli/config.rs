@@ -7,12 +7,11 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::Context;
-use crate::config::loaded::Effective;
-use crate::config::table::Effect;
+use crate::config::shown::Shown as Row;
 use crate::config::template::template;
-use crate::config::{Loaded, Problem, Problems, ServiceSettings};
+use crate::config::{Problem, Problems, ServiceSettings};
 use crate::exit::Exit;
-use crate::output::{Format, OutputError};
+use crate::output::Format;
 
 /// What to do about the settings.
 #[derive(Subcommand, Clone, Copy, Debug)]
@@ -24,9 +23,6 @@ pub enum ConfigCommand {
     /// Print a commented tierkeep.toml that names every setting
     Template,
 }
-
-/// What stands for a secret.
-const HIDDEN: &str = "***";
 
 /// Shows, checks or writes down the settings.
 ///
@@ -53,44 +49,13 @@ pub fn run(command: &ConfigCommand, context: &Context) -> anyhow::Result<Exit> {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
-    settings: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'static str,
-    value: Option<&'a str>,
-    source: String,
-    secret: bool,
-    has_effect: bool,
-}
-
-impl<'a> Row<'a> {
-    fn of(effective: &'a Effective) -> Self {
-        let secret = effective.setting.kind.is_secret();
-        let value = if secret && effective.value.is_some() {
-            Some(HIDDEN)
-        } else {
-            effective.text.as_deref()
-        };
-        let mut source = effective.source.to_string();
-        if let Some(file) = &effective.file {
-            let _ = write!(source, ", file {}", file.display());
-        }
-        Self {
-            name: effective.setting.name,
-            value,
-            source,
-            secret,
-            has_effect: effective.setting.effect == Effect::Now,
-        }
-    }
+struct Shown {
+    settings: Vec<Row>,
 }
 
 fn show(context: &Context) -> anyhow::Result<Exit> {
     let shown = Shown {
-        settings: context.loaded.all().map(Row::of).collect(),
+        settings: context.loaded.all().map(Row::from).collect(),
     };
     context
         .output()
@@ -99,44 +64,27 @@ fn show(context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn rows(rows: &[Row<'_>]) -> String {
-    let width = |of: fn(&Row<'_>) -> usize| rows.iter().map(of).max().unwrap_or_default();
+fn rows(rows: &[Row]) -> String {
+    let width = |of: fn(&Row) -> usize| rows.iter().map(of).max().unwrap_or_default();
     let (names, values) = (
         width(|row| row.name.len()),
         width(|row| row.shown().chars().count()),
     );
     rows.iter().fold(String::new(), |mut text, row| {
-        let effect = if row.has_effect {
-            ""
-        } else {
-            " (no effect in this version)"
-        };
         let (name, value, source) = (row.name, row.shown(), &row.source);
-        let _ = writeln!(text, "{name:names$}  {value:values$}  {source}{effect}");
+        let _ = writeln!(text, "{name:names$}  {value:values$}  {source}");
         text
     })
-}
-
-impl Row<'_> {
-    fn shown(&self) -> &str {
-        match self.value {
-            Some(_) if self.secret => "*** (set)",
-            Some(value) => value,
-            None => "-",
-        }
-    }
 }
 
 #[derive(Serialize)]
 struct Checked {
     ok: bool,
     problems: Vec<Problem>,
-    without_effect: Vec<&'static str>,
 }
 
 fn check(context: &Context) -> anyhow::Result<Exit> {
     let result = ServiceSettings::of(&context.loaded);
-    let without_effect = context.loaded.without_effect();
     match (context.format, result) {
         (Format::Json, result) => {
             let problems = result
@@ -146,25 +94,14 @@ fn check(context: &Context) -> anyhow::Result<Exit> {
             let checked = Checked {
                 ok: problems.is_empty(),
                 problems,
-                without_effect,
             };
             context.output().result(&checked, |_| String::new())?;
             Ok(if checked.ok { Exit::Done } else { Exit::Usage })
         }
         (Format::Text, result) => {
-            say_without_effect(context, &context.loaded)?;
             result?;
             context.output().line("the configuration is complete")?;
             Ok(Exit::Done)
         }
     }
-}
-
-fn say_without_effect(context: &Context, loaded: &Loaded) -> Result<(), OutputError> {
-    for name in loaded.without_effect() {
-        context
-            .output()
-            .line(&format!("{name} has no effect in this version"))?;
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use tierkeep_engine::{ErasureView, Explanation, MigrationService, Purpose};
 
 use super::Context;
 use crate::exit::{Exit, UsageError};
+use crate::lookup::candidates;
 
 /// Arguments of `explain`.
 #[derive(Args, Clone, Debug)]
@@ -23,14 +24,7 @@ pub struct ExplainArgs {
 /// Wrong configuration, a text that names no user, or databases that cannot be reached.
 pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let candidates = candidates(&args.user);
-    if candidates.is_empty() {
-        return Err(UsageError {
-            message: format!("{:?} is neither a user id nor a user name", args.user),
-            remedy: Some("give internal_… or external_…, 24 hex digits, or a user name".into()),
-        }
-        .into());
-    }
+    let candidates = meant(&args.user)?;
     let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
     for user in &candidates {
@@ -49,22 +43,19 @@ pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> 
     anyhow::bail!("there is no user {}", looked.join(" or "))
 }
 
-/// The ids that a text may mean: the likelier first.
-fn candidates(text: &str) -> Vec<UserId> {
-    let text = text.trim().to_ascii_lowercase();
-    if text.starts_with("internal_") || text.starts_with("external_") {
-        let parsed = UserId::parse(&text).ok();
-        // A public user may be called internal_something.
-        return parsed
-            .into_iter()
-            .chain(UserId::external(&text).ok())
-            .collect();
+/// The ids that a text may mean: the likelier first, at least one.
+///
+/// # Errors
+/// A text that names no user.
+pub(super) fn meant(text: &str) -> Result<Vec<UserId>, UsageError> {
+    let candidates = candidates(text);
+    if candidates.is_empty() {
+        return Err(UsageError {
+            message: format!("{text:?} is neither a user id nor a user name"),
+            remedy: Some("give internal_… or external_…, 24 hex digits, or a user name".into()),
+        });
     }
-    let internal = UserId::internal(&text).ok();
-    internal
-        .into_iter()
-        .chain(UserId::external(&text).ok())
-        .collect()
+    Ok(candidates)
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -130,22 +121,4 @@ fn erased(erasure: &ErasureView) -> String {
     let pending: Vec<&str> = erasure.pending.iter().map(|role| role.name()).collect();
     let pending = pending.join(", ");
     format!("{times}, last asked for at {last}, not confirmed by {pending}")
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("SRIE06", &["external_srie06"])]
-    #[case("external_Srie06", &["external_srie06", "external_external_srie06"])]
-    #[case("INTERNAL_507F1F77BCF86CD799439011", &["internal_507f1f77bcf86cd799439011", "external_internal_507f1f77bcf86cd799439011"])]
-    #[case("507f1f77bcf86cd799439011", &["internal_507f1f77bcf86cd799439011", "external_507f1f77bcf86cd799439011"])]
-    #[case("no such name", &[])]
-    fn a_text_may_be_an_id_or_a_name_in_any_case(#[case] text: &str, #[case] ids: &[&str]) {
-        let found = candidates(text);
-        assert_eq!(found.iter().map(UserId::as_str).collect::<Vec<_>>(), ids);
-    }
 }

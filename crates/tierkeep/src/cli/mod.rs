@@ -4,18 +4,28 @@
 //! [`Exit`](crate::exit::Exit). Verbs must never read the environment or write to stdout but through the
 //! context. Where to look: [`context`] (what verbs get), [`start`] (what happens before them).
 
+pub mod alerts;
 pub mod audit;
+pub mod backup;
+pub mod completions;
 pub mod config;
 pub mod context;
+pub mod doctor;
+mod door;
 pub mod erase;
 pub mod explain;
+pub mod export;
+pub mod import_dump;
 pub mod init;
+pub mod legacy;
 pub mod migrate;
+pub mod restore;
 pub mod serve;
 pub mod simulate;
 pub mod start;
 pub mod status;
 pub mod token;
+pub mod verify;
 
 use std::path::PathBuf;
 
@@ -92,20 +102,55 @@ pub enum Command {
     Migrate(migrate::MigrateCommand),
     /// Show what will move when, and how much, without moving anything
     Simulate(simulate::SimulateArgs),
-    /// Show every database and what is due, at a glance
-    Status,
+    /// Show every database, what is due and what went wrong, at a glance
+    Status(status::StatusArgs),
+    /// Find what is wrong with settings, servers, databases and data, and say how to mend it
+    ///
+    /// Prints nothing and ends with 0 where all is well. Changes nothing. Exit codes: 1 something is wrong, 2 the
+    /// configuration is, 3 a database could not be reached.
+    Doctor(doctor::DoctorArgs),
     /// Show one user: every copy, which one counts, and what happens next
     Explain(explain::ExplainArgs),
     /// Erase one user's content from every database, for good
     Erase(erase::EraseArgs),
+    /// Write every database, or one user's data, to files
+    Export(export::ExportArgs),
+    /// Take in files that `export` or mongodump wrote; newer documents and erasures stay
+    ImportDump(import_dump::ImportDumpArgs),
+    /// Compare main with its backup, document by document, and mend what differs
+    Verify(verify::VerifyArgs),
+    /// Bring documents back from the backup to main; what is newer in main stays
+    Restore(restore::RestoreArgs),
+    /// Copy to the backup whatever main holds that has none
+    Backup(backup::BackupArgs),
+    /// Bring in a predecessor's database; it is only read, and running again goes on
+    ImportLegacy(legacy::ImportArgs),
+    /// Compare a predecessor's database with what was imported from it
+    VerifyImport(legacy::VerifyArgs),
     /// Show, verify or prune the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Show what an operator has to hear of, or test whether messages arrive
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
     /// Show, check or write down the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print a JWT for development; only with a data directory
     Token(token::TokenArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual, a page for each command
+    Man,
+}
+
+/// A count of which nobody knows the end, for a person who watches.
+pub(crate) fn counting(template: &str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::no_length();
+    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// An empty table for a person.

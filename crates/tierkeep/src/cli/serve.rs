@@ -1,27 +1,29 @@
 //! `serve`: owns the service's arguments and the order in which it starts and stops.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::Args;
+use tierkeep_core::clock::Clock;
 use tierkeep_engine::{
-    AuditKeeper, Bindings, ConnectionManager, ErasureService, MigrationService, Purpose, Upkeep,
-    Users, Worker,
+    AlertDelivery, AuditKeeper, Bindings, ConnectionManager, ErasureService, GuardSettings,
+    HrRecords, MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
 };
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Context;
+use super::door::Doors;
+use crate::alerts::channels;
 use crate::config::ServiceSettings;
-use crate::exit::{Exit, UsageError};
-use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Traffic};
+use crate::config::shown::Shown;
+use crate::exit::Exit;
+use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
 use crate::lifecycle;
-
-/// How long requests in flight may take to finish when the service is told to stop.
-const GRACE: Duration = Duration::from_secs(20);
+use crate::metrics::{self, Metrics};
 
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
@@ -38,31 +40,25 @@ pub struct ServeArgs {
 pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
     let detector = Arc::new(detector(&service, context)?);
-    let listen = service.http.listen;
-    // The address is taken first: a second service must not open the databases and then fail.
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| UsageError {
-            message: format!("cannot listen on {listen}: {error}"),
-            remedy: Some("stop what listens there, or give another address with --listen".into()),
-        })?;
-    let address = listener.local_addr()?;
+    let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
+    let channels = channels(&service.settings.alerts, &clock)?;
     let stop = CancellationToken::new();
+    let metrics = Metrics::new();
+    // The addresses are taken first: a second service must not open the databases and then fail.
+    let doors = Doors::at(&service.http, &metrics, &stop).await?;
+    let (address, ops_address) = (doors.address(), doors.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
-    let ready = Arc::new(OnceLock::new());
-    let router = http::starting(Arc::clone(&ready));
-    let serving = tokio::spawn(http::serve(listener, router, stop.clone(), GRACE));
-    info!(%address, "starting: opening the databases");
+    info!(%address, ops_address, "starting: opening the databases");
     let opening = context.open(&service.settings, Purpose::Work);
     let Some(opened) = stop.run_until_cancelled(opening).await else {
-        serving.await.ok();
+        doors.ended().await;
         return Ok(Exit::Done);
     };
     let (databases, opened) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             stop.cancel();
-            serving.await.ok();
+            doors.ended().await;
             return Err(error);
         }
     };
@@ -76,41 +72,89 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
-    let state = state(&service, &databases, phases, detector, by_hand.clone());
+    let state = state(
+        &service,
+        &databases,
+        phases,
+        detector,
+        by_hand.clone(),
+        metrics.clone(),
+        context,
+    );
+    databases.guard_calls(GuardSettings::default());
     databases.audit_trail().follow_spool();
-    ready.set(http::router(state)).ok();
-    let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl);
+    let health = tokio::spawn(state.health.clone().watch(stop.clone()));
+    let refresh = tokio::spawn(metrics::refresh(
+        metrics,
+        by_hand.service.clone(),
+        service.settings.scan_interval,
+        stop.clone(),
+    ));
+    doors.open(state);
+    let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl)
+        .with_record_retention(service.settings.record_retention);
+    let watch = VerificationWatch::new(Arc::clone(&databases), service.settings.verify_period);
+    let watch = tokio::spawn(watch.run(stop.clone()));
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
+    let reconciler = tokio::spawn(reconciler(&service, &databases).run(stop.clone()));
     warn_of_weak_trail(&service, &databases);
     let keeper = AuditKeeper::new(Arc::clone(&databases));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
-    info!(%address, "listening");
+    let delivery = AlertDelivery::new(Arc::clone(&databases), channels);
+    let delivery = tokio::spawn(delivery.run(stop.clone()));
+    info!(%address, ops_address, "listening");
+    // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
+    let end = CancellationToken::new();
+    let alive = tokio::spawn(lifecycle::report_alive(end.clone()));
     let drain = stop.clone();
     let draining = tokio::spawn(async move {
         drain.cancelled().await;
+        lifecycle::report_stopping();
         phase.send_replace(Phase::Draining);
         phase
     });
-    if serving.await.is_err() {
-        warn!("the service ended early");
-    }
+    doors.ended().await;
     stop.cancel();
-    if worker.await.is_err() {
-        warn!("the mover ended early");
+    if health.await.is_err() || refresh.await.is_err() {
+        warn!("the watch over the databases ended early");
     }
+    ended([(worker, "the mover")]).await;
     by_hand.finished().await;
-    if upkeep.await.is_err() {
-        warn!("the upkeep ended early");
-    }
-    if keeper.await.is_err() {
-        warn!("the watch over the audit trail ended early");
-    }
+    ended([
+        (watch, "the verification"),
+        (upkeep, "the upkeep"),
+        (reconciler, "the delivery of HR records"),
+        (keeper, "the watch over the audit trail"),
+        (delivery, "the delivery of alerts"),
+    ])
+    .await;
     AuditKeeper::finish(&databases).await;
     draining.await.ok();
+    end.cancel();
+    alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Waits for what went on beside the requests.
+async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
+    for (task, what) in tasks {
+        if task.await.is_err() {
+            warn!("{what} ended early");
+        }
+    }
+}
+
+fn reconciler(service: &ServiceSettings, databases: &Arc<ConnectionManager>) -> Reconciler {
+    let settings = &service.settings;
+    let databases = Arc::clone(databases);
+    Reconciler::new(
+        databases,
+        settings.reconcile_interval,
+        settings.tombstone_ttl,
+    )
 }
 
 /// What an audit trail that nobody configured cannot do.
@@ -141,6 +185,8 @@ fn state(
     phases: watch::Receiver<Phase>,
     detector: Arc<UserTypeDetector>,
     mover: Mover,
+    metrics: Metrics,
+    context: &Context,
 ) -> HttpState {
     let settings = &service.settings;
     let overdue_after = settings
@@ -149,6 +195,7 @@ fn state(
         .saturating_add(settings.scan_interval.saturating_mul(2));
     HttpState {
         users: Users::new(Arc::clone(databases)),
+        hr: HrRecords::new(Arc::clone(databases)),
         erasures: ErasureService::new(Arc::clone(databases)),
         detector,
         bindings: Bindings::new(Arc::clone(databases), service.identity.on_change),
@@ -160,7 +207,10 @@ fn state(
         },
         audit: databases.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
-        health: HealthSource::new(Arc::clone(databases), phases, overdue_after),
+        health: HealthSource::new(mover.service.clone(), phases, overdue_after),
         mover,
+        metrics,
+        sessions: Sessions::new(Arc::clone(&context.clock)),
+        settings: context.loaded.all().map(Shown::from).collect(),
     }
 }

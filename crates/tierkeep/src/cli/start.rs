@@ -53,7 +53,8 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     let loaded = Loaded::gather(&inputs);
     let clock = Arc::new(SystemClock);
     let format = log_format(&loaded).unwrap_or_else(usual_log_format);
-    telemetry::init(Style { format, colour }, level(cli), clock.clone());
+    let style = Style { format, colour };
+    let traces = telemetry::init(style, level(cli), clock.clone(), &inputs.environment);
 
     let context = Context {
         loaded,
@@ -61,18 +62,17 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         clock,
         servers: Arc::default(),
     };
-    if !matches!(cli.command, Command::Config(_)) {
-        warn_without_effect(&context.loaded);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the async runtime cannot be started")?;
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         let exit = dispatch(&cli.command, &context).await;
         context.servers.close().await;
         exit
-    })
+    });
+    traces.end();
+    exit
 }
 
 async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> {
@@ -81,12 +81,23 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::Init(args) => cli::init::run(*args, context).await,
         Command::Migrate(command) => cli::migrate::run(command, context).await,
         Command::Simulate(args) => cli::simulate::run(args, context).await,
-        Command::Status => cli::status::run(context).await,
+        Command::Status(args) => cli::status::run(*args, context).await,
+        Command::Doctor(args) => cli::doctor::run(*args, context).await,
         Command::Explain(args) => cli::explain::run(args, context).await,
         Command::Erase(args) => cli::erase::run(args, context).await,
+        Command::Export(args) => cli::export::run(args, context).await,
+        Command::ImportDump(args) => cli::import_dump::run(args, context).await,
+        Command::Verify(args) => cli::verify::run(args, context).await,
+        Command::Restore(args) => cli::restore::run(args, context).await,
+        Command::Backup(args) => cli::backup::run(*args, context).await,
+        Command::ImportLegacy(args) => cli::legacy::import(args, context).await,
+        Command::VerifyImport(args) => cli::legacy::verify(args, context).await,
         Command::Audit(command) => cli::audit::run(command, context).await,
+        Command::Alerts(command) => cli::alerts::run(command, context).await,
         Command::Config(command) => cli::config::run(command, context),
         Command::Token(args) => cli::token::run(args, context),
+        Command::Completions(args) => cli::completions::completions(*args, context),
+        Command::Man => cli::completions::man(context),
     }
 }
 
@@ -97,12 +108,23 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         Command::Init(_)
         | Command::Migrate(_)
         | Command::Simulate(_)
-        | Command::Status
+        | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Explain(_)
         | Command::Erase(_)
+        | Command::Export(_)
+        | Command::ImportDump(_)
+        | Command::Verify(_)
+        | Command::Restore(_)
+        | Command::Backup(_)
+        | Command::ImportLegacy(_)
+        | Command::VerifyImport(_)
         | Command::Audit(_)
+        | Command::Alerts(_)
         | Command::Config(_)
-        | Command::Token(_) => None,
+        | Command::Token(_)
+        | Command::Completions(_)
+        | Command::Man => None,
     };
     let flag = |option, setting, value: &str| Flag {
         option,
@@ -140,25 +162,26 @@ fn level(cli: &Cli) -> LevelFilter {
         Command::Init(_)
         | Command::Migrate(_)
         | Command::Simulate(_)
-        | Command::Status
+        | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Explain(_)
         | Command::Erase(_)
+        | Command::Export(_)
+        | Command::ImportDump(_)
+        | Command::Verify(_)
+        | Command::Restore(_)
+        | Command::Backup(_)
+        | Command::ImportLegacy(_)
+        | Command::VerifyImport(_)
         | Command::Audit(_)
+        | Command::Alerts(_)
         | Command::Config(_)
-        | Command::Token(_) => LevelFilter::WARN,
+        | Command::Token(_)
+        | Command::Completions(_)
+        | Command::Man => LevelFilter::WARN,
     };
     telemetry::level(
         usual,
         i16::from(cli.global.verbose) - i16::from(cli.global.quiet),
     )
-}
-
-fn warn_without_effect(loaded: &Loaded) {
-    let names = loaded.without_effect();
-    if !names.is_empty() {
-        tracing::warn!(
-            settings = names.join(","),
-            "these settings have no effect in this version"
-        );
-    }
 }

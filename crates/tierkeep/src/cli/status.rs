@@ -1,33 +1,90 @@
 //! `status`: owns the system at a glance.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use clap::Args;
 use indicatif::HumanDuration;
+use serde::Serialize;
 use tierkeep_engine::{MigrationService, MoverPhase, Purpose, Status};
 
 use super::Context;
+use crate::config::units;
 use crate::exit::Exit;
+use crate::output::Format;
 
-/// Shows every database and what is due.
+/// Arguments of `status`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct StatusArgs {
+    /// Go on showing it, until Ctrl-C: redrawn on a terminal, else one after the other; with --json a line each
+    #[arg(long)]
+    pub watch: bool,
+    /// How often, with --watch
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
+    #[arg(requires = "watch")]
+    pub every: Duration,
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    let interval = units::duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("expected at least 100ms");
+    }
+    Ok(interval)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    /// How many alerts are open; none where nobody could say.
+    open_alerts: Option<u64>,
+}
+
+/// Clears a terminal from its top.
+const REDRAW: &str = "\x1b[H\x1b[2J";
+
+/// Shows every database, what is due and what went wrong.
 ///
 /// # Errors
 /// Wrong configuration, or critical databases that cannot be reached.
-pub async fn run(context: &Context) -> anyhow::Result<Exit> {
+pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
-    let status = service.status(settings.scan_interval).await;
-    context.output().result(&status, text)?;
-    Ok(Exit::Done)
+    let redraws = args.watch && context.format == Format::Text && io::stdout().is_terminal();
+    let mut output = context.output();
+    loop {
+        let shown = Shown {
+            status: service.status(settings.scan_interval).await,
+            open_alerts: service.alerts().count_open().await.ok(),
+        };
+        output.result(&shown, |shown| {
+            let head = if redraws { REDRAW } else { "" };
+            format!("{head}{}", text(shown))
+        })?;
+        if !args.watch {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(args.every) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        }
+        if context.format == Format::Text && !redraws {
+            output.line("")?;
+        }
+    }
 }
 
-fn text(status: &Status) -> String {
-    let mut table = super::table(&["database", "reachable", "documents"]);
+fn text(shown: &Shown) -> String {
+    let status = &shown.status;
+    let mut table = super::table(&["database", "reachable", "breaker", "documents"]);
     for database in &status.databases {
         table.add_row([
             database.name.to_string(),
             if database.reachable { "yes" } else { "no" }.to_owned(),
+            database.breaker.to_owned(),
             database
                 .documents
                 .map_or_else(String::new, |documents| documents.to_string()),
@@ -35,6 +92,13 @@ fn text(status: &Status) -> String {
     }
     let mut text = format!("{table}\n\n");
     text.push_str(&movement(status));
+    match shown.open_alerts {
+        Some(0) => text.push_str("alerts: none open\n"),
+        Some(open) => {
+            let _ = writeln!(text, "alerts: {open} open (tierkeep alerts list)");
+        }
+        None => text.push_str("alerts: unknown, evaluation_audit is away\n"),
+    }
     text
 }
 
@@ -48,6 +112,15 @@ pub(super) fn movement(status: &Status) -> String {
     );
     let _ = writeln!(text, "failed: {}", status.failed);
     let _ = writeln!(text, "quarantined: {}", status.quarantined);
+    let waiting = |pending: Option<u64>| {
+        pending.map_or_else(|| "unknown".to_owned(), |pending| pending.to_string())
+    };
+    let _ = writeln!(
+        text,
+        "waiting for their backup: {} moves begun, {} HR records",
+        waiting(status.backup_pending.user),
+        waiting(status.backup_pending.hr),
+    );
     if let Some(run) = &status.last_run {
         let _ = writeln!(
             text,

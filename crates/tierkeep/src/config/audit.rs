@@ -54,6 +54,16 @@ impl AuditConfig {
         })
     }
 
+    /// Whether the trail has a key elsewhere than in the database, or gets one at its first use.
+    pub fn keeps_key(&self) -> bool {
+        self.key.is_some() || self.data_dir.is_some()
+    }
+
+    /// The directory in which decisions wait for the database, if they do so in one.
+    pub fn spool_dir(&self) -> Option<&Path> {
+        self.spool_dir.as_deref()
+    }
+
     /// Whether decisions that wait for the database survive the process.
     pub fn has_spool(&self) -> bool {
         self.spool_dir.is_some()

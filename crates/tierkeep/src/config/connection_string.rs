@@ -77,7 +77,7 @@ fn normal(host: &str, srv: bool) -> String {
 }
 
 /// `text` with `%XX` resolved.
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -12,7 +12,7 @@ use super::kind::{Kind, Value};
 use super::layers::{contents, layers};
 use super::problem::Problem;
 use super::source::{Given, Inputs, Raw, Source};
-use super::table::{self, Effect, Setting};
+use super::table::{self, Setting};
 
 /// Enough of a refused value to recognise it by.
 const QUOTED_MAX: usize = 80;
@@ -75,14 +75,6 @@ impl Loaded {
     /// All settings in the order of the table.
     pub fn all(&self) -> impl Iterator<Item = &Effective> {
         table::settings().filter_map(|setting| self.effective.get(setting.name))
-    }
-
-    /// The settings that someone gave and that this version does not act on.
-    pub fn without_effect(&self) -> Vec<&'static str> {
-        self.all()
-            .filter(|it| it.setting.effect == Effect::NotYet && it.source != Source::Default)
-            .map(|it| it.setting.name)
-            .collect()
     }
 
     /// The setting of this name; every name in this crate is one of the table.

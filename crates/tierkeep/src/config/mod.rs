@@ -5,8 +5,10 @@
 //! nobody asked for, or let the value of a secret out. All that is wrong is found in one go.
 //!
 //! Where to look: [`table`] (every setting), [`source`] (the layers), [`loaded`] (the layers put together),
-//! [`settings`] (the types), [`databases`], [`identity`] and [`audit`] (what must hold between values).
+//! [`settings`] (the types), [`databases`], [`identity`], [`audit`], [`alerts`] and [`legacy`] (what must hold
+//! between values).
 
+pub mod alerts;
 pub mod audit;
 pub mod connection_string;
 pub mod databases;
@@ -16,21 +18,25 @@ mod file;
 pub mod identity;
 pub mod kind;
 mod layers;
+pub mod legacy;
 pub mod loaded;
 pub mod problem;
 pub mod secret_key;
 pub mod settings;
+pub mod shown;
 pub mod source;
 mod suggest;
 pub mod table;
 pub mod template;
 pub mod units;
 
+pub use alerts::AlertConfig;
 pub use audit::AuditConfig;
 pub use databases::{Backend, Connection};
 pub use identity::{IdentitySettings, KeySource};
+pub use legacy::{ImportSettings, LegacySource};
 pub use loaded::Loaded;
 pub use problem::{Problem, Problems};
-pub use secret_key::{SecretKeyError, private_directory};
+pub use secret_key::{SecretKeyError, copy_keys, private_directory};
 pub use settings::{HttpSettings, LogFormat, MaxBody, ServiceSettings, Settings};
 pub use source::{Flag, Inputs, Raw, Source};

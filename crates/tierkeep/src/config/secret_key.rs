@@ -1,10 +1,13 @@
-//! `secret.key` and `audit.key` in the data directory: owns the secrets of the embedded default. Must never
+//! `secret.key`, `audit.key` and `webhook.key` in the data directory: owns the secrets of the embedded default. Must never
 //! replace a secret that is there, show one, or leave half of one behind.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 /// A secret that the data directory keeps.
@@ -13,15 +16,29 @@ struct Kept {
     file_name: &'static str,
     /// What becomes of a directory whose secret is another one.
     loss: &'static str,
+    /// How it is written.
+    text: fn(&[u8; SECRET_BYTES]) -> String,
+    /// What is said when it was made.
+    made: &'static str,
 }
 
 const SIGNING: Kept = Kept {
     file_name: "secret.key",
     loss: "JWTs that were signed with the old one are refused then",
+    text: hex,
+    made: "made a signing secret, because SECRET_KEY is not set",
 };
 const AUDIT: Kept = Kept {
     file_name: "audit.key",
     loss: "audit entries that were written with the old one are taken for altered then",
+    text: hex,
+    made: "made a key for the audit trail, because TIERKEEP_AUDIT_KEY is not set",
+};
+const WEBHOOK: Kept = Kept {
+    file_name: "webhook.key",
+    loss: "receivers that know the old one refuse alerts then",
+    text: |secret| format!("whsec_{}", STANDARD.encode(secret)),
+    made: "made a secret that signs alerts, because TIERKEEP_ALERT_WEBHOOK_SECRET is not set; give it to the receiver",
 };
 /// How many random bytes a secret has.
 pub(super) const SECRET_BYTES: usize = 32;
@@ -71,6 +88,14 @@ pub fn audit_key(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
     read_or_make_kept(data_dir, AUDIT)
 }
 
+/// The secret that signs the alerts of `data_dir`, in the form that receivers take; otherwise as [`read_or_make`].
+///
+/// # Errors
+/// As [`read_or_make`].
+pub fn webhook_secret(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
+    read_or_make_kept(data_dir, WEBHOOK)
+}
+
 /// Whether `data_dir` has a key of the audit trail.
 pub fn has_audit_key(data_dir: &Path) -> bool {
     data_dir.join(AUDIT.file_name).exists()
@@ -106,7 +131,7 @@ fn make(data_dir: &Path, path: &Path, kept: Kept) -> Result<(), SecretKeyError> 
     private_directory(data_dir).map_err(failed_at(data_dir))?;
     let draft = data_dir.join(format!("{}.{:016x}", kept.file_name, rand::random::<u64>()));
     // A crash before the link leaves a draft behind that nobody reads.
-    let linked = write(&draft).and_then(|()| fs::hard_link(&draft, path));
+    let linked = write(&draft, kept).and_then(|()| fs::hard_link(&draft, path));
     // The draft has a second name by now, or is of no use.
     let _ = fs::remove_file(&draft);
     match linked {
@@ -121,28 +146,60 @@ fn make(data_dir: &Path, path: &Path, kept: Kept) -> Result<(), SecretKeyError> 
     }
 }
 
-/// Who serves the service's users has to know where their secret came from; nobody waits for that of the trail.
+/// Others need to know where their secret came from; nobody waits for that of the trail.
 fn made(path: &Path, kept: Kept) {
-    let file = path.display();
-    if kept.file_name == SIGNING.file_name {
-        tracing::warn!(%file, "made a signing secret, because SECRET_KEY is not set");
+    let (file, made) = (path.display(), kept.made);
+    if kept.file_name == AUDIT.file_name {
+        tracing::info!(%file, "{made}");
     } else {
-        tracing::info!(%file, "made a key for the audit trail, because TIERKEEP_AUDIT_KEY is not set");
+        tracing::warn!(%file, "{made}");
     }
 }
 
-fn write(draft: &Path) -> io::Result<()> {
+fn write(draft: &Path, kept: Kept) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(draft)?;
     let secret: [u8; SECRET_BYTES] = rand::random();
-    for byte in secret {
-        write!(file, "{byte:02x}")?;
-    }
-    file.write_all(b"\n")?;
+    writeln!(file, "{}", (kept.text)(&secret))?;
     file.sync_all()
+}
+
+fn hex(secret: &[u8; SECRET_BYTES]) -> String {
+    secret.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Copies the keys that `data_dir` has to `to`, readable to their owner only.
+///
+/// # Errors
+/// [`SecretKeyError::Io`] names the file.
+pub fn copy_keys(data_dir: &Path, to: &Path) -> Result<(), SecretKeyError> {
+    for kept in [SIGNING, AUDIT] {
+        let (from, target) = (data_dir.join(kept.file_name), to.join(kept.file_name));
+        let bytes = match fs::read(&from) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(SecretKeyError::Io { path: from, error }),
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options.open(&target).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+        written.map_err(|error| SecretKeyError::Io {
+            path: target,
+            error,
+        })?;
+    }
+    Ok(())
 }
 
 /// Makes a directory that only this user may enter, where there is none.

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use tierkeep_core::hr::HrCollection;
 use tierkeep_core::mover::Verify;
 use tierkeep_core::user::Section;
 use tierkeep_engine::{ConnectSettings, MoverSettings};
 
+use super::alerts::{self, AlertConfig};
 use super::audit::{self, AuditConfig};
 use super::databases::{self, Backend, CLUSTER_URL, Missing};
 use super::identity::{self, IdentitySettings};
@@ -27,10 +29,20 @@ pub struct Settings {
     pub mover: MoverSettings,
     /// How often the service looks for documents that are due.
     pub scan_interval: Duration,
+    /// In which time the service compares main with its backup once.
+    pub verify_period: Duration,
     /// How long the tombstone of an erased user stays.
     pub tombstone_ttl: Duration,
+    /// How long completed migration records are kept; for ever where nothing is said.
+    pub record_retention: Option<Duration>,
+    /// The collections of HR records.
+    pub hr_collections: Vec<HrCollection>,
+    /// How often HR records that the backup lacks are delivered.
+    pub reconcile_interval: Duration,
     /// How the audit trail is kept.
     pub audit: AuditConfig,
+    /// How people are told of alerts.
+    pub alerts: AlertConfig,
 }
 
 /// What the service needs.
@@ -49,6 +61,8 @@ pub struct ServiceSettings {
 pub struct HttpSettings {
     /// Where the service listens.
     pub listen: SocketAddr,
+    /// Where operators look, if not there.
+    pub ops_listen: Option<SocketAddr>,
     /// The sections of a user document that can be read and written.
     pub sections: Vec<Section>,
     /// The largest bodies.
@@ -105,12 +119,14 @@ impl Settings {
         finish(settings, loaded, &missing, problems)
     }
 
-    fn collect(
+    pub(super) fn collect(
         loaded: &Loaded,
         missing: &mut Vec<Missing>,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
         let audit = audit::audit(loaded, problems);
+        let hr_collections = hr_collections(loaded, problems);
+        let alerts = alerts::alerts(loaded, missing, problems);
         let backend = databases::backend(loaded, missing, problems)?;
         let connect = ConnectSettings {
             retries: u32::try_from(number(loaded, "TIERKEEP_CONNECT_RETRIES")).unwrap_or(u32::MAX),
@@ -137,11 +153,21 @@ impl Settings {
             connect,
             mover,
             scan_interval,
+            verify_period: loaded.duration("TIERKEEP_VERIFY_PERIOD"),
             tombstone_ttl: loaded.duration("TIERKEEP_TOMBSTONE_TTL"),
+            hr_collections,
+            reconcile_interval: loaded.duration("TIERKEEP_RECONCILE_INTERVAL"),
+            record_retention: loaded
+                .value(RECORD_RETENTION)
+                .map(|_| loaded.duration(RECORD_RETENTION)),
             audit,
+            alerts,
         })
     }
 }
+
+const RECORD_RETENTION: &str = "TIERKEEP_RECORD_RETENTION";
+const PUBLIC_CONCURRENCY: &str = "TIERKEEP_PUBLIC_CONCURRENCY";
 
 impl ServiceSettings {
     /// The settings of the service.
@@ -153,7 +179,8 @@ impl ServiceSettings {
         let mut missing = Vec::new();
         let settings = Settings::collect(loaded, &mut missing, &mut problems);
         let identity = identity::identity(loaded, &mut missing, &mut problems);
-        let http = http(loaded, &mut problems);
+        let backend = settings.as_ref().map(|settings| &settings.backend);
+        let http = http(loaded, backend, &mut problems);
         let service = settings.zip(identity).zip(http);
         let service = service.map(|((settings, identity), http)| Self {
             settings,
@@ -164,7 +191,20 @@ impl ServiceSettings {
     }
 }
 
-fn http(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<HttpSettings> {
+/// How many public requests are at work at once where nothing is said. Measured, so that a flood of them leaves internal
+/// users their pace: a file of SQLite has one writer, whom they would otherwise wait for.
+fn turns(backend: Option<&Backend>) -> u64 {
+    match backend {
+        Some(Backend::Embedded { .. }) => 2,
+        Some(Backend::Mongo(_)) | None => 8,
+    }
+}
+
+fn http(
+    loaded: &Loaded,
+    backend: Option<&Backend>,
+    problems: &mut Vec<Problem>,
+) -> Option<HttpSettings> {
     let sections = sections(loaded, problems);
     let max_body = loaded
         .number("TIERKEEP_MAX_BODY")
@@ -184,15 +224,47 @@ fn http(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<HttpSettings> {
         rate: count(loaded, "TIERKEEP_PUBLIC_RATE"),
         burst: count(loaded, "TIERKEEP_PUBLIC_BURST"),
         new_users: count(loaded, "TIERKEEP_PUBLIC_NEW_USERS"),
+        concurrency: at_least_one(
+            loaded
+                .number(PUBLIC_CONCURRENCY)
+                .unwrap_or_else(|| turns(backend)),
+        ),
         writes: loaded.is_on("TIERKEEP_PUBLIC_WRITES"),
         trusted_proxies: networks.iter().filter_map(|word| network(word)).collect(),
     };
     Some(HttpSettings {
+        ops_listen: ops_listen(loaded, problems),
         listen: loaded.address("TIERKEEP_LISTEN")?,
         traffic,
         sections,
         max_body,
     })
+}
+
+/// Where operators look, if not where the service listens.
+fn ops_listen(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<SocketAddr> {
+    const NAME: &str = "TIERKEEP_OPS_LISTEN";
+    let address = loaded.address(NAME)?;
+    // The system chooses two ports for two zeros.
+    if address.port() != 0 && loaded.address("TIERKEEP_LISTEN") == Some(address) {
+        let source = loaded.source(NAME);
+        let message = format!("{NAME} is {address}, the same as TIERKEEP_LISTEN ({source})");
+        let remedy =
+            "give it another address, or leave it out: then TIERKEEP_LISTEN serves everything";
+        problems.push(Problem::new(NAME, message).remedy(remedy));
+    }
+    Some(address)
+}
+
+/// The sections of a user document that can be read and written, for verbs that show users.
+///
+/// # Errors
+/// Everything that is wrong with their names.
+pub fn user_sections(loaded: &Loaded) -> Result<Vec<Section>, Problems> {
+    let mut problems = Vec::new();
+    let sections = sections(loaded, &mut problems);
+    Problems::check(problems)?;
+    Ok(sections)
 }
 
 fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
@@ -214,9 +286,32 @@ fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
     sections
 }
 
+fn hr_collections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<HrCollection> {
+    const NAME: &str = "TIERKEEP_HR_COLLECTIONS";
+    let mut collections: Vec<HrCollection> = Vec::new();
+    let source = loaded.source(NAME);
+    for word in loaded.words(NAME) {
+        match HrCollection::parse(word) {
+            Ok(collection) if collections.contains(&collection) => {
+                problems.push(Problem::new(
+                    NAME,
+                    format!("{NAME} names {word:?} twice ({source})"),
+                ));
+            }
+            Ok(collection) => collections.push(collection),
+            Err(error) => problems.push(Problem::new(NAME, format!("{NAME} ({source}): {error}"))),
+        }
+    }
+    collections
+}
+
 /// A number from 1 upwards, as the table makes sure.
 fn count(loaded: &Loaded, name: &str) -> NonZeroU32 {
-    let number = u32::try_from(number(loaded, name)).unwrap_or(u32::MAX);
+    at_least_one(loaded.number(name).unwrap_or_default())
+}
+
+fn at_least_one(number: u64) -> NonZeroU32 {
+    let number = u32::try_from(number).unwrap_or(u32::MAX);
     NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 

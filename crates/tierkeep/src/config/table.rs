@@ -17,17 +17,6 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What it is for, in one line.
     pub doc: &'static str,
-    /// Whether this version acts on it.
-    pub effect: Effect,
-}
-
-/// Whether this version acts on a setting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// It does.
-    Now,
-    /// It is accepted and checked, and does nothing yet.
-    NotYet,
 }
 
 /// Settings that belong together.
@@ -82,22 +71,6 @@ const fn now(
         kind,
         default,
         doc,
-        effect: Effect::Now,
-    }
-}
-
-const fn not_yet(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        kind,
-        default,
-        doc,
-        effect: Effect::NotYet,
     }
 }
 
@@ -215,7 +188,7 @@ pub const GROUPS: &[Group] = &[
                 None,
                 "The form of log lines; when not set, text on a terminal and json elsewhere.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_OPS_LISTEN",
                 Kind::Address,
                 None,
@@ -349,6 +322,14 @@ pub const GROUPS: &[Group] = &[
                 "What is read back before a document leaves temp: both copies whole, or their versions and digests.",
             ),
             now(
+                "TIERKEEP_VERIFY_PERIOD",
+                Kind::Duration {
+                    least: Duration::from_secs(1),
+                },
+                Some("7d"),
+                "In which time serve compares everything in main with its backup once.",
+            ),
+            now(
                 "TIERKEEP_FOREIGN_WRITERS",
                 Kind::Switch,
                 Some("off"),
@@ -358,26 +339,26 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_TOMBSTONE_TTL",
                 ANY_TIME,
                 Some("30d"),
-                "How long the tombstone of an erased user stays.",
+                "How long the tombstone of an erased user or a deleted HR record stays.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_RECORD_RETENTION",
                 ANY_TIME,
                 None,
-                "How long migration records are kept; for ever when not set.",
+                "How long records of completed moves are kept; for ever when not set.",
             ),
         ],
     },
     Group {
         title: "HR",
         settings: &[
-            not_yet(
+            now(
                 "TIERKEEP_HR_COLLECTIONS",
                 Kind::List,
                 Some("hr_candidates,hr_evaluations,hr_reports"),
                 "The collections of HR records.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_RECONCILE_INTERVAL",
                 INTERVAL,
                 Some("5s"),
@@ -405,6 +386,12 @@ pub const GROUPS: &[Group] = &[
                 COUNT,
                 Some("600"),
                 "New users of an address in an hour.",
+            ),
+            now(
+                "TIERKEEP_PUBLIC_CONCURRENCY",
+                COUNT,
+                None,
+                "Public requests at work in the databases at once, 8 on MongoDB and 2 on SQLite if not set; the others wait in line for a second.",
             ),
             now(
                 "TIERKEEP_PUBLIC_WRITES",
@@ -441,34 +428,76 @@ pub const GROUPS: &[Group] = &[
                 None,
                 "Where decisions wait while evaluation_audit is away; DATA_DIR/spool when not set, or else memory.",
             ),
-            not_yet(
+            now(
                 "TIERKEEP_ALERT_WEBHOOK_URL",
                 Kind::SecretUrl,
                 None,
-                "Where alerts are posted.",
+                "Where alerts are posted, as Standard Webhooks; https unless the host is a loopback address.",
             ),
-            not_yet(
+            now(
+                "TIERKEEP_ALERT_WEBHOOK_SECRET",
+                Kind::Secret,
+                None,
+                "The secret that signs them, whsec_ and Base64 of 24 to 64 bytes; made once in DATA_DIR/webhook.key when not set.",
+            ),
+            now(
                 "TIERKEEP_ALERT_EMAIL",
                 Kind::Secret,
                 None,
-                "The mail server and address that alerts go to.",
+                "Where alerts are mailed: smtps://USER:PASSWORD@HOST?from=ADDRESS&to=ADDRESS,ADDRESS (smtp:// for STARTTLS).",
             ),
         ],
     },
     Group {
         title: "Import of a git_Evaluator database",
         settings: &[
-            not_yet(
+            now(
                 "MONGODB_URL",
                 Kind::SecretUrl,
                 None,
-                "The server that import-legacy reads from.",
+                "The server that import-legacy and verify-import read from; it is never written.",
             ),
-            not_yet(
+            now(
                 "DATABASE_NAME",
                 Kind::Text,
-                Some("git_Evaluator"),
-                "The database that import-legacy reads.",
+                None,
+                "The database there, such as git_Evaluator; needed unless the path of MONGODB_URL names it.",
+            ),
+            now(
+                "LEGACY_EXTERNAL_USERS_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's external_users, in place of MONGODB_URL or beside it.",
+            ),
+            now(
+                "LEGACY_RASEEN_TEMP_USER_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's raseen_temp_user, in place of MONGODB_URL or beside it.",
+            ),
+            now(
+                "LEGACY_RASEEN_MAIN_USER_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's raseen_main_user, in place of MONGODB_URL or beside it.",
+            ),
+            now(
+                "LEGACY_RASEEN_MAIN_HR_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's raseen_main_hr, in place of MONGODB_URL or beside it.",
+            ),
+            now(
+                "LEGACY_SRIE_MAIN_USER_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's srie_main_user, in place of MONGODB_URL or beside it.",
+            ),
+            now(
+                "LEGACY_SRIE_MAIN_HR_DB_URL",
+                Kind::SecretUrl,
+                None,
+                "A half-split predecessor's srie_main_hr, in place of MONGODB_URL or beside it.",
             ),
         ],
     },
@@ -479,6 +508,7 @@ mod tests {
     use std::collections::HashSet;
 
     use tierkeep_core::db::Role;
+    use tierkeep_core::hr::HrCollection;
     use tierkeep_core::user::Section;
 
     use super::*;
@@ -521,6 +551,14 @@ mod tests {
         assert_eq!(
             setting("TIERKEEP_SECTIONS").unwrap().default,
             Some(Section::DEFAULT)
+        );
+    }
+
+    #[test]
+    fn the_default_hr_collections_are_the_core_s() {
+        assert_eq!(
+            setting("TIERKEEP_HR_COLLECTIONS").unwrap().default,
+            Some(HrCollection::DEFAULT)
         );
     }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::kind::Kind;
-use super::table::{Effect, GROUPS, Setting};
+use super::table::{GROUPS, Setting};
 
 /// The settings file with every setting in it, commented out.
 pub fn template() -> String {
@@ -33,9 +33,6 @@ fn write_setting(text: &mut String, setting: &Setting) {
     text.push('\n');
     if let Kind::Choice(_) | Kind::Limit = setting.kind {
         let _ = writeln!(text, "## Values: {}", setting.kind.form());
-    }
-    if setting.effect == Effect::NotYet {
-        text.push_str("## No effect in this version.\n");
     }
     let default = setting.default.unwrap_or_default();
     if setting.kind.is_number()

@@ -70,9 +70,13 @@ pub(super) fn changed(user: &UserId, receipt: &Receipt) -> Result<Response<Body>
 
 /// The answer with the headers that say which document it is from.
 pub(super) fn from_document(answer: Response<Body>, found: &Found) -> Response<Body> {
-    let mut answer = tagged(answer, found.version());
-    if found.source == Role::SrieMainUser {
-        let backup = HeaderValue::from_static(Role::SrieMainUser.name());
+    from_source(tagged(answer, found.version()), found.source)
+}
+
+/// The answer with the header that says that it comes from a backup, where it does.
+pub(super) fn from_source(mut answer: Response<Body>, source: Role) -> Response<Body> {
+    if [Role::SrieMainUser, Role::SrieMainHr].contains(&source) {
+        let backup = HeaderValue::from_static(source.name());
         answer.headers_mut().insert(SOURCE, backup);
     }
     answer

@@ -11,15 +11,18 @@ use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use tierkeep_core::audit::Kind;
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::db::Role;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{AuditTrail, Decided, Met, OnChange, Receipt};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
-use tracing::warn;
+use tracing::{Instrument as _, debug_span, warn};
 
 use super::HttpState;
 use super::problem::Problem;
 use super::traffic::Allowance;
+use super::turns::Turn;
 use super::visit::{Visit, Visitor};
 
 /// Carries the GitHub token.
@@ -58,10 +61,13 @@ impl Asking {
     ///
     /// # Errors
     /// [`Problem::JwtRequired`] without a valid JWT; [`Problem::RoleRequired`].
-    pub(super) async fn may_remove(&self, audit: &AuditTrail) -> Result<(), Problem> {
+    pub(super) async fn may_remove(&self, state: &HttpState) -> Result<(), Problem> {
         match self.user_type() {
             UserType::Internal => Ok(()),
-            UserType::External => admin(audit, &self.jwt, request_id(self.visit.as_ref())).await,
+            UserType::External => {
+                let request_id = request_id(self.visit.as_ref());
+                has_role(state, &self.jwt, RoleClaim::Admin, request_id).await
+            }
         }
     }
 
@@ -79,9 +85,22 @@ impl Asking {
         let Some(full) = state.traffic.is_full(self.from) else {
             return Ok(());
         };
+        let _turn = self.turn(state).await?;
         match state.users.read(self.user()).await? {
             Some(_) => Ok(()),
             None => Err(limited(full)),
+        }
+    }
+
+    /// Waits until this request may work in the databases, which it may as long as the turn is held. Internal
+    /// users need none. To be taken after the body was received: a slow caller keeps nobody waiting.
+    ///
+    /// # Errors
+    /// [`Problem::Busy`].
+    pub(super) async fn turn(&self, state: &HttpState) -> Result<Option<Turn>, Problem> {
+        match self.user_type() {
+            UserType::Internal => Ok(None),
+            UserType::External => Ok(Some(state.traffic.turn().await?)),
         }
     }
 
@@ -134,10 +153,12 @@ impl FromRequestParts<HttpState> for Asking {
             let name = UserId::external(first).ok();
             counted(parts, state.traffic.public(from, name.as_ref()))?;
         }
-        let mut detection = state.detector.detect(&credentials).await;
+        let detected = state.detector.detect(&credentials);
+        let mut detection = detected.instrument(debug_span!("identity.detect")).await;
         if let Some(decision) = otherwise_bound(state, &detection).await {
             detection.decision = decision;
         }
+        state.metrics.decided(word(&detection.decision));
         let visitor = visitor(&detection);
         if visitor.ambiguous {
             warn_of(&detection, &visitor);
@@ -168,6 +189,18 @@ impl FromRequestParts<HttpState> for Asking {
             visit,
             from,
         })
+    }
+}
+
+/// A decision as metrics count it.
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Caller(caller) if caller.ambiguous => "ambiguous",
+        Decision::Caller(caller) => caller.user_type().as_str(),
+        Decision::CredentialsRequired { .. } => "credentials_required",
+        Decision::IdentityUnavailable => "identity_unavailable",
+        Decision::InvalidUsername(_) => "invalid_username",
+        Decision::AmbiguousIdentity => "ambiguous_identity",
     }
 }
 
@@ -226,8 +259,32 @@ impl Admin {
         whom: Option<&UserId>,
         how: &str,
     ) -> Result<(), Problem> {
+        self.acts(audit, Kind::AdminAction, action, whom, how).await
+    }
+
+    /// As [`Admin::does`], for bringing documents back.
+    ///
+    /// # Errors
+    /// [`Problem`] while `evaluation_audit` is away: nothing may be done.
+    pub(super) async fn restores(
+        &self,
+        audit: &AuditTrail,
+        whom: Option<&UserId>,
+    ) -> Result<(), Problem> {
+        let (kind, how) = (Kind::Restore, "over HTTP");
+        self.acts(audit, kind, "restore", whom, how).await
+    }
+
+    async fn acts(
+        &self,
+        audit: &AuditTrail,
+        kind: Kind,
+        action: &str,
+        whom: Option<&UserId>,
+        how: &str,
+    ) -> Result<(), Problem> {
         let draft = audit
-            .draft(Kind::AdminAction)
+            .draft(kind)
             .about(whom)
             .by(Some(self.user.as_str()))
             .decided(action)
@@ -235,6 +292,62 @@ impl Admin {
             .within(request_id(self.visit.as_ref()));
         Ok(audit.record(draft).await?)
     }
+
+    /// The administrator who signs in with this token, and until when it is believed.
+    ///
+    /// # Errors
+    /// As of every route for administrators.
+    pub(super) async fn signs_in(
+        state: &HttpState,
+        parts: &Parts,
+        token: &str,
+    ) -> Result<(Self, DateTime), Problem> {
+        let header = HeaderText::from_bytes(format!("Bearer {token}").as_bytes());
+        let jwt = state.detector.role(&[header]);
+        Self::with(state, parts, jwt.map_err(JwtRequired::reason)).await
+    }
+
+    /// The administrator whose session this request belongs to.
+    ///
+    /// # Errors
+    /// [`Problem::RateLimited`].
+    pub(super) fn of_session(
+        state: &HttpState,
+        parts: &Parts,
+        user: UserId,
+    ) -> Result<Self, Problem> {
+        let visit = met(parts, Some(&user));
+        counted(parts, state.traffic.internal(&user))?;
+        Ok(Self { user, visit })
+    }
+
+    /// Who this is.
+    pub(super) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    async fn with(
+        state: &HttpState,
+        parts: &Parts,
+        jwt: Result<VerifiedJwt, &'static str>,
+    ) -> Result<(Self, DateTime), Problem> {
+        let (jwt, visit) = by_role(state, parts, jwt, RoleClaim::Admin).await?;
+        let user = jwt.user;
+        Ok((Self { user, visit }, jwt.expires_at))
+    }
+}
+
+/// Notes somebody who has a role, or would have one.
+fn met(parts: &Parts, user: Option<&UserId>) -> Option<Arc<Visit>> {
+    let visit = parts.extensions.get::<Arc<Visit>>().cloned();
+    if let Some(visit) = &visit {
+        visit.note(Visitor {
+            user_type: UserType::Internal,
+            user: user.cloned(),
+            ambiguous: false,
+        });
+    }
+    visit
 }
 
 impl FromRequestParts<HttpState> for Admin {
@@ -242,25 +355,68 @@ impl FromRequestParts<HttpState> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
         let jwt = role(state, &credentials(&parts.headers, &parts.uri));
-        let visit = parts.extensions.get::<Arc<Visit>>().cloned();
-        if let Some(visit) = &visit {
-            visit.note(Visitor {
-                user_type: UserType::Internal,
-                user: jwt.as_ref().ok().map(|jwt| jwt.user.clone()),
-                ambiguous: false,
-            });
-        }
-        let from = state.traffic.address(&parts.extensions, &parts.headers);
-        let count = match &jwt {
-            Ok(jwt) => state.traffic.internal(&jwt.user),
-            Err(_) => state.traffic.failed(from),
-        };
-        counted(parts, count)?;
-        admin(&state.audit, &jwt, request_id(visit.as_ref())).await?;
-        let user = jwt.map(|jwt| jwt.user);
-        let user = user.map_err(|why| Problem::JwtRequired(why, RoleClaim::Admin))?;
+        let (admin, _) = Self::with(state, parts, jwt).await?;
+        Ok(admin)
+    }
+}
+
+/// Somebody with the role hr, by the JWT alone. As an extractor it refuses everybody else, administrators too.
+#[derive(Clone, Debug)]
+pub(super) struct Hr {
+    user: UserId,
+    visit: Option<Arc<Visit>>,
+}
+
+impl Hr {
+    /// Writes into the audit trail what is about to be done to this HR record; it must not be done without it.
+    ///
+    /// # Errors
+    /// [`Problem`] while `evaluation_audit` is away: nothing may be done.
+    pub(super) async fn does(
+        &self,
+        audit: &AuditTrail,
+        action: &str,
+        record: &str,
+    ) -> Result<(), Problem> {
+        let draft = audit
+            .draft(Kind::HrAction)
+            .by(Some(self.user.as_str()))
+            .decided(action)
+            .because(record)
+            .within(request_id(self.visit.as_ref()))
+            .in_database(Some(Role::RaseenMainHr));
+        Ok(audit.record(draft).await?)
+    }
+}
+
+impl FromRequestParts<HttpState> for Hr {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
+        let jwt = role(state, &credentials(&parts.headers, &parts.uri));
+        let (jwt, visit) = by_role(state, parts, jwt, RoleClaim::Hr).await?;
+        let user = jwt.user;
         Ok(Self { user, visit })
     }
+}
+
+/// Who is asking, by the JWT alone, which must have this role.
+async fn by_role(
+    state: &HttpState,
+    parts: &Parts,
+    jwt: Result<VerifiedJwt, &'static str>,
+    wanted: RoleClaim,
+) -> Result<(VerifiedJwt, Option<Arc<Visit>>), Problem> {
+    let visit = met(parts, jwt.as_ref().ok().map(|jwt| &jwt.user));
+    let from = state.traffic.address(&parts.extensions, &parts.headers);
+    let count = match &jwt {
+        Ok(jwt) => state.traffic.internal(&jwt.user),
+        Err(_) => state.traffic.failed(from),
+    };
+    counted(parts, count)?;
+    has_role(state, &jwt, wanted, request_id(visit.as_ref())).await?;
+    let jwt = jwt.map_err(|why| Problem::JwtRequired(why, wanted))?;
+    Ok((jwt, visit))
 }
 
 fn request_id(visit: Option<&Arc<Visit>>) -> Option<&str> {
@@ -273,22 +429,30 @@ fn role(state: &HttpState, credentials: &Credentials) -> Result<VerifiedJwt, &'s
 }
 
 /// 401 without a valid JWT, 403 with another role; either is kept in the audit trail.
-async fn admin(
-    audit: &AuditTrail,
+async fn has_role(
+    state: &HttpState,
     jwt: &Result<VerifiedJwt, &'static str>,
+    wanted: RoleClaim,
     request_id: Option<&str>,
 ) -> Result<(), Problem> {
     let role = jwt.as_ref().map(|jwt| jwt.role);
     let (refusal, reason) = match role {
-        Ok(Some(RoleClaim::Admin)) => return Ok(()),
-        Ok(Some(RoleClaim::Hr) | None) => (
-            Problem::RoleRequired(RoleClaim::Admin),
-            "the role admin is required",
+        Ok(Some(role)) if role == wanted => return Ok(()),
+        Ok(Some(_) | None) => (
+            Problem::RoleRequired(wanted),
+            match wanted {
+                RoleClaim::Admin => "the role admin is required",
+                RoleClaim::Hr => "the role hr is required",
+            },
         ),
-        Err(reason) => (Problem::JwtRequired(reason, RoleClaim::Admin), *reason),
+        Err(reason) => (Problem::JwtRequired(reason, wanted), *reason),
     };
     let actor = jwt.as_ref().ok().map(|jwt| &jwt.user);
-    audit.refuse(reason, actor, request_id).await?;
+    let _turn = match actor {
+        Some(_) => None,
+        None => Some(state.traffic.turn().await?),
+    };
+    state.audit.refuse(reason, actor, request_id).await?;
     Err(refusal)
 }
 
@@ -300,6 +464,15 @@ async fn keep(
 ) -> Result<(), Problem> {
     let account = detection.github_owner.as_ref();
     let account = account.map(|owner| owner.id.to_string());
+    // Who has a valid JWT and names no public user waits for nobody.
+    let _turn = match &detection.decision {
+        Decision::Caller(caller) if caller.user_type() == UserType::Internal => None,
+        Decision::IdentityUnavailable => None,
+        Decision::Caller(_)
+        | Decision::CredentialsRequired { .. }
+        | Decision::InvalidUsername(_)
+        | Decision::AmbiguousIdentity => Some(state.traffic.turn().await?),
+    };
     let decided = Decided {
         decision: &detection.decision,
         actor: detection.jwt.as_ref().map(|jwt| &jwt.user),

@@ -4,9 +4,10 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, Found, Users, UsersError};
+use tierkeep_engine::{Condition, Found, HrError, HrRecords, Users, UsersError};
 
 use super::problem::Problem;
 
@@ -40,14 +41,35 @@ pub(super) enum Reading {
 /// # Errors
 /// [`UsersError::Mismatch`] where `If-Match` fails; [`Problem::Malformed`].
 pub(super) fn of_read(headers: &HeaderMap, current: Option<Version>) -> Result<Reading, Problem> {
-    if let Some(tags) = read(headers, &IF_MATCH)?
+    let (wanted, had) = (read(headers, &IF_MATCH)?, read(headers, &IF_NONE_MATCH)?);
+    if let Some(tags) = wanted
         && !tags.any(|tag| !tag.weak && tag.version.is_some() && tag.version == current)
     {
         return Err(UsersError::Mismatch { current }.into());
     }
-    let had = read(headers, &IF_NONE_MATCH)?
-        .is_some_and(|tags| tags.any(|tag| tag.version.is_some() && tag.version == current));
+    let had =
+        had.is_some_and(|tags| tags.any(|tag| tag.version.is_some() && tag.version == current));
     Ok(if had { Reading::Had } else { Reading::Wanted })
+}
+
+/// As [`of_read`], of an HR record.
+///
+/// # Errors
+/// [`HrError::Mismatch`] where `If-Match` fails; [`Problem::Malformed`].
+pub(super) fn of_hr_read(
+    headers: &HeaderMap,
+    current: Option<Version>,
+) -> Result<Reading, Problem> {
+    of_read(headers, current).map_err(of_record)
+}
+
+/// The refusal of a condition, said of an HR record.
+fn of_record(problem: Problem) -> Problem {
+    if let Problem::Users(UsersError::Mismatch { current }) = problem {
+        HrError::Mismatch { current }.into()
+    } else {
+        problem
+    }
 }
 
 /// The condition of a write.
@@ -60,6 +82,44 @@ pub(super) async fn of_write(
     users: &Users,
     user: &UserId,
 ) -> Result<Condition, Problem> {
+    match required(headers)? {
+        Required::Condition(condition) => Ok(condition),
+        Required::OneOf(versions) => {
+            let found = users.read(user).await?;
+            one_of(&versions, found.and_then(|found| found.version()))
+        }
+    }
+}
+
+/// The condition of a write of an HR record.
+///
+/// # Errors
+/// [`HrError::Mismatch`] where no version can fulfil it; [`Problem::Malformed`]; errors of a read where several
+/// versions are named.
+pub(super) async fn of_hr_write(
+    headers: &HeaderMap,
+    records: &HrRecords,
+    collection: &HrCollection,
+    id: &HrId,
+) -> Result<Condition, Problem> {
+    match required(headers).map_err(of_record)? {
+        Required::Condition(condition) => Ok(condition),
+        Required::OneOf(versions) => {
+            let found = records.read(collection, id).await?;
+            let current = found.and_then(|found| found.version());
+            one_of(&versions, current).map_err(of_record)
+        }
+    }
+}
+
+/// What the headers of a write require.
+enum Required {
+    Condition(Condition),
+    /// The document is at one of these versions.
+    OneOf(Vec<Version>),
+}
+
+fn required(headers: &HeaderMap) -> Result<Required, Problem> {
     let absent = match read(headers, &IF_NONE_MATCH)? {
         None => false,
         Some(Tags::Any) => true,
@@ -70,10 +130,10 @@ pub(super) async fn of_write(
         }
     };
     let tags = match (read(headers, &IF_MATCH)?, absent) {
-        (None, true) => return Ok(Condition::Absent),
-        (None, false) => return Ok(Condition::None),
+        (None, true) => return Ok(Required::Condition(Condition::Absent)),
+        (None, false) => return Ok(Required::Condition(Condition::None)),
         (Some(_), true) => return Err(UsersError::Mismatch { current: None }.into()),
-        (Some(Tags::Any), false) => return Ok(Condition::Exists),
+        (Some(Tags::Any), false) => return Ok(Required::Condition(Condition::Exists)),
         (Some(Tags::Listed(tags)), false) => tags,
     };
     let strong: Vec<Version> = tags
@@ -81,10 +141,10 @@ pub(super) async fn of_write(
         .filter(|tag| !tag.weak)
         .filter_map(|tag| tag.version)
         .collect();
-    match strong.as_slice() {
-        [only] => Ok(Condition::Version(*only)),
-        several => one_of(several, users, user).await,
-    }
+    Ok(match strong.as_slice() {
+        [only] => Required::Condition(Condition::Version(*only)),
+        _ => Required::OneOf(strong),
+    })
 }
 
 /// Whether the condition of a write holds for what is stored.
@@ -102,10 +162,8 @@ pub(super) fn check(condition: Condition, stored: Option<&Found>) -> Result<(), 
     holds.then_some(()).ok_or(UsersError::Mismatch { current })
 }
 
-/// The one of several versions that the user is at; the write is guarded by it.
-async fn one_of(versions: &[Version], users: &Users, user: &UserId) -> Result<Condition, Problem> {
-    let found = users.read(user).await?;
-    let current = found.and_then(|found| found.version());
+/// The one of several versions that the document is at; the write is guarded by it.
+fn one_of(versions: &[Version], current: Option<Version>) -> Result<Condition, Problem> {
     match current {
         Some(version) if versions.contains(&version) => Ok(Condition::Version(version)),
         Some(_) | None => Err(UsersError::Mismatch { current }.into()),

@@ -16,17 +16,20 @@ use axum::http::header::{
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tierkeep_core::identity::AMBIGUOUS;
 use tierkeep_core::user::UserId;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span};
 
 use super::answer::REQUEST_ID;
 use super::caller::GITHUB_TOKEN;
 use super::problem::Problem;
 use super::visit::{Visit, Visitor};
-use super::{Limits, linger};
+use super::{Limits, linger, ui};
+use crate::metrics::{Metrics, NOBODY};
 
 const DECISION: HeaderName = HeaderName::from_static("tierkeep-decision");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -35,12 +38,13 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const NO_ROUTE: &str = "-";
 
 /// The routes with everything that surrounds them; the last layer is the outermost.
-pub(super) fn around(routes: Router, limits: Limits) -> Router {
+pub(super) fn around(routes: Router, limits: Limits, metrics: Metrics) -> Router {
     routes
         .layer(from_fn(linger::layer))
         .layer(from_fn_with_state(limits.request_timeout, deadline))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(visit))
+        .layer(from_fn(ui::refusals))
+        .layer(from_fn_with_state(metrics, visit))
         .layer(SetSensitiveRequestHeadersLayer::new([
             AUTHORIZATION,
             COOKIE,
@@ -48,7 +52,7 @@ pub(super) fn around(routes: Router, limits: Limits) -> Router {
         ]))
 }
 
-async fn visit(mut request: Request, next: Next) -> Response {
+async fn visit(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let visit = Arc::new(Visit::begin(request.headers()));
     request.extensions_mut().insert(Arc::clone(&visit));
@@ -57,11 +61,27 @@ async fn visit(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or(NO_ROUTE.to_owned(), |path| path.as_str().to_owned());
-    let span = info_span!("http.request", request_id = visit.request_id_text(), %method, route);
+    let span = info_span!(
+        "http.request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.response.status_code = Empty,
+        request_id = visit.request_id_text(),
+        %method,
+        route,
+    );
 
     let mut answer = next.run(request).instrument(span.clone()).await;
     add_headers(answer.headers_mut(), &visit);
-    span.in_scope(|| log(&visit, &method, &route, answer.status(), started.elapsed()));
+    let (status, took) = (answer.status(), started.elapsed());
+    let user_type = visit.visitor().map(|visitor| visitor.user_type.as_str());
+    metrics.request(user_type.unwrap_or(NOBODY), &route, status.as_str(), took);
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    span.in_scope(|| log(&visit, &method, &route, status, took));
     answer
 }
 
@@ -83,7 +103,7 @@ fn add_headers(headers: &mut HeaderMap, visit: &Visit) {
     }
     let ambiguous = |visitor: &Visitor| visitor.ambiguous && visitor.user.is_some();
     if visit.visitor().is_some_and(ambiguous) {
-        headers.insert(DECISION, HeaderValue::from_static("external; ambiguous"));
+        headers.insert(DECISION, HeaderValue::from_static(AMBIGUOUS));
     }
 }
 
@@ -132,17 +152,36 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_panic_is_an_answer_that_does_not_quote_it() {
+    /// The body of what is answered to a request to `path` that ends in a panic.
+    async fn panicking(path: &'static str) -> String {
         let panics = get(async || -> StatusCode { panic!("secret") });
-        let router = around(Router::new().route("/", panics), Limits::default());
-        let answer = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        let router = around(
+            Router::new().route(path, panics),
+            Limits::default(),
+            Metrics::new(),
+        );
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(answer.headers().contains_key(REQUEST_ID));
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
             .await
             .unwrap();
-        let body = String::from_utf8(body.into()).unwrap();
+        String::from_utf8(body.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_behind_a_page_is_a_page_that_does_not_quote_it() {
+        let body = panicking("/ui/").await;
+        assert!(
+            body.starts_with("<!doctype html>") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_does_not_quote_it() {
+        let body = panicking("/").await;
         assert!(
             body.contains("\"code\":\"internal\"") && !body.contains("secret"),
             "{body}"

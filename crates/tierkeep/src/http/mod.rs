@@ -3,18 +3,21 @@
 //! Must never know a backend, decide who is asking or where a document goes (that is
 //! `tierkeep_core`'s), or let a token, a query or a body reach a log.
 //!
-//! Where to look: one route per file (`user`, `section`, `route`, `health`, `openapi`); `caller` (who is
-//! asking), `traffic` (how much), `conditions` (ETags), `body` (what came along), `problem` (every refusal),
-//! `layers` (what surrounds every request), `serve` (connections), `starting` (before the databases are open).
+//! Where to look: one route per file (`user`, `section`, `route`, `health`, `openapi`, `docs`); `caller` (who is
+//! asking), `traffic` and `turns` (how much), `conditions` (ETags), `body` (what came along), `problem` (every refusal),
+//! `ui` (the dashboard), `layers` (what surrounds every request), `serve` (connections), `starting` (before the databases are open).
 
 mod admin;
 mod answer;
 mod body;
 mod caller;
 mod conditions;
+mod docs;
 mod health;
+mod hr;
 mod layers;
 mod linger;
+mod metrics;
 mod openapi;
 mod problem;
 mod route;
@@ -22,6 +25,8 @@ mod section;
 mod serve;
 mod starting;
 mod traffic;
+mod turns;
+mod ui;
 mod user;
 mod visit;
 mod weight;
@@ -31,23 +36,29 @@ use std::time::Duration;
 
 use axum::Router;
 use tierkeep_core::user::{Section, UserType};
-use tierkeep_engine::{AuditTrail, Bindings, ErasureService, Users};
+use tierkeep_engine::{AuditTrail, Bindings, ErasureService, HrRecords, Users};
 use tierkeep_identity::UserTypeDetector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::config::shown::Shown;
+use crate::metrics::Metrics;
+
 pub use admin::Mover;
 pub use health::{HealthSource, Phase};
 pub use problem::{Code, Problem};
-pub use serve::serve;
+pub use serve::{Connections, serve};
 pub use starting::starting;
 pub use traffic::{Steady, Traffic, TrafficSettings, steady};
+pub use ui::Sessions;
 
 /// Everything that the routes stand on. Clones share it.
 #[derive(Clone, Debug)]
 pub struct HttpState {
     /// Users' documents.
     pub users: Users,
+    /// HR records.
+    pub hr: HrRecords,
     /// Erasing them.
     pub erasures: ErasureService,
     /// Who is asking.
@@ -66,6 +77,12 @@ pub struct HttpState {
     pub audit: AuditTrail,
     /// The movement, for administrators.
     pub mover: Mover,
+    /// What the service counts.
+    pub metrics: Metrics,
+    /// Who is signed in to the dashboard.
+    pub sessions: Sessions,
+    /// The effective settings, for the dashboard.
+    pub settings: Arc<[Shown]>,
 }
 
 /// How much is taken, and how long is waited for it.
@@ -103,21 +120,53 @@ impl Limits {
     }
 }
 
-/// Every route, with all that surrounds it.
+/// The routes on two addresses.
+#[derive(Clone, Debug)]
+pub struct Routers {
+    /// What callers need.
+    pub public: Router,
+    /// What operators look at.
+    pub ops: Router,
+}
+
+/// Every route on one address, with all that surrounds it.
 pub fn router(state: HttpState) -> Router {
-    let (routes, api) = routes().split_for_parts();
-    let limits = state.limits;
+    let routes = described().merge(public()).merge(probes()).merge(ops());
+    finished(routes, state)
+}
+
+/// Callers' routes on one address, those of operators on another.
+pub fn routers(state: HttpState) -> Routers {
+    let public = described().merge(public()).merge(probes());
+    let ops = described().merge(probes()).merge(ops());
+    Routers {
+        public: finished(public, state.clone()),
+        ops: finished(ops, state),
+    }
+}
+
+/// The routes with the document about them and all that surrounds them.
+fn finished(routes: OpenApiRouter<HttpState>, state: HttpState) -> Router {
+    let (routes, mut api) = routes.split_for_parts();
+    openapi::expect(&mut api, &state.metrics);
+    let (limits, metrics) = (state.limits, state.metrics.clone());
     let routes = routes
-        .merge(openapi::router(api))
+        .merge(openapi::router(api, &state.sections))
+        .merge(docs::router())
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::unknown_method)
         .with_state(state);
-    layers::around(routes, limits)
+    layers::around(routes, limits, metrics)
 }
 
-/// The routes that the OpenAPI document describes.
-fn routes() -> OpenApiRouter<HttpState> {
+/// No route yet, and what the document says beyond them.
+fn described() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(openapi::document())
+}
+
+/// What callers need.
+fn public() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
         .routes(routes!(user::get, user::delete))
         .routes(routes!(
             section::get,
@@ -126,6 +175,13 @@ fn routes() -> OpenApiRouter<HttpState> {
             section::delete
         ))
         .routes(routes!(route::get))
+        .routes(routes!(hr::list::get))
+        .routes(routes!(
+            hr::record::get,
+            hr::record::put,
+            hr::record::patch,
+            hr::record::delete
+        ))
         .routes(routes!(admin::overview::get))
         .routes(routes!(admin::user::get))
         .routes(routes!(admin::migrations::get))
@@ -133,7 +189,25 @@ fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(admin::retry::post))
         .routes(routes!(admin::pause::post))
         .routes(routes!(admin::resume::post))
+        .routes(routes!(admin::verify::post))
+        .routes(routes!(admin::restore::post))
         .routes(routes!(admin::audit::get))
+        .routes(routes!(admin::alerts::get))
+}
+
+/// What whoever runs the process asks, on every address.
+fn probes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+}
+
+/// What operators look at; `TIERKEEP_OPS_LISTEN` moves it to an address of its own.
+fn ops() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(health::databases::all))
+        .routes(routes!(health::databases::one))
+        .routes(routes!(metrics::get))
+        .routes(routes!(ui::sign_in::get))
+        .merge(ui::pages().into())
 }

@@ -1,5 +1,7 @@
 //! `/openapi.json`: owns what the OpenAPI document says beyond what stands at each route.
 
+mod parameters;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,14 +10,22 @@ use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::Response as Answer;
 use axum::routing::get;
 use axum::{Extension, Router};
+use serde_json::{Map, Value};
+use tierkeep_core::user::{Section, UserType};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    ContentBuilder, Header, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{IntoResponses, OpenApi as _, ToSchema};
 
 use super::HttpState;
 use super::answer;
 use super::problem::{Code, Sent};
+use crate::metrics::{Metrics, NOBODY};
+
+/// The operations whose body can be left out.
+const OPTIONAL_BODIES: [&str; 3] = ["run_migration", "retry_migrations", "verify"];
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -30,6 +40,7 @@ use super::problem::{Code, Sent};
     paths(show),
     tags(
         (name = "user", description = "Users' documents."),
+        (name = "hr", description = "HR records: a JWT with the role hr, and nothing else."),
         (name = "admin", description = "The movement, for administrators: a JWT with the role admin, and nothing else."),
         (name = "health", description = "Whether the service is fit to serve."),
         (name = "about", description = "The service itself."),
@@ -47,38 +58,45 @@ pub(super) fn document() -> OpenApi {
     document
 }
 
-fn schemes() -> [(&'static str, SecurityScheme); 3] {
-    let key = |name: &str, about: &str| ApiKeyValue::with_description(name, about);
+fn schemes() -> [(&'static str, SecurityScheme); 2] {
     let jwt = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some(
             "An access token; with the GitHub token it makes the caller internal.",
         ));
-    let github = key("X-GitHub-Token", "A GitHub token of the JWT's owner.");
-    let username = key(
-        "username",
-        "The name of a public user; makes the caller external.",
-    );
+    let about = "A GitHub token of the JWT's owner.";
+    let github = ApiKeyValue::with_description("X-GitHub-Token", about);
     [
         ("jwt", SecurityScheme::Http(jwt.build())),
         (
             "github_token",
             SecurityScheme::ApiKey(ApiKey::Header(github)),
         ),
-        ("username", SecurityScheme::ApiKey(ApiKey::Query(username))),
     ]
 }
 
 /// The route that shows the document, which never changes while the service runs.
-pub(super) fn router(mut document: OpenApi) -> Router<HttpState> {
+pub(super) fn router(mut document: OpenApi, sections: &[Section]) -> Router<HttpState> {
     for (path, item) in &mut document.paths.paths {
-        for operation in operations(item) {
+        for (operation, changes) in operations(item) {
+            parameters::describe(operation, changes, sections);
+            may_be_left_out(operation);
             add_headers(operation, path.starts_with("/v1/"));
         }
     }
-    let text: Arc<str> = document.to_json().unwrap_or_default().into();
+    let text: Arc<str> = written(&document).unwrap_or_default().into();
     Router::new().route("/openapi.json", get(show).layer(Extension(text)))
+}
+
+/// The document with the schemas that no type of this crate has.
+fn written(document: &OpenApi) -> serde_json::Result<String> {
+    let mut document = serde_json::to_value(document)?;
+    let schemas: Map<String, Value> = serde_json::from_str(include_str!("openapi/schemas.json"))?;
+    if let Some(Value::Object(known)) = document.pointer_mut("/components/schemas") {
+        known.extend(schemas);
+    }
+    serde_json::to_string(&document)
 }
 
 /// This document.
@@ -97,16 +115,50 @@ async fn show(Extension(text): Extension<Arc<str>>) -> Answer {
     answer
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
+/// Begins to count what each route may answer.
+pub(super) fn expect(document: &mut OpenApi, metrics: &Metrics) {
+    for (path, item) in &mut document.paths.paths {
+        let callers: &[&str] = if path.starts_with("/v1/user") || path == "/v1/route" {
+            &[UserType::Internal.as_str(), UserType::External.as_str()]
+        } else if path.starts_with("/v1/") {
+            &[UserType::Internal.as_str()]
+        } else {
+            &[NOBODY]
+        };
+        for (operation, _) in operations(item) {
+            for status in operation.responses.responses.keys() {
+                for caller in callers {
+                    metrics.expect_request(caller, path, status);
+                }
+            }
+        }
+    }
+}
+
+/// The operations, and whether each changes anything.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
+    let reads = item.get.iter_mut().map(|operation| (operation, false));
+    let changes = [
         &mut item.put,
         &mut item.patch,
         &mut item.post,
         &mut item.delete,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    let changes = changes.into_iter().flatten();
+    reads.chain(changes.map(|operation| (operation, true)))
+}
+
+/// Says which bodies can be left out. None is ever `null`.
+fn may_be_left_out(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        let optional = OPTIONAL_BODIES.contains(&id);
+        body.required = Some(if optional {
+            Required::False
+        } else {
+            Required::True
+        });
+    }
 }
 
 /// Describes the headers that every answer carries, and those of every answer to a user.
@@ -183,6 +235,29 @@ const OF_ADMINS: &[Code] = &[
     Code::Internal,
     Code::DatabaseUnavailable,
 ];
+const OF_HR: &[Code] = &[
+    Code::RateLimited,
+    Code::CredentialsRequired,
+    Code::RoleRequired,
+    Code::UnknownCollection,
+    Code::Malformed,
+    Code::Internal,
+    Code::DatabaseUnavailable,
+];
+const OF_HR_RECORDS: &[Code] = &[
+    Code::RecordNotFound,
+    Code::VersionMismatch,
+    Code::InvalidContent,
+];
+const OF_HR_CHANGES: &[Code] = &[Code::Conflict, Code::OutcomeUnknown];
+const OF_HR_BODIES: &[Code] = &[
+    Code::VersionMismatch,
+    Code::InvalidContent,
+    Code::RequestTimeout,
+    Code::TooLarge,
+    Code::UnsupportedMediaType,
+];
+const OF_DATABASES: &[Code] = &[Code::UnknownDatabase];
 const OF_ADMIN_LISTS: &[Code] = &[Code::Malformed];
 const OF_ADMIN_WRITES: &[Code] = &[
     Code::Malformed,
@@ -220,8 +295,18 @@ refusals! {
     RemoveRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS, OF_REMOVALS);
     /// The refusals of erasing a user.
     EraseRefusals(OF_IDENTITY, OF_ERASURES);
+    /// The refusals of listing HR records.
+    HrListRefusals(OF_HR);
+    /// The refusals of reading an HR record.
+    HrReadRefusals(OF_HR, OF_HR_RECORDS);
+    /// The refusals of writing an HR record.
+    HrWriteRefusals(OF_HR, OF_HR_BODIES, OF_HR_CHANGES);
+    /// The refusals of removing an HR record.
+    HrRemoveRefusals(OF_HR, OF_HR_RECORDS, OF_HR_CHANGES);
     /// The refusals of every route for administrators.
     AdminRefusals(OF_ADMINS);
+    /// The refusal of a database that does not exist.
+    UnknownDatabase(OF_DATABASES);
     /// The refusals of lists for administrators.
     AdminListRefusals(OF_ADMINS, OF_ADMIN_LISTS);
     /// The refusals of what administrators change.

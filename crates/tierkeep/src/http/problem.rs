@@ -9,9 +9,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tierkeep_core::content::InvalidBody;
+use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
-use tierkeep_engine::{EraseError, UsersError};
+use tierkeep_engine::{EraseError, HrError, UsersError};
 use tierkeep_identity::RoleClaim;
 use utoipa::ToSchema;
 
@@ -19,6 +20,8 @@ use super::answer;
 
 /// The longest `detail`; longer ones quote the caller's own body.
 const MAX_DETAIL_CHARS: usize = 300;
+/// When a turn may be free again.
+const BUSY_SECONDS: u64 = 1;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
@@ -69,6 +72,12 @@ codes! {
     SectionNotFound = "section_not_found", NOT_FOUND, "The section is not stored";
     /// No section has this name.
     UnknownSection = "unknown_section", NOT_FOUND, "There is no section of this name";
+    /// No collection of HR records has this name.
+    UnknownCollection = "unknown_collection", NOT_FOUND, "There is no collection of this name";
+    /// The HR record is not stored.
+    RecordNotFound = "record_not_found", NOT_FOUND, "The record is not stored";
+    /// No database has this name.
+    UnknownDatabase = "unknown_database", NOT_FOUND, "There is no database of this name";
     /// The path does not take this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
     /// The body did not arrive in time.
@@ -113,6 +122,9 @@ impl Code {
             | Self::UserNotFound
             | Self::SectionNotFound
             | Self::UnknownSection
+            | Self::UnknownCollection
+            | Self::RecordNotFound
+            | Self::UnknownDatabase
             | Self::MethodNotAllowed
             | Self::RequestTimeout
             | Self::Conflict
@@ -141,6 +153,9 @@ pub enum Problem {
     /// The engine refused.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// The engine refused what was asked of an HR record.
+    #[error(transparent)]
+    Hr(#[from] HrError),
     /// Nothing was erased.
     #[error(transparent)]
     Erase(#[from] EraseError),
@@ -162,8 +177,8 @@ pub enum Problem {
     /// The databases are not open yet.
     #[error("the service is starting: its databases are not open yet")]
     Starting,
-    /// GitHub could not be asked.
-    #[error("GitHub could not be asked about the token")]
+    /// GitHub, or the account of before, could not be asked.
+    #[error("whose the GitHub token is cannot be found out now")]
     IdentityUnavailable,
     /// The `username` names nobody.
     #[error(transparent)]
@@ -177,6 +192,12 @@ pub enum Problem {
     /// No section has this name.
     #[error("the sections are {0}")]
     UnknownSection(String),
+    /// No collection of HR records has this name.
+    #[error("the collections are {0}")]
+    UnknownCollection(String),
+    /// No database has this name.
+    #[error("the databases are {}", database_names())]
+    UnknownDatabase,
     /// The user is stored, the section is not.
     #[error("the user is stored, but has no such section")]
     SectionNotFound,
@@ -189,6 +210,9 @@ pub enum Problem {
         /// When it is worth trying again.
         retry_after_seconds: u64,
     },
+    /// Too many public requests of others.
+    #[error("too many public requests are at work; try again in {BUSY_SECONDS} s")]
+    Busy,
     /// No such path.
     #[error("there is nothing at this path")]
     UnknownPath,
@@ -237,6 +261,15 @@ impl Problem {
                 UsersError::Quarantined(_) => Code::Conflict,
                 UsersError::Contended | UsersError::OutcomeUnknown(_) => Code::OutcomeUnknown,
             },
+            Self::Hr(error) => match error {
+                HrError::Unavailable(_) => Code::DatabaseUnavailable,
+                HrError::Mismatch { .. } => Code::VersionMismatch,
+                HrError::NotFound => Code::RecordNotFound,
+                HrError::TooLarge => Code::TooLarge,
+                HrError::Rejected(_) => Code::InvalidContent,
+                HrError::Unclear(_) => Code::Conflict,
+                HrError::Contended | HrError::OutcomeUnknown => Code::OutcomeUnknown,
+            },
             Self::Erase(error) => match error {
                 EraseError::Unavailable(_) => Code::DatabaseUnavailable,
                 EraseError::UsedUp(_) => Code::Conflict,
@@ -255,9 +288,11 @@ impl Problem {
             },
             Self::AmbiguousIdentity => Code::AmbiguousIdentity,
             Self::PublicWritesOff => Code::PublicWritesOff,
-            Self::RateLimited { .. } => Code::RateLimited,
+            Self::RateLimited { .. } | Self::Busy => Code::RateLimited,
             Self::RoleRequired(_) => Code::RoleRequired,
             Self::UnknownSection(_) => Code::UnknownSection,
+            Self::UnknownCollection(_) => Code::UnknownCollection,
+            Self::UnknownDatabase => Code::UnknownDatabase,
             Self::SectionNotFound => Code::SectionNotFound,
             Self::UnknownPath => Code::NotFound,
             Self::UnknownMethod(_) => Code::MethodNotAllowed,
@@ -270,9 +305,21 @@ impl Problem {
         }
     }
 
+    /// After how many seconds one more request is not too many, where that is what is wrong.
+    fn too_many(&self) -> Option<u64> {
+        if let Self::RateLimited {
+            retry_after_seconds,
+        } = self
+        {
+            return Some(*retry_after_seconds);
+        }
+        matches!(self, Self::Busy).then_some(BUSY_SECONDS)
+    }
+
     /// What is wrong with this request, for people.
-    fn detail(&self) -> String {
+    pub(super) fn detail(&self) -> String {
         let detail = if let Self::Users(UsersError::Unavailable(error))
+        | Self::Hr(HrError::Unavailable(error))
         | Self::Erase(EraseError::Unavailable(error)) = self
         {
             unavailable(error)
@@ -284,6 +331,10 @@ impl Problem {
             None => detail,
         }
     }
+}
+
+fn database_names() -> String {
+    Role::ALL.map(Role::name).join(", ")
 }
 
 fn unavailable(error: &StoreError) -> String {
@@ -328,18 +379,17 @@ impl IntoResponse for Problem {
         if let Some(seconds) = code.retry_after_seconds() {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
-        if let Self::RateLimited {
-            retry_after_seconds,
-        } = self
-        {
-            let seconds = retry_after_seconds.into();
-            answer.headers_mut().insert(RETRY_AFTER, seconds);
+        if let Some(seconds) = self.too_many() {
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         if code.status() == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
         if let Self::Users(UsersError::Mismatch {
+            current: Some(version),
+        })
+        | Self::Hr(HrError::Mismatch {
             current: Some(version),
         }) = self
             && let Ok(tag) = HeaderValue::try_from(format!("\"{version}\""))

@@ -37,7 +37,7 @@ pub(super) struct Route<'a> {
         (status = 200, description = "the decision", body = Route<'static>),
         IdentityRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [])),
+    security((), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn get(asking: Asking) -> Result<Response, Problem> {
     let user_type = asking.user_type();

@@ -64,7 +64,7 @@ fn unknown(sections: &[Section]) -> Problem {
         (status = 304, description = "the caller's copy is still right"),
         SectionRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [])),
+    security((), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn get(
     State(state): State<HttpState>,
@@ -72,7 +72,9 @@ pub(super) async fn get(
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let turn = asking.turn(&state).await?;
     let found = state.users.read(asking.user()).await?;
+    drop(turn);
     let found = found.ok_or(UsersError::NotFound)?;
     let Ok(stored) = found.document.get_document(section.as_str()) else {
         return Err(Problem::SectionNotFound);
@@ -101,13 +103,13 @@ pub(super) async fn get(
         ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
         ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the user is stored"),
     ),
-    request_body(content = Object, content_type = "application/json", description = "one JSON object"),
+    request_body(content = ref("#/components/schemas/Section"), content_type = "application/json", description = "one JSON object"),
     responses(
         (status = 200, description = "replaced", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         (status = 201, description = "replaced, and the user is new", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         WriteRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [])),
+    security((), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn put(
     State(state): State<HttpState>,
@@ -120,6 +122,7 @@ pub(super) async fn put(
     asking.may_write(&state).await?;
     let headers = request.headers().clone();
     let value = body::object(request, Kind::Section, limits, asking.user_type()).await?;
+    let _turn = asking.turn(&state).await?;
     let value = content::to_raw(&value)?;
     let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.put(user, &section, value, condition).await?;
@@ -139,7 +142,7 @@ pub(super) async fn put(
         ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the user is stored"),
     ),
     request_body(
-        content((Object = "application/merge-patch+json"), (Object = "application/json")),
+        content((ref("#/components/schemas/Section") = "application/merge-patch+json"), (ref("#/components/schemas/Section") = "application/json")),
         description = "one JSON object; null removes a key",
     ),
     responses(
@@ -147,7 +150,7 @@ pub(super) async fn put(
         (status = 201, description = "changed, and the user is new", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         WriteRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [])),
+    security((), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn patch(
     State(state): State<HttpState>,
@@ -160,6 +163,7 @@ pub(super) async fn patch(
     asking.may_write(&state).await?;
     let headers = request.headers().clone();
     let patch = body::object(request, Kind::Patch, limits, asking.user_type()).await?;
+    let _turn = asking.turn(&state).await?;
     let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.patch(user, &section, &patch, condition).await?;
     asking.wrote(&state, &receipt);
@@ -180,7 +184,7 @@ pub(super) async fn patch(
         (status = 200, description = "removed", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         RemoveRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [], "jwt" = [])),
+    security(("jwt" = []), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn delete(
     State(state): State<HttpState>,
@@ -188,10 +192,10 @@ pub(super) async fn delete(
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let HttpState { users, audit, .. } = state;
+    let HttpState { users, .. } = &state;
     let user = asking.user();
-    asking.may_remove(&audit).await?;
-    let condition = conditions::of_write(&headers, &users, user).await?;
+    asking.may_remove(&state).await?;
+    let condition = conditions::of_write(&headers, users, user).await?;
     match users.remove(user, &section, condition).await {
         Ok(receipt) => answer::changed(user, &receipt),
         // The engine does not tell apart which of the two is missing.

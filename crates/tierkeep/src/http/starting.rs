@@ -13,15 +13,18 @@ use tower::ServiceExt;
 use super::health::{self, Health};
 use super::problem::Problem;
 use super::{Limits, answer, layers};
+use crate::metrics::Metrics;
 
 /// Hands every request to `opened` as soon as it is there. Until then `/health/live` answers, `/health/ready`
-/// says `starting`, and everything else is 503.
-pub fn starting(opened: Arc<OnceLock<Router>>) -> Router {
+/// says `starting`, `/metrics` tells what is known, and everything else is 503.
+pub fn starting(opened: Arc<OnceLock<Router>>, metrics: Metrics) -> Router {
+    let known = metrics.clone();
     let routes = Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(ready))
+        .route("/metrics", get(async move || super::metrics::text(&known)))
         .fallback(async || Problem::Starting);
-    let starting = layers::around(routes, Limits::default());
+    let starting = layers::around(routes, Limits::default(), metrics);
     Router::new().fallback(async move |request: Request| {
         let router = opened.get().unwrap_or(&starting).clone();
         // Routers answer every request; they have no error.

@@ -19,6 +19,9 @@ use governor::{Quota, RateLimiter};
 use ipnet::IpNet;
 use tierkeep_core::user::UserId;
 
+use super::problem::Problem;
+use super::turns::{Turn, Turns};
+
 /// The most callers that a bucket is kept for at once.
 const MOST_KEYS: usize = 100_000;
 /// Far above what a client of a person's does, and far below what keeps the databases busy.
@@ -35,6 +38,8 @@ pub struct TrafficSettings {
     pub burst: NonZeroU32,
     /// New users of an address in an hour.
     pub new_users: NonZeroU32,
+    /// Requests at work in the databases at once, of all addresses together.
+    pub concurrency: NonZeroU32,
     /// Whether external users may write.
     pub writes: bool,
     /// The proxies whose `X-Forwarded-For` counts.
@@ -188,6 +193,7 @@ struct Buckets {
     new_users: Bucket,
     /// Addresses that have made all the users they may, and until when.
     full: Mutex<HashMap<Who, Duration>>,
+    turns: Turns,
     clock: Steady,
 }
 
@@ -213,6 +219,7 @@ impl Traffic {
             internal: bucket("internal", Quota::per_second(INTERNAL_RATE)),
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
             full: Mutex::default(),
+            turns: Turns::new(settings.concurrency.get() as usize),
             clock: Arc::clone(clock),
             settings,
         }))
@@ -263,6 +270,14 @@ impl Traffic {
         } else {
             by_address
         })
+    }
+
+    /// Waits until one more request of somebody without credentials may work in the databases.
+    ///
+    /// # Errors
+    /// [`Problem::Busy`].
+    pub(super) async fn turn(&self) -> Result<Turn, Problem> {
+        self.0.turns.take().await
     }
 
     /// Counts a request whose credentials did not suffice.
@@ -336,6 +351,7 @@ mod tests {
             rate: of(2),
             burst: of(4),
             new_users: of(2),
+            concurrency: of(2),
             writes: true,
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
         };

@@ -27,7 +27,7 @@ use super::{HttpState, answer, weight};
         ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the document is at one of them"),
     ),
     responses(
-        (status = 200, description = "the document; dates are RFC 3339, other BSON types relaxed Extended JSON v2", body = Object,
+        (status = 200, description = "the document; dates are RFC 3339, other BSON types relaxed Extended JSON v2", body = ref("#/components/schemas/User"),
             headers(
                 ("ETag" = String, description = "the quoted version"),
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
@@ -35,14 +35,16 @@ use super::{HttpState, answer, weight};
         (status = 304, description = "the caller's copy is still right"),
         ReadRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [])),
+    security((), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn get(
     State(state): State<HttpState>,
     asking: Asking,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let turn = asking.turn(&state).await?;
     let found = state.users.read(asking.user()).await?;
+    drop(turn);
     let found = found.ok_or(UsersError::NotFound)?;
     if conditions::of_read(&headers, found.version())? == Reading::Had {
         return Ok(answer::from_document(answer::not_modified(), &found));
@@ -82,7 +84,7 @@ pub(super) struct Erasing {
         (status = 202, description = "erased: it counts from now on, and is finished in the background where a database is away", body = Erasing),
         EraseRefusals,
     ),
-    security(("jwt" = [], "github_token" = []), ("username" = [], "jwt" = [])),
+    security(("jwt" = []), ("jwt" = [], "github_token" = [])),
 )]
 pub(super) async fn delete(
     State(state): State<HttpState>,
@@ -95,9 +97,9 @@ pub(super) async fn delete(
         erasures,
         audit,
         ..
-    } = state;
-    asking.may_remove(&audit).await?;
-    let condition = conditions::of_write(&headers, &users, user).await?;
+    } = &state;
+    asking.may_remove(&state).await?;
+    let condition = conditions::of_write(&headers, users, user).await?;
     if condition != Condition::None {
         let found = users.read(user).await?;
         conditions::check(condition, found.as_ref())?;
@@ -105,7 +107,7 @@ pub(super) async fn delete(
     if !erasures.is_known(user).await? {
         return Err(UsersError::NotFound.into());
     }
-    asking.erases(&audit).await?;
+    asking.erases(audit).await?;
     let pending = erasures.erase(user).await?.pending;
     if pending.is_empty() {
         return Ok(answer::empty(StatusCode::NO_CONTENT));

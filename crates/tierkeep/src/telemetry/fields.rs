@@ -14,6 +14,9 @@ pub(super) enum FieldValue {
     Plain(String),
 }
 
+/// What fields are called that tell only a collector of traces something.
+const FOR_TRACES: [&str; 2] = ["otel.", "http."];
+
 /// Fields in the order in which they were first named; a later value replaces an earlier one.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Fields(Vec<(&'static str, FieldValue)>);
@@ -72,6 +75,9 @@ impl Fields {
     }
 
     fn set(&mut self, name: &'static str, value: FieldValue) {
+        if FOR_TRACES.iter().any(|prefix| name.starts_with(prefix)) {
+            return;
+        }
         match self.position(name) {
             Some(at) => self.0[at].1 = value,
             None => self.0.push((name, value)),

@@ -3,11 +3,14 @@
 //! Owns the set-up of `tracing` for the process. Lines go to stderr, one write each; a line that cannot be
 //! written is lost without harm. Must never write to stdout, which belongs to results.
 //!
-//! Where to look: `layer` (from events to lines), `fields` (what a line carries), `line` (its two forms).
+//! Where to look: `layer` (from events to lines), `fields` (what a line carries), `line` (its two forms), `otel` (traces
+//! for a collector).
 
 mod fields;
 mod layer;
 mod line;
+#[cfg(feature = "otel")]
+mod otel;
 
 use std::any::Any;
 use std::io;
@@ -15,13 +18,17 @@ use std::sync::Arc;
 
 use tierkeep_core::clock::Clock;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use layer::LineLayer;
+#[cfg(feature = "otel")]
+pub use otel::Traces;
 
 use crate::config::LogFormat;
+use crate::config::source::Raw;
 
 /// What tierkeep's own targets start with, all crates of the workspace among them.
 const OWN_TARGETS: &str = "tierkeep";
@@ -35,27 +42,55 @@ pub struct Style {
     pub colour: bool,
 }
 
-/// Starts logging for this process; where it has started already, that stays.
+/// What sends spans: nothing, without the feature `otel`.
+#[cfg(not(feature = "otel"))]
+#[derive(Clone, Copy, Debug)]
+pub struct Traces;
+
+#[cfg(not(feature = "otel"))]
+impl Traces {
+    fn of(_environment: &[(String, Raw)]) -> Self {
+        Self
+    }
+
+    #[expect(clippy::unused_self, reason = "with the feature it is needed")]
+    fn layer(self) -> Option<tracing_subscriber::layer::Identity> {
+        None
+    }
+
+    /// Nothing is left to be sent.
+    pub fn end(self) {}
+}
+
+/// Starts logging for this process; where it has started already, that stays. Spans go where the environment says.
 ///
 /// Other libraries are heard at `warn` and above, whatever the level: their finer lines may quote what no
 /// log may hold.
-pub fn init(style: Style, level: LevelFilter, clock: Arc<dyn Clock>) {
+pub fn init(
+    style: Style,
+    level: LevelFilter,
+    clock: Arc<dyn Clock>,
+    environment: &[(String, Raw)],
+) -> Traces {
+    let traces = Traces::of(environment);
     let targets = Targets::new()
         .with_target(OWN_TARGETS, level)
         .with_default(level.min(LevelFilter::WARN));
+    let lines = LineLayer::new(style, io::stderr, clock).with_filter(targets);
     let started = tracing_subscriber::registry()
-        .with(targets)
-        .with(LineLayer::new(style, io::stderr, clock))
+        .with(lines)
+        .with(traces.layer())
         .try_init();
     if started.is_err() {
         tracing::debug!("logging has started already");
-        return;
+        return traces;
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let text = literal(panic.payload()).unwrap_or("its text may quote a document");
         tracing::error!(place, text, "a defect: the program panicked");
     }));
+    traces
 }
 
 /// The text of a panic, where it is one that stands in the program and quotes nothing.

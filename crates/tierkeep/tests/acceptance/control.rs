@@ -42,6 +42,7 @@ async fn obstruct(deployment: &Deployment, n: u32) {
     let users = CollectionLayout {
         name: "internal_users".into(),
         indexes: vec![unique],
+        keeps_out: None,
     };
     let layout = Layout {
         collections: vec![users],

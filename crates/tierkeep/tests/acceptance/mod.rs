@@ -1,12 +1,22 @@
 //! The main job as a user runs it: the built binary, on SQLite and on a MongoDB replica set.
 
+mod alerts;
 mod audit;
+mod backup;
 mod control;
 mod crash;
+mod doctor;
+mod dump;
 mod erase;
-mod kill;
+mod hr;
+pub mod kill;
+mod legacy;
 mod main_job;
+mod outage;
 mod poison;
 pub mod program;
 mod refusals;
+mod service;
 mod time_zones;
+mod traces;
+mod watching;

@@ -137,6 +137,7 @@ async fn lay_traps(deployment: &Deployment, contradicted: &RawDocumentBuf) {
     let users = CollectionLayout {
         name: USERS.into(),
         indexes: vec![unique],
+        keeps_out: None,
     };
     let layout = Layout {
         collections: vec![users],

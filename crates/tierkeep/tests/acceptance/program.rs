@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often is looked whether it has.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// The arguments that serve on a free port.
+pub const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backend {
     Sqlite,
@@ -152,7 +155,7 @@ impl Deployment {
 
     /// Starts `serve` and waits for nothing.
     pub fn serve_unheard(&self) -> Service {
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = self.command(SERVE);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Service {
             child: command.spawn().unwrap(),
@@ -162,8 +165,12 @@ impl Deployment {
 
     /// Starts `serve` on a free port and waits until it listens.
     pub fn serve(&self) -> Service {
-        let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0"])
+        Self::serve_by(self.command(SERVE))
+    }
+
+    /// As [`Deployment::serve`], by a command made of the usual one.
+    pub fn serve_by(mut command: Command) -> Service {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -246,9 +253,14 @@ pub async fn github() -> wiremock::MockServer {
 
 /// A valid JWT for this subject.
 pub fn token(subject: &str) -> String {
+    token_of(subject, None)
+}
+
+/// A valid JWT for this subject, with this role.
+pub fn token_of(subject: &str, role: Option<tierkeep_identity::RoleClaim>) -> String {
     use secrecy::ExposeSecret;
     let ttl = Duration::from_hours(1);
-    tierkeep_identity::issue_development_token(&SECRET.into(), subject, None, ttl, &SystemClock)
+    tierkeep_identity::issue_development_token(&SECRET.into(), subject, role, ttl, &SystemClock)
         .unwrap()
         .expose_secret()
         .to_owned()

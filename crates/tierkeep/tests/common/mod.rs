@@ -15,9 +15,13 @@ use axum::Router;
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
+use tierkeep::config::shown::Shown;
+use tierkeep::config::{Inputs, Loaded, Raw};
 use tierkeep::http::{
-    HealthSource, HttpState, Limits, Mover, Phase, Steady, Traffic, TrafficSettings, router,
+    HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic, TrafficSettings,
+    router,
 };
+use tierkeep::metrics::Metrics;
 use tierkeep_core::audit::AuditKey;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
@@ -26,7 +30,7 @@ use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
     AuditDecisions, AuditSettings, Bindings, ConnectSettings, ConnectionManager, ErasureService,
-    MigrationService, MoverSettings, OnChange, Purpose, Users,
+    HrRecords, MigrationService, MoverSettings, OnChange, Purpose, Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -55,6 +59,7 @@ pub struct Public {
     pub rate: u32,
     pub burst: u32,
     pub new_users: u32,
+    pub concurrency: u32,
     pub writes: bool,
 }
 
@@ -64,6 +69,7 @@ fn traffic(public: Option<Public>, clock: &Arc<ManualClock>) -> Traffic {
         rate: 1_000_000,
         burst: 1_000_000,
         new_users: 1_000_000,
+        concurrency: 1_000_000,
         writes: true,
     });
     let some = |n| NonZeroU32::new(n).unwrap();
@@ -71,6 +77,7 @@ fn traffic(public: Option<Public>, clock: &Arc<ManualClock>) -> Traffic {
         rate: some(public.rate),
         burst: some(public.burst),
         new_users: some(public.new_users),
+        concurrency: some(public.concurrency),
         writes: public.writes,
         trusted_proxies: vec!["::/128".parse().unwrap()],
     };
@@ -98,6 +105,7 @@ pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
 
 pub struct World {
     pub router: Router,
+    pub state: HttpState,
     pub databases: Arc<ConnectionManager>,
     pub mover: Mover,
     pub erasures: ErasureService,
@@ -165,10 +173,12 @@ impl World {
         );
         let (phase, watched) = watch::channel(Phase::Serving);
         let service = MigrationService::new(Arc::clone(&databases), MoverSettings::default());
+        let health = HealthSource::new(service.clone(), watched, 25 * HOUR);
         let mover = Mover::new(service, HOUR, CancellationToken::new());
         let erasures = ErasureService::new(Arc::clone(&databases));
-        let router = router(HttpState {
+        let state = HttpState {
             users: Users::new(Arc::clone(&databases)),
+            hr: HrRecords::new(Arc::clone(&databases)),
             erasures: erasures.clone(),
             detector: Arc::new(detector),
             bindings: Bindings::new(Arc::clone(&databases), options.on_change),
@@ -178,12 +188,16 @@ impl World {
                 .collect(),
             limits: options.limits,
             traffic: traffic(options.public, &jwt_clock),
-            health: HealthSource::new(Arc::clone(&databases), watched, 25 * HOUR),
+            health,
             audit: databases.audit_trail().clone(),
             mover: mover.clone(),
-        });
+            metrics: Metrics::new(),
+            sessions: Sessions::new(Arc::clone(&jwt_clock) as Arc<dyn Clock>),
+            settings: settings(),
+        };
         Self {
-            router,
+            router: router(state.clone()),
+            state,
             databases,
             mover,
             erasures,
@@ -221,6 +235,12 @@ impl World {
     pub fn admin(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, Some(RoleClaim::Admin)))
+    }
+
+    /// Asks as somebody with the role hr.
+    pub fn hr(&self, method: &str, path: &str) -> Ask {
+        self.ask(method, path)
+            .jwt(&self.token(SUBJECT, Some(RoleClaim::Hr)))
     }
 
     /// A JWT of this subject, valid for an hour.
@@ -286,6 +306,18 @@ impl World {
             all.extend(page);
         }
     }
+}
+
+/// A configuration with a secret.
+fn settings() -> Arc<[Shown]> {
+    let inputs = Inputs {
+        flags: Vec::new(),
+        environment: vec![("SECRET_KEY".into(), Raw::Text(SECRET.into()))],
+        env_file: None,
+        config: None,
+        usual_config: None,
+    };
+    Loaded::gather(&inputs).all().map(Shown::from).collect()
 }
 
 fn detector(github: &MockServer, clock: Arc<dyn Clock>, strict: bool) -> UserTypeDetector {

@@ -4,12 +4,15 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tierkeep_core::clock;
 use tierkeep_core::db::Role;
+use tierkeep_core::store::Query;
+use tierkeep_engine::AlertKind;
 use tierkeep_identity::RoleClaim;
 use tierkeep_testkit::documents::native_user;
 
 use crate::common::{Ask, Backend, HOUR, SUBJECT, World};
 
-const ROUTES: [(&str, &str); 8] = [
+const ROUTES: [(&str, &str); 11] = [
+    ("GET", "/v1/admin/alerts"),
     ("GET", "/v1/admin/audit"),
     ("GET", "/v1/admin/overview"),
     ("GET", "/v1/admin/users/external_reader"),
@@ -18,6 +21,8 @@ const ROUTES: [(&str, &str); 8] = [
     ("POST", "/v1/admin/migrations/retry"),
     ("POST", "/v1/admin/mover/pause"),
     ("POST", "/v1/admin/mover/resume"),
+    ("POST", "/v1/admin/verify"),
+    ("POST", "/v1/admin/restore"),
 ];
 
 fn admin(world: &World, method: &str, path: &str) -> Ask {
@@ -74,6 +79,50 @@ async fn removing_a_public_users_data_without_a_token_is_401_and_with_another_ro
     user.send().await.refused(403, "role_required");
     let admin = delete().jwt(&world.token(SUBJECT, Some(RoleClaim::Admin)));
     admin.send().await.expect(200);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_counts_every_database_and_what_waits_for_its_backup(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    plant(&world, 0..2).await;
+    let overview = async || {
+        let overview = admin(&world, "GET", "/v1/admin/overview").send().await;
+        overview.expect(200).value()
+    };
+    let put = async |id: &str| {
+        let path = format!("/v1/hr/hr_candidates/{id}");
+        world.hr("PUT", &path).json("{}").send().await.expect(201);
+    };
+    put("c1").await;
+    world.faults.set_down(Role::SrieMainHr, true);
+    put("c2").await;
+    let seen = overview().await;
+    assert_eq!(seen["backup_pending"], json!({ "user": 0, "hr": 1 }));
+    let documents = |seen: &Value, role: Role| {
+        let mut rows = seen["databases"].as_array().unwrap().iter();
+        rows.find(|row| row["name"] == role.name()).unwrap()["documents"].clone()
+    };
+    for (role, count) in [
+        (Role::RaseenTempUser, json!(2)),
+        (Role::RaseenMainUser, json!(0)),
+        (Role::RaseenMainHr, json!(2)),
+        (Role::SrieMainHr, Value::Null),
+    ] {
+        assert_eq!(documents(&seen, role), count, "{role}");
+    }
+    let kept = documents(&seen, Role::EvaluationAudit).as_u64().unwrap();
+    let audit = &world.stores[&Role::EvaluationAudit];
+    let trail = audit.count("audit_trail", &Query::All).await.unwrap();
+    assert!(kept >= trail && trail > 0, "{kept} of which {trail}");
+    world.faults.set_down(Role::SrieMainHr, false);
+    world.faults.set_down(Role::RaseenMainHr, true);
+    let seen = overview().await;
+    assert_eq!(seen["backup_pending"], json!({ "user": 0, "hr": null }));
+    assert_eq!(documents(&seen, Role::SrieMainHr), json!(1));
+    assert_eq!(documents(&seen, Role::RaseenMainHr), Value::Null);
 }
 
 #[rstest]
@@ -225,4 +274,55 @@ async fn while_the_audit_database_is_away_nothing_is_changed_and_the_overview_sa
     let rows = overview["databases"].as_array().unwrap();
     let audit = rows.iter().find(|row| row["name"] == "evaluation_audit");
     assert_eq!(audit.unwrap()["reachable"], false);
+}
+
+#[rstest]
+#[tokio::test]
+async fn alerts_are_listed_page_by_page(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let alerts = world.mover.service.alerts();
+    for n in 0..5 {
+        let subject = format!("user {n}");
+        alerts
+            .raise(AlertKind::MigrationFailed, &subject, "a test")
+            .await
+            .unwrap();
+    }
+    alerts
+        .resolve(AlertKind::MigrationFailed, "user 3")
+        .await
+        .unwrap();
+    let subjects = async |filter: &str| {
+        let mut subjects = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut ask = admin(&world, "GET", "/v1/admin/alerts").query("limit=2");
+            ask = ask.query(&format!("filter={filter}"));
+            if let Some(cursor) = &cursor {
+                ask = ask.query(&format!("cursor={cursor}"));
+            }
+            let page = ask.send().await.expect(200).value();
+            let items = page["items"].as_array().unwrap().clone();
+            assert!(items.len() <= 2);
+            for item in items {
+                assert_eq!(item["kind"], "migration_failed");
+                subjects.push(item["subject"].as_str().unwrap().to_owned());
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return subjects,
+            }
+        }
+    };
+    assert_eq!(
+        subjects("open").await,
+        ["user 0", "user 1", "user 2", "user 4"]
+    );
+    assert_eq!(subjects("all").await.len(), 5);
+    for wrong in ["filter=some", "limit=0", "limit=1001", "cursor=%25"] {
+        let ask = admin(&world, "GET", "/v1/admin/alerts").query(wrong);
+        ask.send().await.refused(400, "malformed");
+    }
 }

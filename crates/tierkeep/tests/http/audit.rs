@@ -83,14 +83,14 @@ async fn first_ambiguous_and_refused_decisions_are_kept_with_their_request(
         [
             ["internal", "internal", me, me],
             ["external", "external", reader, "-"],
-            ["ambiguous", "external", reader, me],
-            ["once", "external", reader, me],
+            ["ambiguous", "external; ambiguous", reader, me],
+            ["once", "external; ambiguous", reader, me],
             ["nobody", "refused", "-", "-"],
-            ["unknown", "refused", "-", me],
+            ["unknown", "refused; ambiguous", "-", me],
             ["unreachable", "refused", "-", me],
             ["unnamed", "refused", "-", "-"],
             ["forbidden", "refused", "-", me],
-            ["remove", "external", reader, me],
+            ["remove", "external; ambiguous", reader, me],
             ["remove", "refused", "-", me],
         ]
     );

@@ -7,6 +7,7 @@ use rstest::rstest;
 use tierkeep::http::Limits;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::Class;
+use tierkeep_engine::OnChange;
 use tierkeep_testkit::fault::{Fault, Moment};
 
 use crate::common::{Backend, Options, World};
@@ -117,6 +118,32 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 }
 
 #[rstest]
+#[case(OnChange::Refuse, 503)]
+#[case(OnChange::Follow, 200)]
+#[tokio::test]
+async fn a_comparison_of_accounts_that_hangs_is_not_waited_for(
+    #[case] on_change: OnChange,
+    #[case] status: u16,
+) {
+    let options = Options {
+        on_change,
+        ..Options::default()
+    };
+    let world = World::with(Backend::Memory, options).await;
+    for nth in 1..100 {
+        let call = Fault::nth(nth, Moment::Before).to(Role::EvaluationAudit);
+        world.faults.hold(call);
+    }
+    let asked = world.internal("GET", "/v1/route").send();
+    let answer = tokio::time::timeout(Duration::from_secs(10), asked).await;
+    let answer = answer.expect("an answer in time").expect(status);
+    assert_eq!(answer.header("retry-after").is_some(), status == 503);
+    if status == 503 {
+        answer.refused(503, "identity_unavailable");
+    }
+}
+
+#[rstest]
 #[case("GET", "database_unavailable")]
 #[case("PUT", "outcome_unknown")]
 #[tokio::test]
@@ -134,4 +161,47 @@ async fn no_request_takes_longer_than_it_may(#[case] method: &str, #[case] code:
     let answer = world.internal(method, SECTION).json("{}").send().await;
     let answer = answer.refused(503, code);
     assert!(answer.header("retry-after").is_some());
+}
+
+#[rstest]
+#[case(Role::ExternalUsers, 200, 503)]
+#[case(Role::RaseenTempUser, 503, 200)]
+#[case(Role::RaseenMainUser, 200, 200)]
+#[case(Role::RaseenMainHr, 200, 200)]
+#[case(Role::SrieMainUser, 200, 200)]
+#[case(Role::SrieMainHr, 200, 200)]
+#[case(Role::EvaluationAudit, 200, 200)]
+#[tokio::test]
+async fn while_a_database_is_away_users_whose_documents_are_elsewhere_notice_nothing(
+    #[case] away: Role,
+    #[case] internal: u16,
+    #[case] external: u16,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let asks = |method| {
+        [
+            (world.internal(method, SECTION), internal),
+            (world.external(method, SECTION), external),
+        ]
+    };
+    for (ask, _) in asks("PUT") {
+        ask.json("{}").send().await.expect(201);
+    }
+    world.faults.set_down(away, true);
+    for method in ["GET", "PUT", "PATCH"] {
+        for (ask, status) in asks(method) {
+            let ask = if method == "GET" { ask } else { ask.json("{}") };
+            let answer = ask.send().await.expect(status);
+            assert_eq!(
+                answer.header("retry-after").is_some(),
+                status == 503,
+                "{method}"
+            );
+        }
+    }
+    world.faults.heal();
+    for (ask, _) in asks("GET") {
+        ask.send().await.expect(200);
+    }
 }

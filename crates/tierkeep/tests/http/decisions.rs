@@ -2,8 +2,10 @@
 
 use rstest::rstest;
 use serde_json::json;
-use tierkeep_core::db::Role;
-use tierkeep_engine::OnChange;
+use tierkeep_core::bson;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::{Find, Query};
+use tierkeep_engine::{AuditDecisions, OnChange};
 
 use crate::common::{
     ACCOUNT_TOKEN, Ask, Backend, KNOWN_TOKEN, Options, SUBJECT, UNKNOWN_TOKEN, UNREACHABLE_TOKEN,
@@ -48,6 +50,19 @@ enum Outcome {
 const NOBODY: Outcome = Outcome::Refused(401, "credentials_required");
 const AWAY: Outcome = Outcome::Refused(503, "identity_unavailable");
 const MALFORMED: Outcome = Outcome::Refused(422, "invalid_username");
+
+/// Why, where no name was given.
+fn why(jwt: Jwt, github: Github) -> &'static str {
+    match (jwt, github) {
+        (Jwt::Absent, _) => "the JWT is missing",
+        (Jwt::Expired, _) => "the JWT has expired",
+        (Jwt::Forged, _) => "the JWT's signature is wrong",
+        (Jwt::Valid, Github::Absent) => "the GitHub token is missing",
+        (Jwt::Valid, Github::Invalid) => "GitHub does not know the GitHub token",
+        (Jwt::Valid, Github::Unreachable) => "GitHub could not be asked",
+        (Jwt::Valid, Github::Valid) => "the JWT and the GitHub token are valid",
+    }
+}
 
 /// The table of the contract: JWT, GitHub token, and what they come to without a name and with one.
 const TABLE: [(Jwt, Github, Outcome, Outcome); 16] = [
@@ -108,6 +123,7 @@ async fn every_row_of_the_decision_table(
 ) {
     let options = Options {
         strict,
+        decisions: AuditDecisions::All,
         ..Options::default()
     };
     let world = World::with(backend, options).await;
@@ -128,10 +144,46 @@ async fn every_row_of_the_decision_table(
     }
 }
 
+/// The decision and its reason, as the trail has them of the request.
+async fn kept(world: &World, request_id: &str) -> [String; 2] {
+    let of_request = Find::new(Query::Equal(bson::doc! { "request_id": request_id }));
+    let audit = &world.stores[&Role::EvaluationAudit];
+    let found = audit.find(collection::AUDIT_TRAIL, &of_request).await;
+    let [entry] = &found.unwrap()[..] else {
+        panic!("not one entry of {request_id}");
+    };
+    ["decision", "reason"].map(|name| entry.get_str(name).unwrap().to_owned())
+}
+
 async fn row(world: &World, sent: (Jwt, Github, Name), outcome: Outcome) {
     let before = world.everything().await;
-    let route = ask(world, sent, "GET", "/v1/route").send().await;
-    let put = ask(world, sent, "PUT", SECTION).json("{}").send().await;
+    let (jwt, github, name) = sent;
+    let of_row = format!("{jwt:?}-{github:?}-{name:?}");
+    let [route_id, put_id] = ["route", "put"].map(|what| format!("{of_row}-{what}"));
+    let route = ask(world, sent, "GET", "/v1/route");
+    let route = route.header("x-request-id", &route_id).send().await;
+    let put = ask(world, sent, "PUT", SECTION).header("x-request-id", &put_id);
+    let put = put.json("{}").send().await;
+    let decided = match outcome {
+        Outcome::Internal => ["internal", why(jwt, github)],
+        Outcome::External => ["external", "a public user was named"],
+        Outcome::Ambiguous => [
+            "external; ambiguous",
+            "a public user was named; the credentials were not considered",
+        ],
+        Outcome::Refused(400, _) => [
+            "refused; ambiguous",
+            "a public user was named and credentials came along",
+        ],
+        Outcome::Refused(422, _) => ["refused", "the user name is invalid"],
+        Outcome::Refused(401, _) if (jwt, github) != (Jwt::Absent, Github::Absent) => {
+            ["refused; ambiguous", why(jwt, github)]
+        }
+        Outcome::Refused(_, _) => ["refused", why(jwt, github)],
+    };
+    for request_id in [&route_id, &put_id] {
+        assert_eq!(kept(world, request_id).await, decided, "{request_id}");
+    }
     let (user_type, id, writes) = match outcome {
         Outcome::Internal => (
             "internal",

@@ -58,6 +58,11 @@ async fn every_route_and_every_security_scheme_is_described() {
         "patch /v1/user/{section}",
         "delete /v1/user/{section}",
         "get /v1/route",
+        "get /v1/hr/{collection}",
+        "get /v1/hr/{collection}/{id}",
+        "put /v1/hr/{collection}/{id}",
+        "patch /v1/hr/{collection}/{id}",
+        "delete /v1/hr/{collection}/{id}",
         "get /v1/admin/overview",
         "get /v1/admin/users/{user_id}",
         "get /v1/admin/migrations",
@@ -65,17 +70,44 @@ async fn every_route_and_every_security_scheme_is_described() {
         "post /v1/admin/migrations/retry",
         "post /v1/admin/mover/pause",
         "post /v1/admin/mover/resume",
+        "post /v1/admin/verify",
+        "post /v1/admin/restore",
         "get /v1/admin/audit",
+        "get /v1/admin/alerts",
         "get /health/live",
         "get /health/ready",
+        "get /health/databases",
+        "get /metrics",
+        "get /health/databases/{name}",
+        "get /",
         "get /openapi.json",
     ];
     assert_eq!(described, expected.map(str::to_owned).into());
     let schemes = document["components"]["securitySchemes"]
         .as_object()
         .unwrap();
-    for name in ["jwt", "github_token", "username"] {
+    for name in ["jwt", "github_token"] {
         assert!(schemes.contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_route_of_users_takes_a_name() {
+    let document = document().await;
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values());
+    let of_users: Vec<&Value> = operations
+        .filter(|operation| operation["tags"][0] == "user")
+        .collect();
+    assert!(of_users.len() >= 7, "{}", of_users.len());
+    for operation in of_users {
+        let parameters = operation["parameters"].as_array().unwrap();
+        let named = parameters
+            .iter()
+            .any(|parameter| parameter["name"] == "username");
+        assert!(named, "{}", operation["operationId"]);
     }
 }
 

@@ -12,7 +12,7 @@ use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::{Class, Fault, StoreError};
 use tierkeep_core::user::{InvalidUser, UserId};
 use tierkeep_core::version::Version;
-use tierkeep_engine::{EraseError, UsersError};
+use tierkeep_engine::{EraseError, HrError, UsersError};
 use tierkeep_identity::RoleClaim;
 
 fn of_the_engine() -> Vec<UsersError> {
@@ -56,9 +56,35 @@ fn of_erasures() -> [EraseError; 3] {
     ]
 }
 
+fn of_hr() -> [HrError; 8] {
+    let away = StoreError {
+        database: Role::RaseenMainHr,
+        operation: "write",
+        class: Class::Refused,
+        code: 0,
+    };
+    let fault = Fault {
+        code: 121,
+        reason: "a validator refuses it".into(),
+    };
+    [
+        HrError::Unavailable(away),
+        HrError::Mismatch {
+            current: Version::new(7),
+        },
+        HrError::NotFound,
+        HrError::TooLarge,
+        HrError::Rejected(fault),
+        HrError::Unclear("its version is no int64"),
+        HrError::OutcomeUnknown,
+        HrError::Contended,
+    ]
+}
+
 fn every_problem() -> Vec<Problem> {
     let mut all: Vec<Problem> = of_the_engine().into_iter().map(Problem::from).collect();
     all.extend(of_erasures().map(Problem::from));
+    all.extend(of_hr().map(Problem::from));
     all.extend([
         Problem::Body(InvalidBody::Malformed("unexpected end".into())),
         Problem::Body(InvalidBody::Content(
@@ -75,6 +101,8 @@ fn every_problem() -> Vec<Problem> {
         Problem::AmbiguousIdentity,
         Problem::RoleRequired(RoleClaim::Admin),
         Problem::UnknownSection("scan_cache, analysis_progress".into()),
+        Problem::UnknownCollection("hr_candidates".into()),
+        Problem::UnknownDatabase,
         Problem::SectionNotFound,
         Problem::PublicWritesOff,
         Problem::RateLimited {

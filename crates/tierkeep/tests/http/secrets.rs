@@ -114,6 +114,7 @@ async fn plant_a_move_that_fails(world: &World) {
         collections: vec![CollectionLayout {
             name: "internal_users".into(),
             indexes: vec![unique],
+            keeps_out: None,
         }],
     };
     main.prepare(&layout).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use rstest::rstest;
-use tierkeep::http::serve;
+use tierkeep::http::{Connections, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,10 +24,14 @@ struct Served {
 
 impl Served {
     async fn start(router: Router, grace: Duration) -> Self {
+        Self::with(router, Connections::default(), grace).await
+    }
+
+    async fn with(router: Router, limits: Connections, grace: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, shutdown.clone(), grace));
+        let serving = tokio::spawn(serve(listener, router, limits, shutdown.clone(), grace));
         Self {
             address,
             shutdown,
@@ -195,5 +199,87 @@ async fn what_is_not_http_is_turned_away(#[case] sent: &[u8]) {
     let served = Served::start(world.router.clone(), LONG).await;
     let answer = served.exchange(sent).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    served.end().await;
+}
+
+/// A caller whose answer is larger than what the sockets between hold, and who reads none of it.
+#[tokio::test]
+async fn a_caller_who_does_not_read_his_answer_is_cut_off() {
+    let answer = "x".repeat(64 << 20);
+    let router = Router::new().route("/", get(async move || answer));
+    let limits = Connections {
+        read_nothing_timeout: Duration::from_millis(200),
+        ..Connections::default()
+    };
+    let served = Served::with(router, limits, LONG).await;
+    let mut stream = served.connect().await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    // The service ends within its grace of a minute only if the connection ends by itself.
+    tokio::time::timeout(LONG / 2, served.end()).await.unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).await.ok();
+    assert!(received.len() < 64 << 20, "{}", received.len());
+}
+
+#[tokio::test]
+async fn a_connection_too_many_waits_until_another_ends() {
+    let router = Router::new().route("/", get(async || "here"));
+    let limits = Connections {
+        most: 1,
+        ..Connections::default()
+    };
+    let served = Served::with(router, limits, LONG).await;
+    let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = served.connect().await;
+    first.write_all(ask).await.unwrap();
+    let mut begun = [0; 12];
+    first.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    let mut second = served.connect().await;
+    second.write_all(ask).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), second.read_exact(&mut begun));
+    assert!(early.await.is_err(), "a second one was let in");
+    drop(first);
+    second.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    drop(second);
+    served.end().await;
+}
+
+/// The service reads so many bytes of a head. What it had not read would make its end a reset.
+const HEAD_BYTES: usize = 64 * 1024;
+
+#[rstest]
+#[case::a_long_url("GET /".into())]
+#[case::a_long_header("GET / HTTP/1.1\r\nhost: x\r\na: ".into())]
+#[case::many_headers(format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(120)))]
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused(#[case] mut head: String) {
+    let router = Router::new().fallback(async || "here");
+    let served = Served::start(router, LONG).await;
+    let mut stream = served.connect().await;
+    if !head.ends_with("\r\n\r\n") {
+        head.push_str(&"a".repeat(HEAD_BYTES - head.len()));
+    }
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_begins_and_sends_no_more_is_cut_off() {
+    let router = Router::new().route("/", get(async || "here"));
+    let limits = Connections {
+        head_timeout: Duration::from_millis(200),
+        ..Connections::default()
+    };
+    let served = Served::with(router, limits, LONG).await;
+    let mut stream = served.connect().await;
+    stream.write_all(b"GET / HTT").await.unwrap();
+    tokio::time::timeout(LONG, rest(&mut stream)).await.unwrap();
     served.end().await;
 }

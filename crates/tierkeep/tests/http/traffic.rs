@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::poll;
+use rstest::rstest;
 use tierkeep_core::db::Role;
+use tierkeep_testkit::fault::{Fault, Moment};
 
 use crate::common::{Ask, Backend, HOUR, Options, Public, SUBJECT, World};
 
@@ -11,15 +14,20 @@ const USUAL: Public = Public {
     rate: 2,
     burst: 4,
     new_users: 2,
+    concurrency: 2,
     writes: true,
 };
 
 async fn world(public: Public) -> World {
+    world_on(Backend::Memory, public).await
+}
+
+async fn world_on(backend: Backend, public: Public) -> World {
     let options = Options {
         public: Some(public),
         ..Options::default()
     };
-    World::with(Backend::Memory, options).await
+    World::with(backend, options).await
 }
 
 fn from(ask: Ask, address: &str) -> Ask {
@@ -147,4 +155,84 @@ async fn external_users_only_read_where_their_writes_are_off() {
         .send()
         .await
         .expect(201);
+}
+
+#[rstest]
+#[tokio::test]
+async fn internal_users_are_served_while_public_requests_hold_every_turn(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let public = Public {
+        rate: 1_000,
+        burst: 1_000,
+        ..USUAL
+    };
+    let world = world_on(backend, public).await;
+    let put = world.external("PUT", SECTION).json("{}");
+    put.send().await.expect(201);
+    let stuck = |nth| Fault::nth(nth, Moment::Before).to(Role::ExternalUsers);
+    let holds = [1, 2].map(|nth| world.faults.hold(stuck(nth)));
+    let read = || tokio::spawn(world.external("GET", SECTION).send());
+    let turns = [read(), read()];
+    for hold in &holds {
+        hold.reached().await;
+    }
+    // Public requests of every kind wait, and reach no database.
+    let calls = world.faults.count();
+    let mut waiting = [
+        world.external("GET", "/v1/user"),
+        world.external("GET", "/v1/route"),
+        world.external("PUT", SECTION).json("{}"),
+        world.ask("GET", "/v1/user").jwt(&world.forged(SUBJECT)),
+        world.ask("GET", "/v1/admin/overview"),
+        world.external("DELETE", SECTION),
+    ]
+    .map(|ask| Box::pin(ask.send()));
+    for ask in &mut waiting {
+        assert!(poll!(ask).is_pending());
+    }
+    assert_eq!(world.faults.count(), calls);
+
+    let section = world.internal("PUT", SECTION).json("{}");
+    section.send().await.expect(201);
+    for path in [SECTION, "/v1/user", "/v1/route"] {
+        world.internal("GET", path).send().await.expect(200);
+    }
+    let admin = world.admin("GET", "/v1/admin/migrations");
+    admin.send().await.expect(200);
+    let record = world.hr("PUT", "/v1/hr/hr_candidates/c1").json("{}");
+    record.send().await.expect(201);
+    let other = world.internal("GET", "/v1/admin/overview");
+    other.send().await.refused(403, "role_required");
+
+    for hold in holds {
+        hold.release();
+    }
+    for turn in turns {
+        turn.await.unwrap().expect(200);
+    }
+    // Whoever leaves the line gives up a place in it.
+    drop(waiting);
+    world.external("GET", SECTION).send().await.expect(200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_public_request_that_gets_no_turn_is_asked_to_come_again() {
+    let public = Public {
+        concurrency: 1,
+        ..USUAL
+    };
+    let world = world(public).await;
+    let hold = Fault::nth(1, Moment::Before).to(Role::ExternalUsers);
+    let hold = world.faults.hold(hold);
+    let first = tokio::spawn(world.external("GET", SECTION).send());
+    hold.reached().await;
+    let second = world.external("PUT", SECTION).json("{}");
+    let refused = second.send().await.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    hold.release();
+    first.await.unwrap().refused(404, "user_not_found");
+    assert_eq!(world.count(Role::ExternalUsers).await, 0);
+    let third = world.external("PUT", SECTION).json("{}");
+    third.send().await.expect(201);
 }

@@ -98,6 +98,7 @@ fn everything_wrong_is_said_at_once() {
         .set("TIERKEEP_RETENTION", "soon")
         .set("TIERKEEP_LISTEN", "everywhere")
         .set("TIERKEEP_SECTIONS", "metadata,scan_cache,scan_cache")
+        .set("TIERKEEP_HR_COLLECTIONS", "tierkeep_identity,hr,hr,a.b")
         .set("TIERKEEP_COLOUR", "red")
         .set("SECRET_KEY", "short");
     place.write(
@@ -111,6 +112,9 @@ fn everything_wrong_is_said_at_once() {
         "TIERKEEP_LISTEN",
         "\"metadata\" is a field that tierkeep keeps itself",
         "names \"scan_cache\" twice",
+        "\"tierkeep_identity\" has a name that is kept for something else",
+        "names \"hr\" twice",
+        "HR collection \"a.b\" is not",
         "unknown variable TIERKEEP_COLOUR",
         "SECRET_KEY has 5 bytes",
         "TIERKEEP_BATCH_BYTES is \"4MB\" (tierkeep.toml line 1, key batch_bytes)",
@@ -121,7 +125,7 @@ fn everything_wrong_is_said_at_once() {
     let ran = place.run(&["config", "check", "--json"]);
     assert_eq!(ran.code, Some(2));
     assert_eq!(ran.json()["ok"], false);
-    assert_eq!(ran.json()["problems"].as_array().unwrap().len(), 10);
+    assert_eq!(ran.json()["problems"].as_array().unwrap().len(), 13);
 }
 
 #[test]
@@ -433,15 +437,8 @@ fn one_kind_of_key_checks_tokens() {
 }
 
 #[test]
-fn settings_without_effect_are_named() {
+fn a_value_that_cannot_be_read_is_named() {
     let mut place = Place::with_databases();
-    place.set("TIERKEEP_RECONCILE_INTERVAL", "7s");
-    let ran = place.run(&["config", "check"]);
-    assert_eq!(ran.code, Some(0));
-    assert!(
-        ran.stdout
-            .contains("TIERKEEP_RECONCILE_INTERVAL has no effect in this version")
-    );
     place.set("TIERKEEP_PUBLIC_BURST", "many");
     place
         .run(&["config", "check"])
@@ -461,4 +458,56 @@ fn what_the_driver_does_not_understand_is_found_without_a_server(
     let checked = place.run(&["config", "check"]);
     checked.assert_refused(&["TIERKEEP_CLUSTER_URL (environment)", said]);
     assert!(!checked.both().contains("ter2"), "{}", checked.both());
+}
+
+#[rstest]
+#[case(
+    "TIERKEEP_ALERT_WEBHOOK_URL",
+    "http://hooks.example.org/hunter2",
+    "must be https unless"
+)]
+#[case(
+    "TIERKEEP_ALERT_WEBHOOK_URL",
+    "ftp://hooks.example.org/hunter2",
+    "must start with https://"
+)]
+#[case(
+    "TIERKEEP_ALERT_WEBHOOK_SECRET",
+    "hunter2",
+    "is not whsec_ followed by Base64"
+)]
+#[case(
+    "TIERKEEP_ALERT_EMAIL",
+    "hunter2@example.org",
+    "is not a URL of a mail server"
+)]
+#[case(
+    "TIERKEEP_ALERT_EMAIL",
+    "smtps://me:hunter2@mail.example.org?to=a@b.c",
+    "must name one address in from"
+)]
+fn receivers_of_alerts_are_checked_without_being_shown(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] said: &str,
+) {
+    let mut place = Place::with_databases();
+    place.set(name, value);
+    let checked = place.run(&["config", "check"]);
+    checked.assert_refused(&[name, said, "(environment)"]);
+    assert!(!checked.both().contains("hunter2"), "{}", checked.both());
+}
+
+#[test]
+fn a_webhook_needs_a_secret_that_signs() {
+    let mut place = Place::with_databases();
+    place.set("TIERKEEP_ALERT_WEBHOOK_URL", "https://hooks.example.org/");
+    place.run(&["config", "check"]).assert_refused(&[
+        "missing configuration",
+        "TIERKEEP_ALERT_WEBHOOK_SECRET  signs",
+    ]);
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let file = place.write("secret", secret);
+    place.set("TIERKEEP_ALERT_WEBHOOK_SECRET_FILE", text(&file));
+    assert_eq!(place.run(&["config", "check"]).code, Some(0));
 }

@@ -16,13 +16,24 @@ use super::Place;
 #[case("migrate resume")]
 #[case("simulate")]
 #[case("status")]
+#[case("doctor")]
 #[case("explain")]
 #[case("erase")]
+#[case("alerts")]
+#[case("alerts list")]
+#[case("alerts test")]
+#[case("export")]
+#[case("import-dump")]
+#[case("verify")]
+#[case("restore")]
+#[case("backup")]
 #[case("config")]
 #[case("config show")]
 #[case("config check")]
 #[case("config template")]
 #[case("token")]
+#[case("completions")]
+#[case("man")]
 fn every_verb_explains_itself(#[case] verb: &str) {
     let mut place = Place::new();
     place.set("COLUMNS", "100");
@@ -49,7 +60,17 @@ fn every_verb_explains_itself(#[case] verb: &str) {
 #[case("simulate --for 0s")]
 #[case("erase")]
 #[case("erase srie06")]
+#[case("verify --prefer main")]
+#[case("verify --repair --prefer temp")]
+#[case("verify --sample 0")]
+#[case("restore")]
+#[case("restore --all --user internal_507f1f77bcf86cd799439011")]
+#[case("restore --user srie06")]
+#[case("restore --user external_srie06 --data-dir d")]
+#[case("restore --users-file nowhere --data-dir d")]
 #[case("status -o xml")]
+#[case("status --every 1s")]
+#[case("status --watch --every 0s")]
 #[case("status -v -q")]
 fn wrong_usage_ends_with_two_and_leaves_stdout_empty(#[case] line: &str) {
     let ran = Place::new().run(&line.split_whitespace().collect::<Vec<_>>());
@@ -66,4 +87,38 @@ fn global_options_are_accepted_anywhere() {
     assert_eq!(after.json()["ok"], true);
     assert_eq!(after.stdout, before.stdout);
     assert_eq!(after.stdout, short.stdout);
+}
+
+#[rstest]
+#[case("bash")]
+#[case("elvish")]
+#[case("fish")]
+#[case("powershell")]
+#[case("zsh")]
+fn every_shell_learns_every_verb(#[case] shell: &str) {
+    let ran = Place::new().run(&["completions", shell]);
+    assert_eq!(ran.code, Some(0), "{}", ran.both());
+    assert_eq!(ran.stderr, "");
+    for verb in ["serve", "migrate", "export", "import-dump", "completions"] {
+        assert!(ran.stdout.contains(verb), "{shell} lacks {verb}");
+    }
+    let unknown = Place::new().run(&["completions", "cmd"]);
+    assert_eq!(unknown.code, Some(2));
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let ran = Place::new().run(&["man"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.both());
+    assert_eq!(ran.stderr, "");
+    for page in [
+        "tierkeep",
+        "tierkeep-serve",
+        "tierkeep-migrate-run",
+        "tierkeep-export",
+    ] {
+        let title = format!(".TH {page} 1");
+        let has = |line: &str| line == title || line.starts_with(&format!("{title} "));
+        assert!(ran.stdout.lines().any(has), "{page} has no page");
+    }
 }

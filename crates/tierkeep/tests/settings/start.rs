@@ -133,20 +133,33 @@ fn a_reader_that_goes_early_is_no_failure() {
 #[test]
 fn log_lines_take_the_form_that_is_asked_for() {
     let mut place = Place::new();
-    place.set("TIERKEEP_RECONCILE_INTERVAL", "7s");
-    let line = |place: &Place| {
+    // The first token in a directory makes its key, and says so.
+    let line = |place: &Place, directory: &str| {
         place
-            .run(&["token", "--sub", SUBJECT, "--data-dir", "d"])
+            .run(&["token", "--sub", SUBJECT, "--data-dir", directory])
             .stderr
     };
-    line(&place);
-    let json: serde_json::Value = serde_json::from_str(line(&place).trim_end()).unwrap();
-    assert_eq!(json["settings"], "TIERKEEP_RECONCILE_INTERVAL");
+    let json: serde_json::Value = serde_json::from_str(line(&place, "d").trim_end()).unwrap();
+    assert_eq!(json["file"], "d/secret.key");
+    assert_eq!(json["level"], "WARN");
     place.set("TIERKEEP_LOG", "text");
-    let text = line(&place);
-    assert!(
-        text.contains(" WARN these settings have no effect"),
-        "{text}"
-    );
+    let text = line(&place, "e");
+    assert!(text.contains(" WARN "), "{text}");
+    assert!(text.contains("e/secret.key"), "{text}");
     assert!(!text.contains('\u{1b}'));
+}
+
+#[rstest]
+#[case::on_sqlite(&[("TIERKEEP_DATA_DIR", "d")], 2)]
+#[case::on_mongodb(&[("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:1")], 8)]
+#[case::as_it_is_said(&[("TIERKEEP_DATA_DIR", "d"), ("TIERKEEP_PUBLIC_CONCURRENCY", "5")], 5)]
+fn so_many_public_requests_are_at_work_at_once(
+    #[case] environment: &[(&str, &str)],
+    #[case] turns: u32,
+) {
+    let secret = ("SECRET_KEY", "a-secret-of-at-least-thirty-two-bytes!");
+    let environment = environment.iter().copied().chain([secret]);
+    let loaded = Loaded::gather(&Inputs::of_environment(environment));
+    let settings = ServiceSettings::of(&loaded).unwrap();
+    assert_eq!(settings.http.traffic.concurrency.get(), turns);
 }

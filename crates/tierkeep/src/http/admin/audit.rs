@@ -20,13 +20,13 @@ use super::migrations::{USUAL_LIMIT, limit, user};
     tag = "admin",
     operation_id = "list_audit",
     params(
-        ("kind" = Option<String>, Query, description = "only decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint"),
+        ("kind" = Option<String>, Query, pattern = "^(decision|erasure|admin_action|hr_action|restore|import|failed_move|checkpoint)$", description = "only decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint"),
         ("user" = Option<String>, Query, description = "only what is about this user, by id"),
-        ("limit" = Option<usize>, Query, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most so many, 1 to 1000; 100 where nothing is said"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object),
+        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = ref("#/components/schemas/AuditPage")),
         AdminListRefusals,
     ),
     security(("jwt" = [])),

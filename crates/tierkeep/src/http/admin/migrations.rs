@@ -14,7 +14,7 @@ use super::super::openapi::AdminListRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
 
-pub(super) const USUAL_LIMIT: usize = 100;
+pub(in crate::http) const USUAL_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
 /// Migration records, page by page, in the order in which their documents entered temp.
@@ -24,13 +24,13 @@ const MAX_LIMIT: usize = 1_000;
     tag = "admin",
     operation_id = "list_migrations",
     params(
-        ("status" = Option<String>, Query, description = "only pending, completed or failed ones"),
+        ("status" = Option<String>, Query, pattern = "^(pending|completed|failed)$", description = "only pending, completed or failed ones"),
         ("user" = Option<String>, Query, description = "only this user's, by id"),
-        ("limit" = Option<usize>, Query, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most so many, 1 to 1000; 100 where nothing is said"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object),
+        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = ref("#/components/schemas/Migrations")),
         AdminListRefusals,
     ),
     security(("jwt" = [])),
@@ -91,7 +91,7 @@ pub(super) fn user(text: &str) -> Result<UserId, Problem> {
         .map_err(|_| Problem::Malformed("user is a user id: internal_… or external_…"))
 }
 
-pub(super) fn limit(text: &str) -> Result<usize, Problem> {
+pub(in crate::http) fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=MAX_LIMIT).contains(limit))

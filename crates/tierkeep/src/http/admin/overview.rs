@@ -33,7 +33,7 @@ struct Overview {
     tag = "admin",
     operation_id = "overview",
     responses(
-        (status = 200, description = "the system as it is now", body = Object),
+        (status = 200, description = "the system as it is now", body = ref("#/components/schemas/Overview")),
         AdminRefusals,
     ),
     security(("jwt" = [])),

@@ -9,6 +9,7 @@ use super::super::caller::Admin;
 use super::super::openapi::AdminRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
+use super::OVER_HTTP;
 
 /// Stop the movement everywhere, in every process, until it is resumed. Idempotent.
 #[utoipa::path(
@@ -17,7 +18,7 @@ use super::super::{HttpState, answer};
     tag = "admin",
     operation_id = "pause_mover",
     responses(
-        (status = 200, description = "paused; `changed` says whether it was not already", body = Object),
+        (status = 200, description = "paused; `changed` says whether it was not already", body = ref("#/components/schemas/Pausing")),
         AdminRefusals,
     ),
     security(("jwt" = [])),
@@ -26,10 +27,19 @@ pub(in crate::http) async fn post(
     State(state): State<HttpState>,
     admin: Admin,
 ) -> Result<Response, Problem> {
-    admin.does(&state.audit, "pause", None, "over HTTP").await?;
-    let changed = state.mover.service.pause().await?;
+    let changed = pause(&state, &admin, OVER_HTTP).await?;
     answer::json(
         StatusCode::OK,
         &json!({ "paused": true, "changed": changed }),
     )
+}
+
+/// Pauses the movement, after the audit trail says so; answers whether it was not already.
+pub(in crate::http) async fn pause(
+    state: &HttpState,
+    admin: &Admin,
+    how: &str,
+) -> Result<bool, Problem> {
+    admin.does(&state.audit, "pause", None, how).await?;
+    Ok(state.mover.service.pause().await?)
 }

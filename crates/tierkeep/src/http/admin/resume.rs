@@ -9,6 +9,7 @@ use super::super::caller::Admin;
 use super::super::openapi::AdminRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
+use super::OVER_HTTP;
 
 /// Let the movement go on everywhere. Idempotent.
 #[utoipa::path(
@@ -17,7 +18,7 @@ use super::super::{HttpState, answer};
     tag = "admin",
     operation_id = "resume_mover",
     responses(
-        (status = 200, description = "resumed; `changed` says whether it was not already", body = Object),
+        (status = 200, description = "resumed; `changed` says whether it was not already", body = ref("#/components/schemas/Pausing")),
         AdminRefusals,
     ),
     security(("jwt" = [])),
@@ -26,12 +27,19 @@ pub(in crate::http) async fn post(
     State(state): State<HttpState>,
     admin: Admin,
 ) -> Result<Response, Problem> {
-    admin
-        .does(&state.audit, "resume", None, "over HTTP")
-        .await?;
-    let changed = state.mover.service.resume().await?;
+    let changed = resume(&state, &admin, OVER_HTTP).await?;
     answer::json(
         StatusCode::OK,
         &json!({ "paused": false, "changed": changed }),
     )
+}
+
+/// Lets the movement go on, after the audit trail says so; answers whether it was paused.
+pub(in crate::http) async fn resume(
+    state: &HttpState,
+    admin: &Admin,
+    how: &str,
+) -> Result<bool, Problem> {
+    admin.does(&state.audit, "resume", None, how).await?;
+    Ok(state.mover.service.resume().await?)
 }

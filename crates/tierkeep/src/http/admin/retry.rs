@@ -4,13 +4,13 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Failed, UsersError};
+use tierkeep_engine::{Failed, Retried, UsersError};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminWriteRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
-use super::{only, optional_object, wrong};
+use super::{OVER_HTTP, only, optional_object, wrong};
 
 /// Make moves that have failed for good ready to be tried again, with all their retries.
 #[utoipa::path(
@@ -18,10 +18,10 @@ use super::{only, optional_object, wrong};
     path = "/v1/admin/migrations/retry",
     tag = "admin",
     operation_id = "retry_migrations",
-    request_body(content = Option<Object>, content_type = "application/json",
+    request_body(content = ref("#/components/schemas/RetryRequest"), content_type = "application/json",
         description = "`user_id`: only this user's; without a body everybody's"),
     responses(
-        (status = 200, description = "`retried`: how many are pending again", body = Object),
+        (status = 200, description = "`retried`: how many are pending again", body = ref("#/components/schemas/Retried")),
         AdminWriteRefusals,
     ),
     security(("jwt" = [])),
@@ -41,18 +41,29 @@ pub(in crate::http) async fn post(
             Failed::Of(user.ok_or_else(wrong)?)
         }
     };
+    let retried = retry(&state, &admin, &which, OVER_HTTP).await?;
+    answer::json(StatusCode::OK, &retried)
+}
+
+/// Makes failed moves ready to be tried again, after the audit trail says so.
+pub(in crate::http) async fn retry(
+    state: &HttpState,
+    admin: &Admin,
+    which: &Failed,
+    how: &str,
+) -> Result<Retried, Problem> {
     let service = &state.mover.service;
-    let whom = match &which {
+    let whom = match which {
         Failed::All => None,
         Failed::Of(user) => Some(user),
     };
-    admin.does(&state.audit, "retry", whom, "over HTTP").await?;
-    let retried = service.retry(&which).await?;
+    admin.does(&state.audit, "retry", whom, how).await?;
+    let retried = service.retry(which).await?;
     if retried.retried == 0
-        && let Failed::Of(user) = &which
+        && let Failed::Of(user) = which
         && service.explain(user).await.is_none()
     {
         return Err(UsersError::NotFound.into());
     }
-    answer::json(StatusCode::OK, &retried)
+    Ok(retried)
 }

@@ -4,14 +4,14 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
-use tierkeep_core::bson::{Bson, Document};
+use tierkeep_core::bson::Document;
 use tierkeep_engine::{NoProgress, RunOptions, UsersError};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminWriteRefusals;
 use super::super::problem::Problem;
 use super::super::{HttpState, answer};
-use super::{Mover, only, optional_object, wrong};
+use super::{Mover, OVER_HTTP, amount, flag, only, optional_object, wrong};
 use crate::config::units;
 
 /// Move what is due now, beside every other mover; or see what would move.
@@ -20,11 +20,11 @@ use crate::config::units;
     path = "/v1/admin/migrations/run",
     tag = "admin",
     operation_id = "run_migration",
-    request_body(content = Option<Object>, content_type = "application/json",
+    request_body(content = ref("#/components/schemas/RunRequest"), content_type = "application/json",
         description = "`dry_run`: only count; `older_than`: a duration such as 30m in place of the retention; `limit`: at most so many documents"),
     responses(
-        (status = 200, description = "a dry run: the same as `tierkeep migrate run --dry-run --json`", body = Object),
-        (status = 202, description = "begun; `run_id` names the run in records and logs", body = Object),
+        (status = 200, description = "a dry run: the same as `tierkeep migrate run --dry-run --json`", body = ref("#/components/schemas/Counted")),
+        (status = 202, description = "begun; `run_id` names the run in records and logs", body = ref("#/components/schemas/Begun")),
         AdminWriteRefusals,
     ),
     security(("jwt" = [])),
@@ -44,12 +44,22 @@ pub(in crate::http) async fn post(
             .map_err(|stopped| UsersError::Unavailable(stopped.error))?;
         return answer::json(StatusCode::OK, &counted);
     }
-    if service.is_paused().await? {
+    let run_id = run(&state, &admin, options, OVER_HTTP).await?;
+    answer::json(StatusCode::ACCEPTED, &json!({ "run_id": run_id }))
+}
+
+/// Begins a run, after the audit trail says so; answers its id.
+pub(in crate::http) async fn run(
+    state: &HttpState,
+    admin: &Admin,
+    options: RunOptions,
+    how: &str,
+) -> Result<String, Problem> {
+    if state.mover.service.is_paused().await? {
         return Err(Problem::MoverPaused);
     }
-    admin.does(&state.audit, "run", None, "over HTTP").await?;
-    let run_id = begin(&state.mover, options);
-    answer::json(StatusCode::ACCEPTED, &json!({ "run_id": run_id }))
+    admin.does(&state.audit, "run", None, how).await?;
+    Ok(begin(&state.mover, options))
 }
 
 /// The run outlives the request; what stops it is logged where it happens.
@@ -68,24 +78,16 @@ fn begin(mover: &Mover, mut options: RunOptions) -> String {
 
 fn options(body: &Document) -> Result<RunOptions, Problem> {
     only(body, &["dry_run", "older_than", "limit"])?;
-    let mut options = RunOptions::default();
-    match body.get("dry_run") {
-        None => {}
-        Some(Bson::Boolean(dry_run)) => options.dry_run = *dry_run,
-        Some(_) => return Err(wrong("dry_run is true or false".into())),
-    }
+    let mut options = RunOptions {
+        dry_run: flag(body, "dry_run")?,
+        limit: amount(body, "limit")?,
+        ..RunOptions::default()
+    };
     if let Some(older_than) = body.get("older_than") {
         let text = older_than.as_str().unwrap_or_default();
         let read = units::duration(text);
         options.older_than =
             Some(read.map_err(|form| wrong(format!("older_than is {form}, as a text")))?);
-    }
-    if let Some(limit) = body.get("limit") {
-        let number = limit.as_i64().or_else(|| limit.as_i32().map(i64::from));
-        let number = number.and_then(|limit| u64::try_from(limit).ok());
-        let fits = number.filter(|limit| *limit > 0);
-        let wrong = || wrong("limit is a whole number above 0".into());
-        options.limit = Some(fits.ok_or_else(wrong)?);
     }
     Ok(options)
 }

@@ -20,7 +20,7 @@ use super::super::{HttpState, answer};
     operation_id = "explain_user",
     params(("user_id" = String, Path, description = "internal_… or external_…")),
     responses(
-        (status = 200, description = "every copy but its content", body = Object),
+        (status = 200, description = "every copy but its content", body = ref("#/components/schemas/Explanation")),
         AdminRefusals,
     ),
     security(("jwt" = [])),

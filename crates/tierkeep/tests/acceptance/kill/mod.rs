@@ -8,6 +8,8 @@ mod entering;
 mod erasing;
 mod moving;
 mod opening;
+mod records;
+mod restoring;
 mod scene;
 
 use std::os::unix::process::ExitStatusExt;
@@ -118,6 +120,7 @@ pub async fn service_killed(service: &mut Service, point: &str) {
     assert!(was_killed(status), "{point}: {status}");
 }
 
-fn was_killed(status: ExitStatus) -> bool {
+/// Whether it was `kill -9` that ended a process.
+pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(9)
 }

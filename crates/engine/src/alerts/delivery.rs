@@ -1,0 +1,526 @@
+//! Telling people of alerts: at most every five minutes, one message for each kind, through each channel.
+//!
+//! Each alert says for each channel whether its present state is told: not at all, in the message of this id, or yes.
+//! The channel's control document names the messages that are under way, who is at it and when it is time again. Both
+//! are written before anything is sent, so a process that ends in between leaves to the next one what to send, under
+//! the id it had: a receiver that knows the id has it already. Several processes take turns.
+//!
+//! Must never lose a state because a receiver was away, or say more of an alert than is stored.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime, Document, doc};
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::content::rfc3339;
+use tierkeep_core::db::collection;
+use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Alert, AlertKind, read};
+use crate::connection::ConnectionManager;
+use crate::own;
+use crate::retry::repeating;
+
+/// An alert whose present state nobody was told.
+pub(super) const UNTOLD: &str = "untold";
+/// How often messages are sent.
+const EVERY: Duration = Duration::from_mins(5);
+/// How often is looked whether it is time.
+const LOOKED_EVERY: Duration = Duration::from_secs(5);
+/// The wait after a first failure; doubles, up to [`EVERY`].
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+/// How long a turn stands without a sign of its holder; longer than a message may take.
+const TURN_LASTS: Duration = Duration::from_secs(40);
+/// How long sending one message may take.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many alerts a message shows; it says how many there are.
+pub const SHOWN: usize = 50;
+/// What was resolved longer ago is told nobody any more: a new channel does not begin with history.
+const STALE: Duration = Duration::from_hours(24 * 7);
+
+const KIND: &str = "alert_delivery";
+
+/// The ways in which people are told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ChannelKind {
+    /// A signed POST.
+    Webhook,
+    /// A mail.
+    Email,
+}
+
+impl ChannelKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Webhook, Self::Email];
+
+    /// Its name, for people and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Email => "email",
+        }
+    }
+
+    /// The field of an alert that says whether it was told this way.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook_notice",
+            Self::Email => "email_notice",
+        }
+    }
+
+    fn control(self) -> String {
+        format!("{KIND}/{}", self.as_str())
+    }
+}
+
+/// What a message is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum About {
+    /// These alerts were raised.
+    Raised(AlertKind),
+    /// The cause of these alerts is gone.
+    Resolved(AlertKind),
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// Names the message; the same at every attempt to send it.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    pub at: String,
+    /// What it is about; nothing where somebody only wants to see whether it arrives.
+    pub about: Option<About>,
+    /// How many alerts there are.
+    pub total: u64,
+    /// The first [`SHOWN`] of them.
+    pub alerts: Vec<Alert>,
+}
+
+/// Why a message was not delivered, as far as anybody knows.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Undelivered {
+    /// What went wrong, without a secret or an address.
+    pub reason: String,
+    /// Whether the receiver may have it all the same.
+    pub may_have_arrived: bool,
+}
+
+/// A way in which people are told.
+#[async_trait]
+pub trait Channel: Send + Sync + Debug {
+    /// Which one.
+    fn kind(&self) -> ChannelKind;
+
+    /// Sends the message once.
+    ///
+    /// Dropping the future may leave the message delivered, as does an error that says so.
+    async fn send(&self, notice: &Notice) -> Result<(), Undelivered>;
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Round {
+    /// It is not time yet, or somebody else is at it.
+    Waits,
+    /// So many messages were delivered, and nothing is left to tell.
+    Told(usize),
+    /// A message could not be delivered; it is tried again.
+    Failed,
+}
+
+/// When a look is allowed to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// When it is time.
+    Due,
+    /// Now, unless somebody else is at it.
+    Now,
+}
+
+/// Tells people of alerts.
+#[derive(Clone, Debug)]
+pub struct AlertDelivery {
+    databases: Arc<ConnectionManager>,
+    channels: Vec<Arc<dyn Channel>>,
+}
+
+/// A message under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Message {
+    id: String,
+    about: About,
+    at: DateTime,
+    /// The receiver may have it: nothing may be added any more.
+    sealed: bool,
+}
+
+/// One channel's control document.
+#[derive(Clone, Debug, Default)]
+struct Desk {
+    turn: i64,
+    busy_until: Option<DateTime>,
+    next_at: Option<DateTime>,
+    failures: u32,
+    messages: Vec<Message>,
+}
+
+/// A turn at a channel's desk.
+struct Turn<'a> {
+    databases: &'a ConnectionManager,
+    channel: &'a dyn Channel,
+    number: i64,
+    messages: Vec<Message>,
+}
+
+impl AlertDelivery {
+    /// Delivery through these channels.
+    pub fn new(databases: Arc<ConnectionManager>, channels: Vec<Arc<dyn Channel>>) -> Self {
+        Self {
+            databases,
+            channels,
+        }
+    }
+
+    /// Delivers until `stop` is cancelled; what could not be delivered is left to whoever comes next. The first look
+    /// does not wait: a service is often started because something was mended.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut when = When::Now;
+        while !stop.is_cancelled() {
+            for channel in &self.channels {
+                let round = stop.run_until_cancelled(self.round(channel.as_ref(), when));
+                if let Some(Err(error)) = round.await {
+                    warn!(
+                        user_type = "internal",
+                        database = %error.database,
+                        error = error.class.as_str(),
+                        "alerts are not delivered: the database is away",
+                    );
+                }
+            }
+            when = When::Due;
+            tokio::select! {
+                () = tokio::time::sleep(LOOKED_EVERY) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+
+    /// Tells what nobody was told through this channel.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer; what was sent may be sent again, under the same id.
+    pub async fn round(&self, channel: &dyn Channel, when: When) -> Result<Round, StoreError> {
+        let Some((mut turn, failures)) = self.take_turn(channel, when).await? else {
+            return Ok(Round::Waits);
+        };
+        let mut told = 0;
+        let outcome = turn.tell(&mut told).await;
+        let (round, wait, failures) = match &outcome {
+            Ok(Ok(())) => (Round::Told(told), EVERY, 0),
+            Ok(Err(undelivered)) => {
+                let failures = failures.saturating_add(1);
+                let wait = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(8));
+                warn!(
+                    channel = channel.kind().as_str(),
+                    error = %undelivered,
+                    failures,
+                    "alerts could not be delivered; they are tried again",
+                );
+                (Round::Failed, wait.min(EVERY), failures)
+            }
+            Err(_) => (Round::Failed, FIRST_WAIT, failures),
+        };
+        let now = turn.now().await?;
+        let set = doc! {
+            "busy_until": Bson::Null,
+            "next_at": clock::after(now, wait),
+            "failures": i32::try_from(failures).unwrap_or(i32::MAX),
+        };
+        turn.note(set).await?;
+        outcome?.ok();
+        if told > 0 {
+            info!(
+                channel = channel.kind().as_str(),
+                messages = told,
+                "alerts were delivered"
+            );
+        }
+        Ok(round)
+    }
+
+    async fn take_turn<'a>(
+        &'a self,
+        channel: &'a dyn Channel,
+        when: When,
+    ) -> Result<Option<(Turn<'a>, u32)>, StoreError> {
+        let audit = self.databases.audit_db().store();
+        let id = channel.kind().control();
+        let desk = if let Some(desk) = look(&self.databases, &id).await? {
+            desk
+        } else {
+            let first = doc! { "_id": &id, "kind": KIND, "turn": 0_i64 };
+            own::make(audit.as_ref(), collection::CONTROL, &first).await?;
+            Desk::default()
+        };
+        let now = repeating(|| audit.hello()).await?.now;
+        // A time further away than any wait was noted by a clock that has been set since.
+        let ahead = |at: Option<DateTime>, longest: Duration| {
+            at.is_some_and(|at| at > now && at.saturating_duration_since(now) <= longest)
+        };
+        let early = when == When::Due && ahead(desk.next_at, EVERY);
+        if early || ahead(desk.busy_until, TURN_LASTS) {
+            return Ok(None);
+        }
+        let turn = desk.turn.saturating_add(1);
+        let ids = [Bson::String(id)];
+        let is_free = doc! { "turn": desk.turn };
+        let set = doc! { "turn": turn, "busy_until": clock::after(now, TURN_LASTS) };
+        let taken = repeating(|| audit.amend(collection::CONTROL, &ids, &is_free, &set)).await?;
+        let turn = Turn {
+            databases: &self.databases,
+            channel,
+            number: turn,
+            messages: desk.messages,
+        };
+        Ok((taken > 0).then_some((turn, desk.failures)))
+    }
+}
+
+impl Turn<'_> {
+    async fn now(&self) -> Result<DateTime, StoreError> {
+        let audit = self.databases.audit_db().store();
+        Ok(repeating(|| audit.hello()).await?.now)
+    }
+
+    /// Writes on the desk, unless somebody else has taken the turn; answers whether it was written.
+    async fn note(&self, set: Document) -> Result<bool, StoreError> {
+        let audit = self.databases.audit_db().store();
+        let ids = [Bson::String(self.channel.kind().control())];
+        let mine = doc! { "turn": self.number };
+        Ok(repeating(|| audit.amend(collection::CONTROL, &ids, &mine, &set)).await? > 0)
+    }
+
+    async fn note_messages(&self) -> Result<bool, StoreError> {
+        let messages: Vec<Bson> = self.messages.iter().map(Message::write).collect();
+        let busy_until = clock::after(self.now().await?, TURN_LASTS);
+        self.note(doc! { "messages": messages, "busy_until": busy_until })
+            .await
+    }
+
+    /// Gathers what nobody was told into messages, and sends all that are under way.
+    async fn tell(&mut self, told: &mut usize) -> Result<Result<(), Undelivered>, StoreError> {
+        self.gather().await?;
+        while let Some(message) = self.messages.first().cloned() {
+            let notice = self.notice(&message).await?;
+            if notice.total > 0 {
+                // A crash from here on leaves a message that is sent again as it is.
+                self.seal(&message.id, true);
+                if !self.note_messages().await? {
+                    return Ok(Ok(()));
+                }
+                if let Err(undelivered) = self.send(&notice).await {
+                    if !undelivered.may_have_arrived {
+                        self.seal(&message.id, false);
+                        self.note_messages().await?;
+                    }
+                    return Ok(Err(undelivered));
+                }
+                *told += 1;
+                self.mark(&message.id).await?;
+            }
+            self.messages.remove(0);
+            if !self.note_messages().await? {
+                return Ok(Ok(()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn send(&self, notice: &Notice) -> Result<(), Undelivered> {
+        let sending = tokio::time::timeout(SEND_TIMEOUT, self.channel.send(notice));
+        sending.await.unwrap_or_else(|_| {
+            Err(Undelivered {
+                reason: "timeout".into(),
+                may_have_arrived: true,
+            })
+        })
+    }
+
+    fn seal(&mut self, id: &str, sealed: bool) {
+        for message in self.messages.iter_mut().filter(|message| message.id == id) {
+            message.sealed = sealed;
+        }
+    }
+
+    /// Puts every alert whose state nobody was told into the message of its kind, and makes messages where there are
+    /// none that can take it in. The desk names a message before an alert does.
+    async fn gather(&mut self) -> Result<(), StoreError> {
+        let audit = self.databases.audit_db().store();
+        let field = self.channel.kind().field();
+        let now = self.now().await?;
+        let stale = clock::before(now, STALE);
+        let mut after: Option<Cursor> = None;
+        loop {
+            let find = Find::new(Query::Equal(doc! { field: UNTOLD })).after(after.take());
+            let page = repeating(|| audit.find(collection::ALERTS, &find)).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(Cursor::after(last));
+            let mut groups: BTreeMap<Option<About>, Vec<Bson>> = BTreeMap::new();
+            for alert in &page {
+                let group = group_of(alert, stale);
+                let id = tierkeep_core::document::id(alert);
+                groups.entry(group).or_default().push(id);
+            }
+            for (about, ids) in groups {
+                let told = match about {
+                    Some(about) => match self.message_of(about, now).await? {
+                        Some(id) => Bson::String(id),
+                        None => return Ok(()),
+                    },
+                    None => Bson::Null,
+                };
+                let untold = doc! { field: UNTOLD };
+                let set = doc! { field: told };
+                repeating(|| audit.amend(collection::ALERTS, &ids, &untold, &set)).await?;
+            }
+        }
+    }
+
+    /// The id of the message that takes such alerts in; `None` when the turn is over. One that the receiver may have
+    /// takes nothing in.
+    async fn message_of(
+        &mut self,
+        about: About,
+        now: DateTime,
+    ) -> Result<Option<String>, StoreError> {
+        let mut same = self
+            .messages
+            .iter()
+            .filter(|message| message.about == about);
+        if let Some(message) = same.find(|message| !message.sealed) {
+            return Ok(Some(message.id.clone()));
+        }
+        let id = format!("msg_{}", self.databases.randomness().id());
+        self.messages.push(Message {
+            id: id.clone(),
+            about,
+            at: now,
+            sealed: false,
+        });
+        Ok(self.note_messages().await?.then_some(id))
+    }
+
+    async fn notice(&self, message: &Message) -> Result<Notice, StoreError> {
+        let audit = self.databases.audit_db().store();
+        let of_message = Query::Equal(doc! { self.channel.kind().field(): &message.id });
+        let total = repeating(|| audit.count(collection::ALERTS, &of_message)).await?;
+        let find = Find::new(of_message).limit(SHOWN);
+        let alerts = repeating(|| audit.find(collection::ALERTS, &find)).await?;
+        Ok(Notice {
+            id: message.id.clone(),
+            at: rfc3339(message.at),
+            about: Some(message.about),
+            total,
+            alerts: alerts.iter().filter_map(|alert| read(alert)).collect(),
+        })
+    }
+
+    /// Notes in the alerts of a message that they were told. Those that have changed since are told again.
+    async fn mark(&self, message: &str) -> Result<(), StoreError> {
+        let audit = self.databases.audit_db().store();
+        let field = self.channel.kind().field();
+        let of_message = doc! { field: message };
+        loop {
+            let find = Find::new(Query::Equal(of_message.clone())).keys();
+            let page = repeating(|| audit.find(collection::ALERTS, &find)).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let ids: Vec<Bson> = page
+                .iter()
+                .map(|alert| tierkeep_core::document::id(alert))
+                .collect();
+            let told = doc! { field: Bson::Null };
+            repeating(|| audit.amend(collection::ALERTS, &ids, &of_message, &told)).await?;
+        }
+    }
+}
+
+/// The message that an alert belongs to; `None` where nobody needs to hear of it.
+fn group_of(alert: &RawDocument, stale: DateTime) -> Option<About> {
+    let kind = AlertKind::parse(alert.get_str("kind").ok()?)?;
+    match alert.get_datetime("resolved_at") {
+        Ok(resolved) if resolved <= stale => None,
+        Ok(_) => Some(About::Resolved(kind)),
+        Err(_) => Some(About::Raised(kind)),
+    }
+}
+
+impl Message {
+    fn write(&self) -> Bson {
+        let (resolved, kind) = match self.about {
+            About::Raised(kind) => (false, kind.as_str()),
+            About::Resolved(kind) => (true, kind.as_str()),
+        };
+        Bson::Document(doc! {
+            "id": &self.id,
+            "kind": kind,
+            "resolved": resolved,
+            "at": self.at,
+            "sealed": self.sealed,
+        })
+    }
+
+    fn read(message: &RawDocument) -> Option<Self> {
+        let kind = AlertKind::parse(message.get_str("kind").ok()?)?;
+        let about = if message.get_bool("resolved").ok()? {
+            About::Resolved(kind)
+        } else {
+            About::Raised(kind)
+        };
+        Some(Self {
+            id: message.get_str("id").ok()?.to_owned(),
+            about,
+            at: message.get_datetime("at").ok()?,
+            sealed: message.get_bool("sealed").ok()?,
+        })
+    }
+}
+
+async fn look(databases: &ConnectionManager, id: &str) -> Result<Option<Desk>, StoreError> {
+    let audit = databases.audit_db().store();
+    let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
+    let found = repeating(|| audit.find(collection::CONTROL, &find)).await?;
+    Ok(found.first().map(desk))
+}
+
+fn desk(found: &RawDocumentBuf) -> Desk {
+    let messages = found.get_array("messages").ok().map(|messages| {
+        let each = messages.into_iter().filter_map(Result::ok);
+        each.filter_map(|message| Message::read(message.as_document()?))
+            .collect()
+    });
+    Desk {
+        turn: found.get_i64("turn").unwrap_or_default(),
+        busy_until: found.get_datetime("busy_until").ok(),
+        next_at: found.get_datetime("next_at").ok(),
+        failures: found
+            .get_i32("failures")
+            .ok()
+            .and_then(|failures| u32::try_from(failures).ok())
+            .unwrap_or_default(),
+        messages: messages.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Writing a dump of every database. Reads only; memory does not grow with the databases.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tierkeep_core::bson::raw::RawDocumentBuf;
+use tierkeep_core::content::rfc3339;
+use tierkeep_core::db::Role;
+use tierkeep_core::document;
+use tierkeep_core::store::{CollectionLayout, Cursor, Find, Query, Store, StoreError};
+
+use super::files::{DumpFile, make_directory, new_directory, new_file, sync_directory};
+use super::manifest::{FileEntry, MANIFEST, Manifest, UNFINISHED};
+use super::{DumpError, DumpProgress, DumpService, away_now, blocking, files, metadata};
+use crate::layout::layout;
+use crate::retry::repeating;
+
+/// The order in which databases are read. A document that moves meanwhile is written to srie and main before it
+/// leaves temp, so whoever reads temp, main, srie in this order finds it at least once; HR records are
+/// written to their main database first. The ledger comes last: it knows every erasure that a tombstone before it
+/// stands for.
+const ORDER: [Role; 7] = [
+    Role::ExternalUsers,
+    Role::RaseenTempUser,
+    Role::RaseenMainUser,
+    Role::SrieMainUser,
+    Role::RaseenMainHr,
+    Role::SrieMainHr,
+    Role::EvaluationAudit,
+];
+
+/// The most bytes of documents that are held at once, but for one document that is larger.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What an export wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Exported {
+    /// Where.
+    pub directory: PathBuf,
+    /// The deployment.
+    pub deployment: Option<String>,
+    /// Whether the files are compressed.
+    pub gzip: bool,
+    /// How many files, without the manifest.
+    pub files: u64,
+    /// How many documents.
+    pub documents: u64,
+    /// How many bytes on disk.
+    pub bytes: u64,
+    /// How many documents of each database.
+    pub databases: Vec<ExportedDatabase>,
+}
+
+/// What was written of one database.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ExportedDatabase {
+    /// Which.
+    pub name: Role,
+    /// How many documents.
+    pub documents: u64,
+}
+
+impl DumpService {
+    /// Writes every database to `directory`, which must be empty or not there. The manifest comes last: a
+    /// directory without one, whatever ended the export, is torn.
+    ///
+    /// # Errors
+    /// [`DumpError`]: before anything is made when the directory is not empty or a database is away.
+    pub async fn export(
+        &self,
+        directory: &Path,
+        gzip: bool,
+        progress: &dyn DumpProgress,
+    ) -> Result<Exported, DumpError> {
+        if let Some(away) = self.databases.away().first() {
+            return Err(away_now(*away).into());
+        }
+        let created_at = rfc3339(self.databases.clock().now());
+        let root = directory.to_owned();
+        blocking({
+            let root = root.clone();
+            move || {
+                new_directory(&root)?;
+                // Whoever finds this and no manifest knows that the export was cut off.
+                new_file(&root.join(UNFINISHED))?;
+                sync_directory(&root)
+            }
+        })
+        .await?;
+        let mut files = Vec::new();
+        let mut databases = Vec::new();
+        let mut documents = 0;
+        for role in ORDER {
+            let before = documents;
+            let folder = root.join(role.name());
+            blocking({
+                let folder = folder.clone();
+                move || make_directory(&folder)
+            })
+            .await?;
+            for collection in layout(role, self.databases.hr_collections()).collections {
+                let mut written = self
+                    .collection(role, collection, &root, gzip, &mut |page| {
+                        documents += page;
+                        progress.report(documents);
+                    })
+                    .await?;
+                files.append(&mut written);
+            }
+            blocking(move || sync_directory(&folder)).await?;
+            databases.push(ExportedDatabase {
+                name: role,
+                documents: documents - before,
+            });
+        }
+        let deployment = self.databases.deployment().map(ToOwned::to_owned);
+        let exported = Exported {
+            directory: root.clone(),
+            deployment: deployment.clone(),
+            gzip,
+            files: u64::try_from(files.len()).unwrap_or(u64::MAX),
+            documents,
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            databases,
+        };
+        let manifest = Manifest::new(deployment, created_at, gzip, files);
+        blocking(move || finish(&root, &manifest)).await?;
+        Ok(exported)
+    }
+
+    /// Writes one collection and what is to be known about it.
+    async fn collection(
+        &self,
+        role: Role,
+        collection: CollectionLayout,
+        root: &Path,
+        gzip: bool,
+        report: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Vec<FileEntry>, DumpError> {
+        let store = self.databases.store(role).ok_or_else(|| away_now(role))?;
+        let base = format!("{role}/{}", metadata::file_name(&collection.name));
+        let (root, name) = (root.to_owned(), collection.name.clone());
+        let (described, mut file) = blocking(move || {
+            let mut described = DumpFile::create(&root, &format!("{base}.metadata.json"), gzip)?;
+            described.write(metadata::render(&collection).as_bytes())?;
+            let documents = DumpFile::create(&root, &format!("{base}.bson"), gzip)?;
+            Ok((described.finish(None)?, documents))
+        })
+        .await?;
+        let mut documents = 0;
+        let mut pages = Pages {
+            store: store.as_ref(),
+            collection: &name,
+            place: None,
+            is_over: false,
+        };
+        while let Some(page) = pages.next().await? {
+            let size = u64::try_from(page.len()).unwrap_or(u64::MAX);
+            file = blocking(move || {
+                for document in &page {
+                    file.write(document.as_bytes())?;
+                }
+                Ok(file)
+            })
+            .await?;
+            documents += size;
+            report(size);
+        }
+        let written = blocking(move || file.finish(Some(documents))).await?;
+        Ok(vec![described, written])
+    }
+}
+
+/// The documents of a collection, page by page.
+struct Pages<'a> {
+    store: &'a dyn Store,
+    collection: &'a str,
+    place: Option<Cursor>,
+    is_over: bool,
+}
+
+impl Pages<'_> {
+    /// The next page; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Vec<RawDocumentBuf>>, StoreError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let find = Find::new(Query::All)
+            .max_bytes(PAGE_BYTES)
+            .after(self.place.clone());
+        let mut page = repeating(|| self.store.find(self.collection, &find)).await?;
+        // A page that brings the scan no further is the last.
+        match Cursor::after_page(&page).filter(|next| self.place.as_ref() != Some(next)) {
+            None => self.is_over = true,
+            next => {
+                // What follows the place comes again with the next page.
+                let named = page.iter().rposition(|document| document::has_id(document));
+                page.truncate(named.map_or(0, |at| at + 1));
+                self.place = next;
+            }
+        }
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+}
+
+fn finish(root: &Path, manifest: &Manifest) -> Result<(), DumpError> {
+    sync_directory(root)?;
+    let part = root.join(UNFINISHED);
+    let path = root.join(MANIFEST);
+    let mut text = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| DumpError::io(&path, "written")(error.into()))?;
+    text.push(b'\n');
+    // Until the rename the export is torn, after it whole.
+    files::write_atomically(&path, &part, &text)
+}

@@ -1,0 +1,69 @@
+//! What is left of deletions: removed once srie holds it too and its grace is over, from srie first.
+//!
+//! A tombstone in main outlives the one in srie, so that whoever delivers an older version late finds it there.
+
+use std::time::Duration;
+
+use bson::doc;
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::document::{self, State};
+use tierkeep_core::hr::{self, BackupStatus, HrCollection, marked};
+use tierkeep_core::store::{Change, Cursor, Find, Guard, Query, StoreError, Written};
+
+use crate::connection::ConnectionManager;
+use crate::retry::repeating;
+
+/// Removes the tombstones of `collection` that are older than `grace`; answers how many.
+pub(super) async fn remove(
+    databases: &ConnectionManager,
+    collection: &HrCollection,
+    grace: Duration,
+) -> Result<u64, StoreError> {
+    let before = clock::before(databases.clock().now(), grace);
+    let main = databases.raseen_hr_db().store();
+    let srie = databases.srie_hr_db().store();
+    let collection = collection.as_str();
+    let mut find = Find::new(marked(State::Erased, BackupStatus::Completed));
+    let mut removed = 0;
+    loop {
+        let page = repeating(|| main.find(collection, &find)).await?;
+        let next = Cursor::after_page(&page);
+        if next.is_none() || next == find.after {
+            return Ok(removed);
+        }
+        find = find.after(next);
+        for stone in page {
+            let (Some(version), Some(at)) = (document::version(&stone), hr::updated_at(&stone))
+            else {
+                continue;
+            };
+            if at > before {
+                continue;
+            }
+            let id = document::id(&stone);
+            let guard = Guard::Tombstone(version);
+            repeating(|| srie.write(collection, &id, &guard, &Change::Remove)).await?;
+            // A crash here leaves the tombstone in main, which finds nothing in srie the next time.
+            let left = Find::new(Query::Ids(vec![id.clone()])).head();
+            let left = repeating(|| srie.find(collection, &left)).await?;
+            if let Some(left) = left.first() {
+                if document::version(left) < Some(version) {
+                    // Somebody brought an older version back: the tombstone goes there once more.
+                    let when = doc! { "metadata.version": version.get() };
+                    let set = doc! { "metadata.backup_status": BackupStatus::Pending.as_str() };
+                    repeating(|| main.amend(collection, std::slice::from_ref(&id), &when, &set))
+                        .await?;
+                }
+                continue;
+            }
+            let guard = Guard::Fields(doc! {
+                "metadata.version": version.get(),
+                "metadata.state": State::Erased.as_str(),
+                "metadata.backup_status": BackupStatus::Completed.as_str(),
+            });
+            let gone = repeating(|| main.write(collection, &id, &guard, &Change::Remove)).await?;
+            removed += u64::from(matches!(gone, Written::Applied(_)));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Erasures that have not reached every database, as this process knows them: what only waits to be erased is
+//! nobody's, also where it can still be read.
+//!
+//! The ledger is asked when somebody reads or writes, and not again for [`KNOWN_FOR`]. Whoever leaves an erasure
+//! pending answers no sooner than that after its entry was made, so that every process knows of it by then (ADR 18).
+//! No version and no deletion rests on this, and nobody waits for a ledger that has stopped answering.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tierkeep_core::db::Role;
+use tierkeep_core::erasure::Stage;
+use tierkeep_core::store::{Class, StoreError};
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use super::LONGEST_LOOK;
+use crate::connection::ConnectionManager;
+
+/// How long an answer of the ledger is relied on.
+pub(crate) const KNOWN_FOR: Duration = Duration::from_millis(250);
+/// Of more, each is looked up by itself.
+const REMEMBERED: usize = 500;
+
+/// What is known of pending erasures. Clones know the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending {
+    known: Arc<Mutex<Known>>,
+    /// Held by whoever asks the ledger.
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// When the answer was asked for, or its failure known.
+    asked_at: Option<Instant>,
+    fences: HashMap<UserId, Version>,
+    /// There may be more of them.
+    more: bool,
+    /// Why the last answer did not come.
+    failed: Option<Class>,
+    /// It did not come in time: until one does, it is asked for in the background.
+    hangs: bool,
+}
+
+impl Pending {
+    /// The version at and below which nothing of `user` counts, where an erasure of the user is pending.
+    ///
+    /// While `evaluation_audit` is away nobody can be erased, and what was known before is what is known.
+    pub(super) async fn fence(
+        &self,
+        databases: &Arc<ConnectionManager>,
+        user: &UserId,
+    ) -> Option<Version> {
+        self.refresh(databases).await;
+        let (remembered, look) = {
+            let known = self.known();
+            let remembered = known.fences.get(user).copied();
+            (remembered, known.more && !known.hangs)
+        };
+        if remembered.is_some() || !look {
+            return remembered;
+        }
+        let Ok(entry) = timeout(LONGEST_LOOK, databases.ledger().entry(user)).await else {
+            self.known().failed(Class::Timeout);
+            return None;
+        };
+        let entry = entry.ok()??;
+        match entry.stage {
+            Stage::Pending => entry.fence(),
+            Stage::Verified | Stage::Closed => None,
+        }
+    }
+
+    async fn refresh(&self, databases: &Arc<ConnectionManager>) {
+        let begun = Instant::now();
+        let hangs = {
+            let known = self.known();
+            if known.is_from(begun) {
+                return;
+            }
+            known.hangs
+        };
+        if hangs {
+            self.ask_aside(databases);
+            return;
+        }
+        let asked = async {
+            let _asking = self.asking.lock().await;
+            // One answer serves all who waited for it.
+            let known = self.known().is_from(begun);
+            if !known {
+                self.ask(databases).await;
+            }
+        };
+        if timeout(LONGEST_LOOK, asked).await.is_err() {
+            self.known().failed(Class::Timeout);
+        }
+    }
+
+    /// Asks in the background, where nobody does yet.
+    fn ask_aside(&self, databases: &Arc<ConnectionManager>) {
+        if let Ok(asking) = Arc::clone(&self.asking).try_lock_owned() {
+            let (pending, databases) = (self.clone(), Arc::clone(databases));
+            tokio::spawn(async move {
+                if timeout(LONGEST_LOOK, pending.ask(&databases))
+                    .await
+                    .is_err()
+                {
+                    pending.known().failed(Class::Timeout);
+                }
+                drop(asking);
+            });
+        }
+    }
+
+    async fn ask(&self, databases: &ConnectionManager) {
+        let now = Instant::now();
+        let answer = databases.ledger().pending(REMEMBERED).await;
+        let mut known = self.known();
+        match answer {
+            Ok(pending) => {
+                *known = Known {
+                    asked_at: Some(now),
+                    more: pending.len() >= REMEMBERED,
+                    fences: pending.into_iter().collect(),
+                    failed: None,
+                    hangs: false,
+                }
+            }
+            Err(StoreError { class, .. }) => known.failed(class),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether nobody who came at `begun` needs to ask again.
+    fn is_from(&self, begun: Instant) -> bool {
+        self.asked_at
+            .is_some_and(|at| at >= begun || begun.duration_since(at) < KNOWN_FOR)
+    }
+
+    /// The answer did not come.
+    fn failed(&mut self, why: Class) {
+        self.asked_at = Some(Instant::now());
+        self.hangs = why == Class::Timeout;
+        if self.failed.replace(why) != Some(why) {
+            warn!(
+                user_type = "internal",
+                database = %Role::EvaluationAudit,
+                error = why.as_str(),
+                "it is not known which erasures are pending",
+            );
+        }
+    }
+}

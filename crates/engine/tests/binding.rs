@@ -1,0 +1,87 @@
+//! The GitHub accounts that users came with: what is kept of them, and how long a comparison is waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use rstest::rstest;
+use tierkeep_core::bson;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::Class;
+use tierkeep_engine::{Bindings, Met, OnChange};
+use tierkeep_testkit::fault::{Fault, Moment};
+use tokio::time::Instant;
+
+use crate::erasure::in_every_tier;
+use crate::world::{self, Backend, World};
+
+/// Everything that is kept of GitHub accounts.
+async fn accounts(world: &World) -> Vec<RawDocumentBuf> {
+    let mut kept = world
+        .everything(Role::EvaluationAudit, collection::CONTROL)
+        .await;
+    kept.retain(|kept| kept.get_str("kind").ok() == Some("github_account"));
+    kept
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybody(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    const ACCOUNT: u64 = 5_831_204_477;
+    let world = World::new(backend).await;
+    let user = in_every_tier(&world, 1).await;
+    let neighbour = in_every_tier(&world, 2).await;
+    let bindings = Bindings::new(Arc::clone(&world.databases), OnChange::Refuse);
+    for whose in [&user, &neighbour] {
+        assert_eq!(bindings.meet(whose, ACCOUNT).await.unwrap(), Met::Same);
+        assert_eq!(bindings.meet(whose, 8).await.unwrap(), Met::Other);
+    }
+    let kept = accounts(&world).await;
+    assert_eq!(kept.len(), 2);
+    for named in [user.as_str(), &ACCOUNT.to_string()] {
+        let shown = format!(
+            "{:?}",
+            kept.iter()
+                .map(|kept| bson::Document::try_from(kept.as_ref()))
+                .collect::<Vec<_>>()
+        );
+        assert!(!shown.contains(named), "{shown}");
+    }
+    // It goes with the last of the content.
+    world.faults.set_down(Role::SrieMainUser, true);
+    world.erasure().erase(&user).await.unwrap();
+    world.faults.heal();
+    world.erasure().finish_pending().await.unwrap();
+    assert_eq!(accounts(&world).await.len(), 1);
+    // Whoever comes next begins anew; the neighbour is who it was.
+    let later = Bindings::new(world.reopened().await, OnChange::Refuse);
+    assert_eq!(later.meet(&user, 8).await.unwrap(), Met::Same);
+    assert_eq!(later.meet(&user, ACCOUNT).await.unwrap(), Met::Other);
+    assert_eq!(later.meet(&neighbour, 8).await.unwrap(), Met::Other);
+}
+
+/// Whoever comes while `evaluation_audit` hangs does not wait in turn.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
+    #[values(OnChange::Follow, OnChange::Refuse)] on_change: OnChange,
+) {
+    let world = World::new(Backend::Memory).await;
+    let bindings = Bindings::new(Arc::clone(&world.databases), on_change);
+    let held = world
+        .faults
+        .hold(Fault::nth(1, Moment::Before).to(Role::EvaluationAudit));
+    let begun = Instant::now();
+    for n in 1..=50 {
+        let met = bindings.meet(&world::user(n), 7).await;
+        assert_eq!(met.unwrap_err().class, Class::Timeout);
+    }
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    held.release();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    for n in 1..=50 {
+        assert_eq!(bindings.meet(&world::user(n), 7).await.unwrap(), Met::Same);
+    }
+}

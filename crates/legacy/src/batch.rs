@@ -1,0 +1,268 @@
+//! Some users at a time: which of their documents count, those documents whole, and what they become. Bounded by
+//! bytes, so that memory does not grow with the users.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bson::Timestamp;
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
+use tierkeep_core::legacy::compose::Parts;
+use tierkeep_core::legacy::{Chosen, Composed, choose, compose};
+use tierkeep_core::user::UserId;
+use tierkeep_engine::Taken;
+
+use crate::index::{Collection, id_at, place_of};
+use crate::report::{BUSY, Tally};
+use crate::scratch::{Filed, Place, Refused, Scratch};
+use crate::{ImportError, Importer};
+
+/// The most users of a batch.
+pub(crate) const USERS: usize = 500;
+/// About the most bytes of documents of a batch; a batch at work holds several times as much.
+pub(crate) const BYTES: u64 = 3 * 512 * 1024;
+/// Of about how many documents it is asked at once what is filed of them.
+const FILED_TOGETHER: u32 = 1_000;
+
+const GONE: &str = "gone from the source before it was read";
+
+/// The rule by which a document is left out; of HR records, or of users.
+pub(crate) fn rule(taken: &Taken, hr: bool) -> &'static str {
+    match taken {
+        Taken::Changed => "changed in tierkeep since it was imported",
+        Taken::Own if hr => "the record is in tierkeep already",
+        Taken::Own => "the user is in tierkeep already",
+        Taken::Erased if hr => "the record was deleted in tierkeep",
+        Taken::Erased => "the user was erased in tierkeep",
+        Taken::Busy | Taken::Stored | Taken::Replaced | Taken::Same | Taken::Refused(_) => BUSY,
+    }
+}
+
+/// Some users with what is filed of their documents.
+pub(crate) type Batch = Vec<(UserId, Vec<Filed>)>;
+
+/// Goes through users in order.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    after: String,
+    queue: VecDeque<(String, Vec<Filed>)>,
+    /// Only these.
+    only: Option<VecDeque<String>>,
+}
+
+impl Users {
+    /// Only these.
+    pub(crate) fn of(users: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            only: Some(users.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    fn one(&mut self, scratch: &Scratch) -> Result<Option<(String, Vec<Filed>)>, ImportError> {
+        if let Some(only) = &mut self.only {
+            let Some(user) = only.pop_front() else {
+                return Ok(None);
+            };
+            let filed = scratch.of_user(&user)?;
+            return Ok(Some((user, filed)));
+        }
+        if self.queue.is_empty() {
+            self.queue = scratch.users(&self.after, FILED_TOGETHER)?.into();
+            if let Some((last, _)) = self.queue.back() {
+                self.after.clone_from(last);
+            }
+        }
+        Ok(self.queue.pop_front())
+    }
+
+    /// The next batch; `None` after the last.
+    pub(crate) fn next(&mut self, scratch: &Scratch) -> Result<Option<Batch>, ImportError> {
+        let mut batch = Batch::new();
+        let mut bytes = 0;
+        while batch.len() < USERS && bytes < BYTES {
+            let Some((user, filed)) = self.one(scratch)? else {
+                break;
+            };
+            let Ok(id) = UserId::parse(&user) else {
+                continue;
+            };
+            let sizes = filed.iter().map(|one| (&one.dated.place, one.size));
+            let sizes: BTreeMap<&Place, u64> = sizes.collect();
+            let counting = chosen(&filed).map(|it| places(&it)).unwrap_or_default();
+            bytes += counting
+                .iter()
+                .filter_map(|place| sizes.get(place))
+                .sum::<u64>();
+            if !filed.is_empty() {
+                batch.push((id, filed));
+            }
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+/// A user put together.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) user: UserId,
+    pub(crate) filed: Vec<Filed>,
+    /// What counts.
+    counting: BTreeSet<Place>,
+    /// What is not there any more.
+    gone: BTreeSet<Place>,
+}
+
+fn chosen(filed: &[Filed]) -> Option<Chosen<Place>> {
+    let dated: Vec<_> = filed.iter().map(|one| one.dated.clone()).collect();
+    choose(&dated)
+}
+
+fn places(chosen: &Chosen<Place>) -> BTreeSet<Place> {
+    let single = chosen.scan.iter().chain(&chosen.progress);
+    single.chain(chosen.derived.values()).cloned().collect()
+}
+
+impl Importer {
+    /// Reads the documents that count and puts the users together, those of whom anything is left.
+    pub(crate) async fn put_together(
+        &self,
+        collections: &[Collection],
+        batch: Batch,
+        not_before: &[Option<Timestamp>],
+    ) -> Result<(Vec<Ready>, Vec<Composed>), ImportError> {
+        let mut documents: BTreeMap<Place, RawDocumentBuf> = BTreeMap::new();
+        let mut gone: BTreeSet<Place> = BTreeSet::new();
+        let left = |filed: &[Filed], gone: &BTreeSet<Place>| -> Option<Chosen<Place>> {
+            let there = |one: &&Filed| !gone.contains(&one.dated.place);
+            let filed: Vec<Filed> = filed.iter().filter(there).cloned().collect();
+            chosen(&filed)
+        };
+        loop {
+            let mut wanted: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
+            for (_, filed) in &batch {
+                let counting = left(filed, &gone).map(|it| places(&it)).unwrap_or_default();
+                for place in counting {
+                    if !documents.contains_key(&place) {
+                        wanted.entry(place.collection).or_default().push(place);
+                    }
+                }
+            }
+            if wanted.is_empty() {
+                break;
+            }
+            for (number, places) in wanted {
+                let Some(collection) = collections.get(number as usize) else {
+                    gone.extend(places);
+                    continue;
+                };
+                let ids: Vec<_> = places.iter().map(|place| id_at(&place.id)).collect();
+                let found = self.sources[collection.source]
+                    .fetch(
+                        &collection.name,
+                        &ids,
+                        None,
+                        not_before.get(collection.source).copied().flatten(),
+                    )
+                    .await?;
+                for document in found {
+                    let place = Place {
+                        collection: number,
+                        id: place_of(&document),
+                    };
+                    documents.insert(place, document);
+                }
+                let missing = places.into_iter();
+                gone.extend(missing.filter(|place| !documents.contains_key(place)));
+            }
+        }
+        let (mut ready, mut composed) = (Vec::new(), Vec::new());
+        for (user, filed) in batch {
+            let Some(chosen) = left(&filed, &gone) else {
+                ready.push(Ready {
+                    user,
+                    gone: filed.iter().map(|one| one.dated.place.clone()).collect(),
+                    filed,
+                    counting: BTreeSet::new(),
+                });
+                continue;
+            };
+            let of = |place: &Option<Place>| {
+                let document = place.as_ref().and_then(|place| documents.get(place));
+                document.map(AsRef::as_ref)
+            };
+            let derived = chosen.derived.iter();
+            let parts = Parts {
+                scan: of(&chosen.scan),
+                progress: of(&chosen.progress),
+                derived: derived
+                    .filter_map(|(derived, place)| Some((*derived, documents.get(place)?.as_ref())))
+                    .collect(),
+                created_at: chosen.created_at,
+                last_accessed: chosen.last_accessed,
+            };
+            composed.push(compose(&user, &parts));
+            let there = |one: &Filed| gone.contains(&one.dated.place);
+            ready.push(Ready {
+                user,
+                gone: filed
+                    .iter()
+                    .filter(|one| there(one))
+                    .map(|one| one.dated.place.clone())
+                    .collect(),
+                counting: places(&chosen),
+                filed,
+            });
+        }
+        Ok((ready, composed))
+    }
+}
+
+/// Accounts for every document of the users of a batch. `taken` is in the order of the users of whom anything was
+/// left. Answers those that are refused.
+pub(crate) fn account(
+    collections: &[Collection],
+    tally: &mut Tally,
+    ready: Vec<Ready>,
+    taken: Vec<Taken>,
+) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    let mut taken = taken.into_iter();
+    for one in ready {
+        let outcome = if one.counting.is_empty() {
+            None
+        } else {
+            taken.next()
+        };
+        let stored = matches!(outcome, Some(Taken::Stored | Taken::Replaced | Taken::Same));
+        tally.users += u64::from(stored);
+        for filed in &one.filed {
+            let place = &filed.dated.place;
+            let collection = collections
+                .get(place.collection as usize)
+                .map(|it| it.shown.as_str())
+                .unwrap_or_default();
+            match &outcome {
+                _ if one.gone.contains(place) => tally.left_out(collection, GONE, 1),
+                None => tally.left_out(collection, GONE, 1),
+                Some(Taken::Stored | Taken::Replaced | Taken::Same) => {
+                    if one.counting.contains(place) {
+                        tally.imported += 1;
+                    } else {
+                        tally.merged += 1;
+                    }
+                }
+                Some(left @ (Taken::Changed | Taken::Own | Taken::Erased | Taken::Busy)) => {
+                    tally.left_out(collection, rule(left, false), 1);
+                }
+                Some(Taken::Refused(refusal)) => {
+                    tally.refused += 1;
+                    refused.push(Refused {
+                        place: place.clone(),
+                        reason: refusal.to_string(),
+                    });
+                }
+            }
+        }
+    }
+    refused
+}

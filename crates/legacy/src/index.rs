@@ -1,0 +1,266 @@
+//! The first look at every document: what it is, whose it is, when it was written. Accounts are looked at first,
+//! because users are joined on them.
+
+use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::{Bson, DateTime, Timestamp};
+use tierkeep_core::bson;
+use tierkeep_core::document::field;
+use tierkeep_core::legacy::dates::Times;
+use tierkeep_core::legacy::entry::{fields, read};
+use tierkeep_core::legacy::owner::{account, joined};
+use tierkeep_core::legacy::{Claim, Dated, Entry, Kind, secrets};
+use tierkeep_core::store::SIZE;
+use tokio_util::sync::CancellationToken;
+
+use crate::ahead::Ahead;
+use crate::report::Tally;
+use crate::scratch::{Filed, Place, Scratch};
+use crate::{ImportError, Importer, Progress};
+
+/// One collection of one source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Collection {
+    /// The number of its source.
+    pub source: usize,
+    /// Its name.
+    pub name: String,
+    /// How it is named in the report: with its database where there are several.
+    pub shown: String,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+/// What the first look found.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) scratch: Scratch,
+    pub(crate) collections: Vec<Collection>,
+    /// What is accounted for already.
+    pub(crate) tally: Tally,
+}
+
+/// The fields of accounts; the names of their secrets are asked for beside them.
+const ACCOUNT: [&str; 3] = [field::ID, "github_username", "email"];
+
+const DERIVED: &str = "can be made again; imported only with --include";
+const ACCOUNTS: &str = "an account: names people and holds nothing to import";
+const UNKNOWN: &str = "unknown collection";
+
+impl Importer {
+    /// Every collection of every source.
+    ///
+    /// # Errors
+    /// A source did not answer, or is no database of the predecessor.
+    pub(crate) async fn collections(&self) -> Result<Vec<Collection>, ImportError> {
+        let mut collections = Vec::new();
+        for (number, source) in self.sources.iter().enumerate() {
+            for name in source.collections().await? {
+                if name == tierkeep_core::db::collection::IDENTITY {
+                    return Err(ImportError::Stamped(source.name().to_owned()));
+                }
+                let shown = if self.sources.len() > 1 {
+                    format!("{}.{name}", source.name())
+                } else {
+                    name.clone()
+                };
+                collections.push(Collection {
+                    source: number,
+                    kind: Kind::of(&name),
+                    name,
+                    shown,
+                });
+            }
+        }
+        Ok(collections)
+    }
+
+    /// Looks at everything. What is not a user's document is accounted for here.
+    pub(crate) async fn look(
+        &self,
+        not_before: &[Option<Timestamp>],
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Index, ImportError> {
+        let collections = self.collections().await?;
+        let mut index = Index {
+            scratch: Scratch::new()?,
+            collections,
+            tally: Tally::default(),
+        };
+        let mut all = 0;
+        let mut counts = Vec::new();
+        for collection in &index.collections {
+            let count = self.sources[collection.source]
+                .count(&collection.name)
+                .await?;
+            counts.push(count);
+            all += count;
+        }
+        let mut order: Vec<usize> = (0..index.collections.len()).collect();
+        order.sort_by_key(|number| index.collections[*number].kind != Kind::Accounts);
+        let mut done = 0;
+        for number in order {
+            let collection = index.collections[number].clone();
+            let skipped = match collection.kind {
+                Kind::Scans | Kind::Progress | Kind::Accounts | Kind::Hr => None,
+                Kind::Derived(derived) if self.options.include.contains(&derived) => None,
+                Kind::Derived(_) | Kind::DerivedHr => Some(DERIVED),
+                Kind::Unknown => Some(UNKNOWN),
+                Kind::System => continue,
+            };
+            if let Some(rule) = skipped {
+                index.tally.skipped(&collection.shown, rule, counts[number]);
+                done += counts[number];
+                progress.looked_at(done, all);
+                continue;
+            }
+            if collection.kind == Kind::Hr {
+                done += counts[number];
+                continue;
+            }
+            let pages = self.sources[collection.source]
+                .scan(
+                    &collection.name,
+                    Some(&wanted(collection.kind)),
+                    not_before.get(collection.source).copied().flatten(),
+                )
+                .await?;
+            let mut pages = Ahead::of(pages);
+            while let Some(page) = pages.next().await? {
+                if stop.is_cancelled() {
+                    return Ok(index);
+                }
+                self.file(&mut index, number, &page)?;
+                done += u64::try_from(page.len()).unwrap_or_default();
+                progress.looked_at(done, all.max(done));
+            }
+        }
+        self.look_at_records(&index, not_before).await?;
+        Ok(index)
+    }
+
+    /// Files one page of a collection of users' documents or accounts.
+    pub(crate) fn file(
+        &self,
+        index: &mut Index,
+        number: usize,
+        page: &[RawDocumentBuf],
+    ) -> Result<(), ImportError> {
+        let collection = index.collections[number].clone();
+        if collection.kind == Kind::Accounts {
+            let accounts: Vec<_> = page.iter().filter_map(|it| account(it)).collect();
+            index.scratch.accounts(&accounts)?;
+            let count = u64::try_from(page.len()).unwrap_or_default();
+            index.tally.skipped(&collection.shown, ACCOUNTS, count);
+            let found = page.iter().map(|document| secrets::at_the_top(document));
+            index.tally.secrets += found.sum::<u64>();
+            return Ok(());
+        }
+        let mut filed = Vec::with_capacity(page.len());
+        for document in page {
+            let dates = &self.options.dates;
+            let Some(entry) = read(&collection.name, collection.kind, document, dates) else {
+                continue;
+            };
+            index.tally.secrets += entry.secrets;
+            let owner = owner(&entry, &index.scratch)?;
+            filed.push((filed_as(number, document, &entry), owner));
+        }
+        Ok(index.scratch.file(&filed)?)
+    }
+}
+
+/// The fields of a document of this kind that are looked at.
+pub(crate) fn wanted(kind: Kind) -> Vec<&'static str> {
+    if kind == Kind::Accounts {
+        let mut wanted = ACCOUNT.to_vec();
+        wanted.extend(secrets::FIELDS);
+        wanted
+    } else {
+        fields()
+    }
+}
+
+/// Whose an entry is, by its own word or by the accounts; or why nobody's.
+pub(crate) fn owner(
+    entry: &Entry,
+    scratch: &Scratch,
+) -> Result<Result<String, String>, ImportError> {
+    let user = match &entry.claim {
+        Ok(Claim::User(user)) => Ok(user.clone()),
+        Ok(Claim::Join(join)) => joined(join, &scratch.matching(join)?),
+        Err(refusal) => Err(refusal.clone()),
+    };
+    Ok(user
+        .map(|user| user.to_string())
+        .map_err(|refusal| refusal.to_string()))
+}
+
+/// What is filed of a document of collection `number`.
+pub(crate) fn filed_as(number: usize, document: &RawDocument, entry: &Entry) -> Filed {
+    let epoch = DateTime::from_millis(0);
+    let times = entry.times.unwrap_or(Times {
+        moment: epoch,
+        earliest: epoch,
+        latest: epoch,
+    });
+    Filed {
+        dated: Dated {
+            place: Place {
+                collection: u32::try_from(number).unwrap_or(u32::MAX),
+                id: place_of(document),
+            },
+            part: entry.part,
+            scan: entry.scan.clone(),
+            times,
+        },
+        size: size(document),
+    }
+}
+
+/// The size that the source says the whole document has.
+fn size(document: &RawDocument) -> u64 {
+    let size = document.get(SIZE).ok().flatten();
+    let size = size.and_then(|size| size.as_i64().or_else(|| size.as_i32().map(i64::from)));
+    size.and_then(|size| u64::try_from(size).ok())
+        .unwrap_or_else(|| u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX))
+}
+
+/// A document's `_id` as it is filed.
+pub(crate) fn place_of(document: &RawDocument) -> Vec<u8> {
+    let mut place = RawDocumentBuf::new();
+    if let Ok(Some(id)) = document.get(field::ID) {
+        place.append(bson::raw::cstr!(""), id);
+    }
+    place.into_bytes()
+}
+
+/// An `_id` as it is filed.
+pub(crate) fn place_of_id(id: &Bson) -> Vec<u8> {
+    place_of(&with_id(id))
+}
+
+/// A document of nothing but this `_id`.
+pub(crate) fn with_id(id: &Bson) -> RawDocumentBuf {
+    let mut document = bson::Document::new();
+    document.insert(field::ID, id.clone());
+    RawDocumentBuf::try_from(&document).unwrap_or_default()
+}
+
+/// The `_id` that was filed.
+pub(crate) fn id_at(place: &[u8]) -> Bson {
+    let document = RawDocument::from_bytes(place).ok();
+    let id = document.and_then(|document| document.get("").ok().flatten());
+    id.and_then(|id| Bson::try_from(id).ok())
+        .unwrap_or(Bson::Null)
+}
+
+/// An `_id` as it is named in the report.
+pub(crate) fn shown_id(place: &[u8]) -> String {
+    let id = id_at(place);
+    match (id.as_str(), id.as_object_id()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(oid)) => oid.to_hex(),
+        (None, None) => id.into_relaxed_extjson().to_string(),
+    }
+}

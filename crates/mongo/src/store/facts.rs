@@ -1,0 +1,131 @@
+//! What a server is and what a database lacks, for whoever looks for what is wrong. Only asks.
+
+use tierkeep_core::store::{IndexLayout, Layout, Result};
+
+use super::{LIMIT, MongoStore, reply};
+use crate::error::Failure;
+use crate::query;
+
+/// How a server is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Topology {
+    /// One server without a replica set: nothing it acknowledges is safe from its loss.
+    Standalone,
+    /// A replica set.
+    ReplicaSet,
+    /// A sharded cluster, by way of a router.
+    Sharded,
+}
+
+/// What a server says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerFacts {
+    /// Its version, as it writes it.
+    pub version: String,
+    /// How it is set up.
+    pub topology: Topology,
+}
+
+/// What a database lacks, or has besides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Deviation {
+    /// There is no such collection.
+    NoCollection(String),
+    /// A collection has no index on these fields.
+    NoIndex {
+        /// The collection.
+        collection: String,
+        /// The index.
+        index: IndexLayout,
+    },
+    /// A collection has no validator, and should keep out what begins with this.
+    NoValidator {
+        /// The collection.
+        collection: String,
+        /// What no `user_id` in it may begin with.
+        keeps_out: &'static str,
+    },
+    /// A collection has a unique index that nobody here asked for: it can refuse documents.
+    OtherUnique {
+        /// The collection.
+        collection: String,
+        /// The index's name.
+        index: String,
+    },
+}
+
+impl MongoStore {
+    /// Asks the server what it is.
+    ///
+    /// # Errors
+    /// [`StoreError`](tierkeep_core::store::StoreError) when it did not answer.
+    pub async fn server_facts(&self) -> Result<ServerFacts> {
+        let facts = async {
+            let hello = self.send(query::hello(), LIMIT).await?;
+            let build = self.send(query::build_info(), LIMIT).await?;
+            let topology = match (hello.get_str("setName"), hello.get_str("msg")) {
+                (Ok(_), _) => Topology::ReplicaSet,
+                (Err(_), Ok("isdbgrid")) => Topology::Sharded,
+                (Err(_), _) => Topology::Standalone,
+            };
+            let version = build.get_str("version").map_err(|_| Failure::corrupt())?;
+            Ok(ServerFacts {
+                version: version.to_owned(),
+                topology,
+            })
+        };
+        let facts: Result<_, Failure> = facts.await;
+        facts.map_err(self.at("server_facts"))
+    }
+
+    /// Compares the database with `layout`.
+    ///
+    /// # Errors
+    /// [`StoreError`](tierkeep_core::store::StoreError) when it did not answer.
+    pub async fn deviations(&self, layout: &Layout) -> Result<Vec<Deviation>> {
+        let found = self.deviations_from(layout).await;
+        found.map_err(self.at("deviations"))
+    }
+
+    async fn deviations_from(&self, layout: &Layout) -> Result<Vec<Deviation>, Failure> {
+        let known = self.collections().await?;
+        let mut deviations = Vec::new();
+        for wanted in &layout.collections {
+            let collection = &wanted.name;
+            let Some(validated) = known.get(collection) else {
+                deviations.push(Deviation::NoCollection(collection.clone()));
+                continue;
+            };
+            if let Some(keeps_out) = wanted.keeps_out.filter(|_| !validated) {
+                deviations.push(Deviation::NoValidator {
+                    collection: collection.clone(),
+                    keeps_out,
+                });
+            }
+            let there = self.indexes(collection).await?;
+            for index in &wanted.indexes {
+                let served = there.iter().any(|found| reply::serves(found, index));
+                if index.fields != ["_id"] && !served {
+                    deviations.push(Deviation::NoIndex {
+                        collection: collection.clone(),
+                        index: index.clone(),
+                    });
+                }
+            }
+            for found in &there {
+                let asked_for = wanted
+                    .indexes
+                    .iter()
+                    .any(|index| reply::serves(found, index));
+                let name = found.get_str("name").unwrap_or_default();
+                if found.get_bool("unique").unwrap_or(false) && !asked_for && name != "_id_" {
+                    deviations.push(Deviation::OtherUnique {
+                        collection: collection.clone(),
+                        index: name.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(deviations)
+    }
+}

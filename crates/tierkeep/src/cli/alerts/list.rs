@@ -1,0 +1,81 @@
+//! `alerts list`: owns how alerts are shown.
+
+use clap::Args;
+use serde::Serialize;
+use tierkeep_engine::{Alert, AlertFilter, AlertPage, Alerts, Purpose};
+
+use super::super::{Context, table};
+use crate::exit::Exit;
+
+/// Arguments of `alerts list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Show resolved alerts too
+    #[arg(long)]
+    pub all: bool,
+    /// Show this many alerts at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub limit: usize,
+    /// Begin after this alert: the cursor that the page before ended with
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    items: Vec<Alert>,
+    next_cursor: Option<String>,
+}
+
+/// Shows a page of alerts.
+///
+/// # Errors
+/// Wrong configuration, or databases that cannot be reached.
+pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Exit> {
+    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let filter = if args.all {
+        AlertFilter::All
+    } else {
+        AlertFilter::Open
+    };
+    let alerts = Alerts::new(databases);
+    let AlertPage { items, next } = alerts
+        .page(filter, args.cursor.as_deref(), args.limit)
+        .await?;
+    let page = Page {
+        items,
+        next_cursor: next,
+    };
+    context
+        .output()
+        .result(&page, |page| text(page, args.all))?;
+    Ok(Exit::Done)
+}
+
+fn text(page: &Page, all: bool) -> String {
+    if page.items.is_empty() {
+        let what = if all { "no alerts" } else { "no open alerts" };
+        return what.to_owned();
+    }
+    let mut rows = table(&[
+        "kind", "subject", "first", "last", "count", "resolved", "message",
+    ]);
+    for alert in &page.items {
+        rows.add_row([
+            alert.kind.as_str(),
+            &alert.subject,
+            &alert.first_at,
+            &alert.last_at,
+            &alert.count.to_string(),
+            alert.resolved_at.as_deref().unwrap_or("-"),
+            &alert.message,
+        ]);
+    }
+    let mut text = rows.to_string();
+    if let Some(next) = &page.next_cursor {
+        text.push_str("\nmore follow: --cursor ");
+        text.push_str(next);
+    }
+    text
+}

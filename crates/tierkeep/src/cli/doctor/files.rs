@@ -1,0 +1,144 @@
+//! What lies on this machine: secrets that others can read, the spool, and what is set unwisely.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::clock;
+use tierkeep_engine::{Finding, Severity};
+use tierkeep_identity::GithubVerification;
+
+use super::PATIENCE;
+use crate::config::{Loaded, ServiceSettings, Source};
+use crate::spool::FileSpool;
+
+/// Looks at every file that holds a secret, and at the spool.
+pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
+    let mut files = BTreeSet::new();
+    for effective in loaded.all().filter(|it| it.setting.kind.is_secret()) {
+        files.extend(effective.file.clone());
+        match &effective.source {
+            Source::EnvFile { file, .. } | Source::SettingsFile { file, .. } => {
+                files.insert(file.clone());
+            }
+            Source::Flag(_) | Source::Environment | Source::Default => {}
+        }
+    }
+    if let Some(data_dir) = loaded.path("TIERKEEP_DATA_DIR") {
+        let kept = ["secret.key", "audit.key", "webhook.key"];
+        files.extend(kept.map(|name| data_dir.join(name)));
+    }
+    let mut findings: Vec<Finding> = files.iter().filter_map(|file| open_to_all(file)).collect();
+    findings.extend(loaded.path("TIERKEEP_SPOOL_DIR").and_then(spool));
+    findings
+}
+
+#[cfg(unix)]
+fn open_to_all(file: &Path) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(file).ok()?.permissions().mode() & 0o777;
+    let shown = file.display();
+    (mode & 0o007 != 0).then(|| {
+        Finding::new(
+            "permissions",
+            Severity::Warning,
+            None,
+            format!("{shown} holds a secret, and every user of this machine may open it (mode {mode:03o})"),
+            format!("chmod 600 {shown}, owned by the user that runs tierkeep"),
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn open_to_all(_file: &Path) -> Option<Finding> {
+    None
+}
+
+/// A directory that is not there yet is made when something waits.
+fn spool(directory: &Path) -> Option<Finding> {
+    let shown = directory.display();
+    let existing = directory.ancestors().find(|path| path.exists())?;
+    let within = existing.display();
+    let (message, remedy) = if !existing.is_dir() {
+        (
+            format!("TIERKEEP_SPOOL_DIR is {shown}, and {within} is no directory"),
+            "give it a directory that the user who runs tierkeep may write to".to_owned(),
+        )
+    } else if fs::metadata(existing).is_ok_and(|it| it.permissions().readonly()) {
+        (
+            format!("TIERKEEP_SPOOL_DIR is {shown}, and nobody may write to {within}"),
+            format!("chmod u+w {within}"),
+        )
+    } else {
+        return None;
+    };
+    Some(Finding::new(
+        "spool",
+        Severity::Error,
+        None,
+        message,
+        remedy,
+    ))
+}
+
+/// Decisions that should have reached the audit trail by now.
+pub(super) fn waiting(directory: &Path, now: DateTime) -> Option<Finding> {
+    let before = clock::before(now, PATIENCE).to_system_time();
+    let shown = directory.display();
+    let (message, remedy) = match FileSpool::new(directory).waiting_since(before) {
+        Ok(0) => return None,
+        Ok(waiting) => (
+            format!("{waiting} decisions in {shown} wait for evaluation_audit"),
+            "see whether evaluation_audit answers and tierkeep serve runs with this spool: it delivers them in their order"
+                .to_owned(),
+        ),
+        // Told already.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return None,
+        Err(error) => (
+            format!("the spool in {shown} cannot be read: {error}"),
+            "run tierkeep doctor as the user who runs tierkeep serve".to_owned(),
+        ),
+    };
+    let severity = Severity::Warning;
+    Some(Finding::new("spool", severity, None, message, remedy))
+}
+
+/// What works, and could be wiser.
+pub(super) fn unwise(service: &ServiceSettings) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    let mut note = |check, message: &str, remedy: &str| {
+        notes.push(Finding::new(check, Severity::Note, None, message, remedy));
+    };
+    if !service.settings.audit.keeps_key() {
+        note(
+            "audit_key",
+            "the key of the audit trail is kept in evaluation_audit, where whoever can write there can read it",
+            "set TIERKEEP_AUDIT_KEY or TIERKEEP_AUDIT_KEY_FILE; openssl rand -hex 32 makes one",
+        );
+    }
+    if !service.settings.audit.has_spool() {
+        note(
+            "spool",
+            "decisions that are made while evaluation_audit is away are lost in a crash",
+            "set TIERKEEP_SPOOL_DIR to a directory on a disk that stays",
+        );
+    }
+    if service.identity.github.verification == GithubVerification::Off {
+        note(
+            "github",
+            "GitHub is not asked: any GitHub token counts as valid",
+            "leave TIERKEEP_GITHUB_VERIFY out, except for a trial on one machine",
+        );
+    }
+    let alerts = &service.settings.alerts;
+    if alerts.webhook.is_none() && alerts.email.is_none() {
+        note(
+            "alerts",
+            "nobody is told of alerts: there is no webhook and no mail address",
+            "set TIERKEEP_ALERT_WEBHOOK_URL or TIERKEEP_ALERT_EMAIL, and try it with tierkeep alerts test",
+        );
+    }
+    notes
+}

@@ -1,0 +1,124 @@
+//! The addresses that the service listens on: owns taking them, and what is answered there until the databases
+//! are open.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::config::HttpSettings;
+use crate::exit::UsageError;
+use crate::http::{self, Connections, HttpState};
+use crate::metrics::Metrics;
+
+/// How long requests in flight may take to finish when the service is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Where requests are answered.
+#[derive(Debug)]
+pub(super) struct Doors {
+    public: Door,
+    /// Where operators look, if not there.
+    ops: Option<Door>,
+}
+
+/// An address at which requests are answered.
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    opened: Arc<OnceLock<Router>>,
+    serving: JoinHandle<()>,
+}
+
+impl Doors {
+    /// Takes the addresses, and answers there until `stop`: at first that the service is starting.
+    ///
+    /// # Errors
+    /// A wrong use where one is taken already, or none of this machine's.
+    pub(super) async fn at(
+        settings: &HttpSettings,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let public = bind(settings.listen, "--listen").await?;
+        let ops = match settings.ops_listen {
+            Some(listen) => Some(bind(listen, "TIERKEEP_OPS_LISTEN").await?),
+            None => None,
+        };
+        Ok(Self {
+            public: Door::serve(public, metrics, stop)?,
+            ops: ops.map(|ops| Door::serve(ops, metrics, stop)).transpose()?,
+        })
+    }
+
+    /// Where callers are answered, with the port that the system chose.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.public.address
+    }
+
+    /// Where operators look, if not there.
+    pub(super) fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(|ops| ops.address)
+    }
+
+    /// From now on the routes answer.
+    pub(super) fn open(&self, state: HttpState) {
+        let Some(ops) = &self.ops else {
+            self.public.opened.set(http::router(state)).ok();
+            return;
+        };
+        let routers = http::routers(state);
+        self.public.opened.set(routers.public).ok();
+        ops.opened.set(routers.ops).ok();
+    }
+
+    /// Waits until nothing is answered any more.
+    pub(super) async fn ended(self) {
+        for door in std::iter::once(self.public).chain(self.ops) {
+            if door.serving.await.is_err() {
+                warn!("the service ended early");
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| UsageError {
+            message: format!("cannot listen on {address}: {error}"),
+            remedy: Some(format!(
+                "stop what listens there, or give another address with {setting}"
+            )),
+        })?;
+    Ok(listener)
+}
+
+impl Door {
+    fn serve(
+        listener: TcpListener,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let opened = Arc::new(OnceLock::new());
+        let router = http::starting(Arc::clone(&opened), metrics.clone());
+        let serving = http::serve(
+            listener,
+            router,
+            Connections::default(),
+            stop.clone(),
+            GRACE,
+        );
+        Ok(Self {
+            address,
+            opened,
+            serving: tokio::spawn(serving),
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! `export`: owns dumps of every database and of one user's data.
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tierkeep_core::audit::Kind;
+use tierkeep_engine::{DumpProgress, DumpService, Exported, PersonExported, Purpose};
+
+use super::{Context, audit, explain};
+use crate::config::settings::user_sections;
+use crate::config::{Backend, Settings};
+use crate::exit::{Exit, UsageError};
+use crate::open;
+use crate::output::Format;
+
+/// Arguments of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Where to; a directory that is empty or does not exist
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Write only this user's data, as JSON for that user: a user id, 24 hex digits, or a public user name, in any case
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+    /// Compress the files, as mongodump --gzip does
+    #[arg(long, conflicts_with = "user")]
+    pub gzip: bool,
+    /// Copy the data directory as it is, also while it is in use; DIR can be a --data-dir afterwards
+    #[arg(long, conflicts_with_all = ["user", "gzip"])]
+    pub sqlite: bool,
+}
+
+/// Writes every database in mongodump's directory format, or one user's data as JSON.
+///
+/// # Errors
+/// A directory that is not empty; a user of whom nothing is stored; wrong configuration; databases that cannot
+/// be reached; files that cannot be written.
+pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
+    let settings = context.settings()?;
+    DumpService::check_new(&args.directory)?;
+    if let Some(user) = &args.user {
+        let candidates = explain::meant(user)?;
+        let sections = user_sections(&context.loaded)?;
+        let (databases, _) = context.open(&settings, Purpose::Work).await?;
+        let trail = databases.audit_trail().clone();
+        audit::does(&trail, Kind::AdminAction, "export", candidates.first()).await?;
+        let exported = DumpService::new(databases)
+            .export_user(&args.directory, &candidates, &sections, settings.mover)
+            .await?;
+        context.output().result(&exported, of_user)?;
+    } else if args.sqlite {
+        copy(args, context, &settings).await?;
+    } else {
+        let (databases, _) = context.open(&settings, Purpose::Work).await?;
+        audit::does(databases.audit_trail(), Kind::AdminAction, "export", None).await?;
+        let bar = Bar::new(context);
+        let exported = DumpService::new(databases)
+            .export(&args.directory, args.gzip, &bar)
+            .await;
+        bar.0.finish_and_clear();
+        context.output().result(&exported?, of_all)?;
+    }
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Copied {
+    directory: PathBuf,
+    bytes: u64,
+}
+
+/// Copies the data directory.
+async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyhow::Result<()> {
+    let Backend::Embedded { data_dir } = &settings.backend else {
+        return Err(UsageError {
+            message: "--sqlite copies a data directory, and the databases are on MongoDB".into(),
+            remedy: Some("leave out --sqlite, or use mongodump".into()),
+        }
+        .into());
+    };
+    // Opening tells whether it is a deployment's, and whole.
+    let (databases, _) = context.open(settings, Purpose::Work).await?;
+    audit::does(databases.audit_trail(), Kind::AdminAction, "copy", None).await?;
+    let copied = Copied {
+        directory: args.directory.clone(),
+        bytes: open::copy(data_dir, &args.directory).await?,
+    };
+    context.output().result(&copied, |it| {
+        format!(
+            "copied {} bytes to {}; it can be a --data-dir",
+            it.bytes,
+            it.directory.display()
+        )
+    })?;
+    Ok(())
+}
+
+fn of_all(exported: &Exported) -> String {
+    let mut table = super::table(&["database", "documents"]);
+    for database in &exported.databases {
+        table.add_row([database.name.to_string(), database.documents.to_string()]);
+    }
+    format!(
+        "{table}\n\nexported {} documents, {} bytes in {} files, to {}\n\
+         they hold everybody's data and the keys that evaluation_audit keeps: guard them as the databases",
+        exported.documents,
+        exported.bytes,
+        exported.files,
+        exported.directory.display(),
+    )
+}
+
+fn of_user(exported: &PersonExported) -> String {
+    let mut text = format!(
+        "exported {}, {} bytes, to {}",
+        exported.user_id,
+        exported.bytes,
+        exported.file.display()
+    );
+    for role in &exported.unreachable {
+        text.push_str("\ncould not be reached, and may hold another copy: ");
+        text.push_str(role.name());
+    }
+    text
+}
+
+/// Progress on a terminal: how many documents, how fast.
+pub(super) struct Bar(pub(super) ProgressBar);
+
+impl Bar {
+    pub(super) fn new(context: &Context) -> Self {
+        let visible = context.format == Format::Text && io::stderr().is_terminal();
+        let bar = if visible {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} documents, {per_sec}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl DumpProgress for Bar {
+    fn report(&self, documents: u64) {
+        self.0.set_position(documents);
+    }
+}

@@ -1,0 +1,146 @@
+//! `import-legacy`: owns bringing in the predecessor's data.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use tierkeep_core::audit::Kind;
+use tierkeep_core::bson::{self, raw::RawDocumentBuf};
+use tierkeep_core::legacy::secrets;
+use tierkeep_engine::Purpose;
+use tierkeep_legacy::{Followed, Importer, Refusals, RefusedLine, Report};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Context, audit};
+use super::{Bar, ReadingArgs, importer, text};
+use crate::config::{ImportSettings, units};
+use crate::exit::{Exit, UsageError};
+use crate::lifecycle;
+
+/// Arguments of `import-legacy`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// Write nothing and report the same
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What is read, and how.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// Write every refused document to this file, one JSON object a line, without its secrets
+    #[arg(long, value_name = "FILE")]
+    pub refused: Option<PathBuf>,
+    /// Go on with the changes that follow, until Ctrl-C; needs a replica set
+    #[arg(long, conflicts_with = "dry_run")]
+    pub follow: bool,
+    /// With --follow: end once nothing has changed for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "follow")]
+    pub until_idle: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followed: Option<Followed>,
+}
+
+/// Brings in the predecessor's data.
+///
+/// # Errors
+/// Wrong configuration, or databases that cannot be reached. What was imported stays; running again goes on.
+pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
+    let settings = ImportSettings::of(&context.loaded)?;
+    let refused = args.refused.as_deref().map(create).transpose()?;
+    let purpose = if args.dry_run {
+        Purpose::Look
+    } else {
+        Purpose::Work
+    };
+    let (importer, databases) =
+        importer(context, settings, purpose, &args.reading, args.dry_run).await?;
+    if !args.dry_run {
+        let trail = databases.audit_trail();
+        audit::does(trail, Kind::Import, "import-legacy", None).await?;
+    }
+    let stop = CancellationToken::new();
+    lifecycle::cancel_on_signal(stop.clone());
+    let bar = Bar::of(context);
+    let done = if args.follow {
+        let done = importer.follow(args.until_idle, &bar, &stop).await;
+        done.map(|(report, refusals, followed)| (report, refusals, Some(followed)))
+    } else {
+        let done = importer.run(&bar, &stop).await;
+        done.map(|(report, refusals)| (report, refusals, None))
+    };
+    bar.0.finish_and_clear();
+    let (report, refusals, followed) = done?;
+    if let Some((path, file)) = refused {
+        let written = write_refused(&importer, &refusals, file).await;
+        written
+            .map_err(|error| anyhow::anyhow!("{} cannot be written: {error}", path.display()))?;
+    }
+    let stopped = report.stopped && !args.follow;
+    let outcome = Outcome { report, followed };
+    context.output().result(&outcome, |it| {
+        let mut text = text::report(&it.report);
+        if let Some(followed) = &it.followed {
+            let line = format!(
+                "\nfollowed {} changes of {} users, {} s behind at the end\n",
+                followed.changes, followed.users, followed.lag.0
+            );
+            text.push_str(&line);
+        }
+        text
+    })?;
+    Ok(if stopped { Exit::Failed } else { Exit::Done })
+}
+
+/// Made before anything is imported, so that nobody learns of a wrong path at the end.
+fn create(path: &Path) -> Result<(PathBuf, File), UsageError> {
+    let file = File::create(path).map_err(|error| UsageError {
+        message: format!("--refused {}: {error}", path.display()),
+        remedy: Some("give a file that this user may write".to_owned()),
+    })?;
+    Ok((path.to_owned(), file))
+}
+
+async fn write_refused(importer: &Importer, refusals: &Refusals, file: File) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(file);
+    // One at a time: together they may be as large as the source.
+    let mut written = Ok(());
+    importer
+        .refused_documents(refusals, |line, document| {
+            if written.is_ok() {
+                written = write_line(&mut file, line, document);
+            }
+        })
+        .await?;
+    written?;
+    Ok(file.flush()?)
+}
+
+fn write_line(
+    file: &mut BufWriter<File>,
+    line: &RefusedLine,
+    document: Option<RawDocumentBuf>,
+) -> io::Result<()> {
+    let document = document.map(|document| {
+        let document = secrets::without(&document).map_or(document, |(kept, _)| kept);
+        bson::Document::try_from(&document)
+            .map(|document| bson::Bson::Document(document).into_canonical_extjson())
+            .ok()
+    });
+    let line = json!({
+        "collection": line.collection,
+        "id": line.id,
+        "reason": line.reason,
+        "document": document,
+    });
+    serde_json::to_writer(&mut *file, &line)?;
+    file.write_all(b"\n")
+}

@@ -1,0 +1,139 @@
+//! The predecessor's data: owns what the verbs that read it have in common.
+//!
+//! Where to look: `import` (bringing it in, once or for as long as the predecessor runs), `verify` (comparing).
+
+mod import;
+mod text;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tierkeep_core::legacy::{Dates, Derived, Source};
+use tierkeep_engine::{ConnectionManager, Purpose};
+use tierkeep_legacy::{Followed, Importer, Options, Progress};
+use tracing::warn;
+
+use super::Context;
+use crate::config::ImportSettings;
+use crate::output::Format;
+
+pub use import::ImportArgs;
+pub(super) use import::run as import;
+pub use verify::VerifyArgs;
+pub(super) use verify::run as verify;
+
+/// What is read, and how.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ReadingArgs {
+    /// Take in data, too, that can be made again: profile, rankings, scores
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = derived)]
+    pub include: Vec<Derived>,
+    /// The time zone of the machine that wrote scanDate and analyzedAt (Asia/Kolkata, +05:30); when not given, they
+    /// count only where a document has no other date, as UTC
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub local_zone: Option<jiff::tz::TimeZone>,
+}
+
+fn derived(word: &str) -> Result<Derived, String> {
+    Derived::parse(word).ok_or_else(|| "expected profile, rankings or scores".to_owned())
+}
+
+fn zone(text: &str) -> Result<jiff::tz::TimeZone, String> {
+    jiff::fmt::temporal::DateTimeParser::new()
+        .parse_time_zone(text)
+        .map_err(|_| "expected a time zone such as Asia/Kolkata, or +05:30".to_owned())
+}
+
+/// An import as the arguments and settings say, with its databases open.
+async fn importer(
+    context: &Context,
+    mut settings: ImportSettings,
+    purpose: Purpose,
+    reading: &ReadingArgs,
+    dry_run: bool,
+) -> anyhow::Result<(Importer, Arc<ConnectionManager>)> {
+    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+    for source in &settings.sources {
+        let (url, name) = (&source.url, Some(source.database.as_str()));
+        let legacy = context
+            .servers
+            .legacy(url, source.variable, name, "")
+            .await?;
+        sources.push(Arc::new(legacy));
+    }
+    let kept = &mut settings.settings.hr_collections;
+    for collection in tierkeep_legacy::hr_collections(&sources).await? {
+        if !kept.contains(&collection) {
+            warn!(
+                collection = collection.as_str(),
+                "the predecessor has HR records in a collection that TIERKEEP_HR_COLLECTIONS does not name: they are \
+                 imported, but nothing serves, compares or exports them until it does",
+            );
+            kept.push(collection);
+        }
+    }
+    let (databases, _) = context.open(&settings.settings, purpose).await?;
+    let options = Options {
+        include: reading.include.iter().copied().collect::<BTreeSet<_>>(),
+        dates: Dates {
+            local: reading.local_zone.clone(),
+        },
+        dry_run,
+    };
+    let mover = settings.settings.mover;
+    let importer = Importer::new(sources, Arc::clone(&databases), mover, options);
+    Ok((importer, databases))
+}
+
+/// Progress on a terminal: how many documents, how fast, how long it takes; later how far behind the source.
+struct Bar(ProgressBar);
+
+impl Bar {
+    /// Visible to somebody who watches.
+    fn of(context: &Context) -> Self {
+        let visible = context.format == Format::Text && io::stderr().is_terminal();
+        let bar = if visible {
+            ProgressBar::new(0)
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = "{msg} {wide_bar} {pos}/{len} documents, {per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    fn at(&self, message: &'static str, done: u64, all: u64) {
+        if self.0.message() != message {
+            self.0.reset();
+            self.0.set_message(message);
+        }
+        self.0.set_length(all);
+        self.0.set_position(done);
+    }
+}
+
+impl Progress for Bar {
+    fn looked_at(&self, done: u64, all: u64) {
+        self.at("looking", done, all);
+    }
+
+    fn settled(&self, done: u64, all: u64) {
+        self.at("importing", done, all);
+    }
+
+    fn follows(&self, followed: &Followed) {
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            self.0.set_style(style);
+        }
+        self.0.set_message(format!(
+            "following: {} changes, {} users, {} s behind; Ctrl-C ends it",
+            followed.changes, followed.users, followed.lag.0
+        ));
+        self.0.tick();
+    }
+}

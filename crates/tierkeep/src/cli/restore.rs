@@ -1,0 +1,171 @@
+//! `restore`: owns bringing documents back from srie by hand.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tierkeep_core::audit::Kind;
+use tierkeep_core::user::{UserId, UserType};
+use tierkeep_engine::{Purpose, Restoration, RestoreOptions, Restored, Trouble, Whom};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, audit};
+use crate::exit::{Exit, UsageError};
+use crate::lifecycle;
+use crate::output::Format;
+
+/// How many documents that were not brought back a person is shown.
+const SHOWN: usize = 50;
+
+/// Arguments of `restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// Bring back this user
+    #[arg(long, value_name = "ID", value_parser = UserId::parse)]
+    #[arg(required_unless_present_any = ["users_file", "all"])]
+    pub user: Option<UserId>,
+    /// Bring back the users in this file, one id a line
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub users_file: Option<PathBuf>,
+    /// Bring back everybody, and all HR records
+    #[arg(long, conflicts_with_all = ["user", "users_file"])]
+    pub all: bool,
+    /// Only count what would be brought back
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Brings documents back from srie to main.
+///
+/// # Errors
+/// Wrong usage or configuration, or databases that cannot be reached.
+pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> {
+    let whom = whom(args)?;
+    let settings = context.settings()?;
+    let purpose = if args.dry_run {
+        Purpose::Look
+    } else {
+        Purpose::Work
+    };
+    let (databases, _) = context.open(&settings, purpose).await?;
+    if !args.dry_run {
+        let trail = databases.audit_trail();
+        audit::does(trail, Kind::Restore, "restore", args.user.as_ref()).await?;
+    }
+    let stop = CancellationToken::new();
+    lifecycle::cancel_on_signal(stop.clone());
+    let options = RestoreOptions {
+        whom,
+        dry_run: args.dry_run,
+    };
+    let restoration = Restoration::new(databases);
+    let visible = context.format == Format::Text && io::stderr().is_terminal();
+    let restored = if visible {
+        let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
+        let told = |restored: &Restored| {
+            bar.set_position(restored.checked);
+            bar.set_message(format!(", {} restored", restored.restored));
+        };
+        let restored = restoration.run(&options, &told, &stop).await;
+        bar.finish_and_clear();
+        restored?
+    } else {
+        restoration.run(&options, &|_| (), &stop).await?
+    };
+    context.output().result(&restored, text)?;
+    for problem in restored.problems.iter().filter(|_| args.user.is_some()) {
+        let said = format!("error: {}: {}\n", problem.id, problem.reason);
+        // Nobody is left to be told that nobody listens.
+        let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
+    }
+    Ok(if restored.failed() > 0 || !restored.complete {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+fn whom(args: &RestoreArgs) -> Result<Whom, UsageError> {
+    let users = match (&args.user, &args.users_file) {
+        (Some(user), _) => vec![user.clone()],
+        (None, Some(path)) => listed(path)?,
+        (None, None) => return Ok(Whom::All),
+    };
+    match users
+        .iter()
+        .find(|user| user.user_type() == UserType::External)
+    {
+        None => Ok(Whom::Users(users)),
+        Some(external) => Err(UsageError {
+            message: format!("{external} is an external user, and external users have no backup"),
+            remedy: Some("give ids of internal users: internal_ and 24 hex digits".into()),
+        }),
+    }
+}
+
+/// The ids in a file; empty lines mean nothing.
+fn listed(path: &Path) -> Result<Vec<UserId>, UsageError> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| UsageError {
+        message: format!("{shown} cannot be read: {error}"),
+        remedy: None,
+    })?;
+    let mut users = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        users.push(UserId::parse(line).map_err(|error| UsageError {
+            message: format!("{shown}, line {}: {error}", index + 1),
+            remedy: Some("one user id a line: internal_ and 24 hex digits".into()),
+        })?);
+    }
+    Ok(users)
+}
+
+fn text(restored: &Restored) -> String {
+    let verb = if restored.dry_run {
+        "would restore"
+    } else {
+        "restored"
+    };
+    let mut text = format!(
+        "{verb} {} of {} documents, in {} ms\n\
+         unchanged: {}, newer in main: {}, erased: {}, shadowed by temp: {}\n\
+         corrupt: {}, conflicts: {}, refused: {}, missing: {}",
+        restored.restored,
+        restored.checked,
+        restored.elapsed_ms,
+        restored.unchanged,
+        restored.newer_in_main,
+        restored.erased,
+        restored.shadowed,
+        restored.corrupt,
+        restored.conflicts,
+        restored.refused,
+        restored.missing,
+    );
+    if !restored.complete {
+        text.push_str("\nstopped before the end; the same command goes on");
+    }
+    text.push_str(&troubles(&restored.problems));
+    text
+}
+
+/// The first of the documents that were left out, as a table below what was said.
+pub(super) fn troubles(problems: &[Trouble]) -> String {
+    if problems.is_empty() {
+        return String::new();
+    }
+    let mut table = super::table(&["collection", "id", "why"]);
+    for problem in problems.iter().take(SHOWN) {
+        table.add_row([&problem.collection, &problem.id, &problem.reason]);
+    }
+    let mut text = format!("\n\n{table}");
+    if problems.len() > SHOWN {
+        let _ = write!(text, "\nand more; --json lists up to a thousand");
+    }
+    text
+}

@@ -1,0 +1,217 @@
+//! `/ui/actions`: what an administrator tells the mover. Each is asked about first, and done by the code behind
+//! `/v1/admin`.
+
+use askama::Template;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{Failed, RunOptions, Verified, VerifyOptions};
+
+use super::super::HttpState;
+use super::super::admin::{Outlived, pause, resume, retry, run, verify};
+use super::super::problem::Problem;
+use super::backup::told;
+use super::operator::{Operator, Signed};
+use super::overview::PATIENCE;
+use super::page::{Frame, Place, Shown, ok, see};
+use super::words::many;
+
+/// How the audit trail says that an administrator came.
+const HOW: &str = "on the dashboard";
+
+/// What can be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Action {
+    Pause,
+    Resume,
+    Run,
+    Retry(Failed),
+    Verify,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    user: String,
+}
+
+#[derive(Template)]
+#[template(path = "ui/confirm.html")]
+struct Confirm {
+    frame: Frame,
+    csrf: String,
+    path: String,
+    user: Option<String>,
+    what: &'static str,
+    button: &'static str,
+    back: String,
+}
+
+/// Asks whether it is meant.
+pub(super) async fn ask(
+    by: Operator,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Shown {
+    let user = query.map_or_else(|_| String::new(), |Query(wanted)| wanted.user);
+    let (name, action) = read(name, &user)?;
+    ok(&Confirm {
+        frame: Frame::inside(action.title(), None, &by),
+        csrf: by.csrf.clone(),
+        path: format!("/ui/actions/{name}"),
+        user: action.user().map(ToString::to_string),
+        what: action.what(),
+        button: action.button(),
+        back: action.back(),
+    })
+}
+
+/// Does it, and goes back to where that shows.
+pub(super) async fn post(
+    State(state): State<HttpState>,
+    name: Result<Path<String>, PathRejection>,
+    signed: Signed,
+) -> Shown {
+    let user = signed.fields.get("user").unwrap_or_default();
+    let (_, action) = read(name, user)?;
+    action.take(&state, &signed.by).await?;
+    Ok(see(&action.back()))
+}
+
+fn read(
+    name: Result<Path<String>, PathRejection>,
+    user: &str,
+) -> Result<(&'static str, Action), Problem> {
+    let name = name.map_or_else(|_| String::new(), |Path(name)| name);
+    Ok(match name.as_str() {
+        "pause" => ("pause", Action::Pause),
+        "resume" => ("resume", Action::Resume),
+        "run" => ("run", Action::Run),
+        "verify" => ("verify", Action::Verify),
+        "retry" if user.is_empty() => ("retry", Action::Retry(Failed::All)),
+        "retry" => {
+            let user = UserId::parse(user);
+            let user = user.map_err(|_| Problem::Malformed("user is a user id"))?;
+            ("retry", Action::Retry(Failed::Of(user)))
+        }
+        _ => return Err(Problem::UnknownPath),
+    })
+}
+
+impl Action {
+    /// Takes it; the next page tells what was done.
+    async fn take(&self, state: &HttpState, by: &Operator) -> Result<(), Problem> {
+        let done = self.done(state, by).await?;
+        if let Some(done) = done {
+            state.sessions.tell(&by.session, done);
+        }
+        Ok(())
+    }
+
+    /// Answers what was done, where nobody else tells it.
+    async fn done(&self, state: &HttpState, by: &Operator) -> Result<Option<String>, Problem> {
+        let admin = &by.admin;
+        Ok(Some(match self {
+            Self::Verify => return verified(state, by).await,
+            Self::Pause if pause::pause(state, admin, HOW).await? => {
+                "The movement is paused everywhere. Batches at work are finished first.".into()
+            }
+            Self::Pause => "The movement was paused already.".into(),
+            Self::Resume if resume::resume(state, admin, HOW).await? => {
+                "The movement goes on everywhere.".into()
+            }
+            Self::Resume => "The movement was not paused.".into(),
+            Self::Run => {
+                let run_id = run::run(state, admin, RunOptions::default(), HOW).await?;
+                format!("A run has begun: {run_id}.")
+            }
+            Self::Retry(which) => {
+                let retried = retry::retry(state, admin, which, HOW).await?.retried;
+                let moves = many(retried, "failed move is", "failed moves are");
+                format!("{moves} pending again and tried with the next run.")
+            }
+        }))
+    }
+
+    fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::Retry(Failed::Of(user)) => Some(user),
+            Self::Pause | Self::Resume | Self::Run | Self::Verify | Self::Retry(Failed::All) => {
+                None
+            }
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::Pause => "Pause the movement?",
+            Self::Resume => "Resume the movement?",
+            Self::Run => "Move what is due now?",
+            Self::Verify => "Compare main with its backup now?",
+            Self::Retry(Failed::All) => "Try all failed moves again?",
+            Self::Retry(Failed::Of(_)) => "Try this user's failed move again?",
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Pause => {
+                "Every process finishes the batches at work and begins no more, until somebody resumes. Users read and \
+                 write as before; what comes due meanwhile stays in temp, where it has no backup yet."
+            }
+            Self::Resume => "Every process goes on moving what is due.",
+            Self::Run => {
+                "This process moves what is due at once, beside every other mover. Nothing is moved twice."
+            }
+            Self::Verify => {
+                "This process compares every document and HR record of main with its copy in srie, byte for byte, and \
+                 changes nothing. Users read and write as before; on many documents it takes minutes and some of the \
+                 databases' time. What differs is counted, and the first of it named."
+            }
+            Self::Retry(_) => {
+                "The record is pending again with all its retries, and the next run tries the move. Nothing of the \
+                 document changes. Mend the cause first, or it will fail again."
+            }
+        }
+    }
+
+    fn button(&self) -> &'static str {
+        match self {
+            Self::Pause => "Pause",
+            Self::Resume => "Resume",
+            Self::Run => "Run now",
+            Self::Verify => "Verify now",
+            Self::Retry(_) => "Retry",
+        }
+    }
+
+    /// Where it shows what was done.
+    fn back(&self) -> String {
+        match self {
+            Self::Pause | Self::Resume | Self::Run => Place::Overview.path().to_owned(),
+            Self::Verify => Place::Backup.path().to_owned(),
+            Self::Retry(Failed::All) => Place::Migrations.path().to_owned(),
+            Self::Retry(Failed::Of(user)) => format!("/ui/users/{user}"),
+        }
+    }
+}
+
+/// Compares main with srie. What it finds is told to the session whenever it is there, also after the answer.
+async fn verified(state: &HttpState, by: &Operator) -> Result<Option<String>, Problem> {
+    let (sessions, session) = (state.sessions.clone(), by.session);
+    // Before the comparison begins: what it finds takes the place of this.
+    sessions.tell(
+        &session,
+        "The comparison goes on. What it finds is told here when the page is loaded again after it.".into(),
+    );
+    let tell = move |found: &Verified| sessions.tell(&session, told(found));
+    let options = VerifyOptions::default();
+    match verify::verify(state, &by.admin, options, HOW, PATIENCE, tell).await {
+        Ok(Outlived::Done(_) | Outlived::GoesOn(_)) => Ok(None),
+        Err(problem) => {
+            state.sessions.told(&by.session);
+            Err(problem)
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `/ui/audit`: the audit trail. The newest first; where something particular is asked for, in its own order.
+
+use askama::Template;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use serde_json::Value;
+use tierkeep_core::audit::Kind;
+use tierkeep_engine::{AuditFilter, Listed};
+
+use super::super::HttpState;
+use super::super::problem::Problem;
+use super::operator::Operator;
+use super::page::{Frame, Place, Shown, ok};
+use super::words::{When, Words};
+use crate::lookup::candidates;
+
+/// How many entries are on a page.
+const PAGE: usize = 50;
+
+/// What the form asks for.
+#[derive(Deserialize, Default)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    user: String,
+    /// Only entries after this place.
+    #[serde(default)]
+    cursor: String,
+    /// Only entries before this place.
+    #[serde(default)]
+    before: String,
+}
+
+/// An entry as pages show it.
+pub(super) struct Line {
+    pub(super) seq: String,
+    pub(super) at: When,
+    pub(super) kind: String,
+    pub(super) user: Option<String>,
+    pub(super) actor: String,
+    pub(super) decision: String,
+    pub(super) reason: String,
+    pub(super) request: String,
+}
+
+#[derive(Template)]
+#[template(path = "ui/audit.html")]
+struct Audit {
+    frame: Frame,
+    wanted: Wanted,
+    kinds: [&'static str; 8],
+    lines: Vec<Line>,
+    next: Option<String>,
+    nobody: bool,
+    newest_first: bool,
+}
+
+/// A page of the trail.
+pub(super) async fn get(
+    State(state): State<HttpState>,
+    by: Operator,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Shown {
+    let Query(wanted) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    let user = candidates(&wanted.user).into_iter().next();
+    let nobody = user.is_none() && !wanted.user.trim().is_empty();
+    let filter = AuditFilter {
+        kind: Kind::parse(&wanted.kind),
+        user,
+    };
+    let newest_first = filter == AuditFilter::default() && !nobody;
+    let (lines, next) = if nobody {
+        (Vec::new(), None)
+    } else if newest_first {
+        newest(&state, &wanted, by.words).await?
+    } else {
+        let after = wanted.cursor.parse().ok();
+        let page = state.audit.page(&filter, after, PAGE).await?;
+        let kind = filter.kind.map_or("", Kind::as_str);
+        let user = filter.user.as_ref().map_or("", |user| user.as_str());
+        let next = page.next;
+        let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&cursor={at}"));
+        (lines(&page.items, by.words), next)
+    };
+    ok(&Audit {
+        frame: Frame::inside("Audit trail", Some(Place::Audit), &by),
+        wanted,
+        kinds: Kind::ALL.map(Kind::as_str),
+        lines,
+        next,
+        nobody,
+        newest_first,
+    })
+}
+
+/// The last entries before a place, or of all; and where those before them are.
+async fn newest(
+    state: &HttpState,
+    wanted: &Wanted,
+    words: Words,
+) -> Result<(Vec<Line>, Option<String>), Problem> {
+    let before: Option<i64> = wanted.before.parse().ok();
+    let before = match before {
+        Some(before) => before,
+        None => state.audit.head().await?.count.saturating_add(1),
+    };
+    let first = before
+        .saturating_sub(i64::try_from(PAGE).unwrap_or(i64::MAX))
+        .max(1);
+    let filter = AuditFilter::default();
+    let page = state.audit.page(&filter, Some(first - 1), PAGE).await?;
+    let mut found = lines(&page.items, words);
+    found.retain(|line| line.seq.parse().is_ok_and(|seq: i64| seq < before));
+    found.reverse();
+    let more = first > 1 && !found.is_empty();
+    Ok((found, more.then(|| format!("/ui/audit?before={first}"))))
+}
+
+/// Entries as pages show them.
+pub(super) fn lines(items: &[Listed], words: Words) -> Vec<Line> {
+    let line = |listed: &Listed| {
+        let value = serde_json::to_value(listed).unwrap_or_default();
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let entry = matches!(listed, Listed::Entry(_));
+        let seq = value.get("seq").and_then(Value::as_i64);
+        Line {
+            seq: seq.map_or_else(String::new, |seq| seq.to_string()),
+            at: words.when(text("at").as_deref()),
+            kind: text("kind").unwrap_or_else(|| "unreadable".into()),
+            user: text("user_id"),
+            actor: text("actor").unwrap_or_default(),
+            decision: text("decision").unwrap_or_default(),
+            reason: text("reason").unwrap_or_else(|| {
+                let why = "somebody changed it; `tierkeep audit verify` says more";
+                if entry { String::new() } else { why.into() }
+            }),
+            request: text("request_id").unwrap_or_default(),
+        }
+    };
+    items.iter().map(line).collect()
+}

@@ -1,0 +1,138 @@
+//! `/ui/backup`: whether main and its backup agree, and how documents are brought back.
+
+use std::fmt::Write as _;
+
+use askama::Template;
+use axum::extract::State;
+use tierkeep_core::db::Role;
+use tierkeep_engine::{Alert, AlertKind, Status, Verified};
+
+use super::super::HttpState;
+use super::alerts::title;
+use super::operator::Operator;
+use super::overview::within;
+use super::page::{Frame, Place, Shown, ok};
+use super::words::{Words, many, number};
+
+/// How many findings a notice names.
+const NAMED: usize = 5;
+/// What says how long the service takes to compare everything once.
+const PERIOD: &str = "TIERKEEP_VERIFY_PERIOD";
+
+#[derive(Template)]
+#[template(path = "ui/backup.html")]
+struct Page {
+    frame: Frame,
+    words: Words,
+    pairs: Vec<Pair>,
+    alerts: Option<Vec<Alert>>,
+    period: Option<String>,
+}
+
+/// A database and its backup.
+struct Pair {
+    what: &'static str,
+    main: &'static str,
+    srie: &'static str,
+    in_main: Option<String>,
+    in_srie: Option<String>,
+    pending: Option<String>,
+    waits: &'static str,
+}
+
+/// How the backup stands.
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+    let service = &state.mover.service;
+    let status = async { Ok::<_, ()>(service.status(state.mover.scan_interval).await) };
+    let (status, alerts) = tokio::join!(within(status), within(service.open_alerts()));
+    let of_backup = |alert: &Alert| {
+        matches!(
+            alert.kind,
+            AlertKind::BackupLag | AlertKind::VerificationDifference
+        )
+    };
+    let settings = state.settings.iter();
+    ok(&Page {
+        frame: Frame::inside("Backup", Some(Place::Backup), &by),
+        words: by.words,
+        pairs: pairs(status.as_ref()),
+        alerts: alerts.map(|alerts| alerts.into_iter().filter(of_backup).collect()),
+        period: settings
+            .filter(|setting| setting.name == PERIOD)
+            .find_map(|setting| setting.value.clone()),
+    })
+}
+
+fn pairs(status: Option<&Status>) -> Vec<Pair> {
+    let documents = |role: Role| {
+        let mut rows = status?.databases.iter();
+        rows.find(|row| row.name == role)?.documents.map(number)
+    };
+    let pending = status.map(|status| status.backup_pending);
+    let pair = |what, main: Role, srie: Role, pending: Option<u64>, waits| Pair {
+        what,
+        main: main.name(),
+        srie: srie.name(),
+        in_main: documents(main),
+        in_srie: documents(srie),
+        pending: pending.map(number),
+        waits,
+    };
+    vec![
+        pair(
+            "Internal users",
+            Role::RaseenMainUser,
+            Role::SrieMainUser,
+            pending.and_then(|pending| pending.user),
+            "moves begun and not completed",
+        ),
+        pair(
+            "HR records",
+            Role::RaseenMainHr,
+            Role::SrieMainHr,
+            pending.and_then(|pending| pending.hr),
+            "records that wait for delivery",
+        ),
+    ]
+}
+
+/// What a comparison found, in a few sentences.
+pub(super) fn told(found: &Verified) -> String {
+    let compared = many(found.checked, "document was", "documents were");
+    if !found.complete {
+        return format!(
+            "The comparison was stopped after {compared} compared; {} matched.",
+            number(found.matched)
+        );
+    }
+    let differ = found.missing_in_backup + found.missing_in_main + found.different;
+    let mut text = format!("{compared} compared: ");
+    if differ == 0 {
+        text.push_str("main and its backup agree.");
+    } else {
+        let _ = write!(
+            text,
+            "{} missing in the backup, {} missing in main, {} different.",
+            number(found.missing_in_backup),
+            number(found.missing_in_main),
+            number(found.different),
+        );
+    }
+    if found.in_flight > 0 {
+        let moving = many(found.in_flight, "document was", "documents were");
+        let _ = write!(text, " {moving} on the way.");
+    }
+    for finding in found.findings.iter().take(NAMED) {
+        let _ = write!(
+            text,
+            " {} {}: {}.",
+            finding.collection,
+            finding.id,
+            finding.class.as_str().replace('_', " "),
+        );
+    }
+    if differ > 0 {
+        text.push_str(" The list: tierkeep verify. Mending: tierkeep verify --repair.");
+    }
+    text
+}

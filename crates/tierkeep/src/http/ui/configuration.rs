@@ -1,0 +1,24 @@
+//! `/ui/configuration`: the effective settings and where each came from. Secrets stay hidden.
+
+use askama::Template;
+use axum::extract::State;
+
+use super::super::HttpState;
+use super::operator::Operator;
+use super::page::{Frame, Place, Shown, ok};
+use crate::config::shown::Shown as Setting;
+
+#[derive(Template)]
+#[template(path = "ui/configuration.html")]
+struct Configuration<'a> {
+    frame: Frame,
+    settings: &'a [Setting],
+}
+
+/// The settings.
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+    ok(&Configuration {
+        frame: Frame::inside("Configuration", Some(Place::Configuration), &by),
+        settings: &state.settings,
+    })
+}

@@ -1,0 +1,142 @@
+//! `/ui/migrations`: migration records, and what is in quarantine.
+
+use askama::Template;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use tierkeep_core::bson::oid::ObjectId;
+use tierkeep_core::mover::Status;
+use tierkeep_engine::{MigrationView, QuarantineView, RecordFilter};
+
+use super::super::HttpState;
+use super::super::problem::Problem;
+use super::operator::Operator;
+use super::page::{Frame, Place, Shown, ok};
+use super::words::{Words, bytes};
+use crate::lookup::candidates;
+
+/// How many records are on a page.
+const PAGE: usize = 50;
+/// How many quarantined documents are listed.
+const QUARANTINED: usize = 100;
+const DAY_SECONDS: i64 = 86_400;
+/// What the form offers as the time in which documents entered temp.
+const SINCE: [(&str, &str, i64); 4] = [
+    ("", "at any time", 0),
+    ("2d", "within 2 days", 2),
+    ("7d", "within 7 days", 7),
+    ("30d", "within 30 days", 30),
+];
+
+/// What the form asks for.
+#[derive(Deserialize, Default)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    cursor: String,
+}
+
+#[derive(Template)]
+#[template(path = "ui/migrations.html")]
+struct Migrations {
+    frame: Frame,
+    words: Words,
+    wanted: Wanted,
+    statuses: [&'static str; 3],
+    since: [(&'static str, &'static str, i64); 4],
+    records: Vec<MigrationView>,
+    next: Option<String>,
+    quarantine: Vec<QuarantineView>,
+    /// A text that names nobody.
+    nobody: bool,
+}
+
+/// Records of the status and the user that are asked for, page by page.
+pub(super) async fn get(
+    State(state): State<HttpState>,
+    by: Operator,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Shown {
+    let Query(wanted) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    let user = candidates(&wanted.user).into_iter().next();
+    let nobody = user.is_none() && !wanted.user.trim().is_empty();
+    let filter = RecordFilter {
+        status: Status::parse(&wanted.status),
+        user,
+    };
+    let after = match ObjectId::parse_str(&wanted.cursor) {
+        Ok(cursor) => Some(cursor),
+        Err(_) => since(&state, &wanted.since),
+    };
+    let service = &state.mover.service;
+    let (records, next) = if nobody {
+        (Vec::new(), None)
+    } else {
+        let page = service.migrations(&filter, after, PAGE).await?;
+        (page.records, page.next)
+    };
+    let quarantine = service.quarantined(QUARANTINED).await?;
+    ok(&Migrations {
+        frame: Frame::inside("Migrations", Some(Place::Migrations), &by),
+        words: by.words,
+        next: next.map(|next| wanted.following(&next.to_hex())),
+        statuses: [Status::Failed, Status::Pending, Status::Completed].map(Status::as_str),
+        since: SINCE,
+        wanted,
+        records,
+        quarantine,
+        nobody,
+    })
+}
+
+/// Records' ids begin with the second in which their documents entered temp (ADR 2).
+fn since(state: &HttpState, wanted: &str) -> Option<ObjectId> {
+    let (_, _, days) = SINCE.iter().find(|(name, _, _)| *name == wanted)?;
+    let now = state.mover.service.databases().clock().now();
+    let began = now.timestamp_millis() / 1_000 - days * DAY_SECONDS;
+    let began = u32::try_from(began).ok().filter(|_| *days > 0)?;
+    let mut id = [0; 12];
+    id[..4].copy_from_slice(&began.to_be_bytes());
+    Some(ObjectId::from_bytes(id))
+}
+
+impl Wanted {
+    /// The address of the page after this one.
+    fn following(&self, cursor: &str) -> String {
+        // Whatever is no letter, digit or one of these is no status, user or time either.
+        let plain = |text: &str| -> String {
+            let fits = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
+            text.chars().filter(fits).collect()
+        };
+        let (status, user) = (plain(&self.status), plain(&self.user));
+        let since = plain(&self.since);
+        format!("/ui/migrations?status={status}&user={user}&since={since}&cursor={cursor}")
+    }
+}
+
+/// How a status looks.
+pub(super) fn class(status: &str) -> &'static str {
+    match status {
+        "completed" => "good",
+        "failed" => "bad",
+        _ => "warn",
+    }
+}
+
+/// The size of a record; never below zero.
+fn size(record: &MigrationView) -> String {
+    bytes(u64::try_from(record.data_size).unwrap_or_default())
+}
+
+/// The `_id` of a quarantined document.
+pub(super) fn document_id(view: &QuarantineView) -> String {
+    match view.document_id.as_str() {
+        Some(text) => text.to_owned(),
+        None => view.document_id.to_string(),
+    }
+}

@@ -1,0 +1,188 @@
+//! `/ui/`: whether data is safe now, and everything that says why.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::State;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
+use tierkeep_core::document;
+use tierkeep_core::mover;
+use tierkeep_core::store::{Find, Query};
+use tierkeep_engine::{
+    Alert, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter, Simulation, Status,
+};
+
+use super::super::HttpState;
+use super::alerts::title;
+use super::chart::Chart;
+use super::databases::{self, Row};
+use super::migrations::document_id;
+use super::operator::Operator;
+use super::page::{Frame, Place, Shown, ok};
+use super::safety::Safety;
+use super::words::{When, Words, many, number, span};
+
+const DAY: Duration = Duration::from_hours(24);
+/// How long a page waits for a part of it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How many failures, quarantined documents and alerts are listed.
+const LISTED: usize = 10;
+
+#[derive(Template)]
+#[template(path = "ui/overview.html")]
+struct Overview {
+    frame: Frame,
+    words: Words,
+    safety: Safety,
+    status: Option<Status>,
+    tiers: Vec<Tier>,
+    databases: Vec<Row>,
+    outlook: Option<(Simulation, Chart)>,
+    failures: Option<Vec<MigrationView>>,
+    quarantine: Option<Vec<QuarantineView>>,
+    alerts: Option<Vec<Alert>>,
+}
+
+/// A database of users' documents.
+struct Tier {
+    name: &'static str,
+    what: &'static str,
+    documents: Option<String>,
+    age: String,
+}
+
+/// What this comes to within a page's patience; none where it fails or takes longer.
+pub(super) async fn within<T, E>(look: impl Future<Output = Result<T, E>>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, look).await.ok()?.ok()
+}
+
+/// The overview.
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+    let service = &state.mover.service;
+    let failed = RecordFilter {
+        status: Some(mover::Status::Failed),
+        user: None,
+    };
+    let status = async { Ok::<_, ()>(service.status(state.mover.scan_interval).await) };
+    let (findings, status, outlook, oldest, failures, quarantine, alerts) = tokio::join!(
+        state.health.findings(),
+        within(status),
+        within(service.simulate(DAY)),
+        oldest_in_temp(&state),
+        within(service.migrations(&failed, None, LISTED)),
+        within(service.quarantined(LISTED)),
+        within(service.open_alerts()),
+    );
+    let away: Vec<Role> = findings.away().collect();
+    let tiers = tiers(status.as_ref(), oldest, by.words);
+    let mut alerts = alerts;
+    let safety = Safety::of(&away, status.as_ref(), alerts.as_deref());
+    if let Some(alerts) = &mut alerts {
+        alerts.truncate(LISTED);
+    }
+    ok(&Overview {
+        frame: Frame::inside("Overview", Some(Place::Overview), &by),
+        words: by.words,
+        safety,
+        tiers,
+        databases: databases::rows(&findings.databases, status.as_ref(), state.hr.collections()),
+        status,
+        outlook: outlook.map(|simulation| {
+            let chart = Chart::of(&simulation);
+            (simulation, chart)
+        }),
+        failures: failures.map(|page| page.records),
+        quarantine,
+        alerts,
+    })
+}
+
+/// When the oldest document of temp entered it, by index.
+async fn oldest_in_temp(state: &HttpState) -> Option<When> {
+    let databases = state.mover.service.databases();
+    let now = databases.clock().now();
+    let find = Find::new(Query::Due(now)).limit(1).head();
+    let store = databases.raseen_temp_db().store();
+    let found = within(store.find(RaseenTempUser::USERS, &find)).await?;
+    let staged_at = document::staged_at(found.first()?)?;
+    Some(Words::new(now).at(staged_at))
+}
+
+fn tiers(status: Option<&Status>, oldest: Option<When>, words: Words) -> Vec<Tier> {
+    let count = |role: Role| {
+        let mut rows = status?.databases.iter();
+        rows.find(|row| row.name == role)?.documents
+    };
+    let last_run = status.and_then(|status| status.last_run.as_ref());
+    let arrived = last_run.map_or_else(
+        || "no move yet".to_owned(),
+        |run| {
+            let ago = words.when(Some(&run.finished_at)).ago();
+            format!("last arrival {ago}")
+        },
+    );
+    let in_temp = match oldest {
+        Some(oldest) => format!("oldest staged {}", oldest.ago()),
+        None => "nothing staged".to_owned(),
+    };
+    let tier = |role: Role, what, age: &str| Tier {
+        name: role.name(),
+        what,
+        documents: count(role).map(number),
+        age: age.to_owned(),
+    };
+    vec![
+        tier(
+            Role::RaseenTempUser,
+            "internal users, the last 24 hours",
+            &in_temp,
+        ),
+        tier(Role::RaseenMainUser, "internal users, after that", &arrived),
+        tier(Role::SrieMainUser, "the backup of main", &arrived),
+        tier(Role::ExternalUsers, "external users", "stay here"),
+    ]
+}
+
+/// What the mover is doing.
+fn phase(status: &Status) -> String {
+    let phase = status.mover.phase;
+    match &status.mover.holder {
+        Some(holder) => match &holder.run {
+            Some(run) => format!(
+                "{}: {} moved so far, {:.0}/s",
+                phase.as_str(),
+                run.moved,
+                run.per_second
+            ),
+            None => phase.as_str().to_owned(),
+        },
+        None => match phase {
+            MoverPhase::Idle => "idle: nothing is due".into(),
+            MoverPhase::Waiting => "waiting: what is due moves at the next look".into(),
+            MoverPhase::Moving => "moving".into(),
+            MoverPhase::Stuck => "stuck: overdue documents, and nobody moves them".into(),
+            MoverPhase::Paused => "paused everywhere until it is resumed".into(),
+        },
+    }
+}
+
+/// What waits for its backup.
+fn waiting(status: &Status) -> String {
+    let pending = status.backup_pending;
+    let count = |pending: Option<u64>, one, more| match pending {
+        Some(pending) => many(pending, one, more),
+        None => format!("an unknown number of {more}"),
+    };
+    match (pending.user, pending.hr) {
+        (Some(0), Some(0)) => "nothing waits for it".into(),
+        (user, hr) => format!(
+            "waiting for it: {}, {}",
+            count(user, "move", "moves"),
+            count(hr, "HR record", "HR records")
+        ),
+    }
+}
+
+fn stopped_by(error: &LastError) -> String {
+    format!("{} was away ({})", error.database, error.error)
+}

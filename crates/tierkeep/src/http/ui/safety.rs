@@ -1,0 +1,249 @@
+//! Whether data is safe now, in one sentence: owns what counts as trouble, and how bad it is.
+
+use tierkeep_core::db::Role;
+use tierkeep_engine::{Alert, AlertKind, MoverPhase, Status};
+
+use super::words::{many, span};
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Level {
+    Good,
+    Attention,
+    Bad,
+}
+
+/// The verdict.
+#[derive(Debug)]
+pub(super) struct Safety {
+    pub(super) level: Level,
+    /// What is not as it should be.
+    pub(super) reasons: Vec<String>,
+}
+
+impl Level {
+    /// The class of the style sheet.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Attention => "warn",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+impl Safety {
+    /// What is known comes to this. `status` and `alerts` are none where nobody could say.
+    pub(super) fn of(away: &[Role], status: Option<&Status>, alerts: Option<&[Alert]>) -> Self {
+        let mut safety = Self {
+            level: Level::Good,
+            reasons: Vec::new(),
+        };
+        for role in away {
+            let (level, so) = consequence(*role);
+            safety.add(level, format!("{role} is away: {so}"));
+        }
+        match status {
+            Some(status) => safety.movement(status),
+            None => safety.add(
+                Level::Bad,
+                "the databases did not say in time what is due".into(),
+            ),
+        }
+        match alerts {
+            Some(alerts) => safety.alerts(alerts),
+            None => safety.add(Level::Attention, "alerts cannot be read".into()),
+        }
+        safety
+    }
+
+    fn add(&mut self, level: Level, reason: String) {
+        self.level = self.level.max(level);
+        self.reasons.push(reason);
+    }
+
+    fn movement(&mut self, status: &Status) {
+        let attention = Level::Attention;
+        if status.overdue > 0 {
+            let overdue = many(status.overdue, "document is", "documents are");
+            let oldest = span(status.lag_seconds);
+            self.add(
+                attention,
+                format!("{overdue} overdue, the oldest for {oldest}: still in temp alone"),
+            );
+        }
+        if status.failed > 0 {
+            let failed = many(
+                status.failed,
+                "move has failed for good: its document waits",
+                "moves have failed for good: their documents wait",
+            );
+            self.add(attention, format!("{failed} in temp for a retry"));
+        }
+        if status.quarantined > 0 {
+            let quarantined = many(status.quarantined, "document is", "documents are");
+            self.add(
+                attention,
+                format!("{quarantined} quarantined and not moved until mended"),
+            );
+        }
+        match status.mover.phase {
+            MoverPhase::Paused => self.add(
+                attention,
+                "the movement is paused: nothing moves until it is resumed".into(),
+            ),
+            MoverPhase::Stuck => self.add(
+                Level::Bad,
+                "documents are overdue and nobody moves them".into(),
+            ),
+            MoverPhase::Idle | MoverPhase::Waiting | MoverPhase::Moving => {}
+        }
+    }
+
+    fn alerts(&mut self, alerts: &[Alert]) {
+        let bad = alerts.iter().filter(|alert| is_grave(alert.kind)).count();
+        let others = alerts.len() - bad;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        if bad > 0 {
+            let alerts = many(count(bad), "grave alert is", "grave alerts are");
+            self.add(Level::Bad, format!("{alerts} open"));
+        }
+        if others > 0 {
+            let alerts = many(count(others), "alert is", "alerts are");
+            self.add(Level::Attention, format!("{alerts} open"));
+        }
+    }
+
+    /// The sentence.
+    pub(super) fn sentence(&self) -> &'static str {
+        match self.level {
+            Level::Good => {
+                "Data is safe: every database answers, nothing is overdue, and no alert is open."
+            }
+            Level::Attention => "Data is safe, but something needs attention.",
+            Level::Bad => "Data needs you now.",
+        }
+    }
+
+    /// The level as one word.
+    pub(super) fn word(&self) -> &'static str {
+        match self.level {
+            Level::Good => "Safe",
+            Level::Attention => "Attention",
+            Level::Bad => "Trouble",
+        }
+    }
+}
+
+/// Whether an alert says that a document, its backup or the proof of what was done may be damaged. The others say that
+/// something waits.
+fn is_grave(kind: AlertKind) -> bool {
+    match kind {
+        AlertKind::AuditChainBroken
+        | AlertKind::CopiesConflict
+        | AlertKind::MigrationIncident
+        | AlertKind::VerificationDifference => true,
+        AlertKind::MigrationFailed
+        | AlertKind::ErasurePending
+        | AlertKind::BackupLag
+        | AlertKind::BreakerOpen
+        | AlertKind::QuarantineGrowth => false,
+    }
+}
+
+/// What users see while a database is away, and how bad that is.
+pub(super) fn consequence(role: Role) -> (Level, &'static str) {
+    match role {
+        Role::ExternalUsers => (
+            Level::Bad,
+            "external users are answered with 503; nothing that was acknowledged is lost",
+        ),
+        Role::RaseenTempUser => (
+            Level::Bad,
+            "internal users' writes are answered with 503; nothing that was acknowledged is lost",
+        ),
+        Role::RaseenMainUser => (
+            Level::Bad,
+            "reads of older documents come from the backup, and nothing moves",
+        ),
+        Role::EvaluationAudit => (
+            Level::Bad,
+            "decisions wait in the spool; moves, erasures and these buttons wait with them",
+        ),
+        Role::SrieMainUser => (
+            Level::Attention,
+            "requests go on; nothing leaves temp before it is back",
+        ),
+        Role::SrieMainHr => (
+            Level::Attention,
+            "HR records are written and wait for their backup",
+        ),
+        Role::RaseenMainHr => (Level::Attention, "HR records cannot be read or written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tierkeep_engine::Standing;
+
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            databases: Vec::new(),
+            due: 0,
+            overdue: 0,
+            lag_seconds: 0,
+            failed: 0,
+            quarantined: 0,
+            backup_pending: tierkeep_engine::BackupPending::default(),
+            paused: false,
+            last_run: None,
+            mover: Standing {
+                phase: MoverPhase::Idle,
+                holder: None,
+                last_error: None,
+            },
+        }
+    }
+
+    #[test]
+    fn nothing_wrong_is_good() {
+        let safety = Safety::of(&[], Some(&status()), Some(&[]));
+        assert_eq!(safety.level, Level::Good);
+        assert!(safety.reasons.is_empty());
+    }
+
+    #[test]
+    fn the_worst_of_all_reasons_counts() {
+        let mut wrong = status();
+        wrong.failed = 1;
+        let safety = Safety::of(&[Role::SrieMainUser], Some(&wrong), Some(&[]));
+        assert_eq!(safety.level, Level::Attention);
+        assert_eq!(safety.reasons.len(), 2);
+        let safety = Safety::of(&[Role::RaseenTempUser], Some(&wrong), Some(&[]));
+        assert_eq!(safety.level, Level::Bad);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_not_called_safe() {
+        assert_eq!(Safety::of(&[], None, Some(&[])).level, Level::Bad);
+        let unknown = Safety::of(&[], Some(&status()), None);
+        assert_eq!(unknown.level, Level::Attention);
+    }
+    #[test]
+    fn a_difference_between_main_and_its_backup_is_trouble_and_a_backlog_needs_attention() {
+        let alert = |kind| Alert {
+            kind,
+            subject: "srie_main_user".into(),
+            first_at: String::new(),
+            last_at: String::new(),
+            count: 1,
+            resolved_at: None,
+            message: String::new(),
+        };
+        let level = |kind| Safety::of(&[], Some(&status()), Some(&[alert(kind)])).level;
+        assert_eq!(level(AlertKind::VerificationDifference), Level::Bad);
+        assert_eq!(level(AlertKind::BackupLag), Level::Attention);
+    }
+}

@@ -1,0 +1,199 @@
+//! Signing in and out: owns the form, and the cookies.
+//!
+//! The JWT comes in the body of a POST and goes nowhere from there: not into a page, a URL, a cookie or a log.
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use axum::http::request::Parts;
+use axum::http::{Request, StatusCode};
+use axum::response::Response;
+
+use super::super::HttpState;
+use super::super::caller::Admin;
+use super::super::problem::Problem;
+use super::form::Fields;
+use super::operator::Signed;
+use super::page::{Frame, Place, Refused, Shown, see, shown};
+use super::session::{SESSION, cookies, fresh};
+
+/// Ties the sign-in form to the browser that asked for it.
+const FORM: &str = "tierkeep_sign_in";
+const FORM_PATH: &str = "/ui/sign-in";
+const FORM_SECONDS: u64 = 3_600;
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+#[derive(Template)]
+#[template(path = "ui/sign_in.html")]
+struct SignIn<'a> {
+    frame: Frame,
+    csrf: &'a str,
+    next: &'a str,
+    why: Option<String>,
+}
+
+/// The dashboard: the form to sign in with. The pages behind it are under `/ui/`, for people; whoever is signed in
+/// has a cookie that is worth nothing anywhere else.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "about",
+    operation_id = "dashboard",
+    responses((status = 200, description = "the form to sign in with", body = String, content_type = "text/html")),
+)]
+pub(in crate::http) async fn get() -> Response {
+    form(StatusCode::OK, Place::Overview.path(), None)
+}
+
+/// The form, for a request that needs a session and has none.
+pub(super) fn wanted(parts: &Parts) -> Response {
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let next = if parts.method.is_safe() { path } else { "" };
+    let had_one = parts.headers.contains_key(COOKIE);
+    let why = had_one.then(|| "The session is over. Sign in again to go on.".to_owned());
+    form(StatusCode::UNAUTHORIZED, inside(next), why)
+}
+
+fn form(status: StatusCode, next: &str, why: Option<String>) -> Response {
+    let csrf = fresh();
+    let page = SignIn {
+        frame: Frame::outside("Sign in"),
+        csrf: &csrf,
+        next,
+        why,
+    };
+    let mut answer = shown(status, &page);
+    set(&mut answer, FORM, &csrf, FORM_PATH, FORM_SECONDS, false);
+    answer
+}
+
+/// Begins a session for an administrator's JWT.
+pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>) -> Shown {
+    let (parts, body) = request.into_parts();
+    let head = Parts::clone(&parts);
+    let fields = Fields::read(Request::from_parts(parts, body)).await?;
+    let known = cookies(&head.headers, FORM).any(|cookie| fields.carries(cookie));
+    let foreign = head.headers.get(FETCH_SITE);
+    let foreign = foreign.is_some_and(|site| site != "same-origin" && site != "none");
+    let next = inside(fields.get("next").unwrap_or_default());
+    if !known || foreign {
+        let why = "The form was too old, or came from elsewhere. Please try again.";
+        return Ok(form(StatusCode::FORBIDDEN, next, Some(why.to_owned())));
+    }
+    let given = fields.get("token").unwrap_or_default().trim();
+    let token = given.strip_prefix("Bearer ").unwrap_or(given).trim();
+    match Admin::signs_in(&state, &head, token).await {
+        Ok((admin, believed_until)) => {
+            let begun = state.sessions.begin(admin.user().clone(), believed_until);
+            let (secret, lasts) = begun;
+            let mut answer = see(next);
+            let secure = is_secure(&head.headers);
+            set(&mut answer, SESSION, &secret, "/ui/", lasts, secure);
+            set(&mut answer, FORM, "", FORM_PATH, 0, false);
+            Ok(answer)
+        }
+        Err(problem @ (Problem::JwtRequired(..) | Problem::RoleRequired(_))) => {
+            let why = format!("Not signed in: {problem}.");
+            Ok(form(problem.code().status(), next, Some(why)))
+        }
+        Err(other) => Err(Refused::Problem(other)),
+    }
+}
+
+/// Ends the session.
+pub(super) async fn out(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    signed: Signed,
+) -> Response {
+    drop(signed);
+    state.sessions.end(&headers);
+    let mut answer = see("/");
+    set(&mut answer, SESSION, "", "/ui/", 0, is_secure(&headers));
+    answer
+}
+
+/// A page of ours to go to, whatever came along.
+fn inside(next: &str) -> &str {
+    let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    let page = next.starts_with("/ui/") && !next.starts_with("/ui//");
+    let no_action = !next.starts_with(FORM_PATH) && !next.starts_with("/ui/sign-out");
+    if plain && page && no_action {
+        next
+    } else {
+        Place::Overview.path()
+    }
+}
+
+/// Whether the browser came over https, as it says itself: proxies in between are of no matter. A caller that does
+/// not say is taken to, unless it is on this machine.
+fn is_secure(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match text(ORIGIN) {
+        Some(origin) if origin.starts_with("http://") => false,
+        Some(origin) if origin.starts_with("https://") => true,
+        Some(_) | None => !text(HOST).is_some_and(is_loopback),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn set(answer: &mut Response, name: &str, value: &str, path: &str, seconds: u64, secure: bool) {
+    let secure = if secure { "; Secure" } else { "" };
+    let cookie = format!(
+        "{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+    );
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        answer.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("/ui/users?q=a", "/ui/users?q=a")]
+    #[case("/ui/", "/ui/")]
+    #[case("https://elsewhere.example/ui/", "/ui/")]
+    #[case("//elsewhere.example", "/ui/")]
+    #[case("/ui//elsewhere.example", "/ui/")]
+    #[case("/ui/\\elsewhere", "/ui/")]
+    #[case("/ui/sign-in", "/ui/")]
+    #[case("/v1/user", "/ui/")]
+    fn whoever_signs_in_stays_here(#[case] next: &str, #[case] path: &str) {
+        assert_eq!(inside(next), path);
+    }
+
+    #[rstest]
+    #[case(Some("https://ops.example"), "ops.example", true)]
+    #[case(Some("http://ops.example"), "ops.example", false)]
+    #[case(Some("null"), "ops.example", true)]
+    #[case(None, "ops.example:8080", true)]
+    #[case(None, "127.0.0.1:8080", false)]
+    #[case(None, "localhost", false)]
+    #[case(None, "[::1]:8080", false)]
+    fn a_cookie_is_for_https_where_the_browser_uses_it(
+        #[case] origin: Option<&'static str>,
+        #[case] host: &'static str,
+        #[case] secure: bool,
+    ) {
+        let mut headers = HeaderMap::new();
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        }
+        headers.insert(HOST, HeaderValue::from_static(host));
+        assert_eq!(is_secure(&headers), secure);
+    }
+}

@@ -1,0 +1,202 @@
+//! `/ui/users`: finding a user, and everything about one but the content of the document.
+
+use askama::Template;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use tierkeep_core::db::Role;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{AuditFilter, Copy, Explanation};
+
+use super::super::HttpState;
+use super::audit::{Line, lines};
+use super::migrations::class;
+use super::operator::Operator;
+use super::overview::within;
+use super::page::{Frame, Place, Shown, ok, see, shown};
+use super::words::{Words, bytes, many};
+use crate::lookup::candidates;
+
+/// How many entries of the audit trail are shown with a user.
+const ENTRIES: usize = 50;
+
+#[derive(Deserialize, Default)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    q: String,
+}
+
+#[derive(Template)]
+#[template(path = "ui/users.html")]
+struct Users {
+    frame: Frame,
+    q: String,
+    /// Why nobody was found.
+    why: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "ui/user.html")]
+struct Page {
+    frame: Frame,
+    words: Words,
+    user: Explanation,
+    agreement: Agreement,
+    decisions: Option<Vec<Line>>,
+    more: bool,
+    failed: bool,
+}
+
+/// Whether a user's copies agree.
+struct Agreement {
+    class: &'static str,
+    text: String,
+}
+
+/// The form to find a user with; a user that is found has a page.
+pub(super) async fn find(
+    State(state): State<HttpState>,
+    by: Operator,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Shown {
+    let q = query.map_or_else(|_| String::new(), |Query(wanted)| wanted.q);
+    if q.trim().is_empty() {
+        return ok(&Users {
+            frame: Frame::inside("Find a user", Some(Place::Users), &by),
+            q: String::new(),
+            why: None,
+        });
+    }
+    match known(&state, &q).await {
+        Some((user, _)) => Ok(see(&format!("/ui/users/{user}"))),
+        None => Ok(nobody(&by, q)),
+    }
+}
+
+/// One user, by id or name.
+pub(super) async fn get(
+    State(state): State<HttpState>,
+    by: Operator,
+    text: Result<Path<String>, PathRejection>,
+) -> Shown {
+    let text = text.map_or_else(|_| String::new(), |Path(text)| text);
+    let Some((id, user)) = known(&state, &text).await else {
+        return Ok(nobody(&by, text));
+    };
+    let filter = AuditFilter {
+        kind: None,
+        user: Some(id),
+    };
+    let page = within(state.audit.page(&filter, None, ENTRIES)).await;
+    let more = page.as_ref().is_some_and(|page| page.next.is_some());
+    ok(&Page {
+        frame: Frame::inside(user.user_id.clone(), Some(Place::Users), &by),
+        words: by.words,
+        agreement: Agreement::of(&user),
+        decisions: page.map(|page| lines(&page.items, by.words)),
+        more,
+        failed: user.records.iter().any(|record| record.status == "failed"),
+        user,
+    })
+}
+
+/// The first of those whom a text may mean that is stored, or may be.
+async fn known(state: &HttpState, text: &str) -> Option<(UserId, Explanation)> {
+    for user in candidates(text) {
+        if let Some(explanation) = state.mover.service.explain(&user).await {
+            return Some((user, explanation));
+        }
+    }
+    None
+}
+
+fn nobody(by: &Operator, q: String) -> axum::response::Response {
+    let why = if candidates(&q).is_empty() {
+        "That is neither a user id nor a user name: give internal_… or external_…, 24 hex digits, or a user name."
+    } else {
+        "No database holds anything about this user, and every database was asked."
+    };
+    let page = Users {
+        frame: Frame::inside("Nobody found", Some(Place::Users), by),
+        q,
+        why: Some(why.to_owned()),
+    };
+    shown(StatusCode::NOT_FOUND, &page)
+}
+
+impl Page {
+    fn counts(&self, copy: &Copy) -> bool {
+        self.user.authoritative == Some(copy.database)
+    }
+}
+
+impl Agreement {
+    fn of(user: &Explanation) -> Self {
+        let say = |class, text: &str| Self {
+            class,
+            text: text.to_owned(),
+        };
+        if !user.unreachable.is_empty() {
+            return say(
+                "warn",
+                "Not every database answered, so nobody can say whether the copies agree.",
+            );
+        }
+        if !user.copies.is_empty() && user.copies.iter().all(|copy| copy.state == ERASED) {
+            return say(
+                "good",
+                "Only marks of the erasure are left; they hold no content and go when their time is over.",
+            );
+        }
+        let copy = |role: Role| user.copies.iter().find(|copy| copy.database == role);
+        let (temp, main) = (copy(Role::RaseenTempUser), copy(Role::RaseenMainUser));
+        match (main, copy(Role::SrieMainUser)) {
+            (Some(main), Some(srie)) if same(main, srie) => match temp {
+                Some(temp) if temp.version > main.version => say(
+                    "good",
+                    "Main and its backup agree; temp holds a newer version, which moves there when it is due.",
+                ),
+                Some(_) | None => say(
+                    "good",
+                    "Main and its backup agree: the same version and the same digest.",
+                ),
+            },
+            (Some(_), Some(_)) => say(
+                "bad",
+                "Main and its backup differ. A move that is under way explains it for a moment; else compare them with tierkeep verify.",
+            ),
+            (Some(_), None) => say("bad", "Main has no backup in srie."),
+            (None, Some(_)) if temp.is_none() => say("bad", "Only the backup in srie is left."),
+            (None, Some(_)) => say(
+                "warn",
+                "The backup is there, main is not: a move has begun and is not done.",
+            ),
+            (None, None) => {
+                let count = u64::try_from(user.copies.len()).unwrap_or_default();
+                let copies = many(count, "copy", "copies");
+                say(
+                    "good",
+                    &format!("There is nothing to compare: {copies} in all."),
+                )
+            }
+        }
+    }
+}
+
+/// How the state of what is left of somebody is called.
+const ERASED: &str = "erased";
+
+fn same(main: &Copy, srie: &Copy) -> bool {
+    main.version == srie.version && main.digest == srie.digest && main.state == srie.state
+}
+
+/// Enough of a digest to compare by eye.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// The size of a copy.
+fn size(copy: &Copy) -> String {
+    bytes(u64::try_from(copy.size).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,114 @@
+//! Every metric, once: its name, its labels and what it says. The page about them is held against this table.
+
+use tierkeep_core::db::Role;
+use tierkeep_engine::MoveOutcome;
+
+/// What a metric does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It only grows, until the process ends.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It says how often something took how long.
+    Histogram,
+}
+
+impl Kind {
+    /// The kind as one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// Every value of its one label, where these are few.
+    pub values: Option<fn() -> Vec<&'static str>>,
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// What may be found out about who is asking.
+pub const DECISIONS: [&str; 7] = [
+    "internal",
+    "external",
+    "ambiguous",
+    "credentials_required",
+    "identity_unavailable",
+    "invalid_username",
+    "ambiguous_identity",
+];
+
+fn databases() -> Vec<&'static str> {
+    Role::ALL.map(Role::name).into()
+}
+
+fn outcomes() -> Vec<&'static str> {
+    MoveOutcome::ALL.map(MoveOutcome::as_str).into()
+}
+
+fn decisions() -> Vec<&'static str> {
+    DECISIONS.into()
+}
+
+fn kinds() -> Vec<&'static str> {
+    vec!["user", "hr"]
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*] $(of $known:ident)?, $help:literal;)*) => {
+        $(
+            pub(super) const $constant: Metric = Metric {
+                name: concat!("tierkeep_", $name),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                values: metrics!(@values $($known)?),
+                help: $help,
+            };
+        )*
+
+        /// All of them, in the order in which they are described.
+        pub const METRICS: &[Metric] = &[$($constant,)*];
+    };
+    (@values $known:ident) => { Some($known) };
+    (@values) => { None };
+}
+
+metrics! {
+    REQUESTS = "requests_total", Counter, ["user_type", "route", "status"],
+        "Requests answered, by the type of user, the route and the status.";
+    REQUEST_SECONDS = "request_seconds", Histogram, [],
+        "How long requests took, in seconds.";
+    MIGRATIONS = "migrations_total", Counter, ["outcome"] of outcomes,
+        "Attempts to move a document, by what became of them.";
+    MIGRATION_LAG_SECONDS = "migration_lag_seconds", Gauge, [],
+        "How long the oldest document that is due has been due, in seconds.";
+    DOCUMENTS = "documents", Gauge, ["database"] of databases,
+        "User documents, HR records, or all that evaluation_audit keeps, in a database.";
+    DUE_DOCUMENTS = "due_documents", Gauge, [],
+        "Documents in raseen_temp_user whose retention has passed.";
+    QUARANTINED_DOCUMENTS = "quarantined_documents", Gauge, [],
+        "Documents that cannot be moved until they change.";
+    BACKUP_PENDING = "backup_pending", Gauge, ["kind"] of kinds,
+        "Moves begun and not completed, and HR records that srie_main_hr lacks.";
+    DATABASE_UP = "database_up", Gauge, ["database"] of databases,
+        "Whether a database answers: 1 or 0.";
+    BREAKER_OPEN = "breaker_open", Gauge, ["database"] of databases,
+        "Whether calls to a database are refused at once: 1 or 0.";
+    CONNECT_RETRIES = "connect_retries_total", Counter, ["database"] of databases,
+        "How often a database that could not be reached was tried again.";
+    DETECTOR_DECISIONS = "detector_decisions_total", Counter, ["decision"] of decisions,
+        "Who was found to be asking.";
+}

@@ -1,0 +1,84 @@
+//! What a service manager sees: ready, alive, stopping; and what callers see meanwhile.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::program::{Backend, Deployment};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the service manager is told, up to this line.
+fn told(socket: &UnixDatagram, wanted: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let Ok(length) = socket.recv(&mut buffer) else {
+            panic!("{wanted} was not said: {heard:?}");
+        };
+        let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        heard.extend(said.lines().map(str::to_owned));
+        if heard.iter().any(|line| line == wanted) {
+            return heard;
+        }
+    }
+}
+
+/// Where it listens, as it says on stderr.
+fn address(stderr: impl Read + Send + 'static) -> String {
+    let mut lines = BufReader::new(stderr).lines();
+    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let line: Value = serde_json::from_str(&line).ok()?;
+        let listens = line["message"] == "listening";
+        listens.then(|| line["address"].as_str().unwrap().to_owned())
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    address.expect("it listens")
+}
+
+#[test]
+fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
+    let deployment = Deployment::new(Backend::Sqlite);
+    let path = deployment.dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = deployment
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let address = address(child.stderr.take().unwrap());
+    assert!(!told(&socket, "READY=1").contains(&"STOPPING=1".to_owned()));
+    told(&socket, "WATCHDOG=1");
+
+    let mut caller = TcpStream::connect(&address).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "PUT /v1/user/scan_cache?username=reader HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\
+                Content-Length: 8\r\nExpect: 100-continue\r\n\r\n";
+    caller.write_all(head.as_bytes()).unwrap();
+    // The route waits for the body once it has asked for it.
+    let mut asked = [0; 25];
+    caller.read_exact(&mut asked).unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let signalled = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(signalled.unwrap().success());
+    told(&socket, "STOPPING=1");
+    // It goes on being watched while it finishes, and nobody else gets in.
+    told(&socket, "WATCHDOG=1");
+    let began = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(began.elapsed() < PATIENCE, "it goes on accepting");
+    }
+    caller.write_all(br#"{"a": 1}"#).unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,49 @@
+"""What the tests of the dashboard share: seven databases with something to see in them, and a browser."""
+
+import os
+import pathlib
+import sys
+from typing import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "properties"))
+
+import deployment  # noqa: E402
+import scene  # noqa: E402
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def shown() -> Iterator[scene.Scene]:
+    """A service with one user whose move has failed for good and one whose document is quarantined."""
+    with deployment.github() as github:
+        deployed = deployment.Deployment("mongodb", github)
+        try:
+            prepared = scene.Scene(deployed)
+            with deployed.serving() as service:
+                prepared.base = service.base
+                prepared.store(service)
+                prepared.fail()
+                yield prepared
+        finally:
+            deployed.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium with a profile of its own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM_BIN"], args=FLAGS)
+        yield browser
+        browser.close()

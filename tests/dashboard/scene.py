@@ -1,0 +1,75 @@
+"""What there is to see: users, one whose move fails for good, one document that cannot be moved."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+import pymongo
+
+import deployment
+
+DAY = datetime.timedelta(hours=25)
+# Attempts that fail before a move is given up, and some to spare while documents are parked.
+RUNS = 200
+
+
+class Scene:
+    """A deployment and the users in it."""
+
+    def __init__(self, deployed: deployment.Deployment) -> None:
+        self.deployed = deployed
+        deployed.environment["TIERKEEP_SCAN_INTERVAL"] = "24h"
+        deployed.environment["TIERKEEP_RETRY_BACKOFF"] = "10ms"
+        assert deployed.run("init").returncode == 0
+        self.base = ""
+        self.young = deployment.subject()
+        self.poisoned = deployment.subject()
+        self.main = deployed._client[deployed._names["raseen_main_user"]]["internal_users"]
+        self.temp = deployed._client[deployed._names["raseen_temp_user"]]["internal_users"]
+
+    def store(self, service: deployment.Service) -> None:
+        """Stores two users, as their clients would."""
+        for subject, serial in [(self.young, "young"), (self.poisoned, "taken")]:
+            stored = service.ask(
+                "PUT",
+                "/v1/user/scan_cache",
+                jwt=deployment.token(subject),
+                github="good",
+                body={"serial": serial, "text": "what is in the document"},
+            )
+            assert stored.status_code == 201, stored.text
+        self.deployed.shift(f"internal_{self.poisoned}", DAY)
+
+    def fail(self) -> None:
+        """Lets main refuse one of them for good, and temp hold what nobody can move."""
+        self.main.create_index(
+            [("scan_cache.serial", pymongo.ASCENDING)],
+            name="of_another_program",
+            unique=True,
+            partialFilterExpression={"scan_cache.serial": {"$exists": True}},
+        )
+        self.main.insert_one({"_id": "another", "scan_cache": {"serial": "taken"}})
+        self.temp.insert_one({"_id": "<b>odd</b>", "user_id": "nobody", "created_at": "never"})
+        for _ in range(RUNS):
+            self.deployed.run("migrate", "run")
+            if self.deployed.json("status")["failed"] == 1:
+                return
+        raise AssertionError("the move was never given up")
+
+    def mend(self) -> None:
+        """Takes away what main refused the document for."""
+        self.main.drop_index("of_another_program")
+        self.main.delete_one({"_id": "another"})
+
+    def admin(self) -> str:
+        """A JWT to sign in with."""
+        return deployment.token(deployment.subject(), role="admin")
+
+    def moved(self, user_id: str) -> bool:
+        """Whether the user's document reaches main within ten seconds."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            if self.deployed.where(user_id) == {"raseen_main_user", "srie_main_user"}:
+                return True
+        return False
