@@ -47,14 +47,18 @@ pub(crate) struct Mongod {
 }
 
 impl Mongod {
-    /// Starts a replica set with an empty database, and waits until it takes writes.
+    /// Starts a replica set with an empty database on disk, and waits until it takes writes.
     pub(crate) async fn start(root: &Path) -> Result<Self> {
-        let cache = root.join("target").join("mongod");
-        fs::create_dir_all(&cache)?;
-        let binary = binary(&cache)?;
+        let cache = cache(root)?;
+        Self::start_in(root, &cache).await
+    }
+
+    /// The same, with its data below `parent`.
+    pub(crate) async fn start_in(root: &Path, parent: &Path) -> Result<Self> {
+        let binary = binary(&cache(root)?)?;
         let folder = tempfile::Builder::new()
             .prefix("data-")
-            .tempdir_in(&cache)?;
+            .tempdir_in(parent)?;
         // Free now; should somebody take it meanwhile, the server says so and ends.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Command::new(&binary)
@@ -143,6 +147,13 @@ impl Drop for Mongod {
             drop(self.process.wait());
         }
     }
+}
+
+/// Where the fetched binary is, and data that belongs on the disk.
+fn cache(root: &Path) -> Result<PathBuf> {
+    let cache = root.join("target").join("mongod");
+    fs::create_dir_all(&cache)?;
+    Ok(cache)
 }
 
 /// A binary that runs on this machine: the one that the environment names, else the fetched one.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-use crate::mongod::URL_VARIABLE;
+use crate::test::Surroundings;
 use crate::variable;
 
 /// Names a Chromium of one's own.
@@ -23,22 +23,21 @@ const CHROMIUM: [&str; 4] = [
 ];
 
 /// Runs the property tests.
-pub(crate) async fn properties(root: &Path, url: Option<&str>, full: bool) -> Result<()> {
-    run(root, "properties", url, full, None).await
+pub(crate) async fn properties(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
+    run(root, "properties", surroundings, None).await
 }
 
 /// Runs the tests of the dashboard in Chromium.
-pub(crate) async fn dashboard(root: &Path, url: Option<&str>, full: bool) -> Result<()> {
+pub(crate) async fn dashboard(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
     let chromium = chromium().await?;
-    run(root, "dashboard", url, full, Some(&chromium)).await
+    run(root, "dashboard", surroundings, Some(&chromium)).await
 }
 
-/// Runs the tests of this name on the debug binary and the replica set at `url`.
+/// Runs the tests of this name on the debug binary.
 async fn run(
     root: &Path,
     name: &str,
-    url: Option<&str>,
-    full: bool,
+    surroundings: &Surroundings<'_>,
     chromium: Option<&Path>,
 ) -> Result<()> {
     let tests = root.join("tests").join(name);
@@ -52,10 +51,8 @@ async fn run(
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("TIERKEEP_BIN", target.join("debug").join("tierkeep"))
         .kill_on_drop(true);
-    if let Some(url) = url {
-        command.env(URL_VARIABLE, url);
-    }
-    if full {
+    surroundings.show(&mut command);
+    if surroundings.full {
         command.env("TIERKEEP_TEST_FULL", "1");
     }
     if let Some(chromium) = chromium {

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::mongod::{Mongod, URL_VARIABLE};
@@ -15,6 +16,13 @@ const FULL_CASES: &str = "4096";
 
 /// How many times as much the longer tests of the engine try by `--full`; their random run then lasts a minute.
 const FULL_TIMES: &str = "4";
+
+/// How many tests of a suite run at a time.
+const TEST_THREADS: &str = "4";
+
+/// A file system in memory, and how many bytes must be free there for all that tests write.
+const IN_MEMORY: &str = "/dev/shm";
+const ROOM_IN_MEMORY: u64 = 8 << 30;
 
 /// One call of cargo.
 struct Step {
@@ -32,14 +40,38 @@ impl Step {
     }
 }
 
+/// What the tests find around them.
+pub(crate) struct Surroundings<'a> {
+    /// The replica set, where it was started for the tests; else the environment names one.
+    url: Option<String>,
+    /// Where they write.
+    scratch: &'a Path,
+    pub(crate) full: bool,
+}
+
+impl Surroundings<'_> {
+    /// Tells a command of them.
+    pub(crate) fn show(&self, command: &mut Command) {
+        command.env("TMPDIR", self.scratch);
+        if let Some(url) = &self.url {
+            command.env(URL_VARIABLE, url);
+        }
+    }
+}
+
 /// Runs every step; an error names those that failed.
 pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()> {
+    let scratch = scratch()?;
     // First, so that nobody waits for a build only to hear that there is no server.
     let mongod = match variable(URL_VARIABLE) {
         Some(_) => None,
-        None => Some(Mongod::start(root).await?),
+        None => Some(Mongod::start_in(root, scratch.path()).await?),
     };
-    let url = mongod.as_ref().map(Mongod::url);
+    let surroundings = Surroundings {
+        url: mongod.as_ref().map(Mongod::url),
+        scratch: scratch.path(),
+        full,
+    };
     let steps = [
         Step::new("format", &["fmt", "--all", "--check"], &[]),
         Step::new(
@@ -68,14 +100,14 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     let mut outcomes = vec![("tidy", tidy::run(root))];
     for step in steps {
         println!("\n--- {}: cargo {}", step.name, step.arguments.join(" "));
-        let outcome = cargo(root, &step, url.as_deref(), full).await;
+        let outcome = cargo(root, &step, &surroundings).await;
         outcomes.push((step.name, outcome));
     }
     println!("\n--- properties: pytest");
-    let outcome = python::properties(root, url.as_deref(), full).await;
+    let outcome = python::properties(root, &surroundings).await;
     outcomes.push(("properties", outcome));
     println!("\n--- dashboard: pytest, in Chromium");
-    let outcome = python::dashboard(root, url.as_deref(), full).await;
+    let outcome = python::dashboard(root, &surroundings).await;
     outcomes.push(("dashboard", outcome));
     println!();
     let mut failed = Vec::new();
@@ -101,18 +133,33 @@ fn built<'a>(features: &[&'a str]) -> Vec<&'a str> {
     [&of_the_program, features, &["--", "-D", "warnings"]].concat()
 }
 
-async fn cargo(root: &Path, step: &Step, url: Option<&str>, full: bool) -> Result<()> {
+/// A folder for all that tests write: in memory where there is room, as waiting for a disk proves nothing there.
+/// (No test takes the power away; a process that is killed loses nothing that it handed to the system.)
+fn scratch() -> Result<TempDir> {
+    let room = rustix::fs::statvfs(IN_MEMORY)
+        .is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) >= ROOM_IN_MEMORY);
+    let mut scratch = tempfile::Builder::new();
+    scratch.prefix("tierkeep-tests-");
+    let folder = if room {
+        scratch.tempdir_in(IN_MEMORY)
+    } else {
+        scratch.tempdir()
+    };
+    folder.context("there is no folder for what the tests write")
+}
+
+async fn cargo(root: &Path, step: &Step, surroundings: &Surroundings<'_>) -> Result<()> {
     let mut command = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .args(&step.arguments)
         .current_dir(root)
         // A snapshot that differs is a failure, never a new file.
         .env("INSTA_UPDATE", "no")
+        // Most tests wait for a server or a clock most of their time.
+        .env("RUST_TEST_THREADS", TEST_THREADS)
         .kill_on_drop(true);
-    if let Some(url) = url {
-        command.env(URL_VARIABLE, url);
-    }
-    if full {
+    surroundings.show(&mut command);
+    if surroundings.full {
         command.env("PROPTEST_CASES", FULL_CASES);
         command.env("TIERKEEP_TEST_FULL", FULL_TIMES);
     }

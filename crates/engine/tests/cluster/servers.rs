@@ -64,11 +64,7 @@ struct Keeper {
 impl Server {
     /// One that is to have this port, with no data.
     pub fn new(port: u16) -> Self {
-        let folder = workspace().join("target/mongod");
-        std::fs::create_dir_all(&folder).unwrap();
-        let data = tempfile::Builder::new()
-            .prefix("cluster-")
-            .tempdir_in(folder);
+        let data = tempfile::Builder::new().prefix("cluster-").tempdir();
         Self {
             port,
             data: data.unwrap().keep(),
