@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -37,14 +37,22 @@ fn verified(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Value)
     )
 }
 
-/// Writes as ever new users until the service is gone; answers whose writes were acknowledged.
-async fn write_as_many(base: String, client: reqwest::Client, names: String) -> Vec<String> {
+/// Writes as ever new users until the service is gone; answers whose writes were acknowledged, and counts them.
+async fn write_as_many(
+    base: String,
+    client: reqwest::Client,
+    names: String,
+    count: Arc<AtomicUsize>,
+) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for n in 0.. {
         let name = format!("{names}-{n}");
         let url = format!("{base}/v1/user/scan_cache?username={name}");
         match client.put(&url).json(&json!({ "n": n })).send().await {
-            Ok(answer) if answer.status() == StatusCode::CREATED => acknowledged.push(name),
+            Ok(answer) if answer.status() == StatusCode::CREATED => {
+                acknowledged.push(name);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(answer) => panic!("{}", answer.status()),
             Err(_) => break,
         }
@@ -67,15 +75,22 @@ async fn the_chain_holds_when_two_services_are_killed_under_load_and_no_entry_co
     for round in 0..4 {
         let mut services = [deployment.serve(), deployment.serve()];
         let mut writers = JoinSet::new();
-        for (of, service) in services.iter().enumerate() {
+        let counts: [Arc<AtomicUsize>; 2] = Default::default();
+        for (of, (service, count)) in services.iter().zip(&counts).enumerate() {
             for writer in 0..4 {
                 let names = format!("r{round}s{of}w{writer}");
-                writers.spawn(write_as_many(service.base.clone(), client.clone(), names));
+                let base = service.base.clone();
+                writers.spawn(write_as_many(
+                    base,
+                    client.clone(),
+                    names,
+                    Arc::clone(count),
+                ));
             }
         }
         // Both are at work when they are killed, at whatever moment.
         let at_work = async {
-            while users_in_trail(&deployment).await.len() < acknowledged.len() + 12 {
+            while counts.iter().any(|it| it.load(Ordering::Relaxed) < 3) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

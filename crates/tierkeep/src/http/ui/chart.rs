@@ -2,7 +2,7 @@
 
 use tierkeep_engine::Simulation;
 
-use super::words::{bytes, number};
+use super::words::{bytes, many, number};
 
 const LEFT: u64 = 46;
 const BOTTOM: u64 = 150;
@@ -97,10 +97,12 @@ impl Chart {
             bars,
             lines: lines.into(),
             hours,
-            total: number(simulation.total.documents),
+            total: many(simulation.total.documents, "document", "documents"),
             total_bytes: bytes(simulation.total.bytes),
-            busiest: busiest
-                .map(|(_, when, amount)| format!("{when}, {}", number(amount.documents))),
+            busiest: busiest.map(|(_, when, amount)| {
+                let documents = many(amount.documents, "document", "documents");
+                format!("{when}, {documents}")
+            }),
             width: x + 4,
             bottom: BOTTOM,
             left: LEFT,
