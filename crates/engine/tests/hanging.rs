@@ -1,9 +1,11 @@
 //! Databases that hang: nobody waits long for what can be done without.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
+use tierkeep_engine::Users;
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::time::Instant;
 
@@ -20,7 +22,8 @@ fn hang(world: &World, database: Role) {
 
 #[tokio::test(start_paused = true)]
 async fn first_writes_wait_a_second_for_a_backup_that_hangs_and_then_not_at_all() {
-    let world = World::new(Backend::Memory).await;
+    let mut world = World::new(Backend::Memory).await;
+    world.users = Users::new(Arc::clone(&world.databases));
     hang(&world, Role::SrieMainUser);
     let begun = Instant::now();
     for n in 1..=20 {
@@ -36,7 +39,8 @@ async fn first_writes_wait_a_second_for_a_backup_that_hangs_and_then_not_at_all(
 
 #[tokio::test(start_paused = true)]
 async fn public_sign_ups_wait_two_seconds_for_a_ledger_that_hangs_and_then_not_at_all() {
-    let world = World::new(Backend::Memory).await;
+    let mut world = World::new(Backend::Memory).await;
+    world.users = Users::new(Arc::clone(&world.databases));
     hang(&world, Role::EvaluationAudit);
     let begun = Instant::now();
     for n in 1..=20 {

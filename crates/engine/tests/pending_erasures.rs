@@ -9,7 +9,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::Class;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Condition, UsersError};
+use tierkeep_engine::{Condition, Users, UsersError};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::time::Instant;
 
@@ -98,7 +98,7 @@ async fn others_go_on_while_the_ledger_hangs_and_it_is_asked_again_once_it_answe
     world.faults.set_down(Role::RaseenTempUser, true);
     world.erasure().erase(&gone).await.unwrap();
     world.faults.heal();
-    let (users, _) = world.restarted().await;
+    let users = Users::new(world.reopened().await);
     for nth in 1..=HUNG {
         let call = Fault::nth(nth, Moment::Before).to(Role::EvaluationAudit);
         world.faults.hold(call.of("find"));

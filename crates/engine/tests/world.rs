@@ -215,7 +215,7 @@ impl World {
         databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
         let databases = Arc::new(databases);
         Self {
-            users: Users::new(Arc::clone(&databases)),
+            users: patient_users(&databases),
             databases,
             faults,
             stores: stores
@@ -236,7 +236,7 @@ impl World {
     pub async fn restarted(&self) -> (Users, MigrationService) {
         let databases = self.reopened().await;
         (
-            Users::new(Arc::clone(&databases)),
+            patient_users(&databases),
             MigrationService::new(databases, self.settings),
         )
     }
@@ -481,6 +481,11 @@ impl World {
 
 fn squatter(n: u32) -> String {
     format!("squatter {n}")
+}
+
+/// Who would rather wait for a busy machine than go on without what the ledger would say.
+pub fn patient_users(databases: &Arc<ConnectionManager>) -> Users {
+    Users::new(Arc::clone(databases)).with_longest_look(Duration::from_mins(1))
 }
 
 pub fn user(n: u32) -> UserId {

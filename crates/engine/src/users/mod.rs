@@ -129,11 +129,22 @@ fn at(current: Option<Version>) -> String {
 impl Users {
     /// Users in these databases.
     pub fn new(databases: Arc<ConnectionManager>) -> Self {
+        Self::waiting(databases, LONGEST_LOOK)
+    }
+
+    /// The same, who wait for `longest_look` instead of a second before they go on without what srie or the ledger
+    /// would say: for servers that are slow rather than away.
+    #[must_use]
+    pub fn with_longest_look(self, longest_look: Duration) -> Self {
+        Self::waiting(self.databases, longest_look)
+    }
+
+    fn waiting(databases: Arc<ConnectionManager>, longest_look: Duration) -> Self {
         Self {
             databases,
-            pending: Pending::default(),
-            backup: Patience::new(Role::SrieMainUser, LONGEST_LOOK),
-            ledger: Patience::new(Role::EvaluationAudit, LONGEST_LOOK),
+            pending: Pending::new(longest_look),
+            backup: Patience::new(Role::SrieMainUser, longest_look),
+            ledger: Patience::new(Role::EvaluationAudit, longest_look),
         }
     }
 }

@@ -17,7 +17,6 @@ use tierkeep_core::version::Version;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::LONGEST_LOOK;
 use crate::connection::ConnectionManager;
 
 /// How long an answer of the ledger is relied on.
@@ -26,8 +25,10 @@ pub(crate) const KNOWN_FOR: Duration = Duration::from_millis(250);
 const REMEMBERED: usize = 500;
 
 /// What is known of pending erasures. Clones know the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Pending {
+    /// How long an answer is waited for.
+    longest_look: Duration,
     known: Arc<Mutex<Known>>,
     /// Held by whoever asks the ledger.
     asking: Arc<tokio::sync::Mutex<()>>,
@@ -47,6 +48,15 @@ struct Known {
 }
 
 impl Pending {
+    /// Nothing is known yet.
+    pub(super) fn new(longest_look: Duration) -> Self {
+        Self {
+            longest_look,
+            known: Arc::default(),
+            asking: Arc::default(),
+        }
+    }
+
     /// The version at and below which nothing of `user` counts, where an erasure of the user is pending.
     ///
     /// While `evaluation_audit` is away nobody can be erased, and what was known before is what is known.
@@ -64,7 +74,7 @@ impl Pending {
         if remembered.is_some() || !look {
             return remembered;
         }
-        let Ok(entry) = timeout(LONGEST_LOOK, databases.ledger().entry(user)).await else {
+        let Ok(entry) = timeout(self.longest_look, databases.ledger().entry(user)).await else {
             self.known().failed(Class::Timeout);
             return None;
         };
@@ -96,7 +106,7 @@ impl Pending {
                 self.ask(databases).await;
             }
         };
-        if timeout(LONGEST_LOOK, asked).await.is_err() {
+        if timeout(self.longest_look, asked).await.is_err() {
             self.known().failed(Class::Timeout);
         }
     }
@@ -106,7 +116,7 @@ impl Pending {
         if let Ok(asking) = Arc::clone(&self.asking).try_lock_owned() {
             let (pending, databases) = (self.clone(), Arc::clone(databases));
             tokio::spawn(async move {
-                if timeout(LONGEST_LOOK, pending.ask(&databases))
+                if timeout(pending.longest_look, pending.ask(&databases))
                     .await
                     .is_err()
                 {

@@ -10,12 +10,13 @@ use tierkeep_core::bson;
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
     EraseError, Erased, ErasureService, MigrationService, MoveError, MoverSettings, NoProgress,
-    Receipt, RunOptions, Summary, Users, UsersError,
+    Receipt, RunOptions, Summary, UsersError,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::reference::{Deed, Sections, Token, Write};
 use super::stage::Process;
+use crate::world::patient_users;
 
 /// What an actor was told.
 pub enum Told {
@@ -48,7 +49,7 @@ pub fn marks(document: &RawDocumentBuf) -> Sections {
 }
 
 pub fn write(process: &Process, user: usize, id: &UserId, write: &Write) -> Acting {
-    let users = Users::new(Arc::clone(&process.databases));
+    let users = patient_users(&process.databases);
     let (id, write) = (id.clone(), write.clone());
     Box::pin(async move {
         let section = Section::parse(write.section).unwrap();

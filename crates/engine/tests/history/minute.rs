@@ -13,7 +13,7 @@ use tierkeep_core::clock::Clock as _;
 use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, Mutant, SEEN_FOR, Users, UsersError};
+use tierkeep_engine::{Condition, Mutant, SEEN_FOR, UsersError};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use super::reference::{Contradiction, Deed, Reference, Token, Write};
 use super::sight::look;
 use super::stage::{Process, Stage};
 use crate::scale;
-use crate::world::{Backend, DAY, HOUR, user};
+use crate::world::{Backend, DAY, HOUR, patient_users, user};
 
 const CLIENTS: u32 = 4;
 const USERS_EACH: u32 = 2;
@@ -118,7 +118,7 @@ impl Mine {
     }
 
     async fn read(&mut self, run: &Run, process: &Process) -> Result<(), Contradiction> {
-        let users = Users::new(Arc::clone(&process.databases));
+        let users = patient_users(&process.databases);
         let found = match users.read(&self.id).await {
             Ok(found) => found,
             Err(UsersError::Unavailable(_)) => return Ok(()),

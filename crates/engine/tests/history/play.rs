@@ -8,7 +8,7 @@ use tierkeep_core::clock::{self, Clock as _};
 use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, SEEN_FOR, Users, UsersError};
+use tierkeep_engine::{Condition, SEEN_FOR, UsersError};
 use tierkeep_testkit::Hold;
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ use super::reference::{Contradiction, Reference, Token, Write};
 use super::sight::{Sight, look};
 use super::stage::{Process, Stage};
 use super::tally::Tally;
-use crate::world::{Backend, DAY, HOUR, user};
+use crate::world::{Backend, DAY, HOUR, patient_users, user};
 
 /// Somebody who stands still before a call.
 struct Standing {
@@ -272,7 +272,7 @@ impl<'a> Play<'a> {
     }
 
     async fn read(&mut self, user: usize) -> Outcome {
-        let users = Users::new(self.process.databases.clone());
+        let users = patient_users(&self.process.databases);
         let ledger = &self.ledgers[user];
         let found = match users.read(&self.ids[user]).await {
             Ok(found) => found,
