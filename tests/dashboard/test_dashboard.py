@@ -51,6 +51,7 @@ def test_nobody_is_kept_from_reading_a_page(
         "/ui/migrations",
         "/ui/backup",
         "/ui/databases",
+        "/ui/databases?contents=all",
         "/ui/alerts",
         "/ui/audit",
         "/ui/configuration",

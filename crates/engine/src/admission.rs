@@ -15,8 +15,8 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
 use tierkeep_core::hr;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    StoreError, TtlIndex, Written,
+    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
+    Store, StoreError, Written,
 };
 use tierkeep_core::user::UserId;
 use tracing::error;
@@ -144,8 +144,8 @@ impl Store for Admission {
         self.checked("prepare")?.prepare(layout).await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        self.checked("ttl_indexes")?.ttl_indexes().await
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        self.checked("indexes")?.indexes().await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -19,7 +19,7 @@ use tierkeep_core::db::{
     Role, SrieMainHr, SrieMainUser,
 };
 use tierkeep_core::hr::HrCollection;
-use tierkeep_core::store::{Hello, Store, StoreError, TtlIndex};
+use tierkeep_core::store::{FoundIndex, Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -116,7 +116,7 @@ pub enum ConnectError {
         /// The role.
         role: Role,
         /// The index.
-        index: TtlIndex,
+        index: FoundIndex,
     },
     /// The stores do not fit the roles.
     #[error("no store was given for {0}")]
@@ -139,15 +139,15 @@ fn unreachable_message(errors: &[StoreError]) -> String {
     format!("cannot reach:{}", lines.concat())
 }
 
-fn ttl_message(role: Role, index: &TtlIndex) -> String {
+fn ttl_message(role: Role, index: &FoundIndex) -> String {
     format!(
         "{role}.{} has the TTL index {:?}, which deletes documents before they are moved or backed up; \
          drop it in the database that {} names, with: db.{}.dropIndex(\"{}\")",
         index.collection,
-        index.index,
+        index.name,
         role.url_variable(),
         index.collection,
-        index.index
+        index.name
     )
 }
 
@@ -517,14 +517,15 @@ fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
 
 async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {
     let role = store.role();
-    let holds_data = |index: &TtlIndex| match role {
+    let holds_data = |index: &FoundIndex| match role {
         Role::EvaluationAudit => false,
         Role::RaseenMainHr | Role::SrieMainHr => true,
         Role::ExternalUsers | Role::RaseenTempUser | Role::RaseenMainUser | Role::SrieMainUser => {
             role.users() == Some(index.collection.as_str())
         }
     };
-    match store.ttl_indexes().await?.into_iter().find(holds_data) {
+    let trap = |index: &FoundIndex| index.deletes_by_age && holds_data(index);
+    match store.indexes().await?.into_iter().find(trap) {
         Some(index) => Err(ConnectError::TtlIndex { role, index }),
         None => Ok(()),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
-use tierkeep_core::store::{Class, Hello, Store, StoreError, TtlIndex};
+use tierkeep_core::store::{Class, FoundIndex, Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -139,7 +139,7 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
             }
             Err(error) => examined.findings.push(Finding::unanswered(&error)),
         }
-        match store.ttl_indexes().await {
+        match store.indexes().await {
             Ok(found) => examined.findings.extend(traps(role, &found)),
             Err(error) => examined.findings.push(Finding::unanswered(&error)),
         }
@@ -263,16 +263,16 @@ fn unstamped(role: Role) -> Finding {
     )
 }
 
-fn traps(role: Role, found: &[TtlIndex]) -> Vec<Finding> {
-    let is_trap = |index: &&TtlIndex| match role {
+fn traps(role: Role, found: &[FoundIndex]) -> Vec<Finding> {
+    let holds_data = |index: &FoundIndex| match role {
         Role::EvaluationAudit => index.collection != collection::LEASES,
         Role::RaseenMainHr | Role::SrieMainHr => true,
         Role::ExternalUsers | Role::RaseenTempUser | Role::RaseenMainUser | Role::SrieMainUser => {
             role.users() == Some(index.collection.as_str())
         }
     };
-    let trap = |trap: &TtlIndex| {
-        let (collection, index) = (&trap.collection, &trap.index);
+    let trap = |trap: &FoundIndex| {
+        let (collection, index) = (&trap.collection, &trap.name);
         Finding::new(
             "ttl",
             Severity::Error,
@@ -283,7 +283,10 @@ fn traps(role: Role, found: &[TtlIndex]) -> Vec<Finding> {
             format!("in that database: db.{collection}.dropIndex(\"{index}\")"),
         )
     };
-    found.iter().filter(is_trap).map(trap).collect()
+    let traps = found
+        .iter()
+        .filter(|index| index.deletes_by_age && holds_data(index));
+    traps.map(trap).collect()
 }
 
 fn skewed(skews: &BTreeMap<Role, i64>) -> Vec<Finding> {

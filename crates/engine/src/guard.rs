@@ -16,8 +16,8 @@ use tierkeep_core::breaker::{Admitted, Breaker, BreakerSettings, BreakerState, P
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, Guard as WriteGuard, Hello, Inserted, Layout, Put, Query, Result,
-    Store, StoreError, TtlIndex, Written,
+    Change, Class, Fence, Find, FoundIndex, Guard as WriteGuard, Hello, Inserted, Layout, Put,
+    Query, Result, Store, StoreError, Written,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -272,9 +272,9 @@ impl Store for Guard {
         self.call("prepare", unbounded, made).await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        let listed = self.inner.ttl_indexes();
-        self.call("ttl_indexes", call, listed).await
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        let listed = self.inner.indexes();
+        self.call("indexes", call, listed).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -12,6 +12,7 @@ mod backup;
 mod binding;
 mod carry;
 mod connection;
+mod contents;
 mod dump;
 mod entry;
 mod erase;
@@ -30,6 +31,7 @@ mod mutant;
 mod nonce;
 mod own;
 mod pace;
+mod pages;
 mod patience;
 mod perform;
 mod placing;
@@ -55,6 +57,7 @@ pub use backup::{BackedUp, Backup};
 pub use binding::{Bindings, Met, OnChange};
 pub use carry::Trouble;
 pub use connection::{ConnectError, ConnectSettings, ConnectionManager, Opened, Purpose};
+pub use contents::{CollectionContents, DatabaseContents};
 pub use dump::{
     DumpError, DumpProgress, DumpService, Exported, ExportedDatabase, FileProblem, ImportRefusal,
     Imported, PersonExported,

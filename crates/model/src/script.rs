@@ -10,7 +10,7 @@ use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store, TtlIndex,
+    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     Written,
 };
 use tierkeep_engine::Randomness;
@@ -213,8 +213,8 @@ impl Store for ScriptedStore {
         self.base.prepare(layout).await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        self.base.ttl_indexes().await
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        self.base.indexes().await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

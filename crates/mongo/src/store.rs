@@ -22,8 +22,8 @@ use bson::{Bson, Document};
 use mongodb::{Client, Database};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store, StoreError,
-    TtlIndex, Written,
+    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
+    StoreError, Written,
 };
 
 use crate::error::Failure;
@@ -95,9 +95,9 @@ impl Store for MongoStore {
             .map_err(self.at("prepare"))
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        let listed = self.list_ttl_indexes().await;
-        listed.map_err(self.at("ttl_indexes"))
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        let listed = self.list_indexes_of_all().await;
+        listed.map_err(self.at("indexes"))
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

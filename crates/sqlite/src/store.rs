@@ -13,13 +13,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, ServerIdentity, Store,
-    StoreError, TtlIndex, Written,
+    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
+    ServerIdentity, Store, StoreError, Written,
 };
 
 use crate::error::Failure;
 use crate::table::Table;
-use crate::{connect, query, write};
+use crate::{connect, query, table, write};
 
 /// Connections for reading that are kept while nobody reads.
 const READERS_KEPT: usize = 8;
@@ -85,6 +85,19 @@ impl SqliteStore {
         body: impl FnOnce(&Connection, &Table) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let collection = collection.to_owned();
+        self.snapshot(operation, move |c| match Table::find(c, &collection)? {
+            None => Ok(T::default()),
+            Some(table) => body(c, &table),
+        })
+        .await
+    }
+
+    /// Runs `body` on what the file holds at one moment.
+    async fn snapshot<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        body: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
         self.blocking(operation, move |inner| {
             let idle = lock(&inner.readers).pop();
             let mut reader = match idle {
@@ -92,10 +105,7 @@ impl SqliteStore {
                 None => connect::reader(&inner.path)?,
             };
             let transaction = reader.transaction()?;
-            let outcome = match Table::find(&transaction, &collection)? {
-                None => T::default(),
-                Some(table) => body(&transaction, &table)?,
-            };
+            let outcome = body(&transaction)?;
             transaction.commit()?;
             let mut idle = lock(&inner.readers);
             if idle.len() < READERS_KEPT {
@@ -147,8 +157,8 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        Ok(Vec::new())
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        self.snapshot("indexes", |c| Ok(table::indexes(c)?)).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

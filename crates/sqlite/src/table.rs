@@ -6,7 +6,7 @@
 use bson::raw::{RawDocument, RawDocumentBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use tierkeep_core::document::{self, State, field};
-use tierkeep_core::store::{Fault, IndexLayout, id_order, index_key};
+use tierkeep_core::store::{Fault, FoundIndex, IndexLayout, id_order, index_key};
 
 use crate::error::{DUPLICATE_KEY, Failure};
 
@@ -28,6 +28,8 @@ CREATE TABLE unique_keys (
 
 /// The largest document that any backend stores.
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// What the names of collections' tables begin with.
+const TABLE: &str = "documents_of_";
 /// Between the fields of a unique index: no field's name has it.
 const SEPARATOR: &str = "\n";
 
@@ -64,6 +66,32 @@ fn encoded(collection: &str) -> String {
     name
 }
 
+/// The collection that [`encoded`] made this of.
+fn decoded(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'$', [high, low, after @ ..]) => {
+                bytes.push(value(*high) << 4 | value(*low));
+                after
+            }
+            _ => {
+                bytes.push(byte);
+                after
+            }
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn value(digit: u8) -> u8 {
+    let value = char::from(digit).to_digit(16);
+    value
+        .and_then(|value| u8::try_from(value).ok())
+        .unwrap_or(0)
+}
+
 fn digit(half: u8) -> char {
     char::from_digit(u32::from(half), 16).unwrap_or('$')
 }
@@ -74,7 +102,7 @@ impl Table {
         connection: &Connection,
         collection: &str,
     ) -> rusqlite::Result<Option<Self>> {
-        let name = format!("documents_of_{}", encoded(collection));
+        let name = format!("{TABLE}{}", encoded(collection));
         let exists = connection
             .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
             .exists([&name])?;
@@ -105,7 +133,7 @@ impl Table {
             return Ok(table);
         }
         let of = encoded(collection);
-        let name = format!("documents_of_{of}");
+        let name = format!("{TABLE}{of}");
         connection.execute_batch(&format!(
             r#"CREATE TABLE "{name}" (
                 key BLOB NOT NULL UNIQUE,
@@ -351,6 +379,31 @@ impl Table {
     }
 }
 
+/// The indexes of every collection: those of its table, and the unique ones.
+pub(crate) fn indexes(connection: &Connection) -> rusqlite::Result<Vec<FoundIndex>> {
+    let found = |collection, name| FoundIndex {
+        collection,
+        name,
+        deletes_by_age: false,
+    };
+    let mut of_tables = connection.prepare_cached(
+        "SELECT tbl_name, name FROM sqlite_schema
+        WHERE type = 'index' AND sql IS NOT NULL AND tbl_name GLOB 'documents_of_*' ORDER BY name",
+    )?;
+    let of_tables = of_tables.query_map([], |row| {
+        let table: String = row.get(0)?;
+        let collection = table.strip_prefix(TABLE).unwrap_or_default();
+        Ok(found(decoded(collection), row.get(1)?))
+    })?;
+    let mut unique =
+        connection.prepare_cached("SELECT collection, fields FROM unique_indexes ORDER BY id")?;
+    let unique = unique.query_map([], |row| {
+        let fields: String = row.get(1)?;
+        Ok(found(row.get(0)?, fields.replace(SEPARATOR, "_")))
+    })?;
+    of_tables.chain(unique).collect()
+}
+
 /// Gives the tables of a file of format 1 their column `backup_status`.
 pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
     const PAGE: i64 = 500;
@@ -426,5 +479,15 @@ mod tests {
         assert_ne!(encoded("A"), encoded("a"));
         assert_ne!(encoded("a.b"), encoded("a_b"));
         assert_ne!(encoded("$41"), encoded("A"));
+        for collection in [
+            "internal_users",
+            "Internal",
+            "a\"; DROP",
+            "a.b",
+            "$41",
+            "Größe",
+        ] {
+            assert_eq!(decoded(&encoded(collection)), collection);
+        }
     }
 }

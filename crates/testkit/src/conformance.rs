@@ -68,7 +68,7 @@ macro_rules! conformance_suite {
             preparing_twice_changes_nothing
             preparing_a_smaller_layout_drops_nothing
             preparing_adds_what_is_missing
-            no_prepared_index_deletes_by_age
+            prepared_indexes_are_listed_and_none_deletes_by_age
             due_is_what_was_staged_at_or_before_the_time
             what_was_never_staged_is_never_due
             neither_entries_nor_tombstones_are_due

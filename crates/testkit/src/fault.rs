@@ -9,8 +9,8 @@ use bson::{Bson, Document};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    StoreError, TtlIndex, Written,
+    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
+    Store, StoreError, Written,
 };
 
 use crate::hold::Hold;
@@ -373,8 +373,8 @@ impl Store for FaultStore {
         struck!(self, "prepare", self.inner.prepare(layout))
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        struck!(self, "ttl_indexes", self.inner.ttl_indexes())
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        struck!(self, "indexes", self.inner.indexes())
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -14,8 +14,8 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{
-    Change, Class, Cursor, Fault, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    ServerIdentity, Store, StoreError, TtlIndex, Written, fields_match, id_order, index_key,
+    Change, Class, Cursor, Fault, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put,
+    Query, Result, ServerIdentity, Store, StoreError, Written, fields_match, id_order, index_key,
     put_replaces, with_fields,
 };
 
@@ -36,13 +36,15 @@ type Key = Vec<u8>;
 #[derive(Clone, Debug, Default)]
 struct Data {
     collections: BTreeMap<String, Collection>,
-    ttl: Vec<TtlIndex>,
+    ttl: Vec<FoundIndex>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Collection {
     documents: BTreeMap<Key, RawDocumentBuf>,
     unique: BTreeSet<Vec<&'static str>>,
+    /// The others are but remembered.
+    indexes: BTreeSet<Vec<&'static str>>,
 }
 
 impl MemoryStore {
@@ -95,9 +97,10 @@ impl MemoryStore {
 
     /// Pretends that somebody made an index that deletes by age.
     pub fn plant_ttl_index(&self, collection: &str, index: &str) {
-        self.data().ttl.push(TtlIndex {
+        self.data().ttl.push(FoundIndex {
             collection: collection.to_owned(),
-            index: index.to_owned(),
+            name: index.to_owned(),
+            deletes_by_age: true,
         });
     }
 
@@ -221,7 +224,11 @@ impl Store for MemoryStore {
         let mut data = self.data();
         for wanted in &layout.collections {
             let collection = data.of(&wanted.name);
-            for index in wanted.indexes.iter().filter(|index| index.unique) {
+            for index in &wanted.indexes {
+                if !index.unique {
+                    collection.indexes.insert(index.fields.clone());
+                    continue;
+                }
                 let mut held = BTreeSet::new();
                 if !collection
                     .documents
@@ -236,8 +243,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        Ok(self.data().ttl.clone())
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        let data = self.data();
+        let mut listed = data.ttl.clone();
+        for (collection, kept) in &data.collections {
+            let indexes = kept.unique.iter().chain(&kept.indexes);
+            listed.extend(indexes.map(|fields| FoundIndex {
+                collection: collection.clone(),
+                name: fields.join("_"),
+                deletes_by_age: false,
+            }));
+        }
+        Ok(listed)
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -19,7 +19,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store, TtlIndex,
+    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     Written,
 };
 
@@ -197,9 +197,9 @@ impl Store for Mortal {
             .await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        let (whole, half) = (self.inner.ttl_indexes(), self.inner.ttl_indexes());
-        self.call("ttl_indexes", "-", 1, whole, half).await
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        let (whole, half) = (self.inner.indexes(), self.inner.indexes());
+        self.call("indexes", "-", 1, whole, half).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

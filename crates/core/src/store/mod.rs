@@ -95,13 +95,15 @@ pub struct IndexLayout {
     pub unique: bool,
 }
 
-/// An index that would make the server delete documents by age.
+/// An index that a database has.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TtlIndex {
+pub struct FoundIndex {
     /// The collection.
     pub collection: String,
     /// The index's name.
-    pub index: String,
+    pub name: String,
+    /// Whether it makes the server delete documents by age.
+    pub deletes_by_age: bool,
 }
 
 /// What became of one document of an [`Store::insert`].
@@ -183,8 +185,10 @@ pub trait Store: Send + Sync + Debug {
     /// (L5) Doing it twice changes nothing. (L6) Nothing is ever dropped or altered.
     async fn prepare(&self, layout: &Layout) -> Result<()>;
 
-    /// Lists every index that makes the server delete by age.
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>>;
+    /// Lists the indexes of every collection, whoever made them.
+    ///
+    /// (L26) What a layout asks for is among them once it is prepared, and its collection too is named so.
+    async fn indexes(&self) -> Result<Vec<FoundIndex>>;
 
     /// Reads one page of documents.
     ///

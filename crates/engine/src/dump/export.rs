@@ -3,17 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tierkeep_core::bson::raw::RawDocumentBuf;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
-use tierkeep_core::document;
-use tierkeep_core::store::{CollectionLayout, Cursor, Find, Query, Store, StoreError};
+use tierkeep_core::store::{CollectionLayout, Find, Query};
 
 use super::files::{DumpFile, make_directory, new_directory, new_file, sync_directory};
 use super::manifest::{FileEntry, MANIFEST, Manifest, UNFINISHED};
 use super::{DumpError, DumpProgress, DumpService, away_now, blocking, files, metadata};
 use crate::layout::layout;
-use crate::retry::repeating;
+use crate::pages::Pages;
 
 /// The order in which databases are read. A document that moves meanwhile is written to srie and main before it
 /// leaves temp, so whoever reads temp, main, srie in this order finds it at least once; HR records are
@@ -148,12 +146,8 @@ impl DumpService {
         })
         .await?;
         let mut documents = 0;
-        let mut pages = Pages {
-            store: store.as_ref(),
-            collection: &name,
-            place: None,
-            is_over: false,
-        };
+        let all = Find::new(Query::All).max_bytes(PAGE_BYTES);
+        let mut pages = Pages::new(store.as_ref(), &name, all);
         while let Some(page) = pages.next().await? {
             let size = u64::try_from(page.len()).unwrap_or(u64::MAX);
             file = blocking(move || {
@@ -168,38 +162,6 @@ impl DumpService {
         }
         let written = blocking(move || file.finish(Some(documents))).await?;
         Ok(vec![described, written])
-    }
-}
-
-/// The documents of a collection, page by page.
-struct Pages<'a> {
-    store: &'a dyn Store,
-    collection: &'a str,
-    place: Option<Cursor>,
-    is_over: bool,
-}
-
-impl Pages<'_> {
-    /// The next page; `None` after the last.
-    async fn next(&mut self) -> Result<Option<Vec<RawDocumentBuf>>, StoreError> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let find = Find::new(Query::All)
-            .max_bytes(PAGE_BYTES)
-            .after(self.place.clone());
-        let mut page = repeating(|| self.store.find(self.collection, &find)).await?;
-        // A page that brings the scan no further is the last.
-        match Cursor::after_page(&page).filter(|next| self.place.as_ref() != Some(next)) {
-            None => self.is_over = true,
-            next => {
-                // What follows the place comes again with the next page.
-                let named = page.iter().rposition(|document| document::has_id(document));
-                page.truncate(named.map_or(0, |at| at + 1));
-                self.place = next;
-            }
-        }
-        Ok(Some(page).filter(|page| !page.is_empty()))
     }
 }
 

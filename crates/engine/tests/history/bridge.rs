@@ -9,7 +9,7 @@ use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, Guard, Hello, Inserted, Layout, Put, Query, Result, Store, TtlIndex,
+    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
     Written,
 };
 use tokio::runtime::Handle;
@@ -50,9 +50,8 @@ impl Store for Bridge {
             .await
     }
 
-    async fn ttl_indexes(&self) -> Result<Vec<TtlIndex>> {
-        self.call(async move |store| store.ttl_indexes().await)
-            .await
+    async fn indexes(&self) -> Result<Vec<FoundIndex>> {
+        self.call(async move |store| store.indexes().await).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

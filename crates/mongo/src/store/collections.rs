@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bson::raw::RawDocumentBuf;
-use tierkeep_core::store::{IndexLayout, Layout, Result, TtlIndex};
+use tierkeep_core::store::{FoundIndex, IndexLayout, Layout, Result};
 
 use super::{GRACE, LIMIT, MongoStore, reply};
 use crate::error::{self, Failure};
@@ -77,16 +77,15 @@ impl MongoStore {
         }
     }
 
-    pub(super) async fn list_ttl_indexes(&self) -> Result<Vec<TtlIndex>, Failure> {
+    pub(super) async fn list_indexes_of_all(&self) -> Result<Vec<FoundIndex>, Failure> {
         let mut found = Vec::new();
         for collection in self.collections().await?.into_keys() {
             for index in self.indexes(&collection).await? {
-                if matches!(index.get("expireAfterSeconds"), Ok(Some(_))) {
-                    found.push(TtlIndex {
-                        collection: collection.clone(),
-                        index: index.get_str("name").unwrap_or_default().to_owned(),
-                    });
-                }
+                found.push(FoundIndex {
+                    collection: collection.clone(),
+                    name: index.get_str("name").unwrap_or_default().to_owned(),
+                    deletes_by_age: matches!(index.get("expireAfterSeconds"), Ok(Some(_))),
+                });
             }
         }
         Ok(found)

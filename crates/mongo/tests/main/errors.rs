@@ -77,7 +77,7 @@ async fn every_method_says_which_database_and_operation_failed() {
         store.find(USERS, &Find::new(Query::All)).await.unwrap_err(),
         store.count(USERS, &Query::All).await.unwrap_err(),
         store.prepare(&layout("others")).await.unwrap_err(),
-        store.ttl_indexes().await.unwrap_err(),
+        store.indexes().await.unwrap_err(),
     ];
     let operations = [
         "insert",
@@ -88,7 +88,7 @@ async fn every_method_says_which_database_and_operation_failed() {
         "find",
         "count",
         "prepare",
-        "ttl_indexes",
+        "indexes",
     ];
     for (error, operation) in errors.into_iter().zip(operations) {
         assert_eq!(

@@ -4,7 +4,7 @@ use bson::{DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
-use tierkeep_core::store::{Fault, Hello, Inserted, Layout, Query, Store, TtlIndex};
+use tierkeep_core::store::{Fault, FoundIndex, Hello, Inserted, Layout, Query, Store};
 use tierkeep_mongo::{MongoStore, Servers};
 use tierkeep_testkit::documents::native_user;
 
@@ -66,16 +66,20 @@ async fn roles_on_one_connection_string_share_a_client_and_keep_their_databases(
 #[tokio::test]
 async fn every_index_that_deletes_by_age_is_listed() {
     let bench = Bench::prepared().await;
-    assert_eq!(bench.store.ttl_indexes().await.unwrap(), []);
+    let listed = bench.store.indexes().await.unwrap();
+    assert!(listed.iter().all(|index| !index.deletes_by_age));
     let index = doc! { "key": { "created_at": 1 }, "name": "gone_by_age", "expireAfterSeconds": 0 };
     bench
         .run(doc! { "createIndexes": "somewhere", "indexes": [index] })
         .await;
+    let mut listed = bench.store.indexes().await.unwrap();
+    listed.retain(|index| index.deletes_by_age);
     assert_eq!(
-        bench.store.ttl_indexes().await.unwrap(),
-        [TtlIndex {
+        listed,
+        [FoundIndex {
             collection: "somewhere".into(),
-            index: "gone_by_age".into(),
+            name: "gone_by_age".into(),
+            deletes_by_age: true,
         }]
     );
 }

@@ -1,9 +1,10 @@
-//! Laws of [`Store::hello`], [`Store::prepare`] and [`Store::ttl_indexes`]: L5, L6.
+//! Laws of [`Store::hello`], [`Store::prepare`] and [`Store::indexes`]: L5, L6, L26.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{Find, Inserted, Layout, Query, Store};
+use tierkeep_core::store::{Find, FoundIndex, Inserted, Layout, Query, Store};
 
 use super::fixture::{Bench, record};
 use crate::documents::native_user;
@@ -62,13 +63,25 @@ pub async fn preparing_adds_what_is_missing(store: &Arc<dyn Store>) {
     assert!(matches!(&clash[..], [Inserted::Rejected(_)]), "{clash:?}");
 }
 
-/// Nothing that a layout asks for deletes by age.
-pub async fn no_prepared_index_deletes_by_age(store: &Arc<dyn Store>) {
-    let bench = Bench::unique(store, "no_prepared_index_deletes_by_age").await;
-    let listed = store.ttl_indexes().await.expect("ttl_indexes succeeds");
+/// L26: a collection's indexes are listed once they are prepared; none of them deletes by age.
+pub async fn prepared_indexes_are_listed_and_none_deletes_by_age(store: &Arc<dyn Store>) {
+    let of = |collection: &str, listed: Vec<FoundIndex>| -> Vec<FoundIndex> {
+        let is_of = |index: &FoundIndex| index.collection == collection;
+        listed.into_iter().filter(is_of).collect()
+    };
+    let name = "prepared_indexes_are_listed_and_none_deletes_by_age";
+    let before = store.indexes().await.expect("indexes succeeds");
+    assert_eq!(of(name, before), []);
+
+    let bench = Bench::unique(store, name).await;
+
+    let listed = of(name, store.indexes().await.expect("indexes succeeds"));
+    let names: BTreeSet<&str> = listed.iter().map(|index| index.name.as_str()).collect();
+    assert_eq!(names.len(), listed.len(), "{listed:?}");
+    let wanted = &bench.layout(true).collections[0].indexes;
+    assert!(listed.len() >= wanted.len(), "{listed:?}");
     assert!(
-        listed
-            .iter()
-            .all(|index| index.collection != bench.collection)
+        listed.iter().all(|index| !index.deletes_by_age),
+        "{listed:?}"
     );
 }

@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::HumanDuration;
+use comfy_table::Table;
+use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
-use tierkeep_engine::{MigrationService, MoverPhase, Purpose, Status};
+use tierkeep_engine::{DatabaseContents, MigrationService, MoverPhase, Purpose, Status};
 
 use super::Context;
 use crate::config::units;
@@ -24,6 +25,10 @@ pub struct StatusArgs {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     #[arg(requires = "watch")]
     pub every: Duration,
+    /// Also read what each database holds: counts, sizes, ages and indexes of its collections; takes time where they are
+    /// large
+    #[arg(long, conflicts_with = "watch")]
+    pub contents: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, &'static str> {
@@ -40,6 +45,9 @@ struct Shown {
     status: Status,
     /// How many alerts are open; none where nobody could say.
     open_alerts: Option<u64>,
+    /// What each database holds, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<Vec<DatabaseContents>>,
 }
 
 /// Clears a terminal from its top.
@@ -59,6 +67,10 @@ pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
         let shown = Shown {
             status: service.status(settings.scan_interval).await,
             open_alerts: service.alerts().count_open().await.ok(),
+            contents: match args.contents {
+                true => Some(service.databases().contents().await),
+                false => None,
+            },
         };
         output.result(&shown, |shown| {
             let head = if redraws { REDRAW } else { "" };
@@ -99,7 +111,42 @@ fn text(shown: &Shown) -> String {
         }
         None => text.push_str("alerts: unknown, evaluation_audit is away\n"),
     }
+    if let Some(contents) = &shown.contents {
+        let _ = writeln!(text, "\n{}", contents_table(contents));
+    }
     text
+}
+
+fn contents_table(contents: &[DatabaseContents]) -> Table {
+    let mut table = super::table(&[
+        "database",
+        "collection",
+        "documents",
+        "size",
+        "oldest",
+        "newest",
+        "indexes",
+    ]);
+    for database in contents {
+        let name = database.name.to_string();
+        let Some(collections) = &database.collections else {
+            table.add_row([name, "did not answer".into()]);
+            continue;
+        };
+        for collection in collections {
+            let date = |at: &Option<String>| at.clone().unwrap_or_default();
+            table.add_row([
+                name.clone(),
+                collection.name.clone(),
+                collection.documents.to_string(),
+                HumanBytes(collection.bytes).to_string(),
+                date(&collection.oldest),
+                date(&collection.newest),
+                collection.indexes.join("\n"),
+            ]);
+        }
+    }
+    table
 }
 
 /// Where the movement stands, a line each.

@@ -3,6 +3,7 @@
 mod alerts;
 mod audit;
 mod backup;
+mod contents;
 mod control;
 mod crash;
 mod doctor;

@@ -13,13 +13,14 @@ use tierkeep_testkit::fault::{Fault, Moment};
 
 use crate::common::{Answer, Ask, Backend, HOUR, Options, Public, SUBJECT, World};
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "/ui/",
     "/ui/users",
     "/ui/users/external_reader",
     "/ui/migrations",
     "/ui/backup",
     "/ui/databases",
+    "/ui/databases?contents=all",
     "/ui/alerts",
     "/ui/audit",
     "/ui/configuration",
@@ -491,6 +492,9 @@ async fn the_overview_is_there_whatever_database_is_away() {
         assert!(!overview.contains("Data is safe: every"), "{role}");
         let rows = page(&world, &cookie, "/ui/databases").await.expect(200);
         assert!(rows.text().contains(role.url_variable()), "{role}");
+        let rows = page(&world, &cookie, "/ui/databases?contents=all").await;
+        let silent = rows.expect(200).text().matches("did not answer").count();
+        assert_eq!(silent, 1, "{role}");
     }
 }
 

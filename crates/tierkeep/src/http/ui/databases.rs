@@ -1,10 +1,11 @@
-//! `/ui/databases`: the seven databases, and what to do about one that is away.
+//! `/ui/databases`: the seven databases, and what to do about one that is away; where it is asked for, what they hold.
 
 use askama::Template;
-use axum::extract::State;
-use tierkeep_core::db::{Role, collection};
-use tierkeep_core::hr::HrCollection;
-use tierkeep_engine::{Status, layout};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use tierkeep_core::db::Role;
+use tierkeep_engine::{DatabaseContents, Status};
 
 use super::super::HttpState;
 use super::super::health::DatabaseHealth;
@@ -12,7 +13,7 @@ use super::operator::Operator;
 use super::overview::within;
 use super::page::{Frame, Place, Shown, ok};
 use super::safety::consequence;
-use super::words::number;
+use super::words::{Words, bytes, number};
 
 /// One database.
 pub(super) struct Row {
@@ -26,7 +27,13 @@ pub(super) struct Row {
     /// What users see while it is away, and what to do.
     pub(super) meanwhile: &'static str,
     pub(super) remedy: String,
-    pub(super) indexes: String,
+}
+
+/// What the page is asked for.
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    /// Whatever its value: everything is read once, to say what there is.
+    contents: Option<String>,
 }
 
 #[derive(Template)]
@@ -35,27 +42,52 @@ struct Databases {
     frame: Frame,
     rows: Vec<Row>,
     down: usize,
+    words: Words,
+    contents: Contents,
+}
+
+/// What the databases hold.
+enum Contents {
+    /// Nobody asked.
+    Unasked,
+    /// It took longer than a page is waited for.
+    TookTooLong,
+    /// This.
+    Known(Vec<DatabaseContents>),
 }
 
 /// The databases.
-pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+pub(super) async fn get(
+    State(state): State<HttpState>,
+    by: Operator,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Shown {
     let scan_interval = state.mover.scan_interval;
     let status = async { Ok::<_, ()>(state.mover.service.status(scan_interval).await) };
-    let (findings, status) = tokio::join!(state.health.findings(), within(status));
-    let rows = rows(&findings.databases, status.as_ref(), state.hr.collections());
+    let contents = async {
+        if query.map_or(true, |Query(wanted)| wanted.contents.is_none()) {
+            return Contents::Unasked;
+        }
+        let databases = state.mover.service.databases();
+        let look = async { Ok::<_, ()>(databases.contents().await) };
+        within(look)
+            .await
+            .map_or(Contents::TookTooLong, Contents::Known)
+    };
+    let (findings, status, contents) =
+        tokio::join!(state.health.findings(), within(status), contents);
+    let rows = rows(&findings.databases, status.as_ref());
     ok(&Databases {
         frame: Frame::inside("Databases", Some(Place::Databases), &by),
         down: rows.iter().filter(|row| !row.up).count(),
+        words: by.words,
+        contents,
         rows,
     })
 }
 
 /// What is known of each.
-pub(super) fn rows(
-    found: &[DatabaseHealth],
-    status: Option<&Status>,
-    hr: &[HrCollection],
-) -> Vec<Row> {
+pub(super) fn rows(found: &[DatabaseHealth], status: Option<&Status>) -> Vec<Row> {
     let row = |health: &DatabaseHealth| {
         let role = health.name;
         let known = status.and_then(|status| status.databases.iter().find(|row| row.name == role));
@@ -77,7 +109,6 @@ pub(super) fn rows(
             remedy: health
                 .error
                 .map_or_else(String::new, |why| remedy(role, why)),
-            indexes: indexes(role, hr),
         }
     };
     found.iter().map(row).collect()
@@ -99,14 +130,4 @@ fn remedy(role: Role, error: &str) -> String {
         ),
     };
     format!("{cause}. It is let in by itself when it is back; nothing needs a restart.")
-}
-
-fn indexes(role: Role, hr: &[HrCollection]) -> String {
-    let collections = layout(role, hr).collections.into_iter();
-    let ours = collections.filter(|it| it.name != collection::IDENTITY && !it.indexes.is_empty());
-    let words = ours.map(|it| {
-        let indexes: Vec<String> = it.indexes.iter().map(|it| it.fields.join(" + ")).collect();
-        format!("{}: {}", it.name, indexes.join(", "))
-    });
-    words.collect::<Vec<_>>().join("; ")
 }

@@ -85,7 +85,7 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
         words: by.words,
         safety,
         tiers,
-        databases: databases::rows(&findings.databases, status.as_ref(), state.hr.collections()),
+        databases: databases::rows(&findings.databases, status.as_ref()),
         status,
         outlook: outlook.map(|simulation| {
             let chart = Chart::of(&simulation);

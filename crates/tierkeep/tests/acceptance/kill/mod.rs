@@ -42,7 +42,7 @@ impl Call {
 
     /// Whether it may change the database.
     pub fn writes(&self) -> bool {
-        ["find", "count", "hello", "ttl_indexes"]
+        ["find", "count", "hello", "indexes"]
             .iter()
             .all(|reads| !self.name.contains(&format!(" {reads} ")))
     }
