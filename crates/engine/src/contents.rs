@@ -101,9 +101,10 @@ struct Sums {
 impl Sums {
     async fn of(store: &dyn Store, collection: &str) -> Result<Self, StoreError> {
         // Only heads of users and of HR records have the date.
-        let all = match store.role() {
-            Role::EvaluationAudit => Find::new(Query::All).max_bytes(PAGE_BYTES),
-            _ => Find::new(Query::All).sized(),
+        let all = if store.role() == Role::EvaluationAudit {
+            Find::new(Query::All).max_bytes(PAGE_BYTES)
+        } else {
+            Find::new(Query::All).sized()
         };
         let mut sums = Self::default();
         let mut pages = Pages::new(store, collection, all);

@@ -71,16 +71,13 @@ fn decoded(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        rest = match (byte, after) {
-            (b'$', [high, low, after @ ..]) => {
-                bytes.push(value(*high) << 4 | value(*low));
-                after
-            }
-            _ => {
-                bytes.push(byte);
-                after
-            }
-        };
+        rest = after;
+        if let (b'$', [high, low, after @ ..]) = (byte, after) {
+            bytes.push((value(*high) << 4) | value(*low));
+            rest = after;
+        } else {
+            bytes.push(byte);
+        }
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

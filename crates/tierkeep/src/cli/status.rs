@@ -67,9 +67,10 @@ pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
         let shown = Shown {
             status: service.status(settings.scan_interval).await,
             open_alerts: service.alerts().count_open().await.ok(),
-            contents: match args.contents {
-                true => Some(service.databases().contents().await),
-                false => None,
+            contents: if args.contents {
+                Some(service.databases().contents().await)
+            } else {
+                None
             },
         };
         output.result(&shown, |shown| {
