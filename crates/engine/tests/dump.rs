@@ -1,15 +1,17 @@
 //! Dumps on every backend: what happens beside an export, and what an import may change.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use rstest::rstest;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_engine::{DumpService, NoProgress};
 
+use tierkeep_testkit::documents::seed_user;
 use tierkeep_testkit::fault::{Fault, Moment};
 
-use super::world::{Backend, DAY, World};
+use super::world::{Backend, DAY, HOUR, World};
 
 #[rstest]
 #[tokio::test]
@@ -110,4 +112,46 @@ async fn hr_records_go_with_a_dump_and_newer_ones_stay(
         (again.imported, again.unchanged, again.newer_kept),
         (0, 5, 1)
     );
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_moves_while_it_is_imported_is_not_refused(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(Role::RaseenTempUser, Role::RaseenMainUser)] looking_at: Role,
+) {
+    for nth in 1.. {
+        let world = World::new(backend).await;
+        for n in 0..3 {
+            world.staged(n, DAY).await;
+        }
+        // Of other programs.
+        let old = world.ago(DAY + HOUR).await;
+        let foreign = [3, 4].map(|n| seed_user(n, old));
+        let temp = world.store(Role::RaseenTempUser);
+        temp.insert("internal_users", &foreign).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("dump");
+        let service = DumpService::new(world.reopened().await);
+        service.export(&place, false, &NoProgress).await.unwrap();
+        let look = Fault::nth(nth, Moment::Before).to(looking_at).of("find");
+        let hold = world.faults.hold(look);
+        let mut import = pin!(service.import(&place, false, &NoProgress));
+        tokio::select! {
+            () = hold.reached() => {}
+            imported = &mut import => {
+                assert_eq!(imported.unwrap().refused, 0);
+                assert!(nth > 1, "nobody looks at {looking_at}");
+                break;
+            }
+        }
+        assert_eq!(world.migrate().await.unwrap().moved, 5);
+        hold.release();
+        let imported = import.await.unwrap();
+        assert_eq!(imported.refused, 0, "{nth}: {imported:?}");
+        let main = world
+            .everything(Role::RaseenMainUser, "internal_users")
+            .await;
+        assert_eq!(main.len(), 5, "{nth}");
+    }
 }

@@ -41,6 +41,8 @@ const PAGE_DOCUMENTS: usize = 500;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most refusals that are quoted; all are counted.
 const REFUSALS_QUOTED: usize = 1_000;
+/// Why a document is refused that nobody gets a steady look at.
+const CONTESTED: &str = "others are writing this user again and again; import once more";
 
 /// What became of a dump's documents. The six outcomes add up to `documents`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]

@@ -1,6 +1,6 @@
 //! Looking at what is stored of the users of a page. Reads only, in bounded pieces.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use tierkeep_core::bson::Bson;
 use tierkeep_core::bson::raw::RawDocumentBuf;
@@ -50,16 +50,24 @@ pub(super) async fn claims_of<D: UserDatabase>(
     Ok(claims)
 }
 
-/// Which of `documents` are stored under their `_id` at their version with their content.
-pub(super) async fn same_content<D: UserDatabase>(
+/// How a document that is stored at the same version compares with one of a dump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    Same,
+    Other,
+}
+
+/// What is stored under the `_id`s of `documents`, by user. Where that is nothing, or another version, there is no
+/// entry: it has moved or changed since somebody saw this version there.
+pub(super) async fn compared<D: UserDatabase>(
     database: &Handle<D>,
     documents: &[&RawDocumentBuf],
-) -> Result<BTreeSet<String>, StoreError> {
+) -> Result<HashMap<String, Content>, StoreError> {
     let mut wanted: HashMap<String, &RawDocumentBuf> = documents
         .iter()
         .filter_map(|it| Some((document::user_id(it)?.to_owned(), *it)))
         .collect();
-    let mut same = BTreeSet::new();
+    let mut contents = HashMap::new();
     while !wanted.is_empty() {
         let ids = wanted.keys().cloned().map(Bson::String).collect();
         let find = Find::new(Query::Ids(ids))
@@ -73,17 +81,24 @@ pub(super) async fn same_content<D: UserDatabase>(
             else {
                 continue;
             };
-            let is_same = stored == *document
-                || document::version(&stored) == document::version(document)
-                    && document::state(&stored) == document::state(document)
-                    && Digest::of(&stored) == Digest::of(document);
-            if is_same {
-                same.insert(id);
+            if document::version(&stored) != document::version(document) {
+                continue;
             }
+            let is_same = stored == *document
+                || document::state(&stored) == document::state(document)
+                    && Digest::of(&stored) == Digest::of(document);
+            contents.insert(
+                id,
+                if is_same {
+                    Content::Same
+                } else {
+                    Content::Other
+                },
+            );
         }
         if wanted.len() == before {
             break;
         }
     }
-    Ok(same)
+    Ok(contents)
 }

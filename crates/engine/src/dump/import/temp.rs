@@ -13,9 +13,9 @@ use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Change, Fault, Guard, Inserted, StoreError, Written};
 use tierkeep_core::version::Version;
 
-use super::Outcome;
 use super::stored::claims_of;
 use super::users::Candidate;
+use super::{CONTESTED, Outcome};
 use crate::adoption::{claims, native};
 use crate::connection::ConnectionManager;
 use crate::entry::{Placed, as_entry, is_abandoned, place, withdraw};
@@ -198,9 +198,7 @@ async fn enter_beside_others(
             }
         }
     }
-    Ok(Outcome::Refused(
-        "others are writing this user again and again; import once more".to_owned(),
-    ))
+    Ok(Outcome::Refused(CONTESTED.to_owned()))
 }
 
 /// What becomes of a document whose user is live in temp; `None`: it takes the place of an older version.

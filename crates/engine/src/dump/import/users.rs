@@ -15,13 +15,16 @@ use tierkeep_core::store::{Change, Guard, Inserted, Put, StoreError};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
-use super::Outcome;
 use super::epochs::carry_over;
-use super::stored::{claims_of, same_content};
+use super::stored::{Content, claims_of, compared};
+use super::{CONTESTED, Outcome};
 use crate::adoption::{claims, native};
 use crate::connection::ConnectionManager;
 use crate::erase::entomb;
 use crate::retry::repeating;
+
+/// How often a page is looked at whose documents move or change meanwhile.
+const LOOKS: u32 = 8;
 
 /// Takes documents into one database.
 pub(super) struct Intake<'a, D: UserDatabase> {
@@ -48,14 +51,16 @@ struct Stored {
     here: HashMap<String, Vec<RawDocumentBuf>>,
     /// In those whose copy would count before it, or that it would hide.
     beside: Vec<(Role, HashMap<String, Vec<RawDocumentBuf>>)>,
-    /// Whose document here is stored with the same version and content.
-    same: BTreeSet<String>,
+    /// How the documents here compare that have the version of the dump's; those that are gone again are left out.
+    contents: HashMap<String, Content>,
 }
 
 /// What is to be done with a document.
 enum Plan {
     Done(Outcome),
     Write,
+    /// What is stored has moved or changed while it was looked at: to be looked at again.
+    Changed,
 }
 
 impl<'a, D: UserDatabase> Intake<'a, D> {
@@ -133,15 +138,31 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
                 }
             }
         }
-        let stored = self.stored(&candidates).await?;
         let mut outcomes = Vec::with_capacity(candidates.len());
         let mut writes = Vec::new();
-        for (candidate, fence) in candidates.into_iter().zip(fences) {
-            match self.plan(&candidate, fence, &stored).await? {
-                Plan::Done(outcome) => outcomes.push((candidate.index, outcome)),
-                Plan::Write if self.dry_run => outcomes.push((candidate.index, Outcome::Imported)),
-                Plan::Write => writes.push(candidate),
+        let mut left = (candidates, fences);
+        for _ in 0..LOOKS {
+            let (candidates, fences) = std::mem::take(&mut left);
+            if candidates.is_empty() {
+                break;
             }
+            let stored = self.stored(&candidates).await?;
+            for (candidate, fence) in candidates.into_iter().zip(fences) {
+                match self.plan(&candidate, fence, &stored).await? {
+                    Plan::Done(outcome) => outcomes.push((candidate.index, outcome)),
+                    Plan::Write if self.dry_run => {
+                        outcomes.push((candidate.index, Outcome::Imported));
+                    }
+                    Plan::Write => writes.push(candidate),
+                    Plan::Changed => {
+                        left.0.push(candidate);
+                        left.1.push(fence);
+                    }
+                }
+            }
+        }
+        for candidate in left.0 {
+            outcomes.push((candidate.index, Outcome::Refused(CONTESTED.to_owned())));
         }
         if writes.is_empty() {
             return Ok(outcomes);
@@ -179,11 +200,11 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
         if [Role::RaseenTempUser, Role::SrieMainUser].contains(&D::ROLE) {
             beside.push((Role::RaseenMainUser, claims_of(main, &users, false).await?));
         }
-        let same = {
+        let contents = {
             // A claim that agrees is enough where copies claim their digest; what temp claims is stale.
             let claim = [Role::RaseenMainUser, Role::SrieMainUser].contains(&D::ROLE);
             let mut doubtful = Vec::new();
-            let mut same = BTreeSet::new();
+            let mut same = HashMap::new();
             for candidate in candidates.iter().filter(|it| it.version.is_some()) {
                 let head = here
                     .get(candidate.user.as_str())
@@ -196,15 +217,19 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
                     && claimed == Digest::claimed_by(&candidate.document)
                     && document::state(head) == document::state(&candidate.document)
                 {
-                    same.insert(candidate.user.to_string());
+                    same.insert(candidate.user.to_string(), Content::Same);
                 } else {
                     doubtful.push(&candidate.document);
                 }
             }
-            same.append(&mut same_content(self.database, &doubtful).await?);
+            same.extend(compared(self.database, &doubtful).await?);
             same
         };
-        Ok(Stored { here, beside, same })
+        Ok(Stored {
+            here,
+            beside,
+            contents,
+        })
     }
 
     async fn plan(
@@ -242,10 +267,12 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
                 return Ok(Plan::Done(Outcome::NewerKept));
             }
             if found == version {
-                return Ok(if stored.same.contains(user) {
-                    Plan::Done(Outcome::Unchanged)
-                } else {
-                    refused(&format!("version {version} is stored with other content"))
+                return Ok(match stored.contents.get(user) {
+                    Some(Content::Same) => Plan::Done(Outcome::Unchanged),
+                    Some(Content::Other) => {
+                        refused(&format!("version {version} is stored with other content"))
+                    }
+                    None => Plan::Changed,
                 });
             }
         }
@@ -264,13 +291,13 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
                 // It has moved.
                 (Role::RaseenTempUser, Role::RaseenMainUser) if found == version => {
                     let main = self.databases.raseen_main_db();
-                    let same = same_content(main, &[&candidate.document]).await?;
-                    return Ok(if same.contains(user) {
-                        Plan::Done(Outcome::Unchanged)
-                    } else {
-                        refused(&format!(
+                    let contents = compared(main, &[&candidate.document]).await?;
+                    return Ok(match contents.get(user) {
+                        Some(Content::Same) => Plan::Done(Outcome::Unchanged),
+                        Some(Content::Other) => refused(&format!(
                             "{role} holds version {version} with other content"
-                        ))
+                        )),
+                        None => Plan::Changed,
                     });
                 }
                 (Role::RaseenMainUser, Role::RaseenTempUser) if found < version => {
@@ -298,9 +325,11 @@ impl<'a, D: UserDatabase> Intake<'a, D> {
         }
         if !here.is_empty() {
             let whole = claims(self.database, &candidate.user, false).await?;
-            let is_it = |claim: &RawDocumentBuf| *claim == candidate.document;
+            let is_it = |claim: &RawDocumentBuf| *claim == candidate.document || is_from_it(claim);
             return Ok(if whole.iter().any(is_it) {
                 Plan::Done(Outcome::Unchanged)
+            } else if whole.is_empty() {
+                Plan::Changed
             } else {
                 refused(
                     "the user is stored already, and this document has no version to compare with",
