@@ -2,13 +2,14 @@
 //!
 //! Owns a [`Store`] around each of the seven that counts the calls to it. `CRASH_AT` names one of them and a moment in
 //! it, for example `raseen_main_user insert internal_users 2 midway`; `CRASH_TRACE` names a file to which every call is
-//! added, so that tests need not guess. Must never change what a call does, and the product is built without it.
+//! added, so that tests need not guess. `CLOCK_AHEAD_MS` says by how much this process's clock is wrong. Must never change
+//! what a call does, and the product is built without it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::future::{Future, pending};
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -92,22 +93,33 @@ impl Points {
     }
 }
 
+/// The text that the environment has under `name`.
+fn value(name: &str) -> Option<String> {
+    let mut named = environment().into_iter();
+    let (_, value) = named.find(|(variable, _)| variable == name)?;
+    match value {
+        Raw::Text(text) => Some(text),
+        Raw::Number(_) | Raw::Switch(_) | Raw::Unfit(_) => None,
+    }
+}
+
+/// By how many milliseconds this process's clock is ahead of the machine's.
+pub(crate) fn clock_ahead_ms() -> i64 {
+    static AHEAD: LazyLock<i64> = LazyLock::new(|| {
+        let ahead = value("CLOCK_AHEAD_MS").and_then(|text| text.parse().ok());
+        ahead.unwrap_or_default()
+    });
+    *AHEAD
+}
+
 /// The stores, with the points that the environment names.
 ///
 /// # Errors
 /// The environment names what is no point, or a file that cannot be written.
 pub(crate) fn over(stores: Vec<Arc<dyn Store>>) -> anyhow::Result<Vec<Arc<dyn Store>>> {
-    let environment = environment();
-    let value = |name| {
-        let named = environment.iter().find(|(variable, _)| variable == name);
-        named.and_then(|(_, value)| match value {
-            Raw::Text(text) => Some(text.as_str()),
-            Raw::Number(_) | Raw::Switch(_) | Raw::Unfit(_) => None,
-        })
-    };
     let at = match value("CRASH_AT") {
         None => None,
-        Some(text) => match Point::parse(text) {
+        Some(text) => match Point::parse(&text) {
             None => bail!("CRASH_AT={text} is no point"),
             point @ Some(_) => point,
         },
@@ -115,8 +127,8 @@ pub(crate) fn over(stores: Vec<Arc<dyn Store>>) -> anyhow::Result<Vec<Arc<dyn St
     let trace = match value("CRASH_TRACE") {
         None => None,
         Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            Some(Mutex::new(file.with_context(|| path.to_owned())?))
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            Some(Mutex::new(file.with_context(|| path.clone())?))
         }
     };
     if at.is_none() && trace.is_none() {

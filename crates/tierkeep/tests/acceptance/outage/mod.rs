@@ -7,6 +7,7 @@ mod full_disk;
 #[expect(dead_code, reason = "the engine's tests use the rest of it")]
 #[path = "../../../../engine/tests/cluster/servers.rs"]
 pub mod servers;
+mod skew;
 
 use std::time::Duration;
 
