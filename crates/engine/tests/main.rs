@@ -37,6 +37,7 @@ mod property_8_connection_retry_with_exponential_backoff;
 mod restoring;
 mod scale;
 mod simulate;
+mod sizes;
 mod skew;
 mod standing;
 mod users;

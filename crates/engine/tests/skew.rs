@@ -39,9 +39,10 @@ async fn migrate(world: &World, databases: &Arc<ConnectionManager>) -> Summary {
 #[tokio::test]
 async fn hours_between_two_processes_move_nothing_early_and_lose_nothing(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(2, 26)] hours: u32,
 ) {
     let world = World::new(backend).await;
-    let skew_ms = i64::try_from((HOUR * 2).as_millis()).unwrap();
+    let skew_ms = i64::try_from((HOUR * hours).as_millis()).unwrap();
     let (ahead, behind) = (
         opened(&world, skew_ms).await,
         opened(&world, -skew_ms).await,

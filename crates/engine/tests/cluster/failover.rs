@@ -10,7 +10,7 @@ use super::row::Row;
 use crate::scale::is_full;
 
 /// The calls at which a mover is held while the cluster changes, by phase.
-const PHASES: [(&str, Role, &str); 8] = [
+pub const PHASES: [(&str, Role, &str); 8] = [
     ("claims", Role::RaseenTempUser, "find"),
     ("record", Role::EvaluationAudit, "insert"),
     ("backup", Role::SrieMainUser, "insert"),

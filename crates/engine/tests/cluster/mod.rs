@@ -6,8 +6,11 @@
 mod erasing;
 mod fail_points;
 mod failover;
+mod movers;
+mod rollback;
 mod row;
 mod servers;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::world::World;
 use servers::{ReplicaSet, free_ports};
+use wire::Wire;
 
 /// The clusters of this test program. A row has them to itself.
 pub struct Clusters {
@@ -70,17 +74,22 @@ impl Clusters {
 
     /// Seven fresh databases, reached with these options in the connection strings.
     pub async fn world(&mut self, options: &str) -> World {
+        // A server that was lost sight of is looked for twice a second.
+        let options = format!("heartbeatFrequencyMS=500&{options}");
+        Self::world_at(|role, database| self.of(role).url(database, &options)).await
+    }
+
+    /// Seven fresh databases on the server of srie, reached by this wire.
+    pub async fn world_behind(&self, wire: &Wire, options: &str) -> World {
+        let options = format!("directConnection=true&heartbeatFrequencyMS=500&{options}");
+        Self::world_at(|_, database| wire.url(database, &options)).await
+    }
+
+    async fn world_at(mut url: impl FnMut(Role, &str) -> String) -> World {
         let unique = ObjectId::new().to_hex();
-        let url = |clusters: &mut Self, role: Role| {
-            // A server that was lost sight of is looked for twice a second.
-            let options = format!("heartbeatFrequencyMS=500&{options}");
-            clusters
-                .of(role)
-                .url(&format!("c{unique}_{role}"), &options)
-        };
         let mut stores = Vec::new();
         for role in Role::ALL {
-            let url = url(self, role).into();
+            let url = url(role, &format!("c{unique}_{role}")).into();
             let store = MongoStore::connect(&url, role).await.unwrap();
             stores.push(Arc::new(store) as Arc<dyn Store>);
         }

@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 
 use crate::world::{DAY, HOUR, World, section};
 
+/// How many writes one writer may make: beyond are the fields of the next.
+const FIELDS_OF_ONE: i32 = 1_000_000;
+
 /// A row at work.
 pub struct Row {
     pub world: Arc<World>,
@@ -83,12 +86,24 @@ impl Row {
 
     /// Writes to `users` until told to stop.
     pub fn writers(&mut self, users: Vec<UserId>) -> Writers {
+        self.storm(&users, 1)
+    }
+
+    /// So many at once who write to `users` until told to stop, each other fields.
+    pub fn storm(&mut self, users: &[UserId], at_once: i32) -> Writers {
         self.written.extend(users.iter().cloned());
         let over = Arc::new(AtomicBool::new(false));
-        let (world, stop) = (Arc::clone(&self.world), Arc::clone(&over));
-        let task = tokio::spawn(async move {
-            let mut acknowledged: BTreeMap<UserId, Vec<i32>> = BTreeMap::new();
-            let mut tried = 0;
+        let tasks = (0..at_once)
+            .map(|n| self.writer(users.to_vec(), n * FIELDS_OF_ONE, &over))
+            .collect();
+        Writers { over, tasks }
+    }
+
+    fn writer(&self, users: Vec<UserId>, first: i32, over: &Arc<AtomicBool>) -> Writer {
+        let (world, stop) = (Arc::clone(&self.world), Arc::clone(over));
+        tokio::spawn(async move {
+            let mut acknowledged = Acknowledged::new();
+            let mut tried = first;
             let section = section();
             while !stop.load(Ordering::Acquire) {
                 tried += 1;
@@ -102,8 +117,7 @@ impl Row {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             acknowledged
-        });
-        Writers { over, task }
+        })
     }
 
     /// What is due moves now that no fault is left; then everything holds.
@@ -214,14 +228,22 @@ impl Row {
 /// Writers beside the mover.
 pub struct Writers {
     over: Arc<AtomicBool>,
-    task: JoinHandle<BTreeMap<UserId, Vec<i32>>>,
+    tasks: Vec<Writer>,
 }
+
+type Writer = JoinHandle<Acknowledged>;
+type Acknowledged = BTreeMap<UserId, Vec<i32>>;
 
 impl Writers {
     /// Lets them stop; answers which writes were acknowledged.
-    async fn stop(self) -> BTreeMap<UserId, Vec<i32>> {
+    async fn stop(self) -> Acknowledged {
         self.over.store(true, Ordering::Release);
-        let acknowledged = self.task.await.unwrap();
+        let mut acknowledged = Acknowledged::new();
+        for task in self.tasks {
+            for (user, writes) in task.await.unwrap() {
+                acknowledged.entry(user).or_default().extend(writes);
+            }
+        }
         assert!(!acknowledged.is_empty(), "nothing was ever written");
         acknowledged
     }

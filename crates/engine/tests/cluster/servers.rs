@@ -173,6 +173,22 @@ impl ReplicaSet {
         format!("mongodb://{hosts}/{database}?replicaSet={name}&{options}")
     }
 
+    /// Where a server listens.
+    pub fn port(&self, server: usize) -> u16 {
+        self.servers[server].port
+    }
+
+    /// The servers but one no longer apply what that one has taken, or do again.
+    pub async fn follow(&self, leader: usize, follows: bool) {
+        let mode = if follows { "off" } else { "alwaysOn" };
+        for (n, server) in self.servers.iter().enumerate() {
+            if n != leader {
+                let point = doc! { "configureFailPoint": "rsSyncApplyStop", "mode": mode };
+                server.ask(point).await.unwrap();
+            }
+        }
+    }
+
     /// Which server takes writes; waits for one.
     pub async fn primary(&self) -> usize {
         let mut waited = Duration::ZERO;

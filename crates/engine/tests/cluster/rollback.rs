@@ -1,0 +1,42 @@
+//! A primary that dies with writes which no other server has: they are rolled back, and nothing that was acknowledged is.
+
+use std::time::Duration;
+
+use tierkeep_testkit::fault::{Fault, Moment};
+
+use super::clusters;
+use super::failover::PHASES;
+use super::row::Row;
+use crate::scale::is_full;
+
+/// How long the primary takes writes that nobody else has.
+const ALONE: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_primary_alone_had_is_rolled_back_and_nothing_acknowledged_is() {
+    let mut clusters = clusters().await;
+    for (phase, role, operation) in PHASES {
+        if !is_full() && !["promote", "delete"].contains(&phase) {
+            continue;
+        }
+        let mut row = Row::of(clusters.world("appName=row").await);
+        row.plant(4).await;
+        let users = row.users();
+        let call = Fault::nth(1, Moment::Before).to(role).of(operation);
+        let hold = row.world.faults.hold(call);
+        let run = row.world.migrate_meanwhile();
+        hold.reached().await;
+        let writers = row.writers(users[..2].to_vec());
+        let primary = clusters.main.primary().await;
+        clusters.main.follow(primary, false).await;
+        hold.release();
+        tokio::time::sleep(ALONE).await;
+        clusters.main.kill(primary);
+        clusters.main.follow(primary, true).await;
+        if let Ok(summary) = run.await.unwrap() {
+            assert_eq!(summary.failed, 0, "{phase}");
+        }
+        clusters.heal().await;
+        row.settle_with(writers, phase).await;
+    }
+}
