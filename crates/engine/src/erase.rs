@@ -269,7 +269,9 @@ impl ErasureService {
             binding::forget(&self.databases, user).await?;
         }
         let set = Erasure::brought(pending, self.databases.clock().now());
-        self.amend(entry, Stage::Pending, &set).await?;
+        if self.amend(entry, Stage::Pending, &set).await? == 0 {
+            return self.take_back(user, entry).await;
+        }
         if pending.is_empty() {
             info!(
                 user_id = %user,
@@ -279,6 +281,18 @@ impl ErasureService {
             );
         }
         Ok(())
+    }
+
+    /// Removes the tombstones of this erasure where others have ended it meanwhile, grace and all: whoever stood still
+    /// that long has put them once more.
+    async fn take_back(&self, user: &UserId, entry: &Erasure) -> Result<(), StoreError> {
+        let now = self.databases.ledger().entry(user).await?;
+        match (now, entry.fence()) {
+            (Some(now), Some(fence)) if now.stage == Stage::Closed => {
+                self.unbury(user, fence).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts the tombstone in one database.

@@ -300,6 +300,33 @@ async fn a_writer_that_stood_still_longer_than_the_tombstones_brings_nothing_bac
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn an_eraser_that_stood_still_past_the_grace_takes_its_tombstones_back(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = in_every_tier(&world, 1).await;
+    let stone = Fault::nth(1, Moment::Before)
+        .of("put_newer")
+        .to(Role::RaseenTempUser);
+    let hold = world.faults.hold(stone);
+    let late = tokio::spawn({
+        let (erasure, user) = (world.erasure(), user.clone());
+        async move { erasure.erase(&user).await }
+    });
+    hold.reached().await;
+    let erasure = world.erasure();
+    assert_eq!(erasure.finish_pending().await.unwrap(), 0);
+    world.clock.advance(GRACE + HOUR);
+    assert_eq!(erasure.remove_tombstones(GRACE).await.unwrap(), 1);
+    hold.release();
+    assert_eq!(late.await.unwrap().unwrap().pending, []);
+    for role in TIERS {
+        assert_eq!(world.all(role).await, [], "{role}");
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn tombstones_go_after_their_grace_and_the_ledger_stays(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {

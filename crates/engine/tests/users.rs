@@ -1,7 +1,5 @@
 //! Reading and writing users.
 
-use std::time::Duration;
-
 use bson::raw::RawDocumentBuf;
 use bson::{doc, rawdoc};
 use rstest::rstest;
@@ -343,17 +341,15 @@ async fn a_lost_answer_that_too_many_writes_followed_is_not_sent_again(
     let temp = Role::RaseenTempUser;
     let lost = Fault::nth(1, Moment::After).of("write").to(temp);
     world.faults.plan(lost);
-    // While its writer cannot look, eight others push the operation out of the document's memory.
-    let blind = Fault::nth(1, Moment::Before).of("find").to(temp).times(3);
-    world.faults.plan(blind);
-    let before = world.faults.count_of("write");
+    // Before its writer looks, eight others push the operation out of the document's memory.
+    let look = Fault::nth(1, Moment::Before).of("find").to(temp);
+    let hold = world.faults.hold(look);
     let first = tokio::spawn(write(100));
-    while world.faults.count_of("write") == before {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    hold.reached().await;
     for n in 0..8 {
         write(n).await.unwrap();
     }
+    hold.release();
     let outcome = first.await.unwrap();
     assert_eq!(outcome, Err(UsersError::OutcomeUnknown(temp)));
     let stored = world.copy(temp, &user).await.unwrap();

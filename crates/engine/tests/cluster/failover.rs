@@ -31,7 +31,7 @@ async fn a_step_down_at_any_phase_loses_nothing_and_costs_no_document_a_retry() 
         let mut row = Row::of(clusters.world("appName=row").await);
         row.plant(4).await;
         let users = row.users();
-        let writers = row.writers(users[..2].to_vec());
+        let writers = row.writers(&users[..2]);
         let hold = row
             .world
             .faults
@@ -65,7 +65,7 @@ async fn a_primary_or_a_secondary_that_is_killed_loses_nothing() {
         let mut row = Row::of(clusters.world("appName=row").await);
         row.plant(4).await;
         let users = row.users();
-        let writers = row.writers(users[..2].to_vec());
+        let writers = row.writers(&users[..2]);
         let delete = Fault::nth(1, Moment::Before)
             .to(Role::RaseenTempUser)
             .of("delete");

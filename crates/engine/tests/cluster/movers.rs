@@ -21,7 +21,7 @@ async fn a_mover_that_stands_still_while_another_works_does_no_harm_when_it_goes
         let first = row.world.migrate_meanwhile();
         hold.reached().await;
         let users = row.users();
-        let writers = row.writers(users[..2].to_vec());
+        let writers = row.writers(&users[..2]);
         let (_, second) = row.world.restarted().await;
         let stop = CancellationToken::new();
         let second = second.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);

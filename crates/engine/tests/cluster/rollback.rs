@@ -26,7 +26,7 @@ async fn what_a_dead_primary_alone_had_is_rolled_back_and_nothing_acknowledged_i
         let hold = row.world.faults.hold(call);
         let run = row.world.migrate_meanwhile();
         hold.reached().await;
-        let writers = row.writers(users[..2].to_vec());
+        let writers = row.writers(&users[..2]);
         let primary = clusters.main.primary().await;
         clusters.main.follow(primary, false).await;
         hold.release();

@@ -85,8 +85,8 @@ impl Row {
     }
 
     /// Writes to `users` until told to stop.
-    pub fn writers(&mut self, users: Vec<UserId>) -> Writers {
-        self.storm(&users, 1)
+    pub fn writers(&mut self, users: &[UserId]) -> Writers {
+        self.storm(users, 1)
     }
 
     /// So many at once who write to `users` until told to stop, each other fields.
