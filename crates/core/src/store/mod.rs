@@ -187,7 +187,7 @@ pub trait Store: Send + Sync + Debug {
 
     /// Lists the indexes of every collection, whoever made them.
     ///
-    /// (L26) What a layout asks for is among them once it is prepared, and its collection too is named so.
+    /// (L26) A collection that is prepared has at least as many as its layout asks for, each with a name of its own.
     async fn indexes(&self) -> Result<Vec<FoundIndex>>;
 
     /// Reads one page of documents.

@@ -28,6 +28,7 @@ async fn what_a_dead_primary_alone_had_is_rolled_back_and_nothing_acknowledged_i
         hold.reached().await;
         let writers = row.writers(&users[..2]);
         let primary = clusters.main.primary().await;
+        let before = clusters.main.rollback_id(primary).await;
         clusters.main.follow(primary, false).await;
         hold.release();
         tokio::time::sleep(ALONE).await;
@@ -36,6 +37,8 @@ async fn what_a_dead_primary_alone_had_is_rolled_back_and_nothing_acknowledged_i
         if let Ok(summary) = run.await.unwrap() {
             assert_eq!(summary.failed, 0, "{phase}");
         }
+        clusters.heal().await;
+        clusters.main.until_rolled_back(primary, before).await;
         clusters.heal().await;
         row.settle_with(writers, phase).await;
     }

@@ -178,15 +178,31 @@ impl ReplicaSet {
         self.servers[server].port
     }
 
-    /// The servers but one no longer apply what that one has taken, or do again.
+    /// The servers but one no longer fetch what that one has taken, or do again.
     pub async fn follow(&self, leader: usize, follows: bool) {
         let mode = if follows { "off" } else { "alwaysOn" };
         for (n, server) in self.servers.iter().enumerate() {
             if n != leader {
-                let point = doc! { "configureFailPoint": "rsSyncApplyStop", "mode": mode };
+                let point = doc! { "configureFailPoint": "stopReplProducer", "mode": mode };
                 server.ask(point).await.unwrap();
             }
         }
+    }
+
+    /// A server's rollback id: it rises by one with each rollback, and with each start after a kill.
+    pub async fn rollback_id(&self, server: usize) -> i32 {
+        let counted = self.servers[server].ask(doc! { "replSetGetRBID": 1 });
+        let counted = counted.await;
+        counted.map_or(0, |counted| counted.get_i32("rbid").unwrap())
+    }
+
+    /// Waits until a server that was killed and started has rolled back what the others lack; `before` is its rollback
+    /// id before it was killed.
+    pub async fn until_rolled_back(&self, server: usize, before: i32) {
+        self.until("has rolled back", async || {
+            self.rollback_id(server).await > before + 1
+        })
+        .await;
     }
 
     /// Which server takes writes; waits for one.
@@ -253,7 +269,7 @@ impl ReplicaSet {
         }
         self.until("is whole", async || self.is_whole().await).await;
         for server in &self.servers {
-            for point in ["failCommand", "rsSyncApplyStop"] {
+            for point in ["failCommand", "stopReplProducer"] {
                 server
                     .ask(doc! { "configureFailPoint": point, "mode": "off" })
                     .await

@@ -26,7 +26,7 @@ fn of<'a>(contents: &'a Value, database: &str, collection: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_collection_is_counted_measured_and_dated(#[case] backend: Backend) {
     let deployment = Deployment::new(backend);
-    deployment.run(&["init"]);
+    deployment.json(&["init", "--json"]);
     let now = SystemClock.now();
     let hours_ago = |hours| clock::before(now, Duration::from_hours(hours));
     let documents = [27, 26, 25].map(|hours| seed_user(hours, hours_ago(u64::from(hours))));
