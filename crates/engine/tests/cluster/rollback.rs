@@ -5,9 +5,8 @@ use std::time::Duration;
 use tierkeep_testkit::fault::{Fault, Moment};
 
 use super::clusters;
-use super::failover::PHASES;
+use super::failover::phases;
 use super::row::Row;
-use crate::scale::is_full;
 
 /// How long the primary takes writes that nobody else has.
 const ALONE: Duration = Duration::from_millis(500);
@@ -15,10 +14,7 @@ const ALONE: Duration = Duration::from_millis(500);
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_primary_alone_had_is_rolled_back_and_nothing_acknowledged_is() {
     let mut clusters = clusters().await;
-    for (phase, role, operation) in PHASES {
-        if !is_full() && !["promote", "delete"].contains(&phase) {
-            continue;
-        }
+    for (phase, role, operation) in phases(&["promote", "delete"]) {
         let mut row = Row::of(clusters.world("appName=row").await);
         row.plant(4).await;
         let users = row.users();
