@@ -2,7 +2,7 @@
 //! complete and free of contradictions, as far as that can be known without contacting anybody.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use tierkeep_core::hr::HrCollection;
@@ -192,11 +192,16 @@ impl ServiceSettings {
 }
 
 /// How many public requests are at work at once where nothing is said. Measured, so that a flood of them leaves internal
-/// users their pace: a file of SQLite has one writer, whom they would otherwise wait for.
+/// users their pace: a file of SQLite has one writer, whom they would otherwise wait for, and beside a server they would
+/// wait for a processor.
 fn turns(backend: Option<&Backend>) -> u64 {
+    const FEWEST: u64 = 2;
     match backend {
-        Some(Backend::Embedded { .. }) => 2,
-        Some(Backend::Mongo(_)) | None => 8,
+        Some(Backend::Embedded { .. }) => FEWEST,
+        Some(Backend::Mongo(_)) | None => {
+            let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            u64::try_from(processors).unwrap_or(FEWEST).max(FEWEST)
+        }
     }
 }
 

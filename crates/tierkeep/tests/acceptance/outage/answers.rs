@@ -69,7 +69,7 @@ async fn commands_that_a_server_refuses_are_repeated_or_put_off_and_none_is_half
     let scene = Scene::new().await;
     let callers = Callers::of(&scene.service);
     callers.until_served("at the start").await;
-    let writers = callers.writers(2);
+    let writers = callers.writers(1..=2);
     writers.more("in calm").await;
     let calm = writers.refused();
     assert_eq!(calm, 0);
@@ -107,7 +107,7 @@ async fn slow_answers_make_users_wait_and_refuse_nobody() {
     let scene = Scene::new().await;
     let callers = Callers::of(&scene.service);
     callers.until_served("at the start").await;
-    let writers = callers.writers(2);
+    let writers = callers.writers(1..=2);
     let slow = doc! {
         "failCommands": ["find", "insert", "update", "findAndModify", "aggregate"],
         "blockConnection": true, "blockTimeMS": i64::try_from(LATE.as_millis()).unwrap(),

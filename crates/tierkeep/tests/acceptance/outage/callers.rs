@@ -1,6 +1,7 @@
 //! Users of a running service, who write as long as they are let.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -101,15 +102,15 @@ impl Callers {
         answer.json().await.unwrap()
     }
 
-    /// Writers of each type that go on until they are stopped.
-    pub fn writers(&self, of_each: u8) -> Writers {
+    /// Writers with these numbers of each type, that go on until they are stopped.
+    pub fn writers(&self, numbers: RangeInclusive<u8>) -> Writers {
         let writers = Writers {
             callers: self.clone(),
             book: Arc::default(),
             over: Arc::default(),
             tasks: Mutex::default(),
         };
-        for n in 1..=of_each {
+        for n in numbers {
             for user in [User::Internal(n), User::External(n)] {
                 writers.book().insert(user, Vec::new());
                 let (callers, book) = (self.clone(), Arc::clone(&writers.book));
