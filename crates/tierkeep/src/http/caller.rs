@@ -96,7 +96,7 @@ impl Asking {
     /// users need none. To be taken after the body was received: a slow caller keeps nobody waiting.
     ///
     /// # Errors
-    /// [`Problem::Busy`].
+    /// [`Problem::Busy`] or [`Problem::Stalled`].
     pub(super) async fn turn(&self, state: &HttpState) -> Result<Option<Turn>, Problem> {
         match self.user_type() {
             UserType::Internal => Ok(None),

@@ -213,6 +213,9 @@ pub enum Problem {
     /// Too many public requests of others.
     #[error("too many public requests are at work; try again in {BUSY_SECONDS} s")]
     Busy,
+    /// Public requests of others wait for databases that do not answer.
+    #[error("the databases do not answer the public requests that are at work; try again later")]
+    Stalled,
     /// No such path.
     #[error("there is nothing at this path")]
     UnknownPath,
@@ -299,7 +302,7 @@ impl Problem {
             Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
             Self::BodyTooLarge { .. } => Code::TooLarge,
             Self::BodyTimeout => Code::RequestTimeout,
-            Self::Starting | Self::ReadTimeout => Code::DatabaseUnavailable,
+            Self::Starting | Self::Stalled | Self::ReadTimeout => Code::DatabaseUnavailable,
             Self::WriteTimeout => Code::OutcomeUnknown,
             Self::Internal => Code::Internal,
         }

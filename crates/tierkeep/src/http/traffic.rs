@@ -275,7 +275,7 @@ impl Traffic {
     /// Waits until one more request of somebody without credentials may work in the databases.
     ///
     /// # Errors
-    /// [`Problem::Busy`].
+    /// [`Problem::Busy`] or [`Problem::Stalled`].
     pub(super) async fn turn(&self) -> Result<Turn, Problem> {
         self.0.turns.take().await
     }

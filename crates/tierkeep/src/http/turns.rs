@@ -4,7 +4,9 @@
 //! arrive, connections, disks and processors are left for them. Who gets no turn waits in line, which takes
 //! nothing but an open connection; the line is bounded in length and time.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +30,8 @@ pub(super) struct Turn(
 pub(super) struct Turns {
     free: Arc<Semaphore>,
     line: Semaphore,
+    /// How many had a turn so far.
+    given: AtomicU64,
 }
 
 impl Turns {
@@ -36,22 +40,38 @@ impl Turns {
         Self {
             free: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
             line: Semaphore::new(MOST_WAITING),
+            given: AtomicU64::new(0),
         }
     }
 
     /// The next turn, in the order in which they were asked for. Cancel safe.
     ///
     /// # Errors
-    /// [`Problem::Busy`] when the line is full or does not move.
+    /// [`Problem::Busy`] when the line is full or too slow, [`Problem::Stalled`] when it does not move at all.
     pub(super) async fn take(&self) -> Result<Turn, Problem> {
-        let free = Arc::clone(&self.free);
-        if let Ok(turn) = Arc::clone(&free).try_acquire_owned() {
-            return Ok(Turn(turn));
+        let turn = self.permit().await?;
+        self.given.fetch_add(1, Ordering::Relaxed);
+        Ok(Turn(turn))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(turn) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(turn);
         }
         let _place = self.line.try_acquire().map_err(|_| Problem::Busy)?;
-        match tokio::time::timeout(LONGEST_WAIT, free.acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(Turn(turn)),
-            Ok(Err(_)) | Err(_) => Err(Problem::Busy),
+        let mut turn = pin!(Arc::clone(&self.free).acquire_owned());
+        let mut given = 0;
+        // A line that stood still in the second half waits for something that does not answer.
+        for _ in 0..2 {
+            given = self.given.load(Ordering::Relaxed);
+            if let Ok(Ok(turn)) = tokio::time::timeout(LONGEST_WAIT / 2, &mut turn).await {
+                return Ok(turn);
+            }
+        }
+        if self.given.load(Ordering::Relaxed) == given {
+            Err(Problem::Stalled)
+        } else {
+            Err(Problem::Busy)
         }
     }
 }
@@ -66,7 +86,7 @@ mod tests {
     async fn who_gets_no_turn_in_a_second_is_asked_to_come_again() {
         let turns = Turns::new(1);
         let first = turns.take().await.unwrap();
-        assert_eq!(turns.take().await.unwrap_err(), Problem::Busy);
+        assert_eq!(turns.take().await.unwrap_err(), Problem::Stalled);
         let (second, ()) = tokio::join!(turns.take(), async {
             tokio::time::sleep(LONGEST_WAIT / 2).await;
             drop(first);
@@ -82,11 +102,31 @@ mod tests {
         let began = tokio::time::Instant::now();
         let waited = join_all((0..=MOST_WAITING).map(async |_| {
             let refused = turns.take().await.unwrap_err();
-            assert_eq!(refused, Problem::Busy);
-            began.elapsed()
+            (refused, began.elapsed())
         }));
-        let waited = waited.await;
-        let at_once = waited.iter().filter(|waited| waited.is_zero()).count();
-        assert_eq!(at_once, 1, "{waited:?}");
+        let mut refused = waited.await;
+        refused.sort_by_key(|(_, waited)| *waited);
+        assert_eq!(refused.remove(0), (Problem::Busy, Duration::ZERO));
+        for refused in refused {
+            assert_eq!(refused, (Problem::Stalled, LONGEST_WAIT));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_is_too_slow_is_not_one_that_stands_still() {
+        let turns = Turns::new(1);
+        let at_work = turns.take().await.unwrap();
+        // The second gets its turn just before it would have to go, and the third none.
+        let line = join_all((0..3).map(async |_| {
+            let turn = turns.take().await?;
+            tokio::time::sleep(LONGEST_WAIT * 6 / 10).await;
+            drop(turn);
+            Ok::<_, Problem>(())
+        }));
+        let (line, ()) = tokio::join!(line, async {
+            tokio::time::sleep(LONGEST_WAIT * 3 / 10).await;
+            drop(at_work);
+        });
+        assert_eq!(line, [Ok(()), Ok(()), Err(Problem::Busy)]);
     }
 }
