@@ -28,6 +28,8 @@ pub struct WorkerState {
 /// The most documents and bytes of a batch that moves beside requests.
 const BATCH_DOCUMENTS: usize = 100;
 const BATCH_BYTES: usize = 1024 * 1024;
+/// How many times as long as a batch took it rests: most requests come while nothing moves.
+const RESTS: u32 = 2;
 
 /// A write waits until the journal holds it and what others write meanwhile: so for one small batch at most.
 fn beside_requests(settings: MoverSettings) -> MoverSettings {
@@ -35,6 +37,7 @@ fn beside_requests(settings: MoverSettings) -> MoverSettings {
         batch_documents: settings.batch_documents.min(BATCH_DOCUMENTS),
         batch_bytes: settings.batch_bytes.min(BATCH_BYTES),
         batches_in_flight: 1,
+        rests: RESTS,
         ..settings
     }
 }
@@ -51,8 +54,8 @@ impl Worker {
     /// A worker that looks every `interval`, give or take a tenth, and in time for each document to move
     /// within one interval of the end of its retention.
     ///
-    /// It moves in small batches, one at a time, whatever larger ones the settings allow, so that requests
-    /// hardly notice.
+    /// It moves in small batches, one at a time, whatever larger ones the settings allow, and rests after each, so
+    /// that requests hardly notice.
     pub fn new(mut service: MigrationService, interval: Duration) -> Self {
         service.settings = beside_requests(service.settings);
         Self {

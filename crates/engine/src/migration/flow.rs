@@ -100,14 +100,16 @@ impl Flow {
     }
 
     /// A batch was done. After a slow one batches are half as large, and none begins for as long as it took too
-    /// long; after a quick one they are twice as large again, up to what the settings allow.
-    pub(super) fn done(&self, begun: Begun, now: Instant) {
+    /// long; after a quick one they are twice as large again, up to what the settings allow. After any of them it
+    /// rests as the settings say.
+    pub(super) fn done(&self, settings: &MoverSettings, begun: Begun, now: Instant) {
         let took = now.saturating_duration_since(begun.at);
+        let rest = took.saturating_mul(settings.rests);
+        let rest = rest.max(took.saturating_sub(SLOW)).min(LONGEST_REST);
+        let mut state = self.state();
+        state.opens_at = state.opens_at.max(now.checked_add(rest));
+        drop(state);
         if took > SLOW {
-            let rest = took.saturating_sub(SLOW).min(LONGEST_REST);
-            let mut state = self.state();
-            state.opens_at = state.opens_at.max(now.checked_add(rest));
-            drop(state);
             self.stopped(begun);
         } else if took <= QUICK {
             let mut state = self.state();
@@ -153,13 +155,13 @@ mod tests {
         let (flow, start) = (Flow::default(), Instant::now());
         let two = [(); 2].map(|()| flow.begin(&settings(), 1_000, start));
         for one in two {
-            flow.done(one, start + 17 * SECOND);
+            flow.done(&settings(), one, start + 17 * SECOND);
         }
         assert_eq!(documents(&flow), 500);
         assert_eq!(flow.size(&settings()).bytes, 2_000);
         for expected in [250, 125] {
             let slow = flow.begin(&settings(), 500, start);
-            flow.done(slow, start + 17 * SECOND);
+            flow.done(&settings(), slow, start + 17 * SECOND);
             assert_eq!(documents(&flow), expected);
         }
         for expected in [125, 250, 500, 1_000, 1_000] {
@@ -169,7 +171,7 @@ mod tests {
                 5 * SECOND
             };
             let one = flow.begin(&settings(), 1, start);
-            flow.done(one, start + took);
+            flow.done(&settings(), one, start + took);
             assert_eq!(documents(&flow), expected);
         }
     }
@@ -194,7 +196,7 @@ mod tests {
             let (flow, start) = (Flow::default(), Instant::now());
             let one = flow.begin(&settings(), 1_000, start);
             let end = start + took * SECOND;
-            flow.done(one, end);
+            flow.done(&settings(), one, end);
             let opens = flow.opens_at(end).map(|at| at - end);
             assert_eq!(opens.unwrap_or_default(), rest * SECOND, "{took}");
             assert_eq!(flow.opens_at(end + rest * SECOND), None);
@@ -219,6 +221,23 @@ mod tests {
         let later = start + 60 * SECOND;
         flow.begin(&limited, 100, later);
         assert_eq!(flow.opens_at(later), Some(later + SECOND));
+    }
+
+    #[test]
+    fn beside_others_it_rests_for_as_long_as_they_were_kept_waiting_and_longer() {
+        let gentle = MoverSettings {
+            rests: 2,
+            ..settings()
+        };
+        for (took_ms, rest_ms) in [(0, 0), (40, 80), (3_000, 6_000), (16_000, 10_000)] {
+            let (flow, start) = (Flow::default(), Instant::now());
+            let one = flow.begin(&gentle, 100, start);
+            let end = start + Duration::from_millis(took_ms);
+            flow.done(&gentle, one, end);
+            let rest = flow.opens_at(end).map(|at| at - end);
+            let expected = Duration::from_millis(rest_ms);
+            assert_eq!(rest.unwrap_or_default(), expected, "{took_ms}");
+        }
     }
 
     #[test]

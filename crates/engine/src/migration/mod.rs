@@ -57,6 +57,8 @@ pub struct MoverSettings {
     pub batches_in_flight: usize,
     /// About the most documents moved in a second, by all batches of this service together.
     pub max_rate: Option<NonZeroU32>,
+    /// After a batch none begins for so many times as long as it took.
+    pub rests: u32,
     /// The wait before a document's first retry; doubles, up to an hour.
     pub retry_backoff: Duration,
     /// What is compared before a document leaves temp.
@@ -73,6 +75,7 @@ impl Default for MoverSettings {
             batch_bytes: 4 * 1024 * 1024,
             batches_in_flight: 4,
             max_rate: None,
+            rests: 0,
             retry_backoff: Duration::from_secs(30),
             verify: Verify::Full,
             foreign_writers: false,
@@ -380,7 +383,7 @@ impl MigrationService {
             let batch = match batch {
                 Some(Ok(batch)) => {
                     if let Some(one) = one {
-                        self.flow.done(one.begun, Instant::now());
+                        self.flow.done(&settings, one.begun, Instant::now());
                     }
                     Some(batch)
                 }

@@ -146,6 +146,7 @@ impl Settings {
                 Some("version") => Verify::Version,
                 _ => Verify::Full,
             },
+            ..MoverSettings::default()
         };
         let scan_interval = loaded.duration("TIERKEEP_SCAN_INTERVAL");
         Some(Self {
