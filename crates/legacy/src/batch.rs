@@ -88,7 +88,8 @@ impl Users {
             };
             let sizes = filed.iter().map(|one| (&one.dated.place, one.size));
             let sizes: BTreeMap<&Place, u64> = sizes.collect();
-            let counting = chosen(&filed).map(|it| places(&it)).unwrap_or_default();
+            let counting = chosen(&filed, &BTreeSet::new());
+            let counting = counting.map(|it| places(&it)).unwrap_or_default();
             bytes += counting
                 .iter()
                 .filter_map(|place| sizes.get(place))
@@ -112,9 +113,11 @@ pub(crate) struct Ready {
     gone: BTreeSet<Place>,
 }
 
-fn chosen(filed: &[Filed]) -> Option<Chosen<Place>> {
-    let dated: Vec<_> = filed.iter().map(|one| one.dated.clone()).collect();
-    choose(&dated)
+/// What counts among these, but for what is gone.
+fn chosen(filed: &[Filed], gone: &BTreeSet<Place>) -> Option<Chosen<Place>> {
+    let dated = filed.iter().map(|one| &one.dated);
+    let there: Vec<_> = dated.filter(|one| !gone.contains(&one.place)).collect();
+    choose(&there)
 }
 
 fn places(chosen: &Chosen<Place>) -> BTreeSet<Place> {
@@ -132,15 +135,11 @@ impl Importer {
     ) -> Result<(Vec<Ready>, Vec<Composed>), ImportError> {
         let mut documents: BTreeMap<Place, RawDocumentBuf> = BTreeMap::new();
         let mut gone: BTreeSet<Place> = BTreeSet::new();
-        let left = |filed: &[Filed], gone: &BTreeSet<Place>| -> Option<Chosen<Place>> {
-            let there = |one: &&Filed| !gone.contains(&one.dated.place);
-            let filed: Vec<Filed> = filed.iter().filter(there).cloned().collect();
-            chosen(&filed)
-        };
         loop {
             let mut wanted: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
             for (_, filed) in &batch {
-                let counting = left(filed, &gone).map(|it| places(&it)).unwrap_or_default();
+                let counting = chosen(filed, &gone);
+                let counting = counting.map(|it| places(&it)).unwrap_or_default();
                 for place in counting {
                     if !documents.contains_key(&place) {
                         wanted.entry(place.collection).or_default().push(place);
@@ -177,7 +176,7 @@ impl Importer {
         }
         let (mut ready, mut composed) = (Vec::new(), Vec::new());
         for (user, filed) in batch {
-            let Some(chosen) = left(&filed, &gone) else {
+            let Some(chosen) = chosen(&filed, &gone) else {
                 ready.push(Ready {
                     user,
                     gone: filed.iter().map(|one| one.dated.place.clone()).collect(),

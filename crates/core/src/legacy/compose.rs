@@ -2,6 +2,7 @@
 
 use bson::DateTime;
 use bson::raw::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::spec::ElementType;
 
 use super::kind::Derived;
 use super::secrets;
@@ -27,6 +28,8 @@ const BACKUP: &str = "backup_";
 
 /// What the fabricated scores of the predecessor are, whatever their names.
 const FABRICATED: [f64; 5] = [78.5, 82.0, 75.0, 80.0, 77.0];
+/// Of which types.
+const NUMBERS: [ElementType; 3] = [ElementType::Double, ElementType::Int32, ElementType::Int64];
 /// How deep they are looked for.
 const FABRICATED_DEPTH: usize = 3;
 
@@ -130,18 +133,19 @@ pub fn content(document: &RawDocument) -> (RawDocumentBuf, u64) {
 
 /// Whether all of the fabricated scores stand in one object.
 fn is_fabricated(document: &RawDocument, depth: usize) -> bool {
-    let values = || {
+    let values = |types: &'static [ElementType]| {
         document
             .iter_elements()
             .map_while(Result::ok)
+            .filter(|element| types.contains(&element.element_type()))
             .filter_map(|element| element.value().ok())
     };
-    let numbers: Vec<f64> = values().filter_map(number).collect();
+    let numbers: Vec<f64> = values(&NUMBERS).filter_map(number).collect();
     let all = FABRICATED
         .iter()
         .all(|score| numbers.iter().any(|number| (number - score).abs() < 1e-9));
     all || depth > 1
-        && values()
+        && values(&[ElementType::EmbeddedDocument])
             .filter_map(RawBsonRef::as_document)
             .any(|inner| is_fabricated(inner, depth - 1))
 }

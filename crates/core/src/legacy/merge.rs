@@ -39,10 +39,11 @@ pub struct Chosen<T> {
 }
 
 /// Chooses among the documents of one user; `None` where there are none.
-pub fn choose<T: Clone + Ord>(documents: &[Dated<T>]) -> Option<Chosen<T>> {
+pub fn choose<T: Clone + Ord>(documents: &[&Dated<T>]) -> Option<Chosen<T>> {
     let newest = |wanted: &dyn Fn(&Dated<T>) -> bool| {
         documents
             .iter()
+            .copied()
             .filter(|one| wanted(one))
             .max_by(|one, other| newer(one, other))
     };
@@ -98,6 +99,10 @@ mod tests {
         }
     }
 
+    fn choose(documents: &[Dated<u32>]) -> Option<Chosen<u32>> {
+        super::choose(&documents.iter().collect::<Vec<_>>())
+    }
+
     const PLAIN: Part = Part::Scan { deep: false };
     const DEEP: Part = Part::Scan { deep: true };
 
@@ -134,6 +139,6 @@ mod tests {
         documents.reverse();
         assert_eq!(choose(&documents), expected);
         assert_eq!(expected.unwrap().scan, Some(3));
-        assert_eq!(choose::<u32>(&[]), None);
+        assert_eq!(choose(&[]), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Secrets in legacy documents: they are left behind, at any depth, and counted. Must never be quoted.
 
-use bson::raw::{RawArray, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::raw::{RawArray, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::spec::ElementType;
 
 use crate::document::Edit;
 
@@ -68,89 +69,76 @@ pub const FIELDS: [&str; 36] = [
     "token",
 ];
 
-fn is_secret(name: &str, value: &RawBsonRef<'_>) -> bool {
-    // A number or an object under such a name is no secret; null is nothing.
-    if value.as_str().is_none() && value.as_binary().is_none() {
-        return false;
-    }
-    if !name.is_ascii() || name.len() > 32 {
-        return false;
-    }
-    let plain: String = name
-        .chars()
-        .filter(|c| !matches!(c, '_' | '-'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    NAMES.contains(&plain.as_str())
+/// Whether a field of this name and type holds a secret. A number or an object under such a name is none, and null is
+/// nothing.
+fn is_secret(name: &str, of: ElementType) -> bool {
+    let is_text = matches!(of, ElementType::String | ElementType::Binary);
+    let plain = || {
+        let letters = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+        letters.map(|byte| byte.to_ascii_lowercase())
+    };
+    is_text && NAMES.iter().any(|secret| plain().eq(secret.bytes()))
 }
 
 /// How many secrets stand at the top of `document` under the names in [`FIELDS`].
 pub fn at_the_top(document: &RawDocument) -> u64 {
     let fields = document.iter_elements().map_while(Result::ok);
     let secret = fields.filter(|field| {
-        let (name, value) = (field.key().as_str(), field.value());
-        FIELDS.contains(&name) && value.is_ok_and(|value| is_secret(name, &value))
+        let name = field.key().as_str();
+        is_secret(name, field.element_type()) && FIELDS.contains(&name)
     });
     u64::try_from(secret.count()).unwrap_or(u64::MAX)
 }
 
-/// `document` without the secrets in it, and how many there were; `None` where there are none.
-///
-/// What is not an object or array with a secret in it is copied as it is.
+/// `document` without its secrets, and how many there were; `None` where there are none.
 pub fn without(document: &RawDocument) -> Option<(RawDocumentBuf, u64)> {
-    let count = count(document);
-    (count > 0).then(|| (strip(document), count))
-}
-
-fn count(document: &RawDocument) -> u64 {
-    let mut found = 0;
+    let (mut edit, mut found) = (Edit::new(), 0);
     for field in document.iter_elements().map_while(Result::ok) {
-        let Ok(value) = field.value() else { continue };
-        found += if is_secret(field.key().as_str(), &value) {
-            1
-        } else {
-            inside(value)
-        };
-    }
-    found
-}
-
-fn inside(value: RawBsonRef<'_>) -> u64 {
-    match (value.as_document(), value.as_array()) {
-        (Some(document), _) => count(document),
-        (None, Some(array)) => array.into_iter().map_while(Result::ok).map(inside).sum(),
-        (None, None) => 0,
-    }
-}
-
-fn strip(document: &RawDocument) -> RawDocumentBuf {
-    let mut edit = Edit::new();
-    for field in document.iter_elements().map_while(Result::ok) {
-        let name = field.key().as_str();
-        let Ok(value) = field.value() else { continue };
-        if is_secret(name, &value) {
+        let (name, of) = (field.key().as_str(), field.element_type());
+        if is_secret(name, of) {
             edit = edit.unset(name);
-        } else if inside(value) > 0 {
-            edit = match (value.as_document(), value.as_array()) {
-                (Some(inner), _) => edit.set(name, strip(inner)),
-                (None, Some(array)) => edit.set(name, strip_array(array)),
-                (None, None) => edit,
-            };
+            found += 1;
+        } else if matches!(of, ElementType::EmbeddedDocument | ElementType::Array)
+            && let Ok(value) = field.value()
+            && let Some((kept, inside)) = inside(value)
+        {
+            edit = edit.set(name, kept);
+            found += inside;
         }
     }
-    edit.apply(document)
+    (found > 0).then(|| (edit.apply(document), found))
 }
 
-fn strip_array(array: &RawArray) -> RawArrayBuf {
-    let mut kept = RawArrayBuf::new();
-    for value in array.into_iter().map_while(Result::ok) {
-        match (value.as_document(), value.as_array()) {
-            (Some(inner), _) => kept.push(strip(inner)),
-            (None, Some(array)) => kept.push(strip_array(array)),
-            (None, None) => kept.push(value),
+fn inside(value: RawBsonRef<'_>) -> Option<(RawBson, u64)> {
+    match (value.as_document(), value.as_array()) {
+        (Some(document), _) => {
+            without(document).map(|(kept, found)| (RawBson::Document(kept), found))
+        }
+        (None, Some(array)) => {
+            inside_array(array).map(|(kept, found)| (RawBson::Array(kept), found))
+        }
+        (None, None) => None,
+    }
+}
+
+fn inside_array(array: &RawArray) -> Option<(RawArrayBuf, u64)> {
+    let values = || array.into_iter().map_while(Result::ok);
+    let (mut kept, mut found) = (None, 0);
+    for (n, value) in values().enumerate() {
+        match inside(value) {
+            Some((without, inside)) => {
+                let kept = kept.get_or_insert_with(|| values().take(n).collect::<RawArrayBuf>());
+                kept.push(without);
+                found += inside;
+            }
+            None => {
+                if let Some(kept) = &mut kept {
+                    kept.push(value);
+                }
+            }
         }
     }
-    kept
+    kept.map(|kept| (kept, found))
 }
 
 #[cfg(test)]
@@ -162,23 +150,24 @@ mod tests {
     #[test]
     fn every_spelling_that_is_asked_for_is_a_secret_and_others_are_too() {
         for name in FIELDS.into_iter().chain(["API-KEY", "Github_Token"]) {
-            assert!(is_secret(name, &RawBsonRef::String("x")), "{name}");
+            assert!(is_secret(name, ElementType::String), "{name}");
         }
         let odd = rawdoc! { "API-KEY": "x", "githubToken": "y" };
-        assert_eq!((at_the_top(&odd), count(&odd)), (1, 2));
+        let found = without(&odd).map(|(_, found)| found);
+        assert_eq!((at_the_top(&odd), found), (1, Some(2)));
     }
 
     #[test]
     fn secrets_go_at_any_depth_and_everything_else_stays() {
         let document = rawdoc! {
             "a": 1, "github_token": "gho_x", "languages": { "Token": 7 },
-            "deep": { "list": [{ "refreshToken": "y", "b": 2 }, 3] }, "password": null,
+            "deep": { "list": [1, { "refreshToken": "y", "b": 2 }, 3, [{ "jwt": "z" }]] }, "password": null,
         };
         let (kept, count) = without(&document).unwrap();
-        assert_eq!(count, 2);
+        assert_eq!(count, 3);
         assert_eq!(at_the_top(&document), 1);
         let expected = rawdoc! {
-            "a": 1, "languages": { "Token": 7 }, "deep": { "list": [{ "b": 2 }, 3] }, "password": null,
+            "a": 1, "languages": { "Token": 7 }, "deep": { "list": [1, { "b": 2 }, 3, [{}]] }, "password": null,
         };
         assert_eq!(kept, expected);
         assert_eq!(without(&kept), None);

@@ -4,6 +4,8 @@
 //! one looks at main after having put an entry into temp; the other looks at temp after having written main: one
 //! of the two always sees the other, whoever was stopped for however long. Whoever signed up wins.
 
+use std::borrow::Cow;
+
 use bson::Bson;
 use bson::raw::RawDocumentBuf;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -177,45 +179,40 @@ impl Intake {
         }
         let databases = &self.databases;
         let ledger = databases.ledger();
-        let mut all: Vec<(usize, Item, RawDocumentBuf)> = which
-            .iter()
-            .map(|(index, version)| main_copy(*index, arrivals[*index], *version))
-            .collect();
+        let (mut places, mut items) = (Vec::new(), Vec::new());
+        let mut documents: Vec<RawDocumentBuf> = Vec::new();
+        for (index, version) in which {
+            let (item, document) = main_copy(arrivals[*index], *version);
+            places.push(*index);
+            items.push(item);
+            documents.push(document);
+        }
         for main in [false, true] {
-            let documents: Vec<RawDocumentBuf> = all
-                .iter()
-                .map(|(_, _, document)| document.clone())
-                .collect();
             let copies = Copies {
-                items: all.iter().map(|(_, item, _)| item).collect(),
-                documents: documents.into(),
+                items: items.iter().collect(),
+                documents: Cow::Borrowed(&documents),
             };
             let copied = if main {
                 copy(ledger, databases.raseen_main_db(), &copies, true).await?
             } else {
                 copy(ledger, databases.srie_main_db(), &copies, true).await?
             };
-            drop(copies);
-            let mut kept = Vec::with_capacity(all.len());
-            for (one, copied) in all.into_iter().zip(copied) {
+            for (index, copied) in places.iter().zip(&copied) {
                 match copied {
-                    Copied::Settled => kept.push(one),
-                    Copied::Rejected(reason) => taken[one.0] = refused(arrivals[one.0], &reason),
+                    Copied::Settled => {}
+                    Copied::Rejected(reason) => taken[*index] = refused(arrivals[*index], reason),
                     // Somebody else's content has this version there: whoever it is was faster.
-                    Copied::Contradicted(_) | Copied::Unsettled => taken[one.0] = Taken::Busy,
+                    Copied::Contradicted(_) | Copied::Unsettled => taken[*index] = Taken::Busy,
                 }
             }
-            all = kept;
+            keep_settled(&mut places, &copied);
+            keep_settled(&mut items, &copied);
+            keep_settled(&mut documents, &copied);
             // A crash here leaves srie ahead of main, or main without a look at temp; the next run goes on.
         }
-        if all.is_empty() {
+        if items.is_empty() {
             return Ok(());
         }
-        let (places, items): (Vec<usize>, Vec<Item>) = all
-            .iter()
-            .map(|(index, item, _)| (*index, item.clone()))
-            .unzip();
-        let documents: Vec<RawDocumentBuf> = all.into_iter().map(|(_, _, it)| it).collect();
         let copies = Copies {
             items: items.iter().collect(),
             documents: documents.into(),
@@ -365,7 +362,13 @@ fn is_shadowed(copy: &Resident, own: &RawDocumentBuf) -> bool {
     }
 }
 
-fn main_copy(index: usize, arrival: &Composed, version: Version) -> (usize, Item, RawDocumentBuf) {
+/// Those of `all` whose copy is settled.
+fn keep_settled<T>(all: &mut Vec<T>, copied: &[Copied]) {
+    let mut copied = copied.iter();
+    all.retain(|_| copied.next() == Some(&Copied::Settled));
+}
+
+fn main_copy(arrival: &Composed, version: Version) -> (Item, RawDocumentBuf) {
     let document = settled(arrival, Location::Main, version);
     let digest = Digest::of(&document);
     let document = main_form(&document, &digest);
@@ -376,7 +379,7 @@ fn main_copy(index: usize, arrival: &Composed, version: Version) -> (usize, Item
         size: u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX),
         record: Record::id_of(&arrival.user, version, arrival.created_at),
     };
-    (index, item, document)
+    (item, document)
 }
 
 async fn take_out<D: UserDatabase>(database: &Handle<D>, user: &UserId) -> Result<(), StoreError> {
