@@ -111,6 +111,8 @@ pub(crate) struct Ready {
     counting: BTreeSet<Place>,
     /// What is not there any more.
     gone: BTreeSet<Place>,
+    /// The predecessor is writing the user.
+    is_written: bool,
 }
 
 /// What counts among these, but for what is gone.
@@ -176,12 +178,26 @@ impl Importer {
         }
         let (mut ready, mut composed) = (Vec::new(), Vec::new());
         for (user, filed) in batch {
+            // What went may have gone for something newer, which is not known yet: without either, the user would be
+            // less for a moment. The change is told after this look.
+            let is_gone = |one: &Filed| gone.contains(&one.dated.place);
+            if self.follows && filed.iter().any(is_gone) {
+                ready.push(Ready {
+                    user,
+                    filed,
+                    counting: BTreeSet::new(),
+                    gone: BTreeSet::new(),
+                    is_written: true,
+                });
+                continue;
+            }
             let Some(chosen) = chosen(&filed, &gone) else {
                 ready.push(Ready {
                     user,
                     gone: filed.iter().map(|one| one.dated.place.clone()).collect(),
                     filed,
                     counting: BTreeSet::new(),
+                    is_written: false,
                 });
                 continue;
             };
@@ -200,16 +216,16 @@ impl Importer {
                 last_accessed: chosen.last_accessed,
             };
             composed.push(compose(&user, &parts));
-            let there = |one: &Filed| gone.contains(&one.dated.place);
             ready.push(Ready {
                 user,
                 gone: filed
                     .iter()
-                    .filter(|one| there(one))
+                    .filter(|one| is_gone(one))
                     .map(|one| one.dated.place.clone())
                     .collect(),
                 counting: places(&chosen),
                 filed,
+                is_written: false,
             });
         }
         Ok((ready, composed))
@@ -241,6 +257,7 @@ pub(crate) fn account(
                 .map(|it| it.shown.as_str())
                 .unwrap_or_default();
             match &outcome {
+                _ if one.is_written => tally.left_out(collection, BUSY, 1),
                 _ if one.gone.contains(place) => tally.left_out(collection, GONE, 1),
                 None => tally.left_out(collection, GONE, 1),
                 Some(Taken::Stored | Taken::Replaced | Taken::Same) => {

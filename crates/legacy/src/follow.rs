@@ -1,7 +1,8 @@
 //! Following the predecessor while it keeps running: the copy, then every change, until nobody writes there any
 //! more.
 //!
-//! A change only says which document changed; its user is put together again from what the source holds by then.
+//! A change only says which document changed; its user is put together again from what the source holds by then. Where
+//! something of that is gone by then, the user waits for the change that says so.
 //! So changes of one user arrive in order, a repeat does nothing, and a restart looks at everything once more and
 //! goes on from the place that was noted.
 
@@ -70,6 +71,19 @@ impl Importer {
     /// # Errors
     /// [`ImportError`]; starting again goes on.
     pub async fn follow(
+        &self,
+        idle: Option<Duration>,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<(Report, Refusals, Followed), ImportError> {
+        let following = Self {
+            follows: true,
+            ..self.clone()
+        };
+        following.follow_on(idle, progress, stop).await
+    }
+
+    async fn follow_on(
         &self,
         idle: Option<Duration>,
         progress: &dyn Progress,
@@ -297,8 +311,7 @@ impl Importer {
         index.collections.len() - 1
     }
 
-    /// Puts the users together again that changes are about; answers how many. Those who are being written in
-    /// tierkeep stay open.
+    /// Puts the users together again that changes are about; answers how many. Those who are being written stay open.
     async fn bring_over(
         &self,
         index: &mut Index,

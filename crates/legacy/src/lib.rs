@@ -54,6 +54,8 @@ pub struct Importer {
     pub(crate) databases: Arc<ConnectionManager>,
     pub(crate) settings: MoverSettings,
     pub(crate) options: Options,
+    /// What changes at the source is told, sooner or later.
+    pub(crate) follows: bool,
 }
 
 /// Why an import stopped. What was stored stays, and the next run goes on.
@@ -132,6 +134,7 @@ impl Importer {
             databases,
             settings,
             options,
+            follows: false,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The rule that leaves out who is being written in tierkeep.
-pub(crate) const BUSY: &str = "the user is being written in tierkeep: run again";
+/// The rule that leaves out who is being written, in tierkeep or by the predecessor.
+pub(crate) const BUSY: &str = "the user is being written: run again";
 
 /// The result of an import.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -86,7 +86,7 @@ impl Tally {
         }
     }
 
-    /// Whether anybody is being written in tierkeep.
+    /// Whether anybody is being written.
     pub(crate) fn is_busy(&self) -> bool {
         self.skips.keys().any(|(_, rule)| *rule == BUSY)
     }

@@ -4,6 +4,7 @@
 mod follow;
 mod kill;
 mod mapping;
+mod overtaken;
 mod run;
 mod split;
 mod standalone;
