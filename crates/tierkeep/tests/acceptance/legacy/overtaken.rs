@@ -75,13 +75,17 @@ impl Predecessor {
             .collect()
     }
 
-    /// What tierkeep holds of the user: the round of the scan, where there is a user.
-    fn round(&self) -> Option<Option<i64>> {
+    /// The round of the scan of each user that tierkeep holds; every one has a scan.
+    fn rounds(&self) -> Vec<i64> {
         let stored = self.external.snapshot(SCANS);
-        let stored = stored.first()?;
-        assert_eq!(document::state(stored), Some(document::State::Live));
-        let scan = stored.get_document("scan_cache").ok();
-        Some(scan.map(|scan| scan.get_i64("round").unwrap()))
+        let round = |user: &RawDocumentBuf| {
+            assert_eq!(document::state(user), Some(document::State::Live));
+            let scan = user.get_document("scan_cache");
+            scan.expect("a user without the scan")
+                .get_i64("round")
+                .unwrap()
+        };
+        stored.iter().map(round).collect()
     }
 }
 
@@ -97,8 +101,7 @@ impl Pages for Once {
 #[async_trait]
 impl Changes for Predecessor {
     async fn next(&mut self) -> Result<Vec<Change>> {
-        let seen = self.round();
-        assert_ne!(seen, Some(None), "a user without the scan");
+        self.rounds();
         let mut held = self.held.lock().unwrap();
         if held.changes.is_empty() {
             return Ok(Vec::new());
@@ -207,12 +210,12 @@ async fn who_is_followed_is_never_less_than_before(#[case] imported: bool) {
     if imported {
         predecessor.held.lock().unwrap().is_replaced = true;
         importer.run(&NoProgress, &stop).await.unwrap();
-        assert_eq!(predecessor.round(), Some(Some(1)));
+        assert_eq!(predecessor.rounds(), [1]);
         predecessor.held.lock().unwrap().is_replaced = false;
     }
     let idle = Some(Duration::ZERO);
     let followed = importer.follow(idle, &NoProgress, &stop).await.unwrap();
-    assert_eq!(predecessor.round(), Some(Some(2)));
+    assert_eq!(predecessor.rounds(), [2]);
     assert_eq!(predecessor.held.lock().unwrap().told, 2);
     let (report, _, followed) = followed;
     assert_eq!((report.imported, report.skipped), (2, 0), "{report:?}");
