@@ -16,7 +16,7 @@ use super::MoverSettings;
 const SLOW: Duration = Duration::from_secs(15);
 /// A batch that takes no longer shows that a larger one would not be slow either.
 const QUICK: Duration = Duration::from_secs(5);
-/// The longest rest after one slow batch.
+/// The longest rest after one batch.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// How often the size is halved at most.
 const HALVINGS: u32 = 10;
