@@ -391,7 +391,7 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_PUBLIC_CONCURRENCY",
                 COUNT,
                 None,
-                "Public requests at work in the databases at once, if not set 2 on SQLite and as many as there are processors on MongoDB, at least 2; the others wait in line for a second.",
+                "Public requests at work in the databases at once, if not set 2 on SQLite and as many as there are processors on MongoDB, at least 2; the others wait in line for five seconds.",
             ),
             now(
                 "TIERKEEP_PUBLIC_WRITES",

@@ -15,8 +15,8 @@ use super::problem::Problem;
 
 /// How many may wait in line, some of them with a body that was received.
 const MOST_WAITING: usize = 256;
-/// How long they may.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long they may: longer than a disk or an election keeps a healthy database from answering.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A turn; it ends when it is dropped.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_gets_no_turn_in_a_second_is_asked_to_come_again() {
+    async fn who_gets_no_turn_in_time_is_asked_to_come_again() {
         let turns = Turns::new(1);
         let first = turns.take().await.unwrap();
         assert_eq!(turns.take().await.unwrap_err(), Problem::Stalled);
@@ -93,6 +93,17 @@ mod tests {
         });
         drop(second.unwrap());
         drop(turns.take().await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_stands_still_for_some_seconds_refuses_nobody() {
+        let turns = Turns::new(2);
+        let at_work = join_all([turns.take(), turns.take()]).await;
+        let (third, ()) = tokio::join!(turns.take(), async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            drop(at_work);
+        });
+        drop(third.unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -144,13 +144,9 @@ async fn a_database_that_is_killed_is_named_within_ten_seconds_and_cleared_withi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_hand_over_die_or_stand_still_cost_no_acknowledged_write() {
-    let ports: [u16; 4] = free_ports();
-    let (mut main, srie) = tokio::join!(
-        ReplicaSet::start("main", &ports[..3]),
-        ReplicaSet::start("srie", &ports[3..])
-    );
+    let mut main = ReplicaSet::start("main", &free_ports::<3>()).await;
     let github = github().await;
-    let deployment = backed_up_apart(&main, &srie, "heartbeatFrequencyMS=500");
+    let deployment = backed_up_apart(&main, &main, "heartbeatFrequencyMS=500");
     let deployment = deployment.with("GITHUB_API_URL", &github.uri());
     let service = deployment.serve();
     let callers = Callers::of(&service);
@@ -170,18 +166,32 @@ async fn servers_that_hand_over_die_or_stand_still_cost_no_acknowledged_write() 
     writers.more("while the primary stands still").await;
     main.heal().await;
     callers.until_served("the cluster is whole").await;
+    writers.lost_nothing().await;
+}
 
-    let refused = writers.refused();
+/// All else is on one server, so that no election refuses anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_stands_still_is_noticed_by_no_user() {
+    let ports: [u16; 2] = free_ports();
+    let (main, srie) = tokio::join!(
+        ReplicaSet::start("main", &ports[..1]),
+        ReplicaSet::start("srie", &ports[1..])
+    );
+    let github = github().await;
+    let deployment = backed_up_apart(&main, &srie, "heartbeatFrequencyMS=500");
+    let deployment = deployment.with("GITHUB_API_URL", &github.uri());
+    let service = deployment.serve();
+    let callers = Callers::of(&service);
+    callers.until_served("at the start").await;
+    let writers = callers.writers(1..=3);
+    writers.more("in calm").await;
+
     srie.freeze(0);
     callers.until(Role::SrieMainUser, "down").await;
     writers.more("while srie stands still").await;
-    assert_eq!(
-        writers.refused(),
-        refused,
-        "srie stands still and users notice"
-    );
     srie.thaw(0);
     callers.until(Role::SrieMainUser, "up").await;
+    assert_eq!(writers.refused(), 0, "srie stood still and users noticed");
     writers.lost_nothing().await;
 }
 
@@ -189,11 +199,11 @@ async fn servers_that_hand_over_die_or_stand_still_cost_no_acknowledged_write() 
 /// that whatever else the machine does slows both.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_backup_a_service_takes_writes_as_fast_as_with_it() {
-    let ports: [u16; 5] = free_ports();
+    let ports: [u16; 3] = free_ports();
     let (main, srie, mut lost) = tokio::join!(
-        ReplicaSet::start("main", &ports[..3]),
-        ReplicaSet::start("srie", &ports[3..4]),
-        ReplicaSet::start("lost", &ports[4..])
+        ReplicaSet::start("main", &ports[..1]),
+        ReplicaSet::start("srie", &ports[1..2]),
+        ReplicaSet::start("lost", &ports[2..])
     );
     let github = github().await;
     let serve = |srie: &ReplicaSet| {
