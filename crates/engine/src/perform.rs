@@ -124,11 +124,10 @@ impl Movement {
                 Observation::Copied(copy(&self.ledger, &self.main, &copies, guarded).await?)
             }
             Action::ReadBack(copies) => {
-                let (backup, main) = tokio::join!(
-                    read_back(&self.backup, &copies, self.verify),
-                    read_back(&self.main, &copies, self.verify)
-                );
-                let mut seen = backup?.into_iter().zip(main?).collect();
+                // One after the other: both at once would be most of the memory that a move takes.
+                let backup = read_back(&self.backup, &copies, self.verify).await?;
+                let main = read_back(&self.main, &copies, self.verify).await?;
+                let mut seen = backup.into_iter().zip(main).collect();
                 if self.mutation.has(Mutant::HigherIsFine) {
                     seen = take_higher_for_equal(&copies.items, seen);
                 }

@@ -14,6 +14,8 @@ pub(crate) const DUPLICATE_KEY: i32 = 11000;
 pub(crate) const NAMESPACE_EXISTS: i32 = 48;
 /// The server's code for a collection that does not exist.
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
+/// The server's code for an index whose name another index has.
+pub(crate) const INDEX_KEY_SPECS_CONFLICT: i32 = 86;
 /// The server's code for a document without a usable `_id`.
 pub(crate) const INVALID_ID: i32 = 53;
 /// The server's code for a document above 16 MiB.
@@ -129,11 +131,13 @@ impl Failure {
         }
     }
 
-    /// Whether the server found no plan: the index that the command insists on is not there.
+    /// Whether the server found no plan: the index that the command insists on is not there, or there are several
+    /// over the same fields, of which others leave documents out.
     pub(crate) fn is_missing_index(&self) -> bool {
         const BAD_VALUE: i32 = 2;
+        const INDEX_NOT_FOUND: i32 = 27;
         const NO_QUERY_EXECUTION_PLANS: i32 = 291;
-        self.code == BAD_VALUE || self.code == NO_QUERY_EXECUTION_PLANS
+        [BAD_VALUE, INDEX_NOT_FOUND, NO_QUERY_EXECUTION_PLANS].contains(&self.code)
     }
 }
 

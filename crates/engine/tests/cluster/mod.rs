@@ -6,6 +6,7 @@
 mod erasing;
 mod fail_points;
 mod failover;
+mod indexes;
 mod movers;
 mod rollback;
 mod row;
@@ -74,9 +75,7 @@ impl Clusters {
 
     /// Seven fresh databases, reached with these options in the connection strings.
     pub async fn world(&mut self, options: &str) -> World {
-        // A server that was lost sight of is looked for twice a second.
-        let options = format!("heartbeatFrequencyMS=500&{options}");
-        Self::world_at(|role, database| self.of(role).url(database, &options)).await
+        Self::world_of(self.stores(options).await).await
     }
 
     /// Seven fresh databases on the server of srie, reached by this wire.
@@ -85,18 +84,34 @@ impl Clusters {
         Self::world_at(|_, database| wire.url(database, &options)).await
     }
 
-    async fn world_at(mut url: impl FnMut(Role, &str) -> String) -> World {
-        let unique = ObjectId::new().to_hex();
-        let mut stores = Vec::new();
-        for role in Role::ALL {
-            let url = url(role, &format!("c{unique}_{role}")).into();
-            let store = MongoStore::connect(&url, role).await.unwrap();
-            stores.push(Arc::new(store) as Arc<dyn Store>);
-        }
+    /// Seven stores that nobody has opened yet, reached with these options.
+    pub async fn stores(&mut self, options: &str) -> Vec<Arc<dyn Store>> {
+        // A server that was lost sight of is looked for twice a second.
+        let options = format!("heartbeatFrequencyMS=500&{options}");
+        stores_at(|role, database| self.of(role).url(database, &options)).await
+    }
+
+    async fn world_at(url: impl FnMut(Role, &str) -> String) -> World {
+        Self::world_of(stores_at(url).await).await
+    }
+
+    /// The databases of these stores, opened.
+    pub async fn world_of(stores: Vec<Arc<dyn Store>>) -> World {
         let now = stores[0].hello().await.unwrap().now;
         let mut world =
             World::over(stores, Arc::new(ManualClock::new(now)), Box::new(()), None).await;
         world.settings.retention = Duration::from_hours(24);
         world
     }
+}
+
+async fn stores_at(mut url: impl FnMut(Role, &str) -> String) -> Vec<Arc<dyn Store>> {
+    let unique = ObjectId::new().to_hex();
+    let mut stores = Vec::new();
+    for role in Role::ALL {
+        let url = url(role, &format!("c{unique}_{role}")).into();
+        let store = MongoStore::connect(&url, role).await.unwrap();
+        stores.push(Arc::new(store) as Arc<dyn Store>);
+    }
+    stores
 }

@@ -54,15 +54,19 @@ pub(crate) fn validate(collection: &str, keeps_out: &str) -> RawDocumentBuf {
     }
 }
 
+/// What MongoDB itself would name an index.
+pub(crate) fn index_name(index: &IndexLayout) -> String {
+    let fields = index.fields.iter().map(|field| format!("{field}_1"));
+    fields.collect::<Vec<_>>().join("_")
+}
+
 /// Creates an index. It is there once a majority has built it.
-pub(crate) fn create_index(collection: &str, index: &IndexLayout) -> RawDocumentBuf {
+pub(crate) fn create_index(collection: &str, name: &str, index: &IndexLayout) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
-    let mut name = Vec::new();
     for field in &index.fields {
         fields.append(key(field), 1);
-        name.push(format!("{field}_1"));
     }
-    let mut made = rawdoc! { "key": fields, "name": name.join("_") };
+    let mut made = rawdoc! { "key": fields, "name": name };
     if index.unique {
         made.append(cstr!("unique"), true);
     }
@@ -99,8 +103,8 @@ mod tests {
             list_indexes("users"),
             create("users"),
             validate("users", "external_"),
-            create_index("users", &unique),
-            create_index("users", &staged),
+            create_index("users", &index_name(&unique), &unique),
+            create_index("users", &index_name(&staged), &staged),
         ]
         .iter()
         .map(shown)

@@ -58,8 +58,25 @@ impl MongoStore {
                 index.fields != ["_id"] && !there.iter().any(|found| reply::serves(found, index))
             };
             for index in wanted.indexes.iter().filter(missing) {
-                let command = query::create_index(&wanted.name, index);
-                self.change(command, query::BUILD_LIMIT + GRACE).await?;
+                self.build(&wanted.name, index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn build(&self, collection: &str, index: &IndexLayout) -> Result<(), Failure> {
+        let named = async |name: &str| {
+            let command = query::create_index(collection, name, index);
+            self.change(command, query::BUILD_LIMIT + GRACE).await
+        };
+        let name = query::index_name(index);
+        match named(&name).await {
+            // Another program's index has the name, and does not serve: ours stands beside it.
+            Err(failure) if failure.code == error::INDEX_KEY_SPECS_CONFLICT => {
+                named(&format!("tierkeep_{name}")).await?;
+            }
+            built => {
+                built?;
             }
         }
         Ok(())

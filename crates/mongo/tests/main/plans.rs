@@ -3,10 +3,10 @@
 use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, Regex, Timestamp, doc, rawdoc};
 use tierkeep_core::document;
-use tierkeep_core::store::{Cursor, Find, Query, Store};
+use tierkeep_core::store::{Cursor, Find, IndexLayout, Query, Store};
 use tierkeep_testkit::documents::native_user;
 
-use crate::bench::{Bench, USERS};
+use crate::bench::{Bench, USERS, layout};
 
 fn at(ms: i64) -> DateTime {
     DateTime::from_millis(ms)
@@ -233,6 +233,68 @@ async fn arrays_among_the_staging_times_hide_no_document() {
             .unwrap(),
         1
     );
+}
+
+/// Makes indexes with these options over the fields that reads go by.
+async fn make_others(bench: &Bench, options: &Document, names: [&str; 2]) {
+    let keys = [
+        doc! { "metadata.staged_at": 1, "_id": 1 },
+        doc! { "user_id": 1, "_id": 1 },
+    ];
+    for (key, name) in keys.into_iter().zip(names) {
+        let mut index = doc! { "key": key, "name": name };
+        index.extend(options.clone());
+        bench
+            .run(doc! { "createIndexes": USERS, "indexes": [index] })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_another_program_over_the_same_fields_hides_no_document() {
+    let mut wanted = layout(USERS);
+    wanted.collections[0].indexes.push(IndexLayout {
+        fields: vec!["user_id", "_id"],
+        unique: false,
+    });
+    let users: Vec<_> = (0..5)
+        .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
+        .collect();
+    let names = users.iter().map(|user| user.get_str("user_id").unwrap());
+    let names = Query::Users(names.map(str::to_owned).collect());
+    for options in [
+        doc! { "sparse": true },
+        doc! { "partialFilterExpression": { "of_another_program": true } },
+        doc! { "collation": { "locale": "en", "strength": 1 } },
+    ] {
+        for earlier in [true, false] {
+            let at_which = format!("{options}, earlier: {earlier}");
+            let bench = Bench::new().await;
+            if earlier {
+                // With the names that the wanted ones would have.
+                let taken = ["metadata.staged_at_1__id_1", "user_id_1__id_1"];
+                make_others(&bench, &options, taken).await;
+            }
+            bench.store.prepare(&wanted).await.unwrap();
+            if !earlier {
+                make_others(&bench, &options, ["other_staged", "other_user"]).await;
+            }
+            bench.store.insert(USERS, &users).await.unwrap();
+            let unstaged = staged(&"unstaged".into(), None);
+            bench.store.insert(USERS, &[unstaged]).await.unwrap();
+
+            let due = Query::Due(at(100));
+            let found = paged(&bench, due.clone(), 2).await;
+            assert_eq!(found.len(), users.len(), "{at_which}");
+            let count = bench.store.count(USERS, &due).await.unwrap();
+            assert_eq!(count, users.len() as u64, "{at_which}");
+            let found = paged(&bench, Query::Unstaged, 2).await;
+            assert_eq!(found, [Bson::from("unstaged")], "{at_which}");
+            let found = Find::new(names.clone());
+            let found = bench.store.find(USERS, &found).await.unwrap();
+            assert_eq!(found.len(), users.len(), "{at_which}");
+        }
+    }
 }
 
 #[tokio::test]

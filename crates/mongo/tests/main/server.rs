@@ -85,13 +85,49 @@ async fn every_index_that_deletes_by_age_is_listed() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_not_unique_does_not_pass_for_one_that_is() {
-    let bench = Bench::prepared().await;
+async fn an_index_of_another_program_that_has_the_name_stays_and_the_wanted_one_stands_beside_it() {
+    let bench = Bench::new().await;
+    // It lacks the documents that lack the field, and it does not refuse a second.
+    let sparse = |field: &str| {
+        let name = format!("{field}_1");
+        let index = doc! { "key": { field: 1 }, "name": name, "sparse": true };
+        doc! { "createIndexes": USERS, "indexes": [index] }
+    };
+    bench.run(sparse("user_id")).await;
     let mut unique = layout(USERS);
     unique.collections[0].indexes[0].unique = true;
-    let error = bench.store.prepare(&unique).await.unwrap_err();
-    assert_eq!(error.operation, "prepare");
-    assert_ne!(error.code, 0);
+    for _ in 0..2 {
+        bench.store.prepare(&unique).await.unwrap();
+        let reply = bench.run(doc! { "listIndexes": USERS }).await;
+        let found = reply.get_document("cursor").unwrap();
+        let mut found: Vec<(&str, bool, bool)> = found
+            .get_array("firstBatch")
+            .unwrap()
+            .iter()
+            .map(|index| {
+                let index = index.as_document().unwrap();
+                let is = |option| index.get_bool(option).unwrap_or_default();
+                (index.get_str("name").unwrap(), is("unique"), is("sparse"))
+            })
+            .collect();
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [
+                ("_id_", false, false),
+                ("metadata.staged_at_1__id_1", false, false),
+                ("tierkeep_user_id_1", true, false),
+                ("user_id_1", false, true),
+            ]
+        );
+    }
+    let twice = [
+        native_user(1, 1).set("_id", "a").build(),
+        native_user(1, 1).set("_id", "b").build(),
+    ];
+    let inserted = bench.store.insert(USERS, &twice).await.unwrap();
+    assert_eq!(inserted[0], Inserted::Stored);
+    assert_ne!(inserted[1], Inserted::Stored);
 }
 
 #[tokio::test]
