@@ -36,6 +36,9 @@ use crate::retry::repeating;
 type Main = <RaseenTempUser as Promotes>::Main;
 type Backup = <Main as BackedUp>::Backup;
 
+/// About how many bytes of copies are read back at once, so that a batch does not take its size once more.
+const READ_BACK_BYTES: usize = 1024 * 1024;
+
 /// The databases of one move.
 #[derive(Clone, Debug)]
 pub(crate) struct Movement {
@@ -454,10 +457,15 @@ pub(crate) async fn read_back<D: UserDatabase>(
     let items = &copies.items;
     match verify {
         Verify::Full => {
-            let found = read(database, items, false).await?;
-            Ok(copies
-                .iter()
-                .map(|(item, sent)| {
+            let sent: Vec<(&Item, &RawDocumentBuf)> = copies.iter().collect();
+            let mut all = Vec::with_capacity(sent.len());
+            let mut rest = sent.as_slice();
+            while !rest.is_empty() {
+                let (some, others) = rest.split_at(read_at_once(rest));
+                rest = others;
+                let items: Vec<&Item> = some.iter().map(|(item, _)| *item).collect();
+                let found = read(database, &items, false).await?;
+                all.extend(some.iter().map(|(item, sent)| {
                     let stored = found.get(item.user.as_str())?;
                     // What is stored byte for byte as it was sent has the digest of what was sent.
                     let unchanged = stored.as_bytes() == sent.as_bytes();
@@ -468,8 +476,9 @@ pub(crate) async fn read_back<D: UserDatabase>(
                             Digest::of(stored)
                         }
                     })
-                })
-                .collect())
+                }));
+            }
+            Ok(all)
         }
         Verify::Version => {
             let heads = read(database, items, true).await?;
@@ -493,6 +502,16 @@ pub(crate) async fn read_back<D: UserDatabase>(
                 .collect())
         }
     }
+}
+
+/// How many of these are read back at once: one at least, and no more than [`READ_BACK_BYTES`] hold.
+fn read_at_once(sent: &[(&Item, &RawDocumentBuf)]) -> usize {
+    let mut bytes = 0;
+    let fits = sent.iter().take_while(|(_, copy)| {
+        bytes += copy.as_bytes().len();
+        bytes <= READ_BACK_BYTES
+    });
+    fits.count().max(1)
 }
 
 fn seen(copy: &RawDocument, digest: impl FnOnce(&RawDocument) -> Digest) -> Option<Seen> {
