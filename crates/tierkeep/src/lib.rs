@@ -4,6 +4,7 @@
 //! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results).
 
 pub mod alerts;
+pub mod arenas;
 pub mod cli;
 pub mod clock;
 pub mod config;

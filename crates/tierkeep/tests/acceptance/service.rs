@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::program::{Backend, Deployment};
+use super::program::{Backend, Deployment, Service};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -81,4 +81,24 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
     caller.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// What the process was given as its environment.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn arenas_of(service: &Service) -> Vec<String> {
+    let environment = std::fs::read(format!("/proc/{}/environ", service.id())).unwrap();
+    let settings = environment.split(|byte| *byte == 0);
+    let settings = settings.map(|one| String::from_utf8_lossy(one).into_owned());
+    settings
+        .filter(|one| one.starts_with("MALLOC_ARENA_MAX"))
+        .collect()
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn the_allocator_has_two_arenas_if_nothing_else_is_set() {
+    let usual = Deployment::new(Backend::Sqlite);
+    assert_eq!(arenas_of(&usual.serve()), ["MALLOC_ARENA_MAX=2"]);
+    let set = Deployment::new(Backend::Sqlite).with("MALLOC_ARENA_MAX", "7");
+    assert_eq!(arenas_of(&set.serve()), ["MALLOC_ARENA_MAX=7"]);
 }
