@@ -1,16 +1,16 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
 //! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
-//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results).
+//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), [`heap`] (memory).
 
 pub mod alerts;
-pub mod arenas;
 pub mod cli;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "crash-points")]
 mod crash_points;
 pub mod exit;
+pub mod heap;
 pub mod http;
 pub mod lifecycle;
 pub mod lookup;

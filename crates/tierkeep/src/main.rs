@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tierkeep::arenas::limit();
+    tierkeep::heap::limit();
     tierkeep::cli::start::run(std::env::args_os()).into()
 }

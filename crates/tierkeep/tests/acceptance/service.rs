@@ -83,22 +83,30 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// What the process was given as its environment.
+/// What the allocator of the process was told.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn arenas_of(service: &Service) -> Vec<String> {
+fn told_the_allocator(service: &Service) -> Vec<String> {
     let environment = std::fs::read(format!("/proc/{}/environ", service.id())).unwrap();
     let settings = environment.split(|byte| *byte == 0);
     let settings = settings.map(|one| String::from_utf8_lossy(one).into_owned());
-    settings
-        .filter(|one| one.starts_with("MALLOC_ARENA_MAX"))
-        .collect()
+    let mut told: Vec<String> = settings.filter(|one| one.starts_with("MALLOC_")).collect();
+    told.sort();
+    told
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
-fn the_allocator_has_two_arenas_if_nothing_else_is_set() {
+fn the_allocator_gives_back_unless_it_was_told_otherwise() {
     let usual = Deployment::new(Backend::Sqlite);
-    assert_eq!(arenas_of(&usual.serve()), ["MALLOC_ARENA_MAX=2"]);
+    let told = told_the_allocator(&usual.serve());
+    assert_eq!(
+        told,
+        ["MALLOC_ARENA_MAX=2", "MALLOC_MMAP_THRESHOLD_=262144"]
+    );
     let set = Deployment::new(Backend::Sqlite).with("MALLOC_ARENA_MAX", "7");
-    assert_eq!(arenas_of(&set.serve()), ["MALLOC_ARENA_MAX=7"]);
+    let told = told_the_allocator(&set.serve());
+    assert_eq!(
+        told,
+        ["MALLOC_ARENA_MAX=7", "MALLOC_MMAP_THRESHOLD_=262144"]
+    );
 }

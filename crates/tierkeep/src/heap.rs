@@ -1,0 +1,41 @@
+//! The heap: owns what the C library's allocator is told.
+//!
+//! glibc gives threads arenas of their own, up to eight for each processor, and each keeps what was freed in it; and
+//! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as
+//! it works with. The allocator can be told only by an unsafe call, or by the environment before the process begins.
+
+/// Puts the process in its own place once, with an allocator that gives back; where that is not possible, it goes on as
+/// it is. Keeps the process id, the arguments and what is open. What somebody set is left alone.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "settings of the C library, not of tierkeep"
+)]
+pub fn limit() {
+    use std::os::unix::process::CommandExt as _;
+
+    /// Arenas, and from how many bytes on a buffer is mapped by itself.
+    const SETTINGS: [(&str, &str); 2] = [
+        ("MALLOC_ARENA_MAX", "2"),
+        ("MALLOC_MMAP_THRESHOLD_", "262144"),
+    ];
+    let missing = SETTINGS.map(|it| std::env::var_os(it.0).is_none().then_some(it));
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    if missing.iter().all(Option::is_none) {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    again.args(arguments).envs(missing.into_iter().flatten());
+    // Returns only where it failed.
+    let _ = again.exec();
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn limit() {}
