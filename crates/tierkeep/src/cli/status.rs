@@ -61,32 +61,48 @@ pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let (databases, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(databases, settings.mover);
-    let redraws = args.watch && context.format == Format::Text && io::stdout().is_terminal();
+    if !args.watch {
+        let shown = look(&service, settings.scan_interval, args.contents).await;
+        context.output().result(&shown, text)?;
+        return Ok(Exit::Done);
+    }
+    // Waited for all the time: one that comes during a look counts too. A snapshot is written in one go.
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+        ended = watch(&service, settings.scan_interval, args.every, context) => ended,
+    }
+}
+
+/// Shows it again and again, as long as it can be written.
+async fn watch(
+    service: &MigrationService,
+    scan_interval: Duration,
+    every: Duration,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let redraws = context.format == Format::Text && io::stdout().is_terminal();
+    let head = if redraws { REDRAW } else { "" };
     let mut output = context.output();
     loop {
-        let shown = Shown {
-            status: service.status(settings.scan_interval).await,
-            open_alerts: service.alerts().count_open().await.ok(),
-            contents: if args.contents {
-                Some(service.databases().contents().await)
-            } else {
-                None
-            },
-        };
-        output.result(&shown, |shown| {
-            let head = if redraws { REDRAW } else { "" };
-            format!("{head}{}", text(shown))
-        })?;
-        if !args.watch {
-            return Ok(Exit::Done);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(args.every) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-        }
+        let shown = look(service, scan_interval, false).await;
+        output.result(&shown, |shown| format!("{head}{}", text(shown)))?;
+        tokio::time::sleep(every).await;
         if context.format == Format::Text && !redraws {
             output.line("")?;
         }
+    }
+}
+
+async fn look(service: &MigrationService, scan_interval: Duration, contents: bool) -> Shown {
+    Shown {
+        status: service.status(scan_interval).await,
+        open_alerts: service.alerts().count_open().await.ok(),
+        contents: if contents {
+            Some(service.databases().contents().await)
+        } else {
+            None
+        },
     }
 }
 
