@@ -20,12 +20,12 @@ pub fn limit() {
         ("MALLOC_MMAP_THRESHOLD_", "262144"),
     ];
     let missing = SETTINGS.map(|it| std::env::var_os(it.0).is_none().then_some(it));
-    let Ok(program) = std::env::current_exe() else {
-        return;
-    };
     if missing.iter().all(Option::is_none) {
         return;
     }
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
     let mut arguments = std::env::args_os();
     let mut again = std::process::Command::new(program);
     if let Some(name) = arguments.next() {

@@ -15,12 +15,10 @@ use tierkeep_testkit::documents::native_user;
 use tokio::task::JoinHandle;
 
 use super::row::Row;
-use super::servers::ReplicaSet;
+use super::servers::{BUILD, ReplicaSet};
 use super::{Clusters, clusters};
 use crate::world::NO_RETRIES;
 
-/// Where a build stands still, on request.
-const BUILD: &str = "hangAfterSettingUpIndexBuild";
 const INDEX: &str = "user_id_1__id_1";
 /// Only over documents does a build take time.
 const USERS: u32 = 20;
@@ -143,8 +141,7 @@ async fn an_index_whose_building_is_stopped_is_there_after_the_next_start() {
         let stop = doc! { "killOp": 1, "op": build.get("opid").unwrap() };
         set.command(stop).await.unwrap();
     }
-    let on = doc! { "configureFailPoint": BUILD, "mode": "off" };
-    set.command(on).await.unwrap();
+    clusters.heal().await;
     let error = start.await.unwrap().unwrap_err();
     assert!(matches!(error, ConnectError::Store(_)), "{error}");
     is_whole_after_the_next_start(stores, "somebody stopped the build").await;

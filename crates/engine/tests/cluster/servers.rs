@@ -17,6 +17,8 @@ use tierkeep_core::bson;
 /// How long servers may take to start, to agree, and to catch up.
 const PATIENCE: Duration = Duration::from_mins(1);
 const INTERVAL: Duration = Duration::from_millis(50);
+/// The fail point at which the build of an index stands still.
+pub const BUILD: &str = "hangAfterSettingUpIndexBuild";
 /// Where the test command keeps the server that it fetched.
 const FETCHED: &str = "target/mongod/6.0.5/mongod";
 
@@ -269,7 +271,7 @@ impl ReplicaSet {
         }
         self.until("is whole", async || self.is_whole().await).await;
         for server in &self.servers {
-            for point in ["failCommand", "stopReplProducer"] {
+            for point in ["failCommand", "stopReplProducer", BUILD] {
                 server
                     .ask(doc! { "configureFailPoint": point, "mode": "off" })
                     .await
