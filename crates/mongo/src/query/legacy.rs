@@ -67,11 +67,16 @@ pub(crate) fn legacy_fetch(
     fields: Option<&[&str]>,
     not_before: Option<Timestamp>,
 ) -> Vec<RawDocumentBuf> {
+    // One more than there can be: the server sees the end, and sends everything at once.
+    let batch_size = i64::try_from(ids.len())
+        .unwrap_or(i64::MAX)
+        .saturating_add(1);
     let read = |ids: RawArrayBuf| {
         rawdoc! {
             "find": collection,
             "filter": { "_id": { "$in": ids } },
             "projection": projection(fields),
+            "batchSize": batch_size,
             "readConcern": read_concern(not_before),
         }
     };

@@ -63,13 +63,16 @@ impl Page<'_> {
 }
 
 /// How many documents one batch of a page holds: where the limit allows it, the whole page and the document
-/// that the cursor stands on.
+/// that the cursor stands on. Where documents are named, one more than there can be: the server sees the end, and
+/// keeps no cursor that would have to be closed.
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
         Fields::Head | Fields::Sized | Fields::Keys => BATCH_HEADS,
     };
-    let wanted = find.limit.saturating_add(usize::from(find.after.is_some()));
+    let has_end = matches!(find.query, Query::Ids(_));
+    let one_more = find.after.is_some() || has_end;
+    let wanted = find.limit.saturating_add(usize::from(one_more));
     u32::try_from(wanted.min(most)).unwrap_or(u32::MAX)
 }
 
