@@ -211,9 +211,10 @@ impl BackupStatus {
 
     /// The status of a stored record; `None` where another program wrote it.
     pub fn of(record: &RawDocument) -> Option<Self> {
+        let status = document::backup_status(record)?;
         [Self::Pending, Self::Completed]
             .into_iter()
-            .find(|status| document::backup_status(record) == Some(status.as_str()))
+            .find(|known| known.as_str() == status)
     }
 }
 

@@ -1,48 +1,70 @@
-//! A scan whose next page is read while one is worked on. For pages of few bytes: two of them are held.
+//! A scan that is read, made something of, and worked on, each at the same time as the others. For pages of few bytes:
+//! five of them are held.
+
+use std::fmt;
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::legacy::SourceError;
 use tierkeep_core::legacy::source::Pages;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::ImportError;
 
-type Page = Result<Option<Vec<RawDocumentBuf>>, SourceError>;
+type Page<T> = Result<Option<T>, SourceError>;
 
 /// The pages of a scan.
-pub(crate) struct Ahead {
-    /// One at most; given up when this is dropped.
-    on_its_way: JoinSet<(Box<dyn Pages>, Page)>,
+pub(crate) struct Ahead<T> {
+    made: mpsc::Receiver<Page<T>>,
+    /// Given up when this is dropped.
+    _at_work: JoinSet<()>,
 }
 
-impl Ahead {
-    /// Begins to read.
-    pub(crate) fn of(pages: Box<dyn Pages>) -> Self {
-        let mut ahead = Self {
-            on_its_way: JoinSet::new(),
-        };
-        ahead.send_for(pages);
-        ahead
+impl<T> fmt::Debug for Ahead<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ahead").finish_non_exhaustive()
     }
+}
 
-    /// The next page; `None` after the last.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<RawDocumentBuf>>, ImportError> {
-        let Some(read) = self.on_its_way.join_next().await else {
-            return Ok(None);
-        };
-        let (pages, page) = read.map_err(|_| ImportError::BrokenOff)?;
-        let page = page?;
-        if page.is_some() {
-            self.send_for(pages);
-        }
-        Ok(page)
-    }
-
-    fn send_for(&mut self, mut pages: Box<dyn Pages>) {
-        self.on_its_way.spawn(async move {
-            let page = pages.next().await;
-            (pages, page)
+impl<T: Send + 'static> Ahead<T> {
+    /// Begins to read; `make` says what a page becomes.
+    pub(crate) fn of(
+        mut pages: Box<dyn Pages>,
+        make: impl Fn(&[RawDocumentBuf]) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let (to_make, mut read) = mpsc::channel(1);
+        let (to_use, made) = mpsc::channel(1);
+        let mut at_work = JoinSet::new();
+        at_work.spawn(async move {
+            loop {
+                let page = pages.next().await;
+                let more = matches!(page, Ok(Some(_)));
+                if to_make.send(page).await.is_err() || !more {
+                    break;
+                }
+            }
         });
+        at_work.spawn(async move {
+            while let Some(page) = read.recv().await {
+                let page: Page<Vec<RawDocumentBuf>> = page;
+                let made = page.map(|page| page.map(|page| make(&page)));
+                if to_use.send(made).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            made,
+            _at_work: at_work,
+        }
+    }
+
+    /// What the next page becomes; `None` after the last, after which it is not asked again.
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, ImportError> {
+        match self.made.recv().await {
+            Some(page) => Ok(page?),
+            None => Err(ImportError::BrokenOff),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::{ImportError, Importer};
 /// The most users of a batch.
 pub(crate) const USERS: usize = 500;
 /// About the most bytes of documents of a batch; a batch at work holds several times as much.
-pub(crate) const BYTES: u64 = 3 * 512 * 1024;
+pub(crate) const BYTES: u64 = 1024 * 1024;
 /// Of about how many documents it is asked at once what is filed of them.
 const FILED_TOGETHER: u32 = 1_000;
 
@@ -137,20 +137,19 @@ impl Importer {
     ) -> Result<(Vec<Ready>, Vec<Composed>), ImportError> {
         let mut documents: BTreeMap<Place, RawDocumentBuf> = BTreeMap::new();
         let mut gone: BTreeSet<Place> = BTreeSet::new();
-        loop {
+        // What is gone may have stood before something older.
+        let chosen = loop {
+            let chosen: Vec<_> = batch
+                .iter()
+                .map(|(_, filed)| chosen(filed, &gone))
+                .collect();
             let mut wanted: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
-            for (_, filed) in &batch {
-                let counting = chosen(filed, &gone);
-                let counting = counting.map(|it| places(&it)).unwrap_or_default();
-                for place in counting {
-                    if !documents.contains_key(&place) {
-                        wanted.entry(place.collection).or_default().push(place);
-                    }
+            for place in chosen.iter().flatten().flat_map(places) {
+                if !documents.contains_key(&place) {
+                    wanted.entry(place.collection).or_default().push(place);
                 }
             }
-            if wanted.is_empty() {
-                break;
-            }
+            let gone_before = gone.len();
             for (number, places) in wanted {
                 let Some(collection) = collections.get(number as usize) else {
                     gone.extend(places);
@@ -175,9 +174,12 @@ impl Importer {
                 let missing = places.into_iter();
                 gone.extend(missing.filter(|place| !documents.contains_key(place)));
             }
-        }
+            if gone.len() == gone_before {
+                break chosen;
+            }
+        };
         let (mut ready, mut composed) = (Vec::new(), Vec::new());
-        for (user, filed) in batch {
+        for ((user, filed), chosen) in batch.into_iter().zip(chosen) {
             // What went may have gone for something newer, which is not known yet: without either, the user would be
             // less for a moment. The change is told after this look.
             let is_gone = |one: &Filed| gone.contains(&one.dated.place);
@@ -191,7 +193,7 @@ impl Importer {
                 });
                 continue;
             }
-            let Some(chosen) = chosen(&filed, &gone) else {
+            let Some(chosen) = chosen else {
                 ready.push(Ready {
                     user,
                     gone: filed.iter().map(|one| one.dated.place.clone()).collect(),

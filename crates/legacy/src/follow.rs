@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::batch::Users;
-use crate::index::{Collection, Index, place_of, place_of_id, wanted, with_id};
+use crate::index::{Collection, Index, Sheet, place_of, place_of_id, wanted, with_id};
 use crate::refusals::Refusals;
 use crate::report::{Report, Tally};
 use crate::scratch::Place;
@@ -241,15 +241,14 @@ impl Importer {
                 open.users.extend(index.scratch.take_out(&filed)?);
                 places.push(filed);
             }
-            let (name, kind) = (
-                index.collections[place].name.clone(),
-                index.collections[place].kind,
-            );
+            let collection = index.collections[place].clone();
+            let wanted = wanted(collection.kind);
             for some in ids.chunks(READ_TOGETHER) {
                 let found = source
-                    .fetch(&name, some, Some(&wanted(kind)), not_before)
+                    .fetch(&collection.name, some, Some(&wanted), not_before)
                     .await?;
-                self.file(index, place, &found)?;
+                let sheet = Sheet::of(&found, place, &collection, &self.options.dates);
+                index.file(place, sheet)?;
             }
             for filed in &places {
                 open.users.extend(index.scratch.owner_of(filed)?);

@@ -5,10 +5,10 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Timestamp};
 use tierkeep_core::bson;
 use tierkeep_core::document::field;
-use tierkeep_core::legacy::dates::Times;
+use tierkeep_core::legacy::dates::{Dates, Times};
 use tierkeep_core::legacy::entry::{fields, read};
-use tierkeep_core::legacy::owner::{account, joined};
-use tierkeep_core::legacy::{Claim, Dated, Entry, Kind, secrets};
+use tierkeep_core::legacy::owner::{Account, account, joined};
+use tierkeep_core::legacy::{Claim, Dated, Entry, Kind, Refusal, secrets};
 use tierkeep_core::store::SIZE;
 use tokio_util::sync::CancellationToken;
 
@@ -125,48 +125,80 @@ impl Importer {
                     not_before.get(collection.source).copied().flatten(),
                 )
                 .await?;
-            let mut pages = Ahead::of(pages);
-            while let Some(page) = pages.next().await? {
+            let dates = self.options.dates.clone();
+            let mut sheets = Ahead::of(pages, move |page| {
+                Sheet::of(page, number, &collection, &dates)
+            });
+            while let Some(sheet) = sheets.next().await? {
                 if stop.is_cancelled() {
                     return Ok(index);
                 }
-                self.file(&mut index, number, &page)?;
-                done += u64::try_from(page.len()).unwrap_or_default();
+                done += sheet.documents;
+                index.file(number, sheet)?;
                 progress.looked_at(done, all.max(done));
             }
         }
+        index.scratch.order_by_user()?;
         self.look_at_records(&index, not_before).await?;
         Ok(index)
     }
+}
 
-    /// Files one page of a collection of users' documents or accounts.
-    pub(crate) fn file(
-        &self,
-        index: &mut Index,
-        number: usize,
+/// What one page of a collection of users' documents or accounts says.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    /// How many documents the page has.
+    documents: u64,
+    secrets: u64,
+    accounts: Vec<Account>,
+    entries: Vec<(Filed, Result<Claim, Refusal>)>,
+}
+
+impl Sheet {
+    /// Reads a page of `collection`, whose number is `number`.
+    pub(crate) fn of(
         page: &[RawDocumentBuf],
-    ) -> Result<(), ImportError> {
-        let collection = index.collections[number].clone();
+        number: usize,
+        collection: &Collection,
+        dates: &Dates,
+    ) -> Self {
+        let mut sheet = Self {
+            documents: u64::try_from(page.len()).unwrap_or_default(),
+            ..Self::default()
+        };
         if collection.kind == Kind::Accounts {
-            let accounts: Vec<_> = page.iter().filter_map(|it| account(it)).collect();
-            index.scratch.accounts(&accounts)?;
-            let count = u64::try_from(page.len()).unwrap_or_default();
-            index.tally.skipped(&collection.shown, ACCOUNTS, count);
-            let found = page.iter().map(|document| secrets::at_the_top(document));
-            index.tally.secrets += found.sum::<u64>();
-            return Ok(());
+            sheet.accounts = page.iter().filter_map(|it| account(it)).collect();
+            sheet.secrets = page.iter().map(|it| secrets::at_the_top(it)).sum();
+            return sheet;
         }
-        let mut filed = Vec::with_capacity(page.len());
         for document in page {
-            let dates = &self.options.dates;
             let Some(entry) = read(&collection.name, collection.kind, document, dates) else {
                 continue;
             };
-            index.tally.secrets += entry.secrets;
-            let owner = owner(&entry, &index.scratch)?;
-            filed.push((filed_as(number, document, &entry), owner));
+            sheet.secrets += entry.secrets;
+            let filed = filed_as(number, document, &entry);
+            sheet.entries.push((filed, entry.claim));
         }
-        Ok(index.scratch.file(&filed)?)
+        sheet
+    }
+}
+
+impl Index {
+    /// Files what a page of collection `number` says.
+    pub(crate) fn file(&mut self, number: usize, sheet: Sheet) -> Result<(), ImportError> {
+        let collection = &self.collections[number];
+        self.tally.secrets += sheet.secrets;
+        if collection.kind == Kind::Accounts {
+            self.scratch.accounts(&sheet.accounts)?;
+            self.tally
+                .skipped(&collection.shown, ACCOUNTS, sheet.documents);
+            return Ok(());
+        }
+        let mut filed = Vec::with_capacity(sheet.entries.len());
+        for (one, claim) in sheet.entries {
+            filed.push((one, owner(&claim, &self.scratch)?));
+        }
+        Ok(self.scratch.file(&filed)?)
     }
 }
 
@@ -182,11 +214,11 @@ pub(crate) fn wanted(kind: Kind) -> Vec<&'static str> {
 }
 
 /// Whose an entry is, by its own word or by the accounts; or why nobody's.
-pub(crate) fn owner(
-    entry: &Entry,
+fn owner(
+    claim: &Result<Claim, Refusal>,
     scratch: &Scratch,
 ) -> Result<Result<String, String>, ImportError> {
-    let user = match &entry.claim {
+    let user = match claim {
         Ok(Claim::User(user)) => Ok(user.clone()),
         Ok(Claim::Join(join)) => joined(join, &scratch.matching(join)?),
         Err(refusal) => Err(refusal.clone()),
@@ -197,7 +229,7 @@ pub(crate) fn owner(
 }
 
 /// What is filed of a document of collection `number`.
-pub(crate) fn filed_as(number: usize, document: &RawDocument, entry: &Entry) -> Filed {
+fn filed_as(number: usize, document: &RawDocument, entry: &Entry) -> Filed {
     let epoch = DateTime::from_millis(0);
     let times = entry.times.unwrap_or(Times {
         moment: epoch,

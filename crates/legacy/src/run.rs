@@ -17,7 +17,7 @@ use crate::report::{Report, Tally};
 use crate::{ImportError, Importer, Progress};
 
 /// How many batches are at work at once.
-const BATCHES_IN_FLIGHT: usize = 3;
+const BATCHES_IN_FLIGHT: usize = 5;
 const NOT_REACHED: &str = "not reached: the run was told to stop";
 
 impl Importer {

@@ -56,7 +56,6 @@ const TABLES: &str = "
         moment INTEGER NOT NULL, earliest INTEGER NOT NULL, latest INTEGER NOT NULL, size INTEGER NOT NULL,
         refusal TEXT, PRIMARY KEY (collection, id)
     ) WITHOUT ROWID;
-    CREATE INDEX by_user ON documents (user, collection, id);
     CREATE TABLE accounts (id TEXT PRIMARY KEY, login TEXT, email TEXT) WITHOUT ROWID;
     CREATE TABLE records (
         name TEXT NOT NULL, id TEXT NOT NULL, moment INTEGER NOT NULL, collection INTEGER NOT NULL,
@@ -234,6 +233,14 @@ impl Scratch {
             .optional()?
             .flatten();
         Ok(user)
+    }
+
+    /// Makes the index by which a user's documents are found. After most documents are filed: one by one they would
+    /// come into it all over the place.
+    pub fn order_by_user(&self) -> Result<()> {
+        Ok(self.connection().execute_batch(
+            "CREATE INDEX IF NOT EXISTS by_user ON documents (user, collection, id)",
+        )?)
     }
 
     /// How many documents have a user, and how many are refused.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bson::raw::{CString, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::spec::ElementType;
 
 use super::{Location, field, metadata};
 
@@ -143,7 +144,31 @@ const ROOM_FOR_CHANGES: usize = 512;
 
 /// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
 fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
-    if let Ok(key) = CString::try_from(name) {
+    if name.as_bytes().contains(&0) {
+        return;
+    }
+    let mut begin = |of: ElementType| {
+        out.push(of as u8);
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+    };
+    // What nearly every edit sets goes where it belongs at once.
+    if let Some(inner) = value.as_document() {
+        begin(ElementType::EmbeddedDocument);
+        out.extend_from_slice(inner.as_bytes());
+    } else if let Some(text) = value.as_str() {
+        begin(ElementType::String);
+        let length = i32::try_from(text.len() + 1).unwrap_or(i32::MAX);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+        out.push(0);
+    } else if let Some(number) = value.as_i64() {
+        begin(ElementType::Int64);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else if let Some(at) = value.as_datetime() {
+        begin(ElementType::DateTime);
+        out.extend_from_slice(&at.timestamp_millis().to_le_bytes());
+    } else if let Ok(key) = CString::try_from(name) {
         let mut one = RawDocumentBuf::new();
         one.append(&key, value);
         let bytes = one.as_bytes();
@@ -205,4 +230,34 @@ pub fn without(document: &RawDocument, top: &[&str], meta: &[&str]) -> RawDocume
         }
     }
     edit.apply(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::oid::ObjectId;
+    use bson::{Bson, DateTime, doc};
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_set_as_bson_has_it() {
+        let values = doc! {
+            "document": { "a": [1, { "b": 2_i64 }] }, "empty": {}, "array": ["x"], "text": "Größe\0", "long": -5_i64,
+            "int": 7, "double": 0.5, "flag": true, "date": DateTime::from_millis(-9), "null": Bson::Null,
+            "id": ObjectId::from_bytes([7; 12]), "symbol": Bson::Symbol("s".into()), "code": Bson::JavaScriptCode("c".into()),
+        };
+        for (name, value) in values {
+            let expected =
+                RawDocumentBuf::try_from(&doc! { name.as_str(): value.clone() }).unwrap();
+            let set = Edit::new().set(&name, RawBson::try_from(value).unwrap());
+            let there = RawDocumentBuf::try_from(&doc! { name.as_str(): "old" }).unwrap();
+            assert_eq!(set.apply(&RawDocumentBuf::new()), expected, "{name}");
+            assert_eq!(set.apply(&there), expected, "{name}");
+        }
+        let unusable = Edit::new().set("a\0b", 1_i64);
+        assert_eq!(
+            unusable.apply(&RawDocumentBuf::new()),
+            RawDocumentBuf::new()
+        );
+    }
 }
