@@ -2,7 +2,9 @@
 //!
 //! glibc gives threads arenas of their own, up to eight for each processor, and each keeps what was freed in it; and
 //! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as
-//! it works with. The allocator can be told only by an unsafe call, or by the environment before the process begins.
+//! it works with. And whoever asks for a limit of mapped buffers gets a heap that shrinks at every chance, and takes the
+//! same pages from the kernel again a moment later. The allocator can be told only by an unsafe call, or by the environment
+//! before the process begins.
 
 /// Puts the process in its own place once, with an allocator that gives back; where that is not possible, it goes on as
 /// it is. Keeps the process id, the arguments and what is open. What somebody set is left alone.
@@ -14,10 +16,13 @@
 pub fn limit() {
     use std::os::unix::process::CommandExt as _;
 
-    /// Arenas, and from how many bytes on a buffer is mapped by itself.
-    const SETTINGS: [(&str, &str); 2] = [
+    /// Arenas; from how many bytes on a buffer is mapped by itself; how many free ones at its end an arena keeps, and by
+    /// how many it grows at least.
+    const SETTINGS: [(&str, &str); 4] = [
         ("MALLOC_ARENA_MAX", "2"),
-        ("MALLOC_MMAP_THRESHOLD_", "262144"),
+        ("MALLOC_MMAP_THRESHOLD_", "2097152"),
+        ("MALLOC_TRIM_THRESHOLD_", "16777216"),
+        ("MALLOC_TOP_PAD_", "1048576"),
     ];
     let missing = SETTINGS.map(|it| std::env::var_os(it.0).is_none().then_some(it));
     if missing.iter().all(Option::is_none) {
