@@ -27,7 +27,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often, and how long apart, the change to write-ahead mode is tried: SQLite does not wait there.
 const WAL_TRIES: u32 = 500;
 const WAL_PAUSE: Duration = Duration::from_millis(10);
-/// The write-ahead log is cut back to this size when it is reset.
+/// The write-ahead log is written back into the file when it has this size, and cut back to it when it is reset. The
+/// larger, the more changes of one page of an index are written back as one.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 const STATEMENTS_KEPT: usize = 64;
 
@@ -98,6 +99,9 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let pages = WAL_KEPT_BYTES / page_bytes.max(1);
+    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
     Ok((path, connection))
 }
 
