@@ -1,18 +1,31 @@
 //! Growth: what a document costs in a small and in a large move.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use tierkeep_core::mover::Verify;
 
 use crate::Bench;
-use crate::contenders;
-use crate::measure::{Measured, Stopwatch, median};
+use crate::contenders::Contender;
+use crate::measure::{Measured, Stopwatch, median, spread};
 use crate::place::{Home, Place};
 use crate::report::{self, Section};
 
 /// More rounds take long and tell little.
 const MOST_ROUNDS: usize = 3;
+
+/// The ways that are compared: what grows for the limit too is the store's own work.
+const WAYS: [Contender; 2] = [Contender::Limit, Contender::Full];
+
+/// What one way took.
+#[derive(Clone, Debug, Default)]
+struct Grown {
+    small: Vec<Measured>,
+    large: Vec<Measured>,
+    /// The large move in parts of the mean of the two small ones around it.
+    time: Vec<f64>,
+    cpu: Vec<f64>,
+}
 
 /// Moves a fifth of the documents, four times as many, and a fifth again, in each round.
 pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
@@ -20,39 +33,51 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut text = format!(
         "{}; {rounds} rounds, in each {small} documents, {large}, and {small} again; the ratios are taken round by \
-         round against the mean of the two.\n\n\
-         | where | documents | time for each, µs | CPU for each, µs | time, ratio | CPU, ratio | goal |\n\
-         |---|---|---|---|---|---|---|\n",
+         round against the mean of the two, medians, with the least and the most in brackets.\n\n\
+         | where | way | documents | time for each, µs | CPU for each, µs | of that client, server | time, ratio | CPU, ratio | goal |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
         report::taken()
     );
     for home in [&bench.mongodb, &bench.sqlite] {
-        let (mut smalls, mut larges) = (Vec::new(), Vec::new());
-        let (mut times, mut cpus) = (Vec::new(), Vec::new());
+        let mut all = BTreeMap::<Contender, Grown>::new();
         for _ in 0..rounds {
-            let before = once(bench, home, small).await?;
-            let between = once(bench, home, large).await?;
-            let after = once(bench, home, small).await?;
-            let ratio =
-                |of: fn(&Measured) -> f64| of(&between) / f64::midpoint(of(&before), of(&after));
-            times.push(ratio(time_micros));
-            cpus.push(ratio(Measured::cpu_micros));
-            smalls.extend([before, after]);
-            larges.push(between);
+            for way in WAYS {
+                let before = once(bench, home, way, small).await?;
+                let between = once(bench, home, way, large).await?;
+                let after = once(bench, home, way, small).await?;
+                let ratio = |of: fn(&Measured) -> f64| {
+                    of(&between) / f64::midpoint(of(&before), of(&after))
+                };
+                let grown = all.entry(way).or_default();
+                grown.time.push(ratio(time_micros));
+                grown.cpu.push(ratio(Measured::cpu_micros));
+                grown.small.extend([before, after]);
+                grown.large.push(between);
+            }
         }
-        let each =
-            |rounds: &[Measured], of: fn(&Measured) -> f64| median(rounds.iter().map(of).collect());
-        let _ = writeln!(
-            text,
-            "| {} | {small} | {:.0} | {:.0} | 1.00 | 1.00 | |\n| {} | {large} | {:.0} | {:.0} | {:.2} | {:.2} | 1.20 |",
-            home.name(),
-            each(&smalls, time_micros),
-            each(&smalls, Measured::cpu_micros),
-            home.name(),
-            each(&larges, time_micros),
-            each(&larges, Measured::cpu_micros),
-            median(times),
-            median(cpus),
-        );
+        for (way, grown) in all {
+            let goal = if way == Contender::Full { "1.20" } else { "" };
+            for (documents, rounds, ratios) in [
+                (small, &grown.small, None),
+                (large, &grown.large, Some((grown.time, grown.cpu))),
+            ] {
+                let each = |of: fn(&Measured) -> f64| median(rounds.iter().map(of).collect());
+                let ratios = ratios.map_or_else(
+                    || " |  | ".to_owned(),
+                    |(time, cpu)| format!("{} | {} | {goal}", spread(time), spread(cpu)),
+                );
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {documents} | {:.0} | {:.0} | {:.0}, {:.0} | {ratios} |",
+                    home.name(),
+                    way.name(),
+                    each(time_micros),
+                    each(Measured::cpu_micros),
+                    each(Measured::client_micros),
+                    each(Measured::server_micros),
+                );
+            }
+        }
     }
     Ok(vec![Section {
         file: "benchmarks-move.md",
@@ -65,19 +90,23 @@ fn time_micros(measured: &Measured) -> f64 {
     1e6 / measured.rate()
 }
 
-async fn once(bench: &Bench, home: &Home, documents: u64) -> Result<Measured> {
+async fn once(bench: &Bench, home: &Home, way: Contender, documents: u64) -> Result<Measured> {
     let place = Place::fresh(home, "benchgrowth").await?;
     place.plant(documents).await?;
     let stopwatch = Stopwatch::start(bench.server_of(home)).await?;
-    contenders::tierkeep(&place, Verify::Full).await?;
+    way.run(home, &place).await?;
     let measured = stopwatch.stop(documents).await?;
     place.check_moved(documents).await?;
     place.remove().await?;
     crate::say(&format!(
-        "growth, {}, {documents}: {:.0} µs each, CPU {:.0} µs",
+        "growth, {}, {way:?}, {documents}: {:.0} µs each, CPU {:.0} µs ({:.0} client, {:.0} server, of that {:.0} \
+         connections)",
         home.name(),
         time_micros(&measured),
-        measured.cpu_micros()
+        measured.cpu_micros(),
+        measured.client_micros(),
+        measured.server_micros(),
+        measured.connections_micros(),
     ));
     Ok(measured)
 }

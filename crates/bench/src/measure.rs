@@ -243,6 +243,13 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The median, with the least and the most.
+pub fn spread(values: Vec<f64>) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.2} ({least:.2} to {most:.2})", median(values))
+}
+
 /// The value that `share` of `values` do not exceed.
 pub fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);

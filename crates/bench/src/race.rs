@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::Bench;
 use crate::contenders::{Contender, tools_missing};
-use crate::measure::{Measured, Stopwatch, median};
+use crate::measure::{Measured, Stopwatch, median, spread};
 use crate::place::{Home, Place};
 use crate::report::{self, Section};
 
@@ -106,13 +106,6 @@ fn ratios(all: &All, contender: Contender, of: impl Fn(&Measured) -> f64) -> Vec
     let limits = all.get(&Contender::Limit).unwrap_or(&none);
     let pairs = rounds.iter().zip(limits);
     pairs.map(|(one, limit)| of(one) / of(limit)).collect()
-}
-
-/// The median, with the least and the most.
-fn spread(values: Vec<f64>) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.2} ({least:.2} to {most:.2})", median(values))
 }
 
 fn middle(rounds: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {
