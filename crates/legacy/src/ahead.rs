@@ -1,8 +1,6 @@
 //! A scan that is read, made something of, and worked on, each at the same time as the others. For pages of few bytes:
 //! five of them are held.
 
-use std::fmt;
-
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::legacy::SourceError;
@@ -21,17 +19,11 @@ pub(crate) struct Ahead<T> {
     _at_work: JoinSet<()>,
 }
 
-impl<T> fmt::Debug for Ahead<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ahead").finish_non_exhaustive()
-    }
-}
-
 impl<T: Send + 'static> Ahead<T> {
     /// Begins to read; `make` says what a page becomes.
     pub(crate) fn of(
         mut pages: Box<dyn Pages>,
-        make: impl Fn(&[RawDocumentBuf]) -> T + Send + Sync + 'static,
+        make: impl Fn(&[RawDocumentBuf]) -> T + Send + 'static,
     ) -> Self {
         let (to_make, mut read) = mpsc::channel(1);
         let (to_use, made) = mpsc::channel(1);

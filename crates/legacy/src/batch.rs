@@ -38,7 +38,12 @@ pub(crate) fn rule(taken: &Taken, hr: bool) -> &'static str {
 }
 
 /// Some users with what is filed of their documents.
-pub(crate) type Batch = Vec<(UserId, Vec<Filed>)>;
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    users: Vec<(UserId, Vec<Filed>)>,
+    /// The size of the documents that are to be read.
+    pub(crate) bytes: u64,
+}
 
 /// Goes through users in order.
 #[derive(Debug, Default)]
@@ -77,9 +82,8 @@ impl Users {
 
     /// The next batch; `None` after the last.
     pub(crate) fn next(&mut self, scratch: &Scratch) -> Result<Option<Batch>, ImportError> {
-        let mut batch = Batch::new();
-        let mut bytes = 0;
-        while batch.len() < USERS && bytes < BYTES {
+        let mut batch = Batch::default();
+        while batch.users.len() < USERS && batch.bytes < BYTES {
             let Some((user, filed)) = self.one(scratch)? else {
                 break;
             };
@@ -90,15 +94,15 @@ impl Users {
             let sizes: BTreeMap<&Place, u64> = sizes.collect();
             let counting = chosen(&filed, &BTreeSet::new());
             let counting = counting.map(|it| places(&it)).unwrap_or_default();
-            bytes += counting
+            batch.bytes += counting
                 .iter()
                 .filter_map(|place| sizes.get(place))
                 .sum::<u64>();
             if !filed.is_empty() {
-                batch.push((id, filed));
+                batch.users.push((id, filed));
             }
         }
-        Ok((!batch.is_empty()).then_some(batch))
+        Ok((!batch.users.is_empty()).then_some(batch))
     }
 }
 
@@ -138,13 +142,14 @@ impl Importer {
         let mut documents: BTreeMap<Place, RawDocumentBuf> = BTreeMap::new();
         let mut gone: BTreeSet<Place> = BTreeSet::new();
         // What is gone may have stood before something older.
-        let chosen = loop {
-            let chosen: Vec<_> = batch
+        let choices = loop {
+            let choices: Vec<_> = batch
+                .users
                 .iter()
                 .map(|(_, filed)| chosen(filed, &gone))
                 .collect();
             let mut wanted: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
-            for place in chosen.iter().flatten().flat_map(places) {
+            for place in choices.iter().flatten().flat_map(places) {
                 if !documents.contains_key(&place) {
                     wanted.entry(place.collection).or_default().push(place);
                 }
@@ -175,11 +180,11 @@ impl Importer {
                 gone.extend(missing.filter(|place| !documents.contains_key(place)));
             }
             if gone.len() == gone_before {
-                break chosen;
+                break choices;
             }
         };
         let (mut ready, mut composed) = (Vec::new(), Vec::new());
-        for ((user, filed), chosen) in batch.into_iter().zip(chosen) {
+        for ((user, filed), chosen) in batch.users.into_iter().zip(choices) {
             // What went may have gone for something newer, which is not known yet: without either, the user would be
             // less for a moment. The change is told after this look.
             let is_gone = |one: &Filed| gone.contains(&one.dated.place);

@@ -10,7 +10,7 @@ use tierkeep_engine::{Intake, Taken};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Batch, Ready, Users, account};
+use crate::batch::{BYTES, Batch, Ready, Users, account};
 use crate::index::{Collection, Index};
 use crate::refusals::Refusals;
 use crate::report::{Report, Tally};
@@ -18,7 +18,19 @@ use crate::{ImportError, Importer, Progress};
 
 /// How many batches are at work at once.
 const BATCHES_IN_FLIGHT: usize = 5;
+/// From how many bytes at work on no further batch begins: one of large documents holds more than it was meant to.
+const BYTES_IN_FLIGHT: u64 = 5 * BYTES;
 const NOT_REACHED: &str = "not reached: the run was told to stop";
+
+/// What became of a batch.
+#[derive(Debug)]
+struct Worked {
+    ready: Vec<Ready>,
+    taken: Vec<Taken>,
+    secrets: u64,
+    /// As the batch had.
+    bytes: u64,
+}
 
 impl Importer {
     /// Imports everything, once. Idempotent, and safe at any moment to kill and start again; beside others too.
@@ -119,22 +131,25 @@ impl Importer {
         let not_before: Arc<[Option<Timestamp>]> = not_before.into();
         // Given up when this is dropped.
         let mut at_work = JoinSet::new();
-        let mut done = 0;
+        let (mut done, mut bytes_at_work) = (0, 0);
         loop {
-            while at_work.len() < BATCHES_IN_FLIGHT && !stop.is_cancelled() {
+            let has_room = |batches, bytes| batches < BATCHES_IN_FLIGHT && bytes < BYTES_IN_FLIGHT;
+            while has_room(at_work.len(), bytes_at_work) && !stop.is_cancelled() {
                 let Some(batch) = users.next(&index.scratch)? else {
                     break;
                 };
+                bytes_at_work += batch.bytes;
                 let (collections, times) = (Arc::clone(&collections), Arc::clone(&not_before));
                 at_work.spawn(self.clone().work(collections, batch, times));
             }
             let Some(worked) = at_work.join_next().await else {
                 break;
             };
-            let (ready, taken, secrets) = worked.map_err(|_| ImportError::BrokenOff)??;
-            tally.secrets += secrets;
-            done += ready.iter().map(|it| count(&it.filed)).sum::<u64>();
-            let refused = account(&collections, tally, ready, taken);
+            let worked = worked.map_err(|_| ImportError::BrokenOff)??;
+            bytes_at_work -= worked.bytes;
+            tally.secrets += worked.secrets;
+            done += worked.ready.iter().map(|it| count(&it.filed)).sum::<u64>();
+            let refused = account(&collections, tally, worked.ready, worked.taken);
             index.scratch.refuse(&refused)?;
             progress(done);
         }
@@ -146,11 +161,17 @@ impl Importer {
         collections: Arc<[Collection]>,
         batch: Batch,
         not_before: Arc<[Option<Timestamp>]>,
-    ) -> Result<(Vec<Ready>, Vec<Taken>, u64), ImportError> {
+    ) -> Result<Worked, ImportError> {
+        let bytes = batch.bytes;
         let (ready, composed) = self.put_together(&collections, batch, &not_before).await?;
         let secrets = composed.iter().map(|it: &Composed| it.secrets).sum();
         let taken = self.intake().take(&composed).await?;
-        Ok((ready, taken, secrets))
+        Ok(Worked {
+            ready,
+            taken,
+            secrets,
+            bytes,
+        })
     }
 
     pub(crate) fn report(

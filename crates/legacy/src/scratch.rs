@@ -238,9 +238,9 @@ impl Scratch {
     /// Makes the index by which a user's documents are found. After most documents are filed: one by one they would
     /// come into it all over the place.
     pub fn order_by_user(&self) -> Result<()> {
-        Ok(self.connection().execute_batch(
-            "CREATE INDEX IF NOT EXISTS by_user ON documents (user, collection, id)",
-        )?)
+        Ok(self
+            .connection()
+            .execute_batch("CREATE INDEX by_user ON documents (user, collection, id)")?)
     }
 
     /// How many documents have a user, and how many are refused.

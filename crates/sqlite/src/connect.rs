@@ -30,6 +30,8 @@ const WAL_PAUSE: Duration = Duration::from_millis(10);
 /// The write-ahead log is written back into the file when it has this size, and cut back to it when it is reset. The
 /// larger, the more changes of one page of an index are written back as one.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+/// What each page in the log has beside its bytes.
+const WAL_FRAME_BYTES: i64 = 24;
 const STATEMENTS_KEPT: usize = 64;
 
 /// Only one file at a time is opened in this process.
@@ -100,7 +102,7 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let pages = WAL_KEPT_BYTES / page_bytes.max(1);
+    let pages = WAL_KEPT_BYTES / (page_bytes + WAL_FRAME_BYTES);
     connection.pragma_update(None, "wal_autocheckpoint", pages)?;
     Ok((path, connection))
 }

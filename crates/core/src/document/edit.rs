@@ -144,9 +144,9 @@ const ROOM_FOR_CHANGES: usize = 512;
 
 /// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
 fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
-    if name.as_bytes().contains(&0) {
+    let Ok(key) = CString::try_from(name) else {
         return;
-    }
+    };
     let mut begin = |of: ElementType| {
         out.push(of as u8);
         out.extend_from_slice(name.as_bytes());
@@ -168,7 +168,7 @@ fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
     } else if let Some(at) = value.as_datetime() {
         begin(ElementType::DateTime);
         out.extend_from_slice(&at.timestamp_millis().to_le_bytes());
-    } else if let Ok(key) = CString::try_from(name) {
+    } else {
         let mut one = RawDocumentBuf::new();
         one.append(&key, value);
         let bytes = one.as_bytes();

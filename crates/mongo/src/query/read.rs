@@ -63,7 +63,7 @@ impl Page<'_> {
 }
 
 /// How many documents one batch of a page holds: where the limit allows it, the whole page and the document
-/// that the cursor stands on. Where documents are named, one more than there can be: the server sees the end, and
+/// that the cursor stands on, or, where documents are named, one more than there can be: so the server sees the end, and
 /// keeps no cursor that would have to be closed.
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
@@ -415,6 +415,14 @@ mod tests {
             .limit(7)
             .after(Some(cursor(Bson::Null, 1)));
         assert_json_snapshot!("find_all_next_heads", pages(&next));
+    }
+
+    #[test]
+    fn where_documents_are_named_the_server_sees_the_end_of_the_page() {
+        let batch = |query, limit| batch_size(&Find::new(query).limit(limit));
+        assert_eq!(batch(Query::All, 7), 7);
+        assert_eq!(batch(Query::Ids(vec![1.into()]), 1), 2);
+        assert_eq!(batch(Query::Ids(Vec::new()), 5_000), 1_000);
     }
 
     #[test]
