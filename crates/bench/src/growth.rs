@@ -39,33 +39,18 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
         report::taken()
     );
     for home in [&bench.mongodb, &bench.sqlite] {
-        let mut all = BTreeMap::<Contender, Grown>::new();
-        for _ in 0..rounds {
-            for way in WAYS {
-                let before = once(bench, home, way, small).await?;
-                let between = once(bench, home, way, large).await?;
-                let after = once(bench, home, way, small).await?;
-                let ratio = |of: fn(&Measured) -> f64| {
-                    of(&between) / f64::midpoint(of(&before), of(&after))
-                };
-                let grown = all.entry(way).or_default();
-                grown.time.push(ratio(time_micros));
-                grown.cpu.push(ratio(Measured::cpu_micros));
-                grown.small.extend([before, after]);
-                grown.large.push(between);
-            }
-        }
-        for (way, grown) in all {
-            let goal = if way == Contender::Full { "1.20" } else { "" };
+        for (way, grown) in grow(bench, home, rounds).await? {
+            let of_large = format!(
+                "{} | {} | {}",
+                spread(grown.time),
+                spread(grown.cpu),
+                if way == Contender::Full { "1.20" } else { "" }
+            );
             for (documents, rounds, ratios) in [
-                (small, &grown.small, None),
-                (large, &grown.large, Some((grown.time, grown.cpu))),
+                (small, &grown.small, " |  | "),
+                (large, &grown.large, &of_large),
             ] {
                 let each = |of: fn(&Measured) -> f64| median(rounds.iter().map(of).collect());
-                let ratios = ratios.map_or_else(
-                    || " |  | ".to_owned(),
-                    |(time, cpu)| format!("{} | {} | {goal}", spread(time), spread(cpu)),
-                );
                 let _ = writeln!(
                     text,
                     "| {} | {} | {documents} | {:.0} | {:.0} | {:.0}, {:.0} | {ratios} |",
@@ -84,6 +69,27 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
         name: "growth",
         text,
     }])
+}
+
+/// What each way takes in `home`, round by round.
+async fn grow(bench: &Bench, home: &Home, rounds: usize) -> Result<BTreeMap<Contender, Grown>> {
+    let (small, large) = (bench.small(), bench.large());
+    let mut all = BTreeMap::<Contender, Grown>::new();
+    for _ in 0..rounds {
+        for way in WAYS {
+            let before = once(bench, home, way, small).await?;
+            let between = once(bench, home, way, large).await?;
+            let after = once(bench, home, way, small).await?;
+            let ratio =
+                |of: fn(&Measured) -> f64| of(&between) / f64::midpoint(of(&before), of(&after));
+            let grown = all.entry(way).or_default();
+            grown.time.push(ratio(time_micros));
+            grown.cpu.push(ratio(Measured::cpu_micros));
+            grown.small.extend([before, after]);
+            grown.large.push(between);
+        }
+    }
+    Ok(all)
 }
 
 fn time_micros(measured: &Measured) -> f64 {

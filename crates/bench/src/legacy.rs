@@ -10,7 +10,7 @@ use mongodb::{Collection, Database};
 use serde_json::Value;
 use tierkeep_core::bson;
 
-use crate::measure::{Measured, Stopwatch, median};
+use crate::measure::{Measured, Stopwatch, median, spread};
 use crate::place::{Home, Place};
 use crate::report::{self, Section};
 use crate::{Bench, documents, program};
@@ -93,19 +93,17 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
         source.drop().await?;
         let all = |of: fn(&Round) -> f64| -> Vec<f64> { found.iter().map(of).collect() };
         let ratios = all(|one| one.imported.rate() / one.copied.rate().max(1e-9));
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let peak = found.iter().map(|one| one.peak_bytes).max();
         let _ = writeln!(
             text,
-            "| {documents} | {size} | {} | {:.0} | {:.0} | {:.2} ({least:.2} to {most:.2}) | 0.5 | {:.0} | {:.0} | {:.0} | 100 |",
+            "| {documents} | {size} | {} | {:.0} | {:.0} | {} | 0.5 | {:.0} | {:.0} | {:.0} | 100 |",
             match users {
                 Users::External => "external",
                 Users::Mixed => "half of them internal, stored twice and read back",
             },
             median(all(|one| one.copied.rate())),
             median(all(|one| one.imported.rate())),
-            median(ratios),
+            spread(ratios),
             median(all(|one| one.copied.cpu_micros())),
             median(all(|one| one.imported.cpu_micros())),
             megabytes(peak.unwrap_or_default()),

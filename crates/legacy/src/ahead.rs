@@ -25,7 +25,7 @@ impl<T: Send + 'static> Ahead<T> {
         mut pages: Box<dyn Pages>,
         make: impl Fn(&[RawDocumentBuf]) -> T + Send + 'static,
     ) -> Self {
-        let (to_make, mut read) = mpsc::channel(1);
+        let (to_make, mut read) = mpsc::channel::<Page<Vec<RawDocumentBuf>>>(1);
         let (to_use, made) = mpsc::channel(1);
         let mut at_work = JoinSet::new();
         at_work.spawn(async move {
@@ -39,7 +39,6 @@ impl<T: Send + 'static> Ahead<T> {
         });
         at_work.spawn(async move {
             while let Some(page) = read.recv().await {
-                let page: Page<Vec<RawDocumentBuf>> = page;
                 let made = page.map(|page| page.map(|page| make(&page)));
                 if to_use.send(made).await.is_err() {
                     break;

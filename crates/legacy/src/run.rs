@@ -19,7 +19,7 @@ use crate::{ImportError, Importer, Progress};
 /// How many batches are at work at once.
 const BATCHES_IN_FLIGHT: usize = 5;
 /// From how many bytes at work on no further batch begins: one of large documents holds more than it was meant to.
-const BYTES_IN_FLIGHT: u64 = 5 * BYTES;
+const BYTES_IN_FLIGHT: u64 = BATCHES_IN_FLIGHT as u64 * BYTES;
 const NOT_REACHED: &str = "not reached: the run was told to stop";
 
 /// What became of a batch.
@@ -133,8 +133,10 @@ impl Importer {
         let mut at_work = JoinSet::new();
         let (mut done, mut bytes_at_work) = (0, 0);
         loop {
-            let has_room = |batches, bytes| batches < BATCHES_IN_FLIGHT && bytes < BYTES_IN_FLIGHT;
-            while has_room(at_work.len(), bytes_at_work) && !stop.is_cancelled() {
+            while at_work.len() < BATCHES_IN_FLIGHT
+                && bytes_at_work < BYTES_IN_FLIGHT
+                && !stop.is_cancelled()
+            {
                 let Some(batch) = users.next(&index.scratch)? else {
                     break;
                 };

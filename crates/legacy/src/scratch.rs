@@ -65,6 +65,11 @@ const TABLES: &str = "
     CREATE INDEX by_email ON accounts (email);
 ";
 
+const NEXT_USERS: &str = "
+    SELECT collection, id, part, scan, moment, earliest, latest, size, user FROM documents
+    WHERE user > ?1 ORDER BY user, collection, id LIMIT ?2
+";
+
 /// The file.
 #[derive(Debug)]
 pub struct Scratch(Mutex<Connection>);
@@ -261,10 +266,7 @@ impl Scratch {
         let mut rows = 0;
         {
             let connection = self.connection();
-            let mut select = connection.prepare_cached(
-                "SELECT collection, id, part, scan, moment, earliest, latest, size, user FROM documents
-                 WHERE user > ?1 ORDER BY user, collection, id LIMIT ?2",
-            )?;
+            let mut select = connection.prepare_cached(NEXT_USERS)?;
             let mut found = select.query(params![after, limit])?;
             while let Some(row) = found.next()? {
                 rows += 1;
@@ -431,6 +433,19 @@ mod tests {
             Some("b")
         );
         assert_eq!(scratch.counts().unwrap(), (2, 1));
+    }
+
+    #[test]
+    fn users_are_found_by_an_index_in_its_order() {
+        let scratch = Scratch::new().unwrap();
+        scratch.order_by_user().unwrap();
+        let connection = scratch.connection();
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {NEXT_USERS}"))
+            .unwrap();
+        let steps = plan.query_map(params!["", 9], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert_eq!(steps, ["SEARCH documents USING INDEX by_user (user>?)"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bson::raw::{CString, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::raw::{CStr, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::spec::ElementType;
 
 use super::{Location, field, metadata};
@@ -144,7 +144,7 @@ const ROOM_FOR_CHANGES: usize = 512;
 
 /// Adds one element to the bytes of an unfinished document; a name that no document can have is left out.
 fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
-    let Ok(key) = CString::try_from(name) else {
+    let Ok(key) = <&CStr>::try_from(name) else {
         return;
     };
     let mut begin = |of: ElementType| {
@@ -170,7 +170,7 @@ fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
         out.extend_from_slice(&at.timestamp_millis().to_le_bytes());
     } else {
         let mut one = RawDocumentBuf::new();
-        one.append(&key, value);
+        one.append(key, value);
         let bytes = one.as_bytes();
         out.extend_from_slice(bytes.get(4..bytes.len() - 1).unwrap_or_default());
     }
