@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::ensure;
 use tokio::process::Command;
 
-use crate::mongod::Mongod;
+use crate::mongod::{Mongod, Room};
 
 /// Measures on a server of its own, with `arguments` for the measuring program.
 pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()>
         .status()
         .await?;
     ensure!(built.success(), "the release build failed");
-    let mongod = Mongod::start(root).await?;
+    let mongod = Mongod::start(root, Room::Ample).await?;
     let target = root.join("target");
     let scratch = tempfile::Builder::new()
         .prefix("bench-")

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
-use mongod::Mongod;
+use mongod::{Mongod, Room};
 
 /// Development tasks of tierkeep.
 #[derive(Parser, Debug)]
@@ -111,7 +111,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
     match task {
         Task::Test { full, extra } => test::run(root, full, &extra).await,
         Task::Mongod => {
-            let mongod = Mongod::start(root).await?;
+            let mongod = Mongod::start(root, Room::Little).await?;
             println!("export {}='{}'", mongod::URL_VARIABLE, mongod.url());
             std::future::pending::<()>().await;
             drop(mongod);

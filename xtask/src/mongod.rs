@@ -37,6 +37,24 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is asked whether it has.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// What a server keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// Little, beside builds and tests.
+    Little,
+    /// Enough for what is measured, as a server of its own machine has.
+    Ample,
+}
+
+impl Room {
+    fn options(self) -> [&'static str; 4] {
+        match self {
+            Self::Little => ["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"],
+            Self::Ample => ["--wiredTigerCacheSizeGB", "4", "--oplogSize", "4096"],
+        }
+    }
+}
+
 /// A running server; ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Mongod {
@@ -48,13 +66,13 @@ pub(crate) struct Mongod {
 
 impl Mongod {
     /// Starts a replica set with an empty database on disk, and waits until it takes writes.
-    pub(crate) async fn start(root: &Path) -> Result<Self> {
+    pub(crate) async fn start(root: &Path, room: Room) -> Result<Self> {
         let cache = cache(root)?;
-        Self::start_in(root, &cache).await
+        Self::start_in(root, &cache, room).await
     }
 
     /// The same, with its data below `parent`.
-    pub(crate) async fn start_in(root: &Path, parent: &Path) -> Result<Self> {
+    pub(crate) async fn start_in(root: &Path, parent: &Path, room: Room) -> Result<Self> {
         let binary = binary(&cache(root)?)?;
         let folder = tempfile::Builder::new()
             .prefix("data-")
@@ -64,7 +82,7 @@ impl Mongod {
         let process = Command::new(&binary)
             .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
             .args(["--replSet", REPLICA_SET, "--nounixsocket"])
-            .args(["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"])
+            .args(room.options())
             .args(["--setParameter", "enableTestCommands=1"])
             .arg("--dbpath")
             .arg(folder.path())

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::mongod::{Mongod, URL_VARIABLE};
+use crate::mongod::{Mongod, Room, URL_VARIABLE};
 use crate::{python, tidy, variable};
 
 /// How many cases a property is tried with by `--full`.
@@ -65,7 +65,7 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     // First, so that nobody waits for a build only to hear that there is no server.
     let mongod = match variable(URL_VARIABLE) {
         Some(_) => None,
-        None => Some(Mongod::start_in(root, scratch.path()).await?),
+        None => Some(Mongod::start_in(root, scratch.path(), Room::Little).await?),
     };
     let surroundings = Surroundings {
         url: mongod.as_ref().map(Mongod::url),

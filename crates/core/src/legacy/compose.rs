@@ -116,19 +116,15 @@ pub fn compose(user: &UserId, parts: &Parts<'_>) -> Composed {
 
 /// A legacy document without bookkeeping and secrets, and how many of these its first look does not count.
 pub fn content(document: &RawDocument) -> (RawDocumentBuf, u64) {
-    let mut edit = Edit::new();
+    let (mut edit, found) = secrets::left_out(document);
     for element in document.iter_elements().map_while(Result::ok) {
         let name = element.key().as_str();
         if BOOKKEEPING.contains(&name) || name.starts_with(BACKUP) {
             edit = edit.unset(name);
         }
     }
-    let kept = edit.apply(document);
-    let on_top = secrets::at_the_top(&kept);
-    match secrets::without(&kept) {
-        Some((kept, found)) => (kept, found.saturating_sub(on_top)),
-        None => (kept, 0),
-    }
+    let on_top = secrets::at_the_top(document);
+    (edit.apply(document), found.saturating_sub(on_top))
 }
 
 /// Whether all of the fabricated scores stand in one object.

@@ -2,11 +2,11 @@
 //! the machine that wrote them, texts with a zone; all in one collection. Owns which fields of a document are
 //! times of its own: a scan document's `created_at` is that of the GitHub account and never is.
 
-use bson::raw::RawDocument;
 use bson::{Bson, DateTime};
 use jiff::tz::TimeZone;
 
 use super::entry::Part;
+use super::fields::Fields;
 use crate::document::field;
 
 /// How texts without a zone are read.
@@ -41,17 +41,15 @@ pub(super) fn own(part: Part) -> &'static [&'static str] {
 }
 
 impl Dates {
-    /// The times of `document`; `None` where it has none.
-    pub fn of(&self, document: &RawDocument, part: Part) -> Option<Times> {
+    /// The times of a document with these fields; `None` where it has none.
+    pub fn of(&self, fields: &Fields<'_>, part: Part) -> Option<Times> {
         let mut times = Vec::new();
         for name in own(part) {
-            times.extend(read(document, name, &TimeZone::UTC));
+            times.extend(read(fields, name, &TimeZone::UTC));
         }
         let local = |zone: &TimeZone| -> Vec<DateTime> {
-            let fields = LOCAL.iter();
-            fields
-                .filter_map(|name| read(document, name, zone))
-                .collect()
+            let names = LOCAL.iter();
+            names.filter_map(|name| read(fields, name, zone)).collect()
         };
         if let (Some(zone), Part::Scan { .. }) = (&self.local, part) {
             let moment = times.is_empty();
@@ -62,7 +60,7 @@ impl Dates {
             }
         }
         if times.is_empty() {
-            times.extend(made_at(document));
+            times.extend(made_at(fields));
         }
         if times.is_empty() {
             times = local(&TimeZone::UTC);
@@ -77,13 +75,13 @@ impl Dates {
 }
 
 /// When the document's `_id` was made, where that is an object id.
-pub fn made_at(document: &RawDocument) -> Option<DateTime> {
-    let id = document.get_object_id(field::ID).ok()?;
+pub fn made_at(fields: &Fields<'_>) -> Option<DateTime> {
+    let id = fields.get(field::ID)?.as_object_id()?;
     Some(id.timestamp())
 }
 
-fn read(document: &RawDocument, name: &str, zone: &TimeZone) -> Option<DateTime> {
-    let value = document.get(name).ok().flatten()?;
+fn read(fields: &Fields<'_>, name: &str, zone: &TimeZone) -> Option<DateTime> {
+    let value = fields.get(name)?;
     date(&Bson::try_from(value).ok()?, zone)
 }
 
@@ -126,7 +124,10 @@ mod tests {
             "scan_date": "2025-12-11T23:27:02.123456",
         };
         let at = 1_765_495_622_123;
-        assert_eq!(millis(Dates::default().of(&scan, SCAN)), Some([at; 3]));
+        assert_eq!(
+            millis(Dates::default().of(&Fields::of(&scan), SCAN)),
+            Some([at; 3])
+        );
     }
 
     #[test]
@@ -149,8 +150,14 @@ mod tests {
             "_id": 1, "scan_date": "2025-12-11T23:27:02", "scanDate": "2025-12-12T05:57:02",
         };
         let (utc, local) = (1_765_495_622_000, 1_765_499_222_000);
-        assert_eq!(millis(Dates::default().of(&scan, SCAN)), Some([utc; 3]));
-        assert_eq!(millis(kolkata().of(&scan, SCAN)), Some([utc, utc, local]));
+        assert_eq!(
+            millis(Dates::default().of(&Fields::of(&scan), SCAN)),
+            Some([utc; 3])
+        );
+        assert_eq!(
+            millis(kolkata().of(&Fields::of(&scan), SCAN)),
+            Some([utc, utc, local])
+        );
     }
 
     #[test]
@@ -158,11 +165,20 @@ mod tests {
         let id = ObjectId::from_bytes([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let both = rawdoc! { "_id": id, "analyzedAt": "2025-12-12T05:57:02" };
         let made = i64::from(0x6500_0000) * 1_000;
-        assert_eq!(millis(Dates::default().of(&both, SCAN)), Some([made; 3]));
+        assert_eq!(
+            millis(Dates::default().of(&Fields::of(&both), SCAN)),
+            Some([made; 3])
+        );
         let local = rawdoc! { "_id": 1, "analyzedAt": "2025-12-11T23:27:02" };
         let at = 1_765_495_622_000;
-        assert_eq!(millis(Dates::default().of(&local, SCAN)), Some([at; 3]));
-        assert_eq!(Dates::default().of(&rawdoc! { "_id": 1 }, SCAN), None);
+        assert_eq!(
+            millis(Dates::default().of(&Fields::of(&local), SCAN)),
+            Some([at; 3])
+        );
+        assert_eq!(
+            Dates::default().of(&Fields::of(&rawdoc! { "_id": 1 }), SCAN),
+            None
+        );
     }
 
     #[test]
@@ -170,7 +186,7 @@ mod tests {
         let progress = rawdoc! {
             "_id": 1, "created_at": DateTime::from_millis(5), "updated_at": DateTime::from_millis(9),
         };
-        let times = Dates::default().of(&progress, Part::Progress);
+        let times = Dates::default().of(&Fields::of(&progress), Part::Progress);
         assert_eq!(millis(times), Some([9, 5, 9]));
     }
 }

@@ -4,6 +4,7 @@
 use bson::raw::{RawBsonRef, RawDocument};
 
 use super::dates::{Dates, LOCAL, Times, own};
+use super::fields::Fields;
 use super::kind::{Derived, Kind};
 use super::owner::{self, Claim, Refusal};
 use super::secrets;
@@ -59,49 +60,47 @@ pub fn fields() -> Vec<&'static str> {
 
 /// Reads a document of a collection of this kind; `None` where the kind has no users' documents.
 pub fn read(collection: &str, kind: Kind, document: &RawDocument, dates: &Dates) -> Option<Entry> {
+    let fields = Fields::of(document);
     let part = match kind {
-        Kind::Scans if is_progress(document) => Part::Progress,
+        Kind::Scans if is_progress(&fields) => Part::Progress,
         Kind::Scans => Part::Scan {
-            deep: is_deep(document),
+            deep: is_deep(&fields),
         },
         Kind::Progress => Part::Progress,
         Kind::Derived(derived) => Part::Derived(derived),
         Kind::Accounts | Kind::Hr | Kind::DerivedHr | Kind::System | Kind::Unknown => return None,
     };
-    let times = dates.of(document, part);
-    let claim = match owner::claim(collection, document) {
-        Ok(_) if times.is_none() => Err(Refusal::NoDate(found(document))),
+    let times = dates.of(&fields, part);
+    let claim = match owner::claim(collection, &fields) {
+        Ok(_) if times.is_none() => Err(Refusal::NoDate(found(&fields))),
         claim => claim,
     };
     Some(Entry {
         claim,
         part,
-        scan: owner::text(document, "scan_id"),
+        scan: fields.text("scan_id"),
         times,
         secrets: secrets::at_the_top(document),
     })
 }
 
-fn found(document: &RawDocument) -> String {
+fn found(fields: &Fields<'_>) -> String {
     [field::USER_ID, "username", "github_username", "userId"]
         .into_iter()
-        .find_map(|name| owner::text(document, name))
+        .find_map(|name| fields.text(name))
         .unwrap_or_default()
 }
 
 /// Progress documents stand among scans at times. They have a status and a phase, and no scan.
-fn is_progress(document: &RawDocument) -> bool {
-    let has = |name: &str| matches!(document.get(name), Ok(Some(_)));
+fn is_progress(fields: &Fields<'_>) -> bool {
+    let has = |name: &str| fields.get(name).is_some();
     has("status") && has("current_phase") && !has("scan_date") && !has("scan_id")
 }
 
-fn is_deep(document: &RawDocument) -> bool {
-    let document_type = owner::text(document, "document_type").unwrap_or_default();
+fn is_deep(fields: &Fields<'_>) -> bool {
+    let document_type = fields.text("document_type").unwrap_or_default();
     ["updated_with_deep_analysis", "deep_analysis_results"].contains(&document_type.as_str())
-        || matches!(
-            document.get("is_latest_analysis"),
-            Ok(Some(RawBsonRef::Boolean(true)))
-        )
+        || fields.get("is_latest_analysis") == Some(RawBsonRef::Boolean(true))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use bson::raw::RawDocument;
 
+use super::fields::Fields;
 use crate::document::field;
 use crate::hr::InvalidHrId;
 use crate::user::{InvalidUser, UserId, UserType};
@@ -115,37 +116,27 @@ pub const FIELDS: [&str; 9] = [
     "role",
 ];
 
-/// The text in a field, without surrounding spaces; an object id as its digits.
-pub fn text(document: &RawDocument, name: &str) -> Option<String> {
-    let value = document.get(name).ok().flatten()?;
-    let text = match value.as_object_id() {
-        Some(id) => id.to_hex(),
-        None => value.as_str()?.trim().to_owned(),
-    };
-    (!text.is_empty()).then_some(text)
-}
-
 fn hex(text: &str) -> Option<String> {
     UserId::internal(text).ok()?;
     Some(text.to_ascii_lowercase())
 }
 
 /// The GitHub user name that a document has.
-fn login(document: &RawDocument) -> Option<String> {
+fn login(fields: &Fields<'_>) -> Option<String> {
     ["username", "github_username", "userId"]
         .into_iter()
-        .find_map(|name| text(document, name))
+        .find_map(|name| fields.text(name))
 }
 
 /// Whose a document of `collection` is.
 ///
 /// # Errors
 /// Why nobody can be named.
-pub fn claim(collection: &str, document: &RawDocument) -> Result<Claim, Refusal> {
-    let id = text(document, field::USER_ID);
-    let login = login(document);
+pub fn claim(collection: &str, fields: &Fields<'_>) -> Result<Claim, Refusal> {
+    let id = fields.text(field::USER_ID);
+    let login = login(fields);
     let found = id.clone().or_else(|| login.clone()).unwrap_or_default();
-    if is_hr(document) {
+    if is_hr(fields) {
         return Err(Refusal::HrAmongUsers(quoted(&found)));
     }
     if let Some(id) = &id {
@@ -155,13 +146,13 @@ pub fn claim(collection: &str, document: &RawDocument) -> Result<Claim, Refusal>
             Err(InvalidUser::Prefix(_) | InvalidUser::Subject(_)) => {}
         }
     }
-    if let Some(subject) = text(document, "authenticated_user_id").and_then(|it| hex(&it)) {
+    if let Some(subject) = fields.text("authenticated_user_id").and_then(|it| hex(&it)) {
         return Ok(Claim::User(UserId::internal(&subject)?));
     }
-    match user_type(collection, document, id.as_deref()) {
+    match user_type(collection, fields, id.as_deref()) {
         UserType::Internal => Ok(Claim::Join(Join {
             login: login.map(|it| it.to_ascii_lowercase()),
-            email: text(document, "email").map(|it| it.to_lowercase()),
+            email: fields.text("email").map(|it| it.to_lowercase()),
             id: id.as_deref().and_then(hex),
             found: quoted(&found),
         })),
@@ -203,28 +194,35 @@ pub struct Account {
 
 /// Reads an account; `None` where its `_id` is nobody's.
 pub fn account(document: &RawDocument) -> Option<Account> {
-    let id = hex(&text(document, field::ID)?)?;
+    let fields = Fields::of(document);
+    let id = hex(&fields.text(field::ID)?)?;
     Some(Account {
         id,
-        login: text(document, "github_username").map(|it| it.to_ascii_lowercase()),
-        email: text(document, "email").map(|it| it.to_lowercase()),
+        login: fields
+            .text("github_username")
+            .map(|it| it.to_ascii_lowercase()),
+        email: fields.text("email").map(|it| it.to_lowercase()),
     })
 }
 
-fn is_hr(document: &RawDocument) -> bool {
+fn is_hr(fields: &Fields<'_>) -> bool {
     let says = |name: &str, word: &str| {
-        text(document, name).is_some_and(|text| text.eq_ignore_ascii_case(word))
+        fields
+            .text(name)
+            .is_some_and(|text| text.eq_ignore_ascii_case(word))
     };
     says("storage_location", "HR_COLLECTION") || says(field::USER_TYPE, "hr")
 }
 
 /// What a document without a whole id says its user is. Any sign of an internal user counts: private data must
 /// never become public.
-fn user_type(collection: &str, document: &RawDocument, id: Option<&str>) -> UserType {
-    let stored = text(document, "storage_location")
+fn user_type(collection: &str, fields: &Fields<'_>, id: Option<&str>) -> UserType {
+    let stored = fields
+        .text("storage_location")
         .unwrap_or_default()
         .to_ascii_lowercase();
-    let named = text(document, field::USER_TYPE)
+    let named = fields
+        .text(field::USER_TYPE)
         .unwrap_or_default()
         .to_ascii_lowercase();
     let says = |user_type: UserType| {
@@ -235,8 +233,7 @@ fn user_type(collection: &str, document: &RawDocument, id: Option<&str>) -> User
             || id.is_some_and(|id| id.starts_with(word))
     };
     // Only accounts have addresses, and only theirs are ids of 24 hex digits.
-    let of_an_account =
-        || text(document, "email").is_some() || id.is_some_and(|id| hex(id).is_some());
+    let of_an_account = || fields.text("email").is_some() || id.is_some_and(|id| hex(id).is_some());
     if says(UserType::Internal) || (!says(UserType::External) && of_an_account()) {
         UserType::Internal
     } else {
@@ -255,7 +252,8 @@ mod tests {
     const SUBJECT: &str = "507f1f77bcf86cd799439011";
 
     fn whose(collection: &str, document: &bson::Document) -> Result<Claim, Refusal> {
-        claim(collection, &RawDocumentBuf::try_from(document).unwrap())
+        let document = RawDocumentBuf::try_from(document).unwrap();
+        claim(collection, &Fields::of(&document))
     }
 
     fn user(text: &str) -> Claim {

@@ -4,7 +4,8 @@ use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 use jiff::tz::TimeZone;
 
-use super::owner::{Refusal, quoted, text};
+use super::fields::Fields;
+use super::owner::{Refusal, quoted};
 use super::{dates, secrets};
 use crate::digest;
 use crate::document::{Edit, field};
@@ -64,7 +65,7 @@ pub fn record(document: &RawDocument) -> Result<Record, Refusal> {
         Ok(at)
     };
     let (created_at, updated_at) = (date(field::CREATED_AT)?, date(field::UPDATED_AT)?);
-    let made_at = dates::made_at(&document).unwrap_or(DateTime::from_millis(0));
+    let made_at = dates::made_at(&Fields::of(&document)).unwrap_or(DateTime::from_millis(0));
     let created_at = created_at.or(updated_at).unwrap_or(made_at);
     let updated_at = updated_at.unwrap_or(created_at);
     let content = content
@@ -92,12 +93,13 @@ pub const FIELDS: [&str; 3] = [field::ID, field::CREATED_AT, field::UPDATED_AT];
 
 /// The id that a document's record has, and when the document was changed last; `None` where it has no such id.
 pub fn moment(document: &RawDocument) -> Option<(HrId, DateTime)> {
+    let fields = Fields::of(document);
     let date = |name: &str| {
-        let value = document.get(name).ok().flatten()?;
+        let value = fields.get(name)?;
         dates::date(&Bson::try_from(value).ok()?, &TimeZone::UTC)
     };
     let at = date(field::UPDATED_AT).or_else(|| date(field::CREATED_AT));
-    let at = at.or_else(|| dates::made_at(document));
+    let at = at.or_else(|| dates::made_at(&fields));
     Some((id(document).ok()?, at.unwrap_or(DateTime::from_millis(0))))
 }
 
@@ -126,10 +128,9 @@ fn id(document: &RawDocument) -> Result<HrId, Refusal> {
 
 /// A scan, or what else the predecessor kept of users, is no HR record, wherever it stands.
 fn is_of_user(document: &RawDocument) -> bool {
+    let fields = Fields::of(document);
     let starts = |name: &str| {
-        let word = text(document, name)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let word = fields.text(name).unwrap_or_default().to_ascii_lowercase();
         word.starts_with("internal") || word.starts_with("external")
     };
     let has = |name: &str| !matches!(document.get(name), Ok(None));

@@ -5,7 +5,7 @@ use bson::spec::ElementType;
 
 use crate::document::Edit;
 
-/// Names of fields that hold secrets, without `_` and `-`, in lower case.
+/// Names of fields that hold secrets, without `_` and `-`, in lower case, in order.
 const NAMES: [&str; 20] = [
     "accesstoken",
     "apikey",
@@ -28,6 +28,9 @@ const NAMES: [&str; 20] = [
     "sessiontoken",
     "token",
 ];
+
+/// How many letters the longest of [`NAMES`] has.
+const LONGEST: usize = 18;
 
 /// The spellings that are counted at the top of documents when they are first looked at.
 pub const FIELDS: [&str; 36] = [
@@ -72,12 +75,21 @@ pub const FIELDS: [&str; 36] = [
 /// Whether a field of this name and type holds a secret. A number or an object under such a name is none, and null is
 /// nothing.
 fn is_secret(name: &str, of: ElementType) -> bool {
-    let is_text = matches!(of, ElementType::String | ElementType::Binary);
-    let plain = || {
-        let letters = name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
-        letters.map(|byte| byte.to_ascii_lowercase())
-    };
-    is_text && NAMES.iter().any(|secret| plain().eq(secret.bytes()))
+    if !matches!(of, ElementType::String | ElementType::Binary) {
+        return false;
+    }
+    let mut letters = [0; LONGEST];
+    let mut length = 0;
+    for byte in name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')) {
+        let Some(letter) = letters.get_mut(length) else {
+            return false;
+        };
+        *letter = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    NAMES
+        .binary_search_by(|secret| secret.bytes().cmp(letters.iter().copied().take(length)))
+        .is_ok()
 }
 
 /// How many secrets stand at the top of `document` under the names in [`FIELDS`].
@@ -92,6 +104,12 @@ pub fn at_the_top(document: &RawDocument) -> u64 {
 
 /// `document` without its secrets, and how many there were; `None` where there are none.
 pub fn without(document: &RawDocument) -> Option<(RawDocumentBuf, u64)> {
+    let (edit, found) = left_out(document);
+    (found > 0).then(|| (edit.apply(document), found))
+}
+
+/// What takes the secrets out of `document`, and how many there are.
+pub(super) fn left_out(document: &RawDocument) -> (Edit, u64) {
     let (mut edit, mut found) = (Edit::new(), 0);
     for field in document.iter_elements().map_while(Result::ok) {
         let (name, of) = (field.key().as_str(), field.element_type());
@@ -106,7 +124,7 @@ pub fn without(document: &RawDocument) -> Option<(RawDocumentBuf, u64)> {
             found += inside;
         }
     }
-    (found > 0).then(|| (edit.apply(document), found))
+    (edit, found)
 }
 
 fn inside(value: RawBsonRef<'_>) -> Option<(RawBson, u64)> {
@@ -146,6 +164,19 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
+
+    #[test]
+    fn names_can_be_searched() {
+        assert!(NAMES.is_sorted());
+        let longest = NAMES.iter().map(|name| name.len()).max();
+        assert_eq!(longest, Some(LONGEST));
+        for name in NAMES {
+            assert!(is_secret(name, ElementType::String), "{name}");
+        }
+        for name in ["", "tokens", "secretkeys", "githubrefreshtokens", "jw"] {
+            assert!(!is_secret(name, ElementType::String), "{name}");
+        }
+    }
 
     #[test]
     fn every_spelling_that_is_asked_for_is_a_secret_and_others_are_too() {
