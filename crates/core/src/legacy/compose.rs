@@ -184,6 +184,7 @@ mod tests {
             "_id": 1, "scan_id": "s", "username": "Srie06", "user_id": "srie06", "user_type": "external",
             "storage_location": "EXTERNAL_DATABASE", "created_at": "2009-01-01T00:00:00Z", "z": 1,
             "document_type": "deep_analysis_results", "is_latest_analysis": true, "backup_at": 1,
+            "backup_of": { "token": "z" },
             "github_token": "x", "a": { "refresh_token": "y", "b": 2.0 },
         };
         let composed = compose(&user(), &parts(&scan));
@@ -192,7 +193,7 @@ mod tests {
         };
         let stored = composed.document.get_document("scan_cache").unwrap();
         assert_eq!(stored, &*expected);
-        assert_eq!(composed.secrets, 1);
+        assert_eq!(composed.secrets, 2);
         assert_eq!(
             composed.document.get_datetime("created_at").unwrap(),
             DateTime::from_millis(5)

@@ -2,6 +2,7 @@
 //! the machine that wrote them, texts with a zone; all in one collection. Owns which fields of a document are
 //! times of its own: a scan document's `created_at` is that of the GitHub account and never is.
 
+use bson::raw::RawBsonRef;
 use bson::{Bson, DateTime};
 use jiff::tz::TimeZone;
 
@@ -60,7 +61,7 @@ impl Dates {
             }
         }
         if times.is_empty() {
-            times.extend(made_at(fields));
+            times.extend(made_at(fields.get(field::ID)));
         }
         if times.is_empty() {
             times = local(&TimeZone::UTC);
@@ -74,10 +75,9 @@ impl Dates {
     }
 }
 
-/// When the document's `_id` was made, where that is an object id.
-pub fn made_at(fields: &Fields<'_>) -> Option<DateTime> {
-    let id = fields.get(field::ID)?.as_object_id()?;
-    Some(id.timestamp())
+/// When an `_id` was made, where it is an object id.
+pub fn made_at(id: Option<RawBsonRef<'_>>) -> Option<DateTime> {
+    Some(id?.as_object_id()?.timestamp())
 }
 
 fn read(fields: &Fields<'_>, name: &str, zone: &TimeZone) -> Option<DateTime> {
@@ -101,13 +101,15 @@ pub fn date(value: &Bson, zone: &TimeZone) -> Option<DateTime> {
 #[cfg(test)]
 mod tests {
     use bson::oid::ObjectId;
+    use bson::raw::RawDocument;
     use bson::rawdoc;
 
     use super::*;
 
     const SCAN: Part = Part::Scan { deep: false };
 
-    fn millis(times: Option<Times>) -> Option<[i64; 3]> {
+    fn millis(dates: &Dates, document: &RawDocument, part: Part) -> Option<[i64; 3]> {
+        let times = dates.of(&Fields::of(document), part);
         times.map(|it| [it.moment, it.earliest, it.latest].map(DateTime::timestamp_millis))
     }
 
@@ -124,10 +126,7 @@ mod tests {
             "scan_date": "2025-12-11T23:27:02.123456",
         };
         let at = 1_765_495_622_123;
-        assert_eq!(
-            millis(Dates::default().of(&Fields::of(&scan), SCAN)),
-            Some([at; 3])
-        );
+        assert_eq!(millis(&Dates::default(), &scan, SCAN), Some([at; 3]));
     }
 
     #[test]
@@ -150,14 +149,8 @@ mod tests {
             "_id": 1, "scan_date": "2025-12-11T23:27:02", "scanDate": "2025-12-12T05:57:02",
         };
         let (utc, local) = (1_765_495_622_000, 1_765_499_222_000);
-        assert_eq!(
-            millis(Dates::default().of(&Fields::of(&scan), SCAN)),
-            Some([utc; 3])
-        );
-        assert_eq!(
-            millis(kolkata().of(&Fields::of(&scan), SCAN)),
-            Some([utc, utc, local])
-        );
+        assert_eq!(millis(&Dates::default(), &scan, SCAN), Some([utc; 3]));
+        assert_eq!(millis(&kolkata(), &scan, SCAN), Some([utc, utc, local]));
     }
 
     #[test]
@@ -165,20 +158,11 @@ mod tests {
         let id = ObjectId::from_bytes([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let both = rawdoc! { "_id": id, "analyzedAt": "2025-12-12T05:57:02" };
         let made = i64::from(0x6500_0000) * 1_000;
-        assert_eq!(
-            millis(Dates::default().of(&Fields::of(&both), SCAN)),
-            Some([made; 3])
-        );
+        assert_eq!(millis(&Dates::default(), &both, SCAN), Some([made; 3]));
         let local = rawdoc! { "_id": 1, "analyzedAt": "2025-12-11T23:27:02" };
         let at = 1_765_495_622_000;
-        assert_eq!(
-            millis(Dates::default().of(&Fields::of(&local), SCAN)),
-            Some([at; 3])
-        );
-        assert_eq!(
-            Dates::default().of(&Fields::of(&rawdoc! { "_id": 1 }), SCAN),
-            None
-        );
+        assert_eq!(millis(&Dates::default(), &local, SCAN), Some([at; 3]));
+        assert_eq!(millis(&Dates::default(), &rawdoc! { "_id": 1 }, SCAN), None);
     }
 
     #[test]
@@ -186,7 +170,7 @@ mod tests {
         let progress = rawdoc! {
             "_id": 1, "created_at": DateTime::from_millis(5), "updated_at": DateTime::from_millis(9),
         };
-        let times = Dates::default().of(&Fields::of(&progress), Part::Progress);
-        assert_eq!(millis(times), Some([9, 5, 9]));
+        let times = millis(&Dates::default(), &progress, Part::Progress);
+        assert_eq!(times, Some([9, 5, 9]));
     }
 }

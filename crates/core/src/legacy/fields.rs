@@ -1,25 +1,21 @@
 //! The fields of a legacy document, told apart once for everything that is asked of them.
 
-use bson::raw::{RawBsonRef, RawDocument};
+use bson::raw::{RawBsonRef, RawDocument, RawElement};
 
-/// The fields at the top of a document. What cannot be read is not among them.
-#[derive(Clone, Debug)]
-pub struct Fields<'a>(Vec<(&'a str, RawBsonRef<'a>)>);
+/// The fields at the top of a document. Only the values that are asked for are read.
+pub struct Fields<'a>(Vec<RawElement<'a>>);
 
 impl<'a> Fields<'a> {
     /// Those of `document`, up to where it is damaged.
     pub fn of(document: &'a RawDocument) -> Self {
-        let elements = document.iter_elements().map_while(Result::ok);
-        let readable = elements.filter_map(|it| Some((it.key().as_str(), it.value().ok()?)));
-        Self(readable.collect())
+        Self(document.iter_elements().map_while(Result::ok).collect())
     }
 
-    /// The field of this name; the first of several.
+    /// The field of this name, the first of several; `None` also where its value cannot be read.
     pub fn get(&self, name: &str) -> Option<RawBsonRef<'a>> {
         let mut fields = self.0.iter();
-        fields
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| *value)
+        let field = fields.find(|field| field.key().as_str() == name)?;
+        field.value().ok()
     }
 
     /// The text in a field, without surrounding spaces; an object id as its digits.

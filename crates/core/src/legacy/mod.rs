@@ -4,9 +4,10 @@
 //! here writes. Whatever cannot be understood is a [`Refusal`] that quotes what was found.
 //!
 //! Where to look: [`kind`] (what a collection holds), [`owner`] (whose a document is), [`dates`] (its times),
-//! [`entry`] (all that is kept of one document until its user is put together), [`fields`] (what all of these read it by), [`merge`] (which documents
-//! count), [`compose`] (the user document that they become), [`record`] (what becomes of HR documents), [`secrets`] (what is left behind), [`source`] (what
-//! reading the predecessor's database must be able to do).
+//! [`entry`] (all that is kept of one document until its user is put together), [`fields`] (what all of these read it
+//! by), [`merge`] (which documents count), [`compose`] (the user document that they become), [`record`] (what becomes of
+//! HR documents), [`secrets`] (what is left behind), [`source`] (what reading the predecessor's database must be able to
+//! do).
 
 pub mod compose;
 pub mod dates;

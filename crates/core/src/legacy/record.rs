@@ -65,7 +65,8 @@ pub fn record(document: &RawDocument) -> Result<Record, Refusal> {
         Ok(at)
     };
     let (created_at, updated_at) = (date(field::CREATED_AT)?, date(field::UPDATED_AT)?);
-    let made_at = dates::made_at(&Fields::of(&document)).unwrap_or(DateTime::from_millis(0));
+    let made_at =
+        dates::made_at(document.get(field::ID).ok().flatten()).unwrap_or(DateTime::from_millis(0));
     let created_at = created_at.or(updated_at).unwrap_or(made_at);
     let updated_at = updated_at.unwrap_or(created_at);
     let content = content
@@ -99,7 +100,7 @@ pub fn moment(document: &RawDocument) -> Option<(HrId, DateTime)> {
         dates::date(&Bson::try_from(value).ok()?, &TimeZone::UTC)
     };
     let at = date(field::UPDATED_AT).or_else(|| date(field::CREATED_AT));
-    let at = at.or_else(|| dates::made_at(&fields));
+    let at = at.or_else(|| dates::made_at(fields.get(field::ID)));
     Some((id(document).ok()?, at.unwrap_or(DateTime::from_millis(0))))
 }
 
