@@ -11,7 +11,7 @@ use tierkeep_core::document::State;
 use tierkeep_core::store::{Cursor, Find, Query, id_order};
 
 use crate::error::Failure;
-use crate::table::{Table, document_of};
+use crate::table::{Table, UNDER_ANOTHER_ID, document_of};
 
 const STATES: [State; 3] = [State::Live, State::Entering, State::Erased];
 
@@ -123,11 +123,11 @@ fn rows(
             Rows::Keys(keys.filter(|key| *key > after_key).collect())
         }
         Query::Users(users) => {
-            let mut statement =
-                connection.prepare_cached(&table.select("key", "WHERE user_id = ?1"))?;
+            let of_user = format!("WHERE {}", of_user());
+            let mut statement = connection.prepare_cached(&table.select("key", &of_user))?;
             let mut keys = BTreeSet::new();
             for user in users {
-                let mut rows = statement.query([user])?;
+                let mut rows = statement.query(params_from_iter(user_values(user)))?;
                 while let Some(row) = rows.next()? {
                     let key: Vec<u8> = row.get(0)?;
                     if key > after_key {
@@ -165,6 +165,18 @@ fn rows(
     })
 }
 
+/// The documents of a user: the one whose `_id` is the user by its key, the others by the index that they alone have.
+/// Takes [`user_values`].
+fn of_user() -> String {
+    format!("((user_id = ? AND key = ?) OR (user_id = ? AND {UNDER_ANOTHER_ID}))")
+}
+
+fn user_values(user: &str) -> [Value; 3] {
+    let text = || Value::Text(user.to_owned());
+    let key = id_order(&Bson::String(user.to_owned()));
+    [text(), Value::Blob(key), text()]
+}
+
 /// The rows among which those with equal `fields` are.
 fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
     let mut rest = "WHERE key > ?".to_owned();
@@ -173,13 +185,20 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
         rest.push_str(" AND key = ?");
         values.push(Value::Blob(id_order(id)));
     }
-    for column in ["user_id", "status"] {
-        if let Some(Bson::String(text)) = fields.get(column) {
-            rest.push_str(" AND ");
-            rest.push_str(column);
-            rest.push_str(" = ?");
-            values.push(Value::Text(text.clone()));
-        }
+    let user = fields.get_str("user_id").ok();
+    if let Some(user) = user {
+        rest.push_str(" AND ");
+        rest.push_str(&of_user());
+        values.extend(user_values(user));
+    }
+    if let Ok(status) = fields.get_str("status") {
+        // One user has few; the plus keeps the statuses of everybody from being gone through.
+        rest.push_str(if user.is_some() {
+            " AND +status = ?"
+        } else {
+            " AND status = ?"
+        });
+        values.push(Value::Text(status.to_owned()));
     }
     if let Some(Bson::String(text)) = fields.get("metadata.backup_status") {
         rest.push_str(" AND backup_status = ?");

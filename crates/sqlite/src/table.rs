@@ -4,7 +4,8 @@
 //! The bytes are the truth; the columns are always made from them, in the same statement.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use tierkeep_core::document::{self, State, field};
 use tierkeep_core::store::{Fault, FoundIndex, IndexLayout, id_order, index_key};
 
@@ -30,6 +31,18 @@ CREATE TABLE unique_keys (
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What the names of collections' tables begin with.
 const TABLE: &str = "documents_of_";
+/// What is true of a document whose `_id` is not its user. Others are found by their key, and an index that repeated it
+/// would be written for each of them: in files of earlier versions it does. The byte is what a text's key begins with.
+pub(crate) const UNDER_ANOTHER_ID: &str = "key <> CAST(x'05' || user_id AS BLOB)";
+/// The columns that are made from the document's bytes.
+const COLUMNS: [&str; 6] = [
+    "user_id",
+    "version",
+    "state",
+    "staged_at",
+    "status",
+    "backup_status",
+];
 /// Between the fields of a unique index: no field's name has it.
 const SEPARATOR: &str = "\n";
 
@@ -142,7 +155,8 @@ impl Table {
                 backup_status TEXT,
                 doc BLOB NOT NULL
             ) STRICT;
-            CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key) WHERE user_id IS NOT NULL;
+            CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key)
+                WHERE user_id IS NOT NULL AND {UNDER_ANOTHER_ID};
             CREATE INDEX "staged_of_{of}" ON "{name}" (staged_at, key);
             CREATE INDEX "status_of_{of}" ON "{name}" (status, key) WHERE status IS NOT NULL;"#
         ))?;
@@ -293,36 +307,67 @@ impl Table {
         old: Option<&RawDocument>,
         document: &RawDocument,
     ) -> rusqlite::Result<()> {
-        let staged_at = document::staged_at(document).map(bson::DateTime::timestamp_millis);
-        let version = document::metadata(document).and_then(|m| m.get_i64(field::VERSION).ok());
-        connection
-            .prepare_cached(&format!(
-                r#"INSERT INTO "{}" (key, user_id, version, state, staged_at, status, backup_status, doc)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-                ON CONFLICT (key) DO UPDATE SET user_id = excluded.user_id,
-                    version = excluded.version, state = excluded.state,
-                    staged_at = excluded.staged_at, status = excluded.status,
-                    backup_status = excluded.backup_status, doc = excluded.doc"#,
-                self.name
-            ))?
-            .execute(params![
-                key,
-                document::user_id(document),
-                version,
-                document::state(document).map(State::as_str),
-                staged_at,
-                document.get_str("status").ok(),
-                document::backup_status(document),
-                document.as_bytes(),
-            ])?;
-        if let Some(old) = old {
-            self.release(connection, old)?;
+        match old {
+            None => self.add(connection, key, document)?,
+            Some(old) => {
+                self.change(connection, key, old, document)?;
+                self.release(connection, old)?;
+            }
         }
         for unique in &self.unique {
             connection
                 .prepare_cached("INSERT INTO unique_keys VALUES (?1, ?2, ?3)")?
                 .execute(params![unique.id, unique.entry(document), key])?;
         }
+        Ok(())
+    }
+
+    fn add(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        document: &RawDocument,
+    ) -> rusqlite::Result<()> {
+        let names = COLUMNS.join(", ");
+        let mut values = vec![ToSqlOutput::from(key)];
+        values.extend(columns(document));
+        values.push(ToSqlOutput::from(document.as_bytes()));
+        let places = vec!["?"; values.len()].join(", ");
+        connection
+            .prepare_cached(&format!(
+                r#"INSERT INTO "{}" (key, {names}, doc) VALUES ({places})"#,
+                self.name
+            ))?
+            .execute(params_from_iter(values))?;
+        Ok(())
+    }
+
+    /// Sets only the columns that change: SQLite rewrites the entry of every index over a column that is set, also to
+    /// the value that it has.
+    fn change(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+        old: &RawDocument,
+        document: &RawDocument,
+    ) -> rusqlite::Result<()> {
+        let mut sets = vec!["doc = ?".to_owned()];
+        let mut values = vec![ToSqlOutput::from(document.as_bytes())];
+        let changes = columns(old).into_iter().zip(columns(document));
+        for (name, (before, after)) in COLUMNS.iter().zip(changes) {
+            if before != after {
+                sets.push(format!("{name} = ?"));
+                values.push(after);
+            }
+        }
+        values.push(ToSqlOutput::from(key));
+        connection
+            .prepare_cached(&format!(
+                r#"UPDATE "{}" SET {} WHERE key = ?"#,
+                self.name,
+                sets.join(", ")
+            ))?
+            .execute(params_from_iter(values))?;
         Ok(())
     }
 
@@ -441,6 +486,23 @@ pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is in the columns of a document, in the order of [`COLUMNS`].
+fn columns(document: &RawDocument) -> [ToSqlOutput<'_>; COLUMNS.len()] {
+    fn or_null<'a>(value: Option<impl Into<ToSqlOutput<'a>>>) -> ToSqlOutput<'a> {
+        value.map_or(ToSqlOutput::Borrowed(ValueRef::Null), Into::into)
+    }
+    let version = document::metadata(document).and_then(|m| m.get_i64(field::VERSION).ok());
+    let staged_at = document::staged_at(document).map(bson::DateTime::timestamp_millis);
+    [
+        or_null(document::user_id(document)),
+        or_null(version),
+        or_null(document::state(document).map(State::as_str)),
+        or_null(staged_at),
+        or_null(document.get_str("status").ok()),
+        or_null(document::backup_status(document)),
+    ]
 }
 
 /// The key of `document`: its `_id`, in bytes that order as `_id`s do.

@@ -10,8 +10,8 @@ use tierkeep_core::bson::{Bson, doc, raw::RawDocumentBuf, rawdoc};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, CollectionLayout, Fence, Find, Guard, IndexLayout, Inserted, Layout, Put, Query,
-    Store, StoreError, Verdict, Written,
+    Change, Class, CollectionLayout, Fence, Find, Guard, Inserted, Layout, Put, Query, Store,
+    StoreError, Verdict, Written,
 };
 use tierkeep_core::user::Section;
 use tierkeep_core::version::Version;
@@ -21,18 +21,18 @@ use tierkeep_testkit::documents::{hostile_documents, native_user};
 
 use crate::opened;
 
-const USERS: &str = "internal_users";
+pub(crate) const USERS: &str = "internal_users";
 
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-async fn all(store: &dyn Store) -> Vec<RawDocumentBuf> {
+pub(crate) async fn all(store: &dyn Store) -> Vec<RawDocumentBuf> {
     let found = store.find(USERS, &Find::new(Query::All)).await;
     found.expect("find succeeds")
 }
 
-fn users() -> Layout {
+pub(crate) fn users() -> Layout {
     let users = CollectionLayout {
         name: USERS.to_owned(),
         indexes: Vec::new(),
@@ -43,20 +43,12 @@ fn users() -> Layout {
     }
 }
 
-/// The index by which what waits for its backup is found.
-fn backups() -> IndexLayout {
-    IndexLayout {
-        fields: vec!["metadata.state", "metadata.backup_status", "_id"],
-        unique: false,
-    }
-}
-
 fn refused(path: &Path) -> StoreError {
     let clock = Arc::new(ManualClock::default());
     SqliteStore::open(path, Role::RaseenTempUser, clock).expect_err("it is refused")
 }
 
-fn section(op: &str) -> (Guard, Change) {
+pub(crate) fn section(op: &str) -> (Guard, Change) {
     let guard = Guard::Live {
         version: None,
         unless_op: op.to_owned(),
@@ -453,56 +445,6 @@ async fn a_file_of_the_format_before_is_brought_up_to_this_one() {
     store.insert(USERS, &[again]).await.unwrap();
     assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_201);
     drop(opened(&path));
-}
-
-#[tokio::test]
-async fn every_query_goes_by_an_index() {
-    let directory = directory();
-    let path = directory.path().join("a.db");
-    let store = opened(&path);
-    store
-        .insert(USERS, &[native_user(1, 1).build()])
-        .await
-        .unwrap();
-    let mut layout = users();
-    layout.collections[0].indexes.push(backups());
-    store.prepare(&layout).await.unwrap();
-    let other = Connection::open(&path).unwrap();
-    let plans = [
-        ("WHERE key > x'00' ORDER BY key", "sqlite_autoindex"),
-        ("WHERE user_id = 'a'", "user_of_internal_users"),
-        (
-            "WHERE staged_at <= 5 AND state = 'live' AND (staged_at, key) > (1, x'00')
-             ORDER BY staged_at, key",
-            "staged_of_internal_users",
-        ),
-        (
-            "WHERE staged_at IS NULL AND key > x'00' ORDER BY key",
-            "staged_of_internal_users",
-        ),
-        (
-            "WHERE key > x'00' AND status = 'pending' ORDER BY key",
-            "status_of_internal_users",
-        ),
-        (
-            "WHERE key > x'00' AND backup_status = 'pending' AND state = 'live' ORDER BY key",
-            "backup_of_internal_users",
-        ),
-    ];
-    for (rest, index) in plans {
-        let sql = format!("EXPLAIN QUERY PLAN SELECT doc FROM documents_of_internal_users {rest}");
-        let mut statement = other.prepare(&sql).unwrap();
-        let steps: Vec<String> = statement
-            .query_map([], |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert_eq!(steps.len(), 1, "{rest}: {steps:?}");
-        assert!(
-            steps[0].starts_with("SEARCH") && steps[0].contains(index),
-            "{steps:?}"
-        );
-    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod files;
+mod indexes;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,174 @@
+//! By which index documents are found, and which entries of indexes a write touches.
+
+use rusqlite::Connection;
+use tierkeep_core::bson::{Bson, doc, rawdoc};
+use tierkeep_core::document;
+use tierkeep_core::store::{Find, IndexLayout, Query, Written};
+use tierkeep_testkit::documents::native_user;
+
+use crate::files::{USERS, all, directory, section, users};
+use crate::opened;
+
+/// The index by which what waits for its backup is found.
+fn backups() -> IndexLayout {
+    IndexLayout {
+        fields: vec!["metadata.state", "metadata.backup_status", "_id"],
+        unique: false,
+    }
+}
+
+#[tokio::test]
+async fn every_query_goes_by_an_index() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    store
+        .insert(USERS, &[native_user(1, 1).build()])
+        .await
+        .unwrap();
+    let mut layout = users();
+    layout.collections[0].indexes.push(backups());
+    store.prepare(&layout).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    let plans = [
+        ("WHERE key > x'00' ORDER BY key", "sqlite_autoindex"),
+        (
+            "WHERE staged_at <= 5 AND state = 'live' AND (staged_at, key) > (1, x'00')
+             ORDER BY staged_at, key",
+            "staged_of_internal_users",
+        ),
+        (
+            "WHERE staged_at IS NULL AND key > x'00' ORDER BY key",
+            "staged_of_internal_users",
+        ),
+        (
+            "WHERE key > x'00' AND status = 'pending' ORDER BY key",
+            "status_of_internal_users",
+        ),
+        (
+            "WHERE key > x'00' AND backup_status = 'pending' AND state = 'live' ORDER BY key",
+            "backup_of_internal_users",
+        ),
+    ];
+    for (rest, index) in plans {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT doc FROM documents_of_internal_users {rest}");
+        let mut statement = other.prepare(&sql).unwrap();
+        let steps: Vec<String> = statement
+            .query_map([], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(steps.len(), 1, "{rest}: {steps:?}");
+        assert!(
+            steps[0].starts_with("SEARCH") && steps[0].contains(index),
+            "{steps:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_found_whatever_the_id_and_only_other_ids_have_an_index_entry() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    store.prepare(&users()).await.unwrap();
+    let documents = [
+        rawdoc! { "_id": "a", "user_id": "a", "status": "own" },
+        rawdoc! { "_id": "a1", "user_id": "a", "status": "other" },
+        rawdoc! { "_id": 7, "user_id": "a", "status": "other" },
+        rawdoc! { "_id": "b", "user_id": "c", "status": "other" },
+        rawdoc! { "_id": "d" },
+        rawdoc! { "_id": "é\0'", "user_id": "é\0'" },
+    ];
+    store.insert(USERS, &documents).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    let indexed =
+        "SELECT count(*) FROM documents_of_internal_users INDEXED BY user_of_internal_users
+        WHERE user_id IS NOT NULL AND key <> CAST(x'05' || user_id AS BLOB)";
+    let of = |which: &[usize]| {
+        which
+            .iter()
+            .map(|it| documents[*it].clone())
+            .collect::<Vec<_>>()
+    };
+    let by_user = |users: &[&str]| Query::Users(users.iter().map(ToString::to_string).collect());
+    let both_ways = [
+        (by_user(&["a"]), of(&[2, 0, 1])),
+        (by_user(&["a", "b", "c", "d"]), of(&[2, 0, 1, 3])),
+        (by_user(&["é\0'"]), of(&[5])),
+        (Query::Equal(doc! { "user_id": "a" }), of(&[2, 0, 1])),
+        (
+            Query::Equal(doc! { "user_id": "a", "status": "other" }),
+            of(&[2, 1]),
+        ),
+        (Query::Equal(doc! { "user_id": "b" }), of(&[])),
+    ];
+    let entries = |expected: i64| {
+        let count: i64 = other.query_row(indexed, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, expected);
+    };
+    entries(3);
+    // A file of an earlier version has an entry for every document.
+    let full = "DROP INDEX user_of_internal_users;
+        CREATE INDEX user_of_internal_users ON documents_of_internal_users (user_id, key)
+        WHERE user_id IS NOT NULL;";
+    for earlier in [false, true] {
+        if earlier {
+            other.execute_batch(full).unwrap();
+        }
+        for (query, expected) in &both_ways {
+            let found = store.find(USERS, &Find::new(query.clone())).await.unwrap();
+            assert_eq!(found, *expected, "{query:?}");
+            let count = store.count(USERS, query).await.unwrap();
+            assert_eq!(count, expected.len() as u64, "{query:?}");
+        }
+        let sql = "EXPLAIN QUERY PLAN SELECT doc FROM documents_of_internal_users WHERE key > x'00'
+            AND ((user_id = 'a' AND key = x'0561')
+                OR (user_id = 'a' AND key <> CAST(x'05' || user_id AS BLOB)))
+            AND +status = 'other' ORDER BY key";
+        let mut statement = other.prepare(sql).unwrap();
+        let steps: Vec<String> = statement
+            .query_map([], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(steps.iter().all(|it| !it.starts_with("SCAN")), "{steps:?}");
+        let goes_by = |index: &str| steps.iter().any(|step| step.contains(index));
+        assert!(goes_by("user_of_internal_users"), "{steps:?}");
+        assert!(earlier || goes_by("sqlite_autoindex"), "{steps:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_sets_no_column_that_stays_as_it_was() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    let user = native_user(1, 1);
+    store.insert(USERS, &[user.build()]).await.unwrap();
+    // It fires where the column is set, also to the value that it has.
+    let other = Connection::open(&path).unwrap();
+    let refuse = |columns: &str| {
+        format!(
+            "CREATE TRIGGER t BEFORE UPDATE OF {columns} ON documents_of_internal_users
+             BEGIN SELECT RAISE(ABORT, 'no'); END;"
+        )
+    };
+    other
+        .execute_batch(&refuse("user_id, staged_at, status"))
+        .unwrap();
+    let (guard, change) = section("op");
+    let id = Bson::String(document::user_id(&user.build()).unwrap().to_owned());
+    let written = store.write(USERS, &id, &guard, &change).await.unwrap();
+    let Written::Applied(changed) = written else {
+        panic!("{written:?}");
+    };
+    assert_eq!(all(&*store).await, [changed]);
+
+    other
+        .execute_batch(&format!("DROP TRIGGER t; {}", refuse("version")))
+        .unwrap();
+    let (guard, change) = section("other");
+    let written = store.write(USERS, &id, &guard, &change).await.unwrap();
+    assert!(matches!(written, Written::Rejected(_)), "{written:?}");
+}
