@@ -31,8 +31,8 @@ CREATE TABLE unique_keys (
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What the names of collections' tables begin with.
 const TABLE: &str = "documents_of_";
-/// What is true of a document whose `_id` is not its user. Others are found by their key, and an index that repeated it
-/// would be written for each of them: in files of earlier versions it does. The byte is what a text's key begins with.
+/// Holds where a document's `_id` is not its user: only then has it an entry in the index by user (in files of earlier
+/// versions always), since the others are found by their key. The byte is what the key of a text begins with.
 pub(crate) const UNDER_ANOTHER_ID: &str = "key <> CAST(x'05' || user_id AS BLOB)";
 /// The columns that are made from the document's bytes.
 const COLUMNS: [&str; 6] = [
@@ -342,8 +342,8 @@ impl Table {
         Ok(())
     }
 
-    /// Sets only the columns that change: SQLite rewrites the entry of every index over a column that is set, also to
-    /// the value that it has.
+    /// Sets only the columns in which `document` differs from `old`: SQLite rewrites the entry of every index over a
+    /// column that is set, also to the value that it has.
     fn change(
         &self,
         connection: &Connection,
