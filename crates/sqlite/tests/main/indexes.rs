@@ -20,8 +20,10 @@ fn backups() -> IndexLayout {
 /// The steps by which SQLite reads users' documents with what follows the table's name.
 fn plan(connection: &Connection, rest: &str) -> Vec<String> {
     let sql = format!("EXPLAIN QUERY PLAN SELECT doc FROM documents_of_internal_users {rest}");
-    let mut statement = connection.prepare(&sql).unwrap();
-    let steps = statement.query_map([], |row| row.get(3)).unwrap();
+    let mut statement = connection.prepare(&sql).expect("SQLite plans it");
+    let steps = statement
+        .query_map([], |row| row.get(3))
+        .expect("SQLite says the plan");
     steps.map(Result::unwrap).collect()
 }
 
