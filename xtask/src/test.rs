@@ -63,7 +63,7 @@ impl Surroundings<'_> {
 pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()> {
     let scratch = scratch()?;
     // First, so that nobody waits for a build only to hear that there is no server.
-    let mongod = match variable(URL_VARIABLE) {
+    let mut mongod = match variable(URL_VARIABLE) {
         Some(_) => None,
         None => Some(Mongod::start_in(root, scratch.path(), Room::Little).await?),
     };
@@ -109,6 +109,10 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     println!("\n--- dashboard: pytest, in Chromium");
     let outcome = python::dashboard(root, &surroundings).await;
     outcomes.push(("dashboard", outcome));
+    if let Some(mongod) = &mut mongod {
+        // Where it ended, steps failed for want of it: this says why.
+        outcomes.push(("database", mongod.still_runs()));
+    }
     println!();
     let mut failed = Vec::new();
     for (name, outcome) in outcomes {
