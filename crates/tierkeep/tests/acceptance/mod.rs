@@ -11,6 +11,7 @@ mod dump;
 mod erase;
 mod hr;
 pub mod kill;
+mod leased;
 mod legacy;
 mod main_job;
 mod outage;

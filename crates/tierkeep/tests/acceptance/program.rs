@@ -16,6 +16,8 @@ use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 
+use super::leased::Leased;
+
 pub const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes!";
 
 /// How long a service may take to end.
@@ -37,6 +39,8 @@ pub struct Deployment {
     pub backend: Backend,
     pub dir: tempfile::TempDir,
     pub environment: BTreeMap<String, String>,
+    #[expect(dead_code, reason = "dropped with this")]
+    databases: Option<Leased>,
 }
 
 /// The connection string of the replica set that the tests run on, with this database in its path.
@@ -67,26 +71,29 @@ impl Deployment {
         for limit in ["RATE", "BURST", "NEW_USERS"] {
             set(&format!("TIERKEEP_PUBLIC_{limit}"), "1000000".into());
         }
-        match backend {
+        let databases = match backend {
             Backend::Sqlite => {
                 set(
                     "TIERKEEP_DATA_DIR",
                     dir.path().join("data").display().to_string(),
                 );
                 set("TIERKEEP_GITHUB_VERIFY", "off".into());
+                None
             }
             Backend::Mongo => {
                 let unique = uuid::Uuid::now_v7().simple().to_string();
-                for role in Role::ALL {
-                    let database = format!("t{}_{role}", &unique[20..]);
-                    set(role.url_variable(), mongo_url(&database));
+                let names = Role::ALL.map(|role| format!("t{}_{role}", &unique[20..]));
+                for (role, database) in Role::ALL.into_iter().zip(&names) {
+                    set(role.url_variable(), mongo_url(database));
                 }
+                Some(Leased::new(&mongo_url(""), names.into()))
             }
-        }
+        };
         Self {
             backend,
             dir,
             environment,
+            databases,
         }
     }
 

@@ -24,6 +24,7 @@ use tierkeep_core::document;
 use tierkeep_core::hr::HrCollection;
 use tierkeep_testkit::legacy::{self, Becomes};
 
+use super::leased::Leased;
 use super::program::{Backend, Deployment, mongo_url};
 
 pub const SUBJECT: &str = "507f1f77bcf86cd799439011";
@@ -35,6 +36,8 @@ pub const LONG_AGO_TEXT: &str = "2025-01-01T02:53:20";
 pub struct Predecessor {
     pub database: Database,
     url: String,
+    #[expect(dead_code, reason = "dropped with this")]
+    leased: Leased,
 }
 
 impl Predecessor {
@@ -51,6 +54,7 @@ impl Predecessor {
         Self {
             database: client.database(&name),
             url: url.to_owned(),
+            leased: Leased::new(url, vec![name]),
         }
     }
 

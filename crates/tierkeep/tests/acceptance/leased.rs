@@ -1,0 +1,51 @@
+//! Databases on a MongoDB server that go with the test they belong to: each keeps files open there, and memory.
+
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::options::ClientOptions;
+
+/// How long is waited for a server that may have been ended by the test.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Databases whose names nobody else uses; dropped with this.
+pub struct Leased {
+    url: String,
+    names: Vec<String>,
+}
+
+impl Leased {
+    /// So many names on the server at `url`; nothing is asked of it.
+    pub fn new(url: &str, names: Vec<String>) -> Self {
+        Self {
+            url: url.to_owned(),
+            names,
+        }
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let (url, names) = (self.url.clone(), std::mem::take(&mut self.names));
+        // On a thread of its own: a test drops this within its runtime, where nothing may wait for another one.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(drop_all(&url, &names))
+        });
+        // A server that is gone, or refuses, has nothing left that matters.
+        drop(dropped.join());
+    }
+}
+
+async fn drop_all(url: &str, names: &[String]) -> mongodb::error::Result<()> {
+    let mut options = ClientOptions::parse(url).await?;
+    options.server_selection_timeout = Some(PATIENCE);
+    let client = Client::with_options(options)?;
+    for name in names {
+        client.database(name).drop().await?;
+    }
+    Ok(())
+}
