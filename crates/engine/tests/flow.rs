@@ -1,5 +1,6 @@
 //! How fast the mover goes, and how much it holds: its rate, the size of its batches, the bytes at work, marks.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use bson::raw::RawDocumentBuf;
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
-use tierkeep_core::document::Edit;
+use tierkeep_core::document::{self, Edit};
 use tierkeep_core::store::{Change, Guard};
-use tierkeep_engine::RunOptions;
+use tierkeep_engine::{Progress, RunOptions, Summary};
 use tierkeep_testkit::fault::{Call, Fault, Moment};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::world::{Backend, DAY, HOUR, World};
+use crate::world::{Backend, DAY, HOUR, World, user};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,7 +57,7 @@ async fn the_rate_of_the_settings_holds_from_one_run_to_the_next() {
         for n in 0..5 {
             world.staged(run * 5 + n, DAY + HOUR).await;
         }
-        let stop = tokio_util::sync::CancellationToken::new();
+        let stop = CancellationToken::new();
         let run = service.migrate_expired_data(
             RunOptions::default(),
             &tierkeep_engine::NoProgress,
@@ -73,7 +75,7 @@ async fn a_run_that_waits_for_its_rate_can_be_stopped() {
     for n in 0..3 {
         world.staged(n, DAY + HOUR).await;
     }
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let service = world.service();
     let run = service.migrate_expired_data(at_rate(1), &tierkeep_engine::NoProgress, &stop);
     let begun = Instant::now();
@@ -112,7 +114,7 @@ async fn a_slow_batch_makes_the_next_ones_smaller_and_wait() {
 /// The number of documents in the batch that meets `hold` first, then the rest moves.
 async fn stopped_then_moved(world: &World, documents: u32) -> usize {
     let service = world.service();
-    let none = tokio_util::sync::CancellationToken::new();
+    let none = CancellationToken::new();
     let run =
         || service.migrate_expired_data(RunOptions::default(), &tierkeep_engine::NoProgress, &none);
     world.faults.set_down(Role::SrieMainUser, true);
@@ -136,6 +138,86 @@ async fn after_a_batch_that_a_database_stopped_the_next_run_asks_less_of_it(
     }
     assert_eq!(stopped_then_moved(&world, 16).await, 2);
     assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    world.check_invariants().await;
+}
+
+/// Begins nothing more after the first batch.
+struct StopAfterOne(CancellationToken);
+
+impl Progress for StopAfterOne {
+    fn report(&self, _: &Summary) {
+        self.0.cancel();
+    }
+}
+
+/// Which of [`user`] `0..count` are gone from temp.
+async fn gone(world: &World, count: u32) -> Vec<u32> {
+    let left = world.all(Role::RaseenTempUser).await;
+    let left: BTreeSet<_> = left.iter().filter_map(|it| document::user_id(it)).collect();
+    let is_gone = |n: &u32| !left.contains(user(*n).as_str());
+    (0..count).filter(is_gone).collect()
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_longest_moves_first_and_some_batches_of_it_in_the_order_of_their_ids(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut world = World::new(backend).await;
+    world.settings.batch_documents = 2;
+    world.settings.batches_in_flight = 1;
+    for n in 0..40 {
+        world.staged(n, DAY + HOUR * (n + 1)).await;
+    }
+    let stop = CancellationToken::new();
+    let one = StopAfterOne(stop.clone());
+    let service = world.service();
+    let run = service.migrate_expired_data(RunOptions::default(), &one, &stop);
+    assert_eq!(run.await.unwrap().moved, 2);
+    // The last is due longest, and those of sixteen batches are the last 32.
+    assert_eq!(gone(&world, 40).await, [8, 9]);
+    let three = RunOptions {
+        limit: Some(3),
+        ..RunOptions::default()
+    };
+    assert_eq!(world.migrate_with(three).await.unwrap().moved, 3);
+    assert_eq!(gone(&world, 40).await, [8, 9, 37, 38, 39]);
+    assert_eq!(world.migrate().await.unwrap().moved, 35);
+    world.check_invariants().await;
+}
+
+#[rstest]
+#[case::one_by_one(1)]
+#[case::all_that_fit(1 << 20)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_or_was_changed_since_it_was_found_due_holds_up_nobody(
+    #[case] batch_bytes: usize,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut world = World::new(backend).await;
+    world.settings.batch_documents = 2;
+    world.settings.batch_bytes = batch_bytes;
+    world.settings.batches_in_flight = 1;
+    for n in 0..12 {
+        world.staged(n, DAY + HOUR).await;
+    }
+    let insert = Fault::nth(1, Moment::Before)
+        .to(Role::SrieMainUser)
+        .of("insert");
+    let hold = world.faults.hold(insert);
+    let run = world.migrate_meanwhile();
+    hold.reached().await;
+    // Found due with the first batch, but not read yet: two are erased, one is young again, one has a section more.
+    for n in [4, 5] {
+        world.erasure().erase(&user(n)).await.unwrap();
+    }
+    world.date_back(&user(7), HOUR).await;
+    world.put(&user(9), 2).await.unwrap();
+    hold.release();
+    assert_eq!(run.await.unwrap().unwrap().moved, 9);
+    let young = world.all(Role::RaseenTempUser).await;
+    let young: Vec<_> = young.iter().map(|it| document::user_id(it)).collect();
+    assert!(young.contains(&Some(user(7).as_str())));
     world.check_invariants().await;
 }
 

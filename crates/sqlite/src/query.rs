@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::iter;
 
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, DateTime, Document};
+use bson::{Bson, DateTime, Document, rawdoc};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use tierkeep_core::document::State;
-use tierkeep_core::store::{Cursor, Find, Query, id_order};
+use tierkeep_core::store::{Cursor, Fields, Find, Query, id_order, id_text};
 
 use crate::error::Failure;
 use crate::table::{Table, UNDER_ANOTHER_ID, document_of};
@@ -46,9 +46,17 @@ pub(crate) fn find(
                 rest.push_str(" LIMIT ?");
                 values.push(Value::Integer(limit));
             }
-            let mut statement = connection.prepare_cached(&table.select("doc", &rest))?;
+            let places = find.fields == Fields::Place && matches!(find.query, Query::Due(_));
+            let columns = if places { "key, staged_at" } else { "doc" };
+            let mut statement = connection.prepare_cached(&table.select(columns, &rest))?;
             let mut rows = statement.query(params_from_iter(values))?;
-            find.cut(iter::from_fn(|| noted(next(&mut rows, find))))
+            find.cut(iter::from_fn(|| {
+                noted(if places {
+                    next_place(&mut rows, connection, table)
+                } else {
+                    next(&mut rows, find)
+                })
+            }))
         }
         Rows::Keys(keys) => {
             let mut keys = keys.into_iter();
@@ -78,6 +86,26 @@ fn next(rows: &mut rusqlite::Rows<'_>, find: &Find) -> Result<Option<RawDocument
         let document = document_of(row)?;
         if find.query.matches(&document) {
             return Ok(Some(find.fields.of(document)));
+        }
+    }
+    Ok(None)
+}
+
+/// The place of the next document, by its columns: its bytes are not read where its `_id` is a text.
+fn next_place(
+    rows: &mut rusqlite::Rows<'_>,
+    connection: &Connection,
+    table: &Table,
+) -> Result<Option<RawDocumentBuf>, Failure> {
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
+        let staged_at = DateTime::from_millis(row.get(1)?);
+        if let Some(id) = id_text(key) {
+            let metadata = rawdoc! { "staged_at": staged_at };
+            return Ok(Some(rawdoc! { "_id": id, "metadata": metadata }));
+        }
+        if let Some(document) = table.get(connection, key)? {
+            return Ok(Some(Fields::Place.of(document)));
         }
     }
     Ok(None)

@@ -79,6 +79,7 @@ macro_rules! conformance_suite {
             what_has_no_backup_is_found
             a_head_holds_at_least_what_tierkeep_reads
             a_sized_head_knows_the_size_of_the_whole
+            a_place_is_where_its_document_stands
             what_was_acknowledged_is_read_back
             a_linearizable_read_of_nothing_is_empty
             all_documents_come_in_the_order_of_their_ids

@@ -16,7 +16,9 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document};
 
 pub use error::{Class, StoreError, Verdict};
-pub use query::{Cursor, Fields, Find, Query, ReadConcern, SIZE, id_order, index_key, stored_size};
+pub use query::{
+    Cursor, Fields, Find, Query, ReadConcern, SIZE, id_order, id_text, index_key, stored_size,
+};
 pub use write::{Change, Guard, fields_match, put_replaces, with_fields};
 
 use crate::db::Role;

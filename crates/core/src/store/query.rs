@@ -30,6 +30,9 @@ pub enum Fields {
     Sized,
     /// At least `_id` and `user_id`.
     Keys,
+    /// At least `_id`, and `metadata.staged_at` where pages are ordered by it: enough for a [`Cursor`]. A store may
+    /// make it from an index, and give an `_id` of another type that orders the same.
+    Place,
 }
 
 /// The field of a page of [`Fields::Sized`] that says how many bytes of BSON the whole document has.
@@ -51,6 +54,7 @@ impl Fields {
                 Edit::new().set(SIZE, size).apply(&only(&document, &HEAD))
             }
             Self::Keys => only(&document, &KEYS),
+            Self::Place => only(&document, &PLACE),
         }
     }
 }
@@ -68,6 +72,8 @@ fn only(document: &RawDocument, names: &[&str]) -> RawDocumentBuf {
 }
 
 const KEYS: [&str; 2] = [field::ID, field::USER_ID];
+
+const PLACE: [&str; 2] = [field::ID, field::METADATA];
 
 const HEAD: [&str; 5] = [
     field::ID,
@@ -120,7 +126,7 @@ impl Cursor {
 pub enum Query {
     /// Every document, ordered by `_id`.
     All,
-    /// Those with these `_id`s, in no order.
+    /// Those with these `_id`s, ordered by `_id`.
     Ids(Vec<Bson>),
     /// Those whose `user_id` is one of these, whatever their `_id` or state, in no order.
     Users(Vec<String>),
@@ -241,6 +247,13 @@ impl Find {
         self
     }
 
+    /// With only what a [`Cursor`] is made of.
+    #[must_use]
+    pub fn places(mut self) -> Self {
+        self.fields = Fields::Place;
+        self
+    }
+
     /// Read linearizably.
     #[must_use]
     pub fn linearizable(mut self) -> Self {
@@ -262,6 +275,9 @@ impl Find {
         page
     }
 }
+
+/// What the bytes of a text begin with in [`id_order`].
+const TEXT: u8 = 5;
 
 /// A total order of `_id`s, the same as MongoDB's for the types that ids have: numbers, texts, objects,
 /// binary, object ids, booleans, dates.
@@ -289,7 +305,7 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
         )]
         Bson::Double(n) => put(3, &number_order(*n, *n as i64)),
         Bson::Decimal128(n) => put(4, &n.bytes()),
-        Bson::String(text) | Bson::Symbol(text) => put(5, text.as_bytes()),
+        Bson::String(text) | Bson::Symbol(text) => put(TEXT, text.as_bytes()),
         Bson::Document(document) => put(6, &encoded(document.clone())),
         Bson::Array(array) => put(7, &encoded(bson::doc! { "": array.clone() })),
         Bson::Binary(binary) => {
@@ -318,6 +334,12 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
         Bson::MaxKey => put(255, &[]),
     }
     key
+}
+
+/// The text that [`id_order`] gives these bytes, where it is one.
+pub fn id_text(key: &[u8]) -> Option<&str> {
+    let text = key.strip_prefix(&[TEXT])?;
+    std::str::from_utf8(text).ok()
 }
 
 /// What `document` is looked up by in an index over `fields`, each with at most one dot: equal in all

@@ -9,6 +9,7 @@ mod control;
 mod flow;
 mod gate;
 mod lease;
+mod line;
 mod records;
 mod retire;
 mod scan;

@@ -23,6 +23,7 @@ use tracing::warn;
 use super::account::Account;
 use super::flow::Size;
 use super::gate::Gate;
+use super::line::{Line, Stage};
 use super::{MigrationService, MoverSettings, RunOptions};
 use crate::adoption::{Adoption, adopt_in_temp, claims};
 use crate::alerts::{AlertKind, Alerts};
@@ -39,14 +40,6 @@ const ADOPTIONS_AT_ONCE: usize = 32;
 /// How many marks are looked at in one go.
 const MARKS_AT_ONCE: usize = 500;
 
-/// Where a scan is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Unstaged,
-    Due,
-    Over,
-}
-
 #[derive(Debug)]
 pub(super) struct Scan {
     service: MigrationService,
@@ -56,8 +49,7 @@ pub(super) struct Scan {
     marks: Marks,
     /// Whether any move was tried before this pass, and not completed: else no record parks a document.
     attempts: Option<bool>,
-    stage: Stage,
-    after: Option<Cursor>,
+    line: Line,
     taken: u64,
     adopted: u64,
     /// Documents without an `_id` that can be read were seen; they share one mark.
@@ -80,8 +72,7 @@ impl Scan {
             retention,
             marks: Marks::open(service.databases.audit_db()).await?,
             attempts: None,
-            stage: Stage::Unstaged,
-            after: None,
+            line: Line::new(options.user.clone(), clock::before(now, retention)),
             taken: 0,
             adopted: 0,
             nameless: false,
@@ -109,7 +100,7 @@ impl Scan {
 
     /// Whether this pass has no more to begin.
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Over || self.limit_reached()
+        self.line.stage() == Stage::Over || self.limit_reached()
     }
 
     pub(super) fn limit_reached(&self) -> bool {
@@ -117,8 +108,7 @@ impl Scan {
     }
 
     pub(super) fn rewind(&mut self) {
-        self.stage = Stage::Unstaged;
-        self.after = None;
+        self.line.rewind();
         self.unmarked = 0;
         self.attempts = None;
     }
@@ -135,14 +125,15 @@ impl Scan {
         size: Size,
     ) -> Result<Option<Vec<Planned>>, StoreError> {
         while !self.is_over() && gate.is_open().await? {
-            let page = self.page(size).await?;
-            let stage = self.stage;
-            let after = Cursor::after_page(&page);
-            if after.is_none() || after == self.after || self.options.user.is_some() {
-                self.next_stage();
-            } else {
-                self.after = after;
-            }
+            let stage = self.line.stage();
+            let left = match self.options.limit {
+                Some(limit) => {
+                    usize::try_from(limit.saturating_sub(self.taken)).unwrap_or(usize::MAX)
+                }
+                None => usize::MAX,
+            };
+            let store = self.service.databases.raseen_temp_db().store();
+            let page = self.line.page(store.as_ref(), size, left).await?;
             if page.is_empty() {
                 continue;
             }
@@ -159,38 +150,6 @@ impl Scan {
             }
         }
         Ok(None)
-    }
-
-    fn next_stage(&mut self) {
-        self.after = None;
-        self.stage = match self.stage {
-            Stage::Unstaged => Stage::Due,
-            Stage::Due | Stage::Over => Stage::Over,
-        };
-    }
-
-    async fn page(&self, size: Size) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let query = match (&self.options.user, self.stage) {
-            (Some(user), _) => Query::Users(vec![user.to_string()]),
-            (None, Stage::Unstaged) => Query::Unstaged,
-            (None, _) => Query::Due(clock::before(self.now, self.retention)),
-        };
-        let left = self
-            .options
-            .limit
-            .map_or(u64::MAX, |limit| limit.saturating_sub(self.taken));
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let find = Find::new(query)
-            .limit(size.documents.min(left.max(1)))
-            .max_bytes(size.bytes)
-            .after(self.after.clone());
-        let store = self.service.databases.raseen_temp_db().store();
-        let mut page = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        if self.options.user.is_some() {
-            let unstaged = self.stage == Stage::Unstaged;
-            page.retain(|document| document::is_native(document) != unstaged);
-        }
-        Ok(page)
     }
 
     /// The plan for a document that is due; one of another program joins `foreign`.

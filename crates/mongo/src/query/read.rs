@@ -68,7 +68,7 @@ impl Page<'_> {
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
-        Fields::Head | Fields::Sized | Fields::Keys => BATCH_HEADS,
+        Fields::Head | Fields::Sized | Fields::Keys | Fields::Place => BATCH_HEADS,
     };
     let has_end = matches!(find.query, Query::Ids(_));
     let one_more = find.after.is_some() || has_end;
@@ -83,6 +83,9 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         // By an index over (`user_id`, `_id`) the server need not open the documents.
         Fields::Keys => vec!["user_id"],
         Fields::Head | Fields::Sized => vec!["user_id", "created_at", "last_accessed", "metadata"],
+        Fields::Place if matches!(find.query, Query::Users(_)) => vec!["user_id"],
+        Fields::Place if find.query.orders_by_staged_at() => vec!["_id", "metadata.staged_at"],
+        Fields::Place => vec!["_id"],
     };
     // What the query means is looked at once more when the page has come.
     if let Query::Equal(fields) = &find.query {
@@ -451,6 +454,7 @@ mod tests {
         assert_json_snapshot!("find_due_next", pages(&next));
         let fallback = find_unindexed("internal_users", &next, None).unwrap();
         assert_json_snapshot!("find_due_unindexed", shown(&fallback));
+        assert_json_snapshot!("find_due_places", pages(&next.clone().places()));
         assert_json_snapshot!("find_due_sizes", pages(&next.sized()));
     }
 

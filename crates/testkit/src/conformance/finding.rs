@@ -6,7 +6,7 @@ use bson::oid::ObjectId;
 use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, Edit, State, field};
-use tierkeep_core::store::{Find, Query, SIZE, Store, id_order, stored_size};
+use tierkeep_core::store::{Cursor, Find, Query, SIZE, Store, id_order, stored_size};
 
 use super::fixture::{Bench, live, record, set_section};
 use crate::documents::{SeedUser, hostile_documents, native_user, odd_staged_at};
@@ -292,6 +292,57 @@ pub async fn a_sized_head_knows_the_size_of_the_whole(store: &Arc<dyn Store>) {
     assert!(seen > 6, "{seen}");
     let due = Find::new(Query::Due(date(5_000))).sized().max_bytes(1);
     assert_eq!(bench.find(due).await.len(), 1, "pages are bounded as ever");
+}
+
+/// Places are in the order of their documents, and pages of them go on from one another, whatever the `_id`s are.
+pub async fn a_place_is_where_its_document_stands(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_place_is_where_its_document_stands").await;
+    let ids = [
+        RawBson::from("b"),
+        RawBson::Symbol("a".into()),
+        RawBson::from("\u{e4}"),
+        RawBson::from(""),
+        RawBson::from(7_i32),
+        RawBson::from(7.5),
+        RawBson::from(true),
+        RawBson::from(ObjectId::from_bytes([9; 12])),
+        RawBson::from(date(3)),
+        RawBson::from(rawdoc! { "a": 1 }),
+    ];
+    let mut documents = Vec::new();
+    for (n, id) in (1..).zip(ids) {
+        let due = native_user(n, 1).dated(date(1_000 + i64::from(n / 4)));
+        documents.push(Edit::new().set("_id", id).apply(&due.build()));
+    }
+    documents.push(native_user(90, 1).unstaged().build());
+    documents.push(rawdoc! { "_id": "bare" });
+    bench.given(&documents).await;
+    let ids = documents.iter().map(|document| document::id(document));
+    let queries = [
+        (Query::All, 12),
+        (Query::Ids(ids.collect()), 12),
+        (Query::Users(vec![native_user(1, 1).id().to_owned()]), 1),
+        (Query::Due(date(5_000)), 10),
+        (Query::Unstaged, 2),
+        (Query::Equal(doc! { "metadata.version": 1_i64 }), 11),
+    ];
+    for (query, count) in queries {
+        let find = Find::new(query.clone()).limit(3);
+        let whole = bench.pages(find.clone()).await.concat();
+        let places = bench.pages(find.places()).await.concat();
+        assert_eq!(whole.len(), count, "{query:?}");
+        let stands = |page: &[RawDocumentBuf]| -> Vec<_> {
+            let cursors = page.iter().map(|document| Cursor::after(document));
+            let dated = query.orders_by_staged_at();
+            cursors
+                .map(|at| (dated.then_some(at.staged_at), id_order(&at.id)))
+                .collect()
+        };
+        assert_eq!(stands(&places), stands(&whole), "{query:?}");
+        if !query.orders_by_staged_at() {
+            assert!(stands(&whole).is_sorted_by_key(|(_, id)| id), "{query:?}");
+        }
+    }
 }
 
 /// L9: who was told that a document is stored finds it, and as it was last written.
