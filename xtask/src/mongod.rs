@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bson::doc;
 use mongodb::Client;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::variable;
@@ -34,9 +33,11 @@ const IN_PACKAGE: &str = "purelib/fiftyone/db/bin/mongod";
 
 const REPLICA_SET: &str = "tierkeep";
 /// After so many seconds the server closes files that nobody uses. Each test has databases of its own, with some files
-/// for each collection: with the ten minutes that are usual the faster tests are, the more files are open at once,
-/// and a server that may open no more ends itself.
+/// for each collection. With the ten minutes that are usual, the faster tests are, the more files are open at once, and a
+/// server that may open no more ends itself.
 const IDLE_SECONDS: u32 = 30;
+/// Starts a command with the highest limit of open files that is allowed here.
+const AS_MANY_FILES_AS_ALLOWED: &str = r#"ulimit -n "$(ulimit -Hn)"; exec "$0" "$@""#;
 /// What a line of its log holds that tells why it ends.
 const FATAL: &str = r#""s":"F""#;
 /// How long a server may take to start or to become primary.
@@ -86,8 +87,9 @@ impl Mongod {
             .tempdir_in(parent)?;
         // Free now; should somebody take it meanwhile, the server says so and ends.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        open_as_many_files_as_allowed()?;
-        let process = Command::new(&binary)
+        let process = Command::new("sh")
+            .args(["-c", AS_MANY_FILES_AS_ALLOWED])
+            .arg(&binary)
             .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
             .args(["--replSet", REPLICA_SET, "--nounixsocket"])
             .args(room.options())
@@ -165,10 +167,10 @@ impl Mongod {
             return Ok(());
         };
         let folder = self.folder.path();
-        let room = rustix::fs::statvfs(folder)
-            .map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize) >> 20);
+        let room = rustix::fs::statvfs(folder)?;
         bail!(
-            "mongod ended by itself with {status}, with {room} MiB free below {}; the end of its log:\n{}",
+            "mongod ended by itself with {status}, with {} MiB free below {}; the end of its log:\n{}",
+            room.f_bavail.saturating_mul(room.f_frsize) >> 20,
             folder.display(),
             self.end_of_log()
         );
@@ -198,13 +200,6 @@ impl Drop for Mongod {
             drop(self.process.wait());
         }
     }
-}
-
-/// Raises the number of files that this process and those it starts may open to the most that is allowed here.
-fn open_as_many_files_as_allowed() -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("the limit of open files cannot be raised")
 }
 
 /// Where the fetched binary is, and data that belongs on the disk.

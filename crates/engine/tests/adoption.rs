@@ -391,14 +391,18 @@ async fn a_new_user_starts_above_a_legacy_copy_that_only_srie_holds(
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_that_nobody_can_name_end_no_run_and_stop_no_other(
     #[values(1, 30)] nameless: u32,
+    #[values(false, true)] staged: bool,
 ) {
     // The other stores take no such document.
     let world = World::new(Backend::Mongo).await;
     let old = world.ago(DAY + HOUR).await;
     for n in 0..nameless {
-        let seed = Edit::new()
-            .set("_id", format!("AAAA{n:04}"))
-            .apply(&seed_user(500 + n, old));
+        let mut seed = Edit::new().set("_id", format!("AAAA{n:04}"));
+        if staged {
+            // Behind those that can be named.
+            seed = seed.set_meta("staged_at", world.ago(DAY).await);
+        }
+        let seed = seed.apply(&seed_user(500 + n, old));
         let mut bytes = seed.into_bytes();
         let at = bytes.windows(4).position(|w| w == b"AAAA").unwrap();
         bytes[at] = 0xff;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use bson::doc;
-use bson::raw::RawDocumentBuf;
+use bson::oid::ObjectId;
+use bson::raw::{RawBson, RawDocumentBuf, cstr};
+use bson::{doc, rawdoc};
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
@@ -174,14 +175,14 @@ async fn what_is_due_longest_moves_first_and_some_batches_of_it_in_the_order_of_
     let service = world.service();
     let run = service.migrate_expired_data(RunOptions::default(), &one, &stop);
     assert_eq!(run.await.unwrap().moved, 2);
-    // The last is due longest, and those of sixteen batches are the last 32.
-    assert_eq!(gone(&world, 40).await, [8, 9]);
+    // Those of sixteen batches are the last 32; it begins with the oldest, the last, and goes on from the first.
+    assert_eq!(gone(&world, 40).await, [8, 39]);
     let three = RunOptions {
         limit: Some(3),
         ..RunOptions::default()
     };
     assert_eq!(world.migrate_with(three).await.unwrap().moved, 3);
-    assert_eq!(gone(&world, 40).await, [8, 9, 37, 38, 39]);
+    assert_eq!(gone(&world, 40).await, [8, 36, 37, 38, 39]);
     assert_eq!(world.migrate().await.unwrap().moved, 35);
     world.check_invariants().await;
 }
@@ -198,7 +199,7 @@ async fn what_is_gone_or_was_changed_since_it_was_found_due_holds_up_nobody(
     world.settings.batch_documents = 2;
     world.settings.batch_bytes = batch_bytes;
     world.settings.batches_in_flight = 1;
-    for n in 0..12 {
+    for n in 0..16 {
         world.staged(n, DAY + HOUR).await;
     }
     let insert = Fault::nth(1, Moment::Before)
@@ -207,18 +208,58 @@ async fn what_is_gone_or_was_changed_since_it_was_found_due_holds_up_nobody(
     let hold = world.faults.hold(insert);
     let run = world.migrate_meanwhile();
     hold.reached().await;
-    // Found due with the first batch, but not read yet: two are erased, one is young again, one has a section more.
-    for n in [4, 5] {
+    // Found due with the first batch, but not read yet: three are gone, of them both of a batch and the later one of
+    // another; two are erased, one is young again, one has a section more.
+    let temp = world.store(Role::RaseenTempUser);
+    for n in [4, 5, 7] {
+        let (id, any) = (user(n).as_str().into(), Guard::Fields(doc! {}));
+        temp.write("internal_users", &id, &any, &Change::Remove)
+            .await
+            .unwrap();
+    }
+    for n in [10, 11] {
         world.erasure().erase(&user(n)).await.unwrap();
     }
-    world.date_back(&user(7), HOUR).await;
-    world.put(&user(9), 2).await.unwrap();
+    world.date_back(&user(13), HOUR).await;
+    world.put(&user(14), 2).await.unwrap();
     hold.release();
-    assert_eq!(run.await.unwrap().unwrap().moved, 9);
-    let young = world.all(Role::RaseenTempUser).await;
-    let young: Vec<_> = young.iter().map(|it| document::user_id(it)).collect();
-    assert!(young.contains(&Some(user(7).as_str())));
+    assert_eq!(run.await.unwrap().unwrap().moved, 10);
+    assert!(world.copy(Role::RaseenTempUser, &user(13)).await.is_some());
     world.check_invariants().await;
+}
+
+#[rstest]
+#[case::one_by_one(1)]
+#[case::all_that_fit(1 << 20)]
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_names_what_was_staged_each_is_looked_at(
+    #[case] batch_bytes: usize,
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut world = World::new(backend).await;
+    world.settings.batch_documents = 3;
+    world.settings.batch_bytes = batch_bytes;
+    // Objects are told apart, and ordered, in more ways than one; they stand among the others, and before them all.
+    let objects = [1, 2, 256].map(|n| RawBson::from(rawdoc! { "a": n }));
+    let others = [7.into(), 7.5.into(), true.into()];
+    let others = others.into_iter().chain([ObjectId::new().into()]);
+    for (id, days) in objects
+        .into_iter()
+        .chain(others)
+        .zip([1, 2, 3].into_iter().cycle())
+    {
+        let staged_at = world.ago(DAY * days + HOUR).await;
+        let mut document = RawDocumentBuf::new();
+        document.append(cstr!("_id"), id);
+        document.append(cstr!("metadata"), rawdoc! { "staged_at": staged_at });
+        world.plant(Role::RaseenTempUser, document).await;
+    }
+    for n in 0..12 {
+        world.staged(n, DAY * (1 + n % 3) + HOUR).await;
+    }
+    let run = world.migrate().await.unwrap();
+    assert_eq!((run.moved, run.quarantined), (12, 7));
+    assert_eq!(world.all(Role::RaseenTempUser).await.len(), 7);
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ pub(crate) fn find(
                 rest.push_str(" LIMIT ?");
                 values.push(Value::Integer(limit));
             }
-            let places = find.fields == Fields::Place && matches!(find.query, Query::Due(_));
+            let places = find.fields == Fields::Place && matches!(find.query, Query::Staged(_));
             let columns = if places { "key, staged_at" } else { "doc" };
             let mut statement = connection.prepare_cached(&table.select(columns, &rest))?;
             let mut rows = statement.query(params_from_iter(values))?;
@@ -91,7 +91,7 @@ fn next(rows: &mut rusqlite::Rows<'_>, find: &Find) -> Result<Option<RawDocument
     Ok(None)
 }
 
-/// The place of the next document, by its columns: its bytes are not read where its `_id` is a text.
+/// The place of the next document, by the index alone where its `_id` is a text.
 fn next_place(
     rows: &mut rusqlite::Rows<'_>,
     connection: &Connection,
@@ -165,7 +165,7 @@ fn rows(
             }
             Rows::Keys(keys)
         }
-        Query::Due(before) => {
+        Query::Due(before) | Query::Staged(before) => {
             let (staged_at, key) = match after.map(|cursor| &cursor.staged_at) {
                 None => (i64::MIN, Vec::new()),
                 Some(Bson::DateTime(staged_at)) => (staged_at.timestamp_millis(), after_key),
@@ -174,10 +174,15 @@ fn rows(
                 }
                 Some(_) => return Ok(Rows::Keys(BTreeSet::new())),
             };
+            let visible = if matches!(query, Query::Due(_)) {
+                "AND (state IS NULL OR state = 'live')"
+            } else {
+                ""
+            };
             Rows::Scan(
-                "WHERE staged_at <= ? AND (state IS NULL OR state = 'live') AND (staged_at, key) > (?, ?)
-                ORDER BY staged_at, key"
-                    .into(),
+                format!(
+                    "WHERE staged_at <= ? {visible} AND (staged_at, key) > (?, ?) ORDER BY staged_at, key"
+                ),
                 vec![
                     Value::Integer(before.timestamp_millis()),
                     Value::Integer(staged_at),

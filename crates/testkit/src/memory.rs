@@ -176,7 +176,7 @@ impl Collection {
                         .filter_map(|key| self.documents.get(&key)),
                 )
             }
-            Query::Due(_) | Query::Unstaged => {
+            Query::Due(_) | Query::Staged(_) | Query::Unstaged => {
                 let place = |c: &Cursor| (id_order(&c.staged_at), id_order(&c.id));
                 let after = after.map(place);
                 let placed: BTreeMap<_, _> = self

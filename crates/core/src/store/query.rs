@@ -31,7 +31,7 @@ pub enum Fields {
     /// At least `_id` and `user_id`.
     Keys,
     /// At least `_id`, and `metadata.staged_at` where pages are ordered by it: enough for a [`Cursor`]. A store may
-    /// make it from an index, and give an `_id` of another type that orders the same.
+    /// give an `_id` of another type that orders the same.
     Place,
 }
 
@@ -134,6 +134,9 @@ pub enum Query {
     /// (`staged_at`, `_id`). One whose state is unknown is among them, so that somebody hears of it. Found
     /// by index.
     Due(DateTime),
+    /// Documents that entered temp at or before this time, whatever their state, ordered by (`staged_at`, `_id`): those
+    /// that are due, and the few that are entering or erased. Found by index; of [`Fields::Place`] it says everything.
+    Staged(DateTime),
     /// Documents whose `metadata.staged_at` is missing or no date, in a stable order. Found by index.
     Unstaged,
     /// Documents whose top-level fields equal these, ordered by `_id`.
@@ -161,6 +164,9 @@ impl Query {
                     Some(State::Entering | State::Erased)
                 ) && document::staged_at(document).is_some_and(|staged| staged <= *before)
             }
+            Self::Staged(before) => {
+                document::staged_at(document).is_some_and(|staged| staged <= *before)
+            }
             Self::Unstaged => document::staged_at(document).is_none(),
             Self::Equal(fields) => fields_match(document, fields),
         }
@@ -169,7 +175,7 @@ impl Query {
     /// Whether pages are ordered by (`staged_at`, `_id`) and not by `_id` alone.
     pub fn orders_by_staged_at(&self) -> bool {
         match self {
-            Self::Due(_) | Self::Unstaged => true,
+            Self::Due(_) | Self::Staged(_) | Self::Unstaged => true,
             Self::All | Self::Ids(_) | Self::Users(_) | Self::Equal(_) => false,
         }
     }
@@ -279,8 +285,8 @@ impl Find {
 /// What the bytes of a text begin with in [`id_order`].
 const TEXT: u8 = 5;
 
-/// A total order of `_id`s, the same as MongoDB's for the types that ids have: numbers, texts, objects,
-/// binary, object ids, booleans, dates.
+/// A total order of `_id`s, the same as MongoDB's for the types that ids have: numbers, texts, binary, object ids,
+/// booleans, dates. Decimals and objects have their place among the types, and an order of their own.
 ///
 /// Stores that keep their own index of `_id` order by the bytes this returns; equal ids have equal bytes.
 pub fn id_order(id: &Bson) -> Vec<u8> {

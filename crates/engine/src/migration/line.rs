@@ -1,25 +1,29 @@
 //! The line of documents in temp that a scan goes along: first those of other programs, then what is due.
 //!
-//! What is due comes some batches at a time, the oldest first, and these in the order of their `_id`s. Neighbours share
-//! pages of indexes, in temp, main, srie and the records, so a batch touches few of them however long the line is.
+//! What is due comes in windows, those that are due longest first, and within a window in the order of the `_id`s, from
+//! the oldest document on and round. Neighbours share pages of indexes, in temp, main, srie and the records, so a batch
+//! touches few of them however long the line is.
 //!
 //! Reads and nothing else: it decides what is looked at next, never what becomes of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase};
-use tierkeep_core::document;
+use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{Cursor, Find, Query, Store, StoreError, id_order};
 use tierkeep_core::user::UserId;
 
 use super::flow::Size;
 use crate::retry::repeating;
 
-/// How many batches of what is due come in the order of their `_id`s. Fewer touch more pages; more put off the oldest.
+/// How many full batches a window has. With fewer of them more pages are touched, with more the oldest wait longer.
 const WINDOW: usize = 16;
+/// The most documents and bytes of places in a window, whatever the settings say: it is held in memory.
+const MOST_PLACES: usize = 16_000;
+const MOST_PLACES_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where a scan is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,21 +115,30 @@ impl Line {
         };
     }
 
-    /// Fills the window with so many of what is due, unless one has an `_id` that cannot be read: such a document
-    /// is looked at where it stands.
+    /// Fills the window with so many of what was staged longest: those before the first whose `_id` is of no plain type.
+    /// Where that is the first of all, the window stays empty, and it is looked at where it stands.
     async fn open_window(&mut self, store: &dyn Store, documents: usize) -> Result<(), StoreError> {
-        let find = Find::new(Query::Due(self.before)).after(self.after.clone());
         let size = Size {
-            documents,
-            bytes: usize::MAX,
+            documents: documents.min(MOST_PLACES),
+            bytes: MOST_PLACES_BYTES,
         };
-        let places = read(store, find.places(), size).await?;
-        if places.iter().all(|place| document::has_id(place)) {
-            self.advance(&places);
-            let mut ids: Vec<Bson> = places.iter().map(|place| document::id(place)).collect();
-            ids.sort_by_cached_key(id_order);
-            self.window = ids.into();
+        let find = Find::new(Query::Staged(self.before)).after(self.after.clone());
+        let mut places = read(store, find.places(), size).await?;
+        let is_last = places.is_empty();
+        let odd = places.iter().position(|place| !has_plain_id(place));
+        places.truncate(odd.unwrap_or(places.len()));
+        if places.is_empty() && !is_last {
+            return Ok(());
         }
+        self.advance(&places);
+        let mut ids: Vec<Bson> = places.iter().map(|place| document::id(place)).collect();
+        let oldest = ids.first().cloned();
+        ids.sort_by_cached_key(id_order);
+        // It begins with the oldest, so that none waits for ever where runs end before a window does.
+        if let Some(at) = ids.iter().position(|id| Some(id) == oldest.as_ref()) {
+            ids.rotate_left(at);
+        }
+        self.window = ids.into();
         Ok(())
     }
 
@@ -135,15 +148,32 @@ impl Line {
         size: Size,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
         let ids: Vec<Bson> = self.window.iter().take(size.documents).cloned().collect();
-        let page = read(store, Find::new(Query::Ids(ids.clone())), size).await?;
-        // What comes after the last one did not fit into the page, or is gone.
-        let last = page
-            .last()
-            .map(|document| id_order(&document::id(document)));
-        let seen = last.and_then(|last| ids.iter().rposition(|id| id_order(id) == last));
-        self.window.drain(..seen.map_or(ids.len(), |at| at + 1));
+        let asked = ids.len();
+        let page = read(store, Find::new(Query::Ids(ids)), size).await?;
+        let rest = self.window.split_off(asked);
+        let asked = std::mem::replace(&mut self.window, rest);
+        let bytes: usize = page.iter().map(|document| document.as_bytes().len()).sum();
+        if bytes >= size.bytes {
+            // Those that did not come are gone, or did not fit into the page.
+            let came = page
+                .iter()
+                .map(|document| id_order(&document::id(document)));
+            let came: BTreeSet<Vec<u8>> = came.collect();
+            let left = asked.into_iter().filter(|id| !came.contains(&id_order(id)));
+            for id in left.rev() {
+                self.window.push_front(id);
+            }
+        }
         Ok(page)
     }
+}
+
+/// Whether the `_id` is of a type whose values are ordered, compared and found alike everywhere.
+fn has_plain_id(document: &RawDocument) -> bool {
+    matches!(
+        document.get(field::ID),
+        Ok(Some(RawBsonRef::String(_) | RawBsonRef::ObjectId(_)))
+    )
 }
 
 async fn read(

@@ -160,7 +160,7 @@ impl Scan {
         account: &mut Account,
     ) -> Result<Option<Planned>, StoreError> {
         let candidate = classify(&document, self.now, self.retention);
-        if !matches!(candidate, Candidate::Adopt(_)) {
+        if !matches!(candidate, Candidate::Adopt(_) | Candidate::Hidden) {
             account.scanned(1);
         }
         self.nameless |= !document::has_id(&document);

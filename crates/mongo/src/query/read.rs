@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The most whole documents in one batch of a page; a page that is full earlier costs no more than this.
-const BATCH_WHOLE: usize = 1_000;
+const BATCH_WHOLE: usize = 1_001;
 /// As [`BATCH_WHOLE`], for heads.
 const BATCH_HEADS: usize = 5_000;
 
@@ -138,7 +138,7 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
 /// The commands that together read the page, in order; each may send more than the query means, and the
 /// first document may be the one that the cursor stands on.
 ///
-/// [`Query::Due`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
+/// [`Query::Due`], [`Query::Staged`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
 /// [`Query::Users`] on the one over (`user_id`, `_id`).
 pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
     let page = Page {
@@ -176,9 +176,11 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
         Query::Due(before) => {
             let visible = RawArrayBuf::from_iter([is_visible()]);
             let filter = with_expr(RawDocumentBuf::new(), visible);
-            let from = after.map_or(staged_bound(FIRST_DATE, RawBson::MinKey), staged_cursor);
-            let to = staged_bound(*before, RawBson::MaxKey);
-            vec![page.command(filter, &by_staged_index(&from, Some(&to)))]
+            vec![page.command(filter, &staged_until(*before, after))]
+        }
+        // Of places this index says everything: the server opens no document.
+        Query::Staged(before) => {
+            vec![page.command(RawDocumentBuf::new(), &staged_until(*before, after))]
         }
         Query::Unstaged => {
             let below = |from: &RawDocumentBuf| {
@@ -201,7 +203,7 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
     }
 }
 
-/// As [`find`] for [`Query::Due`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
+/// As [`find`] for [`Query::Due`], [`Query::Staged`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
 /// index, or where an array among the indexed values gives documents several places in it. `None` for other
 /// queries.
 ///
@@ -218,7 +220,7 @@ pub(crate) fn find_unindexed(
     };
     let after = find.after.as_ref();
     match &find.query {
-        Query::Due(before) => {
+        Query::Due(before) | Query::Staged(before) => {
             let mut all = RawArrayBuf::new();
             if let Some(after) = after {
                 let staged_at = literal(raw(&after.staged_at));
@@ -271,6 +273,12 @@ fn is_unstaged() -> RawDocumentBuf {
 
 fn staged_bound(staged_at: impl Into<RawBson>, id: RawBson) -> RawDocumentBuf {
     rawdoc! { "metadata.staged_at": staged_at.into(), "_id": id }
+}
+
+/// In index order of (`metadata.staged_at`, `_id`), from the cursor, or the first date, to `before`.
+fn staged_until(before: DateTime, after: Option<&Cursor>) -> RawDocumentBuf {
+    let from = after.map_or(staged_bound(FIRST_DATE, RawBson::MinKey), staged_cursor);
+    by_staged_index(&from, Some(&staged_bound(before, RawBson::MaxKey)))
 }
 
 fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
@@ -360,6 +368,10 @@ pub(crate) fn count(
                 RawArrayBuf::from_iter([has_type("metadata.staged_at", "date"), is_visible()]);
             vec![with_expr(due(*before), all)]
         }
+        Query::Staged(before) => {
+            let all = RawArrayBuf::from_iter([has_type("metadata.staged_at", "date")]);
+            vec![with_expr(due(*before), all)]
+        }
         Query::Unstaged => {
             let filter = if by_index {
                 rawdoc! { "metadata.staged_at": { "$not": { "$gte": FIRST_DATE } } }
@@ -421,11 +433,19 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_what_was_staged() {
+        let page = Find::new(Query::Staged(date(5_000))).places();
+        assert_json_snapshot!("find_staged_places", pages(&page));
+        let next = page.after(Some(cursor(date(4_000), "a")));
+        assert_json_snapshot!("find_staged_places_next", pages(&next));
+    }
+
+    #[test]
     fn where_documents_are_named_the_server_sees_the_end_of_the_page() {
         let batch = |query, limit| batch_size(&Find::new(query).limit(limit));
         assert_eq!(batch(Query::All, 7), 7);
         assert_eq!(batch(Query::Ids(vec![1.into()]), 1), 2);
-        assert_eq!(batch(Query::Ids(Vec::new()), 5_000), 1_000);
+        assert_eq!(batch(Query::Ids(Vec::new()), 5_000), 1_001);
     }
 
     #[test]
@@ -454,7 +474,6 @@ mod tests {
         assert_json_snapshot!("find_due_next", pages(&next));
         let fallback = find_unindexed("internal_users", &next, None).unwrap();
         assert_json_snapshot!("find_due_unindexed", shown(&fallback));
-        assert_json_snapshot!("find_due_places", pages(&next.clone().places()));
         assert_json_snapshot!("find_due_sizes", pages(&next.sized()));
     }
 
@@ -494,6 +513,7 @@ mod tests {
             (Query::Ids(vec![2.into(), 1.into(), 2.into()]), true),
             (Query::Users(vec!["internal_1".into()]), true),
             (Query::Due(date(5_000)), true),
+            (Query::Staged(date(5_000)), true),
             (Query::Unstaged, true),
             (Query::Unstaged, false),
             (

@@ -22,7 +22,9 @@ impl<'a> Named<'a> {
         match query {
             Query::Ids(ids) => Self::Ids(ids.iter().map(id_order).collect()),
             Query::Users(users) => Self::Users(users.iter().map(String::as_str).collect()),
-            Query::All | Query::Due(_) | Query::Unstaged | Query::Equal(_) => Self::No,
+            Query::All | Query::Due(_) | Query::Staged(_) | Query::Unstaged | Query::Equal(_) => {
+                Self::No
+            }
         }
     }
 }
@@ -84,7 +86,7 @@ impl<'a> Page<'a> {
         let here = Cursor::after(document);
         let same_id = here.id == cursor.id || id_order(&here.id) == *id;
         match self.find.query {
-            Query::Due(_) => same_id && here.staged_at == cursor.staged_at,
+            Query::Due(_) | Query::Staged(_) => same_id && here.staged_at == cursor.staged_at,
             Query::All | Query::Ids(_) | Query::Users(_) | Query::Unstaged | Query::Equal(_) => {
                 same_id
             }

@@ -124,6 +124,7 @@ fn query() -> impl Strategy<Value = Query> {
             )
         }),
         (0..9_i64).prop_map(|ms| Query::Due(DateTime::from_millis(ms))),
+        (0..9_i64).prop_map(|ms| Query::Staged(DateTime::from_millis(ms))),
         Just(Query::Unstaged),
         "s[0-2]".prop_map(|status| Query::Equal(doc! { "status": status })),
         Just(Query::Equal(doc! { "metadata.state": "erased" })),

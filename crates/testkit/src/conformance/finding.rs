@@ -314,17 +314,22 @@ pub async fn a_place_is_where_its_document_stands(store: &Arc<dyn Store>) {
         let due = native_user(n, 1).dated(date(1_000 + i64::from(n / 4)));
         documents.push(Edit::new().set("_id", id).apply(&due.build()));
     }
+    let hidden = [(80, State::Entering), (81, State::Erased)]
+        .map(|(n, state)| native_user(n, 1).dated(date(1_001)).state(state).build());
+    documents.extend(hidden);
     documents.push(native_user(90, 1).unstaged().build());
     documents.push(rawdoc! { "_id": "bare" });
     bench.given(&documents).await;
     let ids = documents.iter().map(|document| document::id(document));
     let queries = [
-        (Query::All, 12),
-        (Query::Ids(ids.collect()), 12),
+        (Query::All, 14),
+        (Query::Ids(ids.collect()), 14),
         (Query::Users(vec![native_user(1, 1).id().to_owned()]), 1),
         (Query::Due(date(5_000)), 10),
+        (Query::Staged(date(1_000)), 3),
+        (Query::Staged(date(5_000)), 12),
         (Query::Unstaged, 2),
-        (Query::Equal(doc! { "metadata.version": 1_i64 }), 11),
+        (Query::Equal(doc! { "metadata.version": 1_i64 }), 13),
     ];
     for (query, count) in queries {
         let find = Find::new(query.clone()).limit(3);

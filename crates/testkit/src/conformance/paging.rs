@@ -97,7 +97,11 @@ pub async fn a_cursor_outlives_its_document(store: &Arc<dyn Store>) {
     };
     assert_eq!(bench.delete(&[gone]).await, 1);
 
-    for query in [Query::All, Query::Due(date(i64::MAX))] {
+    for query in [
+        Query::All,
+        Query::Due(date(i64::MAX)),
+        Query::Staged(date(i64::MAX)),
+    ] {
         let rest = bench.ids(Find::new(query).after(after.clone())).await;
         assert_eq!(rest, [Bson::from(users[2].id()), users[3].id().into()]);
     }
@@ -201,7 +205,11 @@ pub async fn a_page_ends_with_the_document_that_reaches_its_bytes(store: &Arc<dy
         })
         .collect();
     bench.given(&users).await;
-    for query in [Query::All, Query::Due(date(i64::MAX))] {
+    for query in [
+        Query::All,
+        Query::Due(date(i64::MAX)),
+        Query::Staged(date(i64::MAX)),
+    ] {
         for max_bytes in [1, 500, 1_200, 2_500, 1_000_000] {
             for limit in [1, 3, 100] {
                 let find = Find::new(query.clone()).max_bytes(max_bytes).limit(limit);
@@ -230,6 +238,7 @@ pub async fn a_page_holds_at_least_one_document(store: &Arc<dyn Store>) {
             document::user_id(&large).unwrap_or_default().to_owned(),
         ]),
         Query::Due(date(i64::MAX)),
+        Query::Staged(date(i64::MAX)),
         Query::Equal(doc! { "user_type": "internal" }),
     ];
     for query in queries {
@@ -246,6 +255,7 @@ pub async fn a_missing_collection_is_empty(store: &Arc<dyn Store>) {
         Query::Ids(vec!["a".into()]),
         Query::Users(vec!["a".into()]),
         Query::Due(date(i64::MAX)),
+        Query::Staged(date(i64::MAX)),
         Query::Unstaged,
         Query::Equal(doc! { "a": 1 }),
         Query::Equal(doc! { "a": Bson::Null }),
@@ -301,6 +311,7 @@ pub async fn a_count_equals_what_pages_through(store: &Arc<dyn Store>) {
             3,
         ),
         (Query::Due(date(3)), 3),
+        (Query::Staged(date(3)), 3),
         (Query::Unstaged, 13),
         (
             Query::Equal(doc! { "user_id": "u", "status": "pending" }),

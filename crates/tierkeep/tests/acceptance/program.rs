@@ -16,7 +16,7 @@ use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 
-use super::leased::Leased;
+use super::databases::Databases;
 
 pub const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes!";
 
@@ -40,7 +40,7 @@ pub struct Deployment {
     pub dir: tempfile::TempDir,
     pub environment: BTreeMap<String, String>,
     #[expect(dead_code, reason = "dropped with this")]
-    databases: Option<Leased>,
+    databases: Option<Databases>,
 }
 
 /// The connection string of the replica set that the tests run on, with this database in its path.
@@ -86,7 +86,7 @@ impl Deployment {
                 for (role, database) in Role::ALL.into_iter().zip(&names) {
                     set(role.url_variable(), mongo_url(database));
                 }
-                Some(Leased::new(&mongo_url(""), names.into()))
+                Some(Databases::new(&mongo_url(""), names.into()))
             }
         };
         Self {

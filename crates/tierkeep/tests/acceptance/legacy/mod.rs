@@ -24,7 +24,7 @@ use tierkeep_core::document;
 use tierkeep_core::hr::HrCollection;
 use tierkeep_testkit::legacy::{self, Becomes};
 
-use super::leased::Leased;
+use super::databases::Databases;
 use super::program::{Backend, Deployment, mongo_url};
 
 pub const SUBJECT: &str = "507f1f77bcf86cd799439011";
@@ -37,7 +37,7 @@ pub struct Predecessor {
     pub database: Database,
     url: String,
     #[expect(dead_code, reason = "dropped with this")]
-    leased: Leased,
+    databases: Databases,
 }
 
 impl Predecessor {
@@ -54,7 +54,7 @@ impl Predecessor {
         Self {
             database: client.database(&name),
             url: url.to_owned(),
-            leased: Leased::new(url, vec![name]),
+            databases: Databases::new(url, vec![name]),
         }
     }
 
