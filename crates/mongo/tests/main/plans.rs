@@ -105,6 +105,28 @@ async fn a_page_of_due_documents_looks_at_no_more_than_it_holds() {
     assert!(examined <= 21, "{entries:?}");
 }
 
+#[tokio::test]
+async fn the_places_of_what_is_staged_come_from_the_index_alone() {
+    let bench = Bench::prepared().await;
+    let users: Vec<_> = (0..200)
+        .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
+        .collect();
+    bench.store.insert(USERS, &users).await.unwrap();
+    let after = Some(Cursor::after(&users[99]));
+
+    let entries = profiled(&bench, async || {
+        let staged = Find::new(Query::Staged(at(150))).limit(40).after(after);
+        let page = bench.store.find(USERS, &staged.places()).await.unwrap();
+        let expected = users[100..140].iter().map(|user| document::id(user));
+        assert!(page.iter().map(|place| document::id(place)).eq(expected));
+    })
+    .await;
+
+    let sum = |name| entries.iter().map(|it| number(it, name)).sum::<i64>();
+    assert_eq!(sum("docsExamined"), 0, "{entries:?}");
+    assert!((1..=41).contains(&sum("keysExamined")), "{entries:?}");
+}
+
 /// One document for each type that `staged_at` may have, in index order of the types.
 fn of_every_type() -> Vec<(Bson, Option<RawBson>)> {
     let regex = Regex {

@@ -1,7 +1,7 @@
 //! By which index documents are found, and which entries of indexes a write touches.
 
 use rusqlite::Connection;
-use tierkeep_core::bson::{Bson, doc, rawdoc};
+use tierkeep_core::bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document;
 use tierkeep_core::store::{Find, IndexLayout, Query, Written};
 use tierkeep_testkit::documents::native_user;
@@ -68,6 +68,32 @@ async fn every_query_goes_by_an_index() {
             "{steps:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_places_of_what_is_staged_come_from_the_index_alone() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    store.prepare(&users()).await.unwrap();
+    let users: Vec<_> = (0..9)
+        .map(|n| {
+            let staged_at = DateTime::from_millis(n.into());
+            native_user(n, 1).staged_at(staged_at).build()
+        })
+        .collect();
+    store.insert(USERS, &users).await.unwrap();
+    // Nobody can read the documents themselves.
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute("UPDATE documents_of_internal_users SET doc = x'00'", [])
+        .unwrap();
+
+    let staged = Find::new(Query::Staged(DateTime::from_millis(6)));
+    let places = store.find(USERS, &staged.clone().places()).await.unwrap();
+    let expected = users[..7].iter().map(|user| document::id(user));
+    assert!(places.iter().map(|place| document::id(place)).eq(expected));
+    assert!(store.find(USERS, &staged.head()).await.is_err());
 }
 
 #[tokio::test]
