@@ -74,6 +74,16 @@ impl Importer {
         Ok(collections)
     }
 
+    /// The rule by which collections of this kind are left out whole.
+    fn skipped(&self, kind: Kind) -> Option<&'static str> {
+        match kind {
+            Kind::Derived(derived) if self.options.include.contains(&derived) => None,
+            Kind::Derived(_) | Kind::DerivedHr => Some(DERIVED),
+            Kind::Unknown => Some(UNKNOWN),
+            Kind::Scans | Kind::Progress | Kind::Accounts | Kind::Hr | Kind::System => None,
+        }
+    }
+
     /// Looks at everything. What is not a user's document is accounted for here.
     pub(crate) async fn look(
         &self,
@@ -90,9 +100,13 @@ impl Importer {
         let mut all = 0;
         let mut counts = Vec::new();
         for collection in &index.collections {
-            let count = self.sources[collection.source]
-                .count(&collection.name)
-                .await?;
+            let source = &self.sources[collection.source];
+            // What is looked at is counted on the way.
+            let count = if self.skipped(collection.kind).is_some() {
+                source.count(&collection.name).await?
+            } else {
+                source.estimate(&collection.name).await?
+            };
             counts.push(count);
             all += count;
         }
@@ -101,14 +115,10 @@ impl Importer {
         let mut done = 0;
         for number in order {
             let collection = index.collections[number].clone();
-            let skipped = match collection.kind {
-                Kind::Scans | Kind::Progress | Kind::Accounts | Kind::Hr => None,
-                Kind::Derived(derived) if self.options.include.contains(&derived) => None,
-                Kind::Derived(_) | Kind::DerivedHr => Some(DERIVED),
-                Kind::Unknown => Some(UNKNOWN),
-                Kind::System => continue,
-            };
-            if let Some(rule) = skipped {
+            if collection.kind == Kind::System {
+                continue;
+            }
+            if let Some(rule) = self.skipped(collection.kind) {
                 index.tally.skipped(&collection.shown, rule, counts[number]);
                 done += counts[number];
                 progress.looked_at(done, all);

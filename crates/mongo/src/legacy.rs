@@ -105,11 +105,8 @@ impl LegacyDatabase {
     }
 
     async fn greet(&self) -> Result<RawDocumentBuf, Failure> {
-        let sent = self.database.run_raw_command(query::hello()).into_future();
-        match tokio::time::timeout(LIMIT, sent).await {
-            Err(_) => Err(Failure::timeout()),
-            Ok(reply) => RawDocumentBuf::try_from(&reply?).map_err(|_| Failure::corrupt()),
-        }
+        let sent = self.database.run_raw_command(query::hello());
+        answered(sent.into_future()).await
     }
 
     async fn open(
@@ -137,6 +134,16 @@ impl LegacyDatabase {
             all.extend(page);
         }
         Ok(all)
+    }
+}
+
+/// What the server answers to one command, in time.
+async fn answered(
+    sent: impl Future<Output = mongodb::error::Result<Document>>,
+) -> Result<RawDocumentBuf, Failure> {
+    match tokio::time::timeout(LIMIT, sent).await {
+        Err(_) => Err(Failure::timeout()),
+        Ok(reply) => RawDocumentBuf::try_from(&reply?).map_err(|_| Failure::corrupt()),
     }
 }
 
@@ -195,6 +202,14 @@ impl Source for LegacyDatabase {
             count += reply::count(one).map_err(self.at("count"))?;
         }
         Ok(count)
+    }
+
+    async fn estimate(&self, collection: &str) -> Result<u64> {
+        let asked = query::legacy_estimate(collection);
+        let sent = self.database.run_raw_command(asked);
+        let sent = sent.selection_criteria(nearby()).into_future();
+        let reply = answered(sent).await.map_err(self.at("estimate"))?;
+        reply::count(&reply).map_err(self.at("estimate"))
     }
 
     async fn scan(

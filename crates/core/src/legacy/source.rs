@@ -59,8 +59,11 @@ pub trait Source: Send + Sync + Debug {
     /// The names of the collections that hold documents.
     async fn collections(&self) -> Result<Vec<String>>;
 
-    /// How many documents a collection holds.
+    /// How many documents a collection holds. Looks at all of them.
     async fn count(&self, collection: &str) -> Result<u64>;
+
+    /// About how many documents a collection holds. Looks at none.
+    async fn estimate(&self, collection: &str) -> Result<u64>;
 
     /// Every document of a collection, in no order; only `fields` of it where they are given.
     async fn scan(

@@ -4,7 +4,7 @@ use bson::raw::{RawArrayBuf, RawDocumentBuf, cstr};
 use bson::{Bson, Document, Timestamp, doc, rawdoc};
 use tierkeep_core::store::SIZE;
 
-use super::{COUNT_LIMIT, id_runs, key, millis};
+use super::{COUNT_LIMIT, READ_LIMIT, id_runs, key, millis};
 
 /// How many documents are sent together of which only parts are asked for.
 pub(crate) const PARTS_TOGETHER: u32 = 2_000;
@@ -26,6 +26,11 @@ pub(crate) fn legacy_count(collection: &str) -> RawDocumentBuf {
         "readConcern": read_concern(None),
         "maxTimeMS": millis(COUNT_LIMIT),
     }
+}
+
+/// Asks for the count that the server keeps of a collection.
+pub(crate) fn legacy_estimate(collection: &str) -> RawDocumentBuf {
+    rawdoc! { "count": collection, "maxTimeMS": millis(READ_LIMIT) }
 }
 
 /// Reads a whole collection; of each document only `fields`, and its size, where they are given.
@@ -105,6 +110,7 @@ mod tests {
         };
         let mut commands = vec![
             legacy_count("users"),
+            legacy_estimate("users"),
             legacy_scan("users", None, None),
             legacy_scan("users", Some(&["b", "_id", "b"]), Some(at)),
         ];

@@ -146,6 +146,10 @@ impl Source for Predecessor {
         Ok(u64::try_from(self.of(collection, None).len()).unwrap())
     }
 
+    async fn estimate(&self, collection: &str) -> Result<u64> {
+        self.count(collection).await
+    }
+
     async fn scan(
         &self,
         collection: &str,
