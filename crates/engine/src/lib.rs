@@ -13,6 +13,7 @@ mod binding;
 mod carry;
 mod connection;
 mod contents;
+mod copying;
 mod dump;
 mod entry;
 mod erase;

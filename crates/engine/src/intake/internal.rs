@@ -25,9 +25,9 @@ use super::external::{refused, replace};
 use super::settle::{Standing, is_as_imported, settled, standing};
 use super::{Intake, Look, Taken, claims_of};
 use crate::adoption::{Beside, Entered, claims, enter};
+use crate::copying::{copy, read_back};
 use crate::entry::{is_abandoned, withdraw};
 use crate::erase::entomb;
-use crate::perform::{copy, read_back};
 use crate::retry::repeating;
 use crate::users::{Resident, resident};
 
