@@ -47,7 +47,7 @@ const ACCOUNTS: &str = "an account: names people and holds nothing to import";
 const UNKNOWN: &str = "unknown collection";
 
 impl Importer {
-    /// Every collection of every source.
+    /// Every collection of every source, but for the server's own.
     ///
     /// # Errors
     /// A source did not answer, or is no database of the predecessor.
@@ -58,6 +58,10 @@ impl Importer {
                 if name == tierkeep_core::db::collection::IDENTITY {
                     return Err(ImportError::Stamped(source.name().to_owned()));
                 }
+                let kind = Kind::of(&name);
+                if kind == Kind::System {
+                    continue;
+                }
                 let shown = if self.sources.len() > 1 {
                     format!("{}.{name}", source.name())
                 } else {
@@ -65,7 +69,7 @@ impl Importer {
                 };
                 collections.push(Collection {
                     source: number,
-                    kind: Kind::of(&name),
+                    kind,
                     name,
                     shown,
                 });
@@ -115,9 +119,6 @@ impl Importer {
         let mut done = 0;
         for number in order {
             let collection = index.collections[number].clone();
-            if collection.kind == Kind::System {
-                continue;
-            }
             if let Some(rule) = self.skipped(collection.kind) {
                 index.tally.skipped(&collection.shown, rule, counts[number]);
                 done += counts[number];

@@ -85,13 +85,19 @@ async fn a_tick_with_nothing_due_looks_at_no_document() {
     }
 }
 
-#[tokio::test]
-async fn a_page_of_due_documents_looks_at_no_more_than_it_holds() {
+/// Two hundred users, staged a millisecond apart from the epoch on.
+async fn a_millisecond_apart() -> (Bench, Vec<RawDocumentBuf>) {
     let bench = Bench::prepared().await;
     let users: Vec<_> = (0..200)
         .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
         .collect();
     bench.store.insert(USERS, &users).await.unwrap();
+    (bench, users)
+}
+
+#[tokio::test]
+async fn a_page_of_due_documents_looks_at_no_more_than_it_holds() {
+    let (bench, users) = a_millisecond_apart().await;
     let after = Some(Cursor::after(&users[99]));
 
     let entries = profiled(&bench, async || {
@@ -107,11 +113,7 @@ async fn a_page_of_due_documents_looks_at_no_more_than_it_holds() {
 
 #[tokio::test]
 async fn the_places_of_what_is_staged_come_from_the_index_alone() {
-    let bench = Bench::prepared().await;
-    let users: Vec<_> = (0..200)
-        .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
-        .collect();
-    bench.store.insert(USERS, &users).await.unwrap();
+    let (bench, users) = a_millisecond_apart().await;
     let after = Some(Cursor::after(&users[99]));
 
     let entries = profiled(&bench, async || {

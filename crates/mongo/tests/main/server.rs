@@ -4,8 +4,9 @@ use bson::{DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
+use tierkeep_core::legacy::source::Source as _;
 use tierkeep_core::store::{Fault, FoundIndex, Hello, Inserted, Layout, Query, Store};
-use tierkeep_mongo::{MongoStore, Servers};
+use tierkeep_mongo::{LegacyDatabase, MongoStore, Servers};
 use tierkeep_testkit::documents::native_user;
 
 use crate::bench::{Bench, USERS, fresh_name, layout, url, url_with};
@@ -61,6 +62,18 @@ async fn roles_on_one_connection_string_share_a_client_and_keep_their_databases(
     let (temp, main) = (temp.hello().await.unwrap(), main.hello().await.unwrap());
     assert!(temp.server.is_same(&main.server));
     assert!(!temp.is_same_database(&main));
+}
+
+#[tokio::test]
+async fn documents_of_the_predecessor_are_counted_and_estimated() {
+    let bench = Bench::new().await;
+    let users: Vec<_> = (0..7).map(|n| native_user(n, 1).build()).collect();
+    bench.store.insert(USERS, &users).await.unwrap();
+    let source = LegacyDatabase::with_client(&bench.client, &bench.name);
+    for (collection, documents) in [(USERS, 7), ("nobody", 0)] {
+        assert_eq!(source.count(collection).await.unwrap(), documents);
+        assert_eq!(source.estimate(collection).await.unwrap(), documents);
+    }
 }
 
 #[tokio::test]

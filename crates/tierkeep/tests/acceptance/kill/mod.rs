@@ -65,11 +65,6 @@ impl Call {
         }
         points
     }
-
-    /// This call with each of its points.
-    pub fn with_points(&self) -> impl Iterator<Item = (&Self, String)> {
-        self.points().into_iter().map(move |point| (self, point))
-    }
 }
 
 /// Whether everything is tried that takes long.

@@ -65,13 +65,15 @@ async fn a_run_killed_at_any_point_loses_nothing_and_the_next_one_ends_it(
             "{name}: no {call} among {calls:#?}"
         );
     }
-    for (call, point) in calls.iter().flat_map(Call::with_points) {
-        let round = ended_at(&mut deployment, &mut scene, call, &point).await;
-        scene.check_at_any_moment(&round, &point).await;
-        scene.let_time_pass().await;
-        let run = deployment.json(&RUN);
-        assert_eq!(run["quarantined"], 0, "{point}: {run}");
-        scene.check_converged(&round, &point).await;
+    for call in &calls {
+        for point in call.points() {
+            let round = ended_at(&mut deployment, &mut scene, call, &point).await;
+            scene.check_at_any_moment(&round, &point).await;
+            scene.let_time_pass().await;
+            let run = deployment.json(&RUN);
+            assert_eq!(run["quarantined"], 0, "{point}: {run}");
+            scene.check_converged(&round, &point).await;
+        }
     }
 }
 
