@@ -2,15 +2,9 @@
 
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::hr::{HrCollection, MARK_INDEX};
+use tierkeep_core::mover::Status;
 use tierkeep_core::store::{CollectionLayout, IndexLayout, Layout};
 use tierkeep_core::user::UserType;
-
-fn index(fields: &[&'static str]) -> IndexLayout {
-    IndexLayout {
-        fields: fields.to_vec(),
-        unique: false,
-    }
-}
 
 /// What the `user_id`s begin with that a server refuses in a users' collection of `role`. Temp takes everything:
 /// other programs write there, and what does not belong is quarantined, not lost to its writer.
@@ -32,9 +26,9 @@ pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
         keeps_out: None,
     }];
     if let Some(users) = role.users() {
-        let mut indexes = vec![index(&["user_id", "_id"])];
+        let mut indexes = vec![IndexLayout::over(&["user_id", "_id"])];
         if role == Role::RaseenTempUser {
-            indexes.push(index(&["metadata.staged_at", "_id"]));
+            indexes.push(IndexLayout::over(&["metadata.staged_at", "_id"]));
         }
         collections.push(CollectionLayout {
             name: users.into(),
@@ -45,44 +39,45 @@ pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
     if role.holds_hr() {
         collections.extend(hr.iter().map(|collection| CollectionLayout {
             name: collection.as_str().to_owned(),
-            indexes: vec![index(&MARK_INDEX)],
+            indexes: vec![IndexLayout::over(&MARK_INDEX)],
             keeps_out: None,
         }));
     }
     if role == Role::EvaluationAudit {
         collections.push(CollectionLayout {
             name: collection::MIGRATION_RECORDS.into(),
-            indexes: vec![index(&["user_id", "version"]), index(&["status", "_id"])],
+            indexes: vec![
+                IndexLayout::over(&["user_id", "version"]),
+                // What is completed is most of all, and nobody looks for it by this index.
+                IndexLayout::over(&["status", "_id"]).above(Status::Completed.as_str()),
+            ],
             keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::CONTROL.into(),
-            indexes: vec![index(&["kind", "_id"])],
+            indexes: vec![IndexLayout::over(&["kind", "_id"])],
             keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::ERASURES.into(),
-            indexes: vec![index(&["stage", "_id"])],
+            indexes: vec![IndexLayout::over(&["stage", "_id"])],
             keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::AUDIT_TRAIL.into(),
             indexes: vec![
-                IndexLayout {
-                    unique: true,
-                    ..index(&["entry_id"])
-                },
-                index(&["user_id", "_id"]),
-                index(&["kind", "_id"]),
+                IndexLayout::over(&["entry_id"]).unique(),
+                IndexLayout::over(&["user_id", "_id"]),
+                IndexLayout::over(&["kind", "_id"]),
             ],
             keeps_out: None,
         });
         collections.push(CollectionLayout {
             name: collection::ALERTS.into(),
             indexes: vec![
-                index(&["resolved_at", "_id"]),
-                index(&["webhook_notice", "_id"]),
-                index(&["email_notice", "_id"]),
+                IndexLayout::over(&["resolved_at", "_id"]),
+                IndexLayout::over(&["webhook_notice", "_id"]),
+                IndexLayout::over(&["email_notice", "_id"]),
             ],
             keeps_out: None,
         });

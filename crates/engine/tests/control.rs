@@ -211,10 +211,7 @@ async fn a_retry_that_is_cut_off_is_finished_by_the_next(
 
 /// Lets `evaluation_audit` refuse a second document with this field's value.
 async fn only_one(world: &World, collection: &str, field: &'static str, value: &str) {
-    let unique = IndexLayout {
-        fields: vec![field],
-        unique: true,
-    };
+    let unique = IndexLayout::over(&[field]).unique();
     let collection_layout = CollectionLayout {
         name: collection.to_owned(),
         indexes: vec![unique],

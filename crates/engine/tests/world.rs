@@ -355,10 +355,7 @@ impl World {
 
     /// Makes srie refuse a document whose content has the value of another's.
     pub async fn refuse_equals(&self) {
-        let unique = IndexLayout {
-            fields: vec!["scan_cache.z"],
-            unique: true,
-        };
+        let unique = IndexLayout::over(&["scan_cache.z"]).unique();
         let users = CollectionLayout {
             name: "internal_users".into(),
             indexes: vec![unique],

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
 use tierkeep_core::store::Class;
 
 use crate::error::{self, Failure};
-use crate::table;
+use crate::{checkpoint, table};
 
 /// `PRAGMA application_id` of every file of ours: `tier`.
 const APPLICATION_ID: i32 = 0x7469_6572;
@@ -27,11 +27,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often, and how long apart, the change to write-ahead mode is tried: SQLite does not wait there.
 const WAL_TRIES: u32 = 500;
 const WAL_PAUSE: Duration = Duration::from_millis(10);
-/// The write-ahead log is written back into the file when it has this size, and cut back to it when it is reset. The
-/// larger, the more changes of one page of an index are written back as one.
-const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
-/// What each page in the log has beside its bytes.
-const WAL_FRAME_BYTES: i64 = 24;
 const STATEMENTS_KEPT: usize = 64;
 
 /// Only one file at a time is opened in this process.
@@ -100,10 +95,7 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
     }
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-    let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let pages = WAL_KEPT_BYTES / (page_bytes + WAL_FRAME_BYTES);
-    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    checkpoint::keep_short(&mut connection, &path)?;
     Ok((path, connection))
 }
 

@@ -8,10 +8,12 @@ use bson::{Bson, DateTime, Document, rawdoc};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use tierkeep_core::document::State;
+use tierkeep_core::mover::Status;
 use tierkeep_core::store::{Cursor, Fields, Find, Query, id_order, id_text};
 
 use crate::error::Failure;
-use crate::table::{Table, UNDER_ANOTHER_ID, document_of};
+use crate::index::{OPEN, UNDER_ANOTHER_ID};
+use crate::table::{Table, document_of};
 
 const STATES: [State; 3] = [State::Live, State::Entering, State::Erased];
 
@@ -232,6 +234,10 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
             " AND status = ?"
         });
         values.push(Value::Text(status.to_owned()));
+        if user.is_none() && status > Status::Completed.as_str() {
+            rest.push_str(" AND ");
+            rest.push_str(OPEN);
+        }
     }
     if let Some(Bson::String(text)) = fields.get("metadata.backup_status") {
         rest.push_str(" AND backup_status = ?");

@@ -19,7 +19,7 @@ use tierkeep_core::store::{
 
 use crate::error::Failure;
 use crate::table::Table;
-use crate::{connect, query, table, write};
+use crate::{connect, index, query, write};
 
 /// Connections for reading that are kept while nobody reads.
 const READERS_KEPT: usize = 8;
@@ -158,7 +158,7 @@ impl Store for SqliteStore {
     }
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
-        self.snapshot("indexes", |c| Ok(table::indexes(c)?)).await
+        self.snapshot("indexes", |c| Ok(index::all(c)?)).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -7,9 +7,10 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use tierkeep_core::document::{self, State, field};
-use tierkeep_core::store::{Fault, FoundIndex, IndexLayout, id_order, index_key};
+use tierkeep_core::store::{Fault, IndexLayout, id_order};
 
 use crate::error::{DUPLICATE_KEY, Failure};
+use crate::index::{self, UNDER_ANOTHER_ID, Unique};
 
 /// What every file has from the start.
 pub(crate) const SCHEMA: &str = "
@@ -30,10 +31,7 @@ CREATE TABLE unique_keys (
 /// The largest document that any backend stores.
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What the names of collections' tables begin with.
-const TABLE: &str = "documents_of_";
-/// Holds where a document's `_id` is not its user: only then has it an entry in the index by user (in files of earlier
-/// versions always), since the others are found by their key. The byte is what the key of a text begins with.
-pub(crate) const UNDER_ANOTHER_ID: &str = "key <> CAST(x'05' || user_id AS BLOB)";
+pub(crate) const TABLE: &str = "documents_of_";
 /// The columns that are made from the document's bytes.
 const COLUMNS: [&str; 6] = [
     "user_id",
@@ -43,27 +41,12 @@ const COLUMNS: [&str; 6] = [
     "status",
     "backup_status",
 ];
-/// Between the fields of a unique index: no field's name has it.
-const SEPARATOR: &str = "\n";
 
 /// A collection whose table exists.
 #[derive(Debug)]
 pub(crate) struct Table {
     name: String,
     unique: Vec<Unique>,
-}
-
-#[derive(Debug)]
-struct Unique {
-    id: i64,
-    fields: Vec<String>,
-}
-
-impl Unique {
-    fn entry(&self, document: &RawDocument) -> Vec<u8> {
-        let fields: Vec<&str> = self.fields.iter().map(String::as_str).collect();
-        index_key(document, &fields)
-    }
 }
 
 /// The part of a table's name that stands for the collection: letters other than `a-z` become `$` and
@@ -80,7 +63,7 @@ fn encoded(collection: &str) -> String {
 }
 
 /// The collection that [`encoded`] made this of.
-fn decoded(name: &str) -> String {
+pub(crate) fn decoded(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -119,21 +102,7 @@ impl Table {
         if !exists {
             return Ok(None);
         }
-        let mut statement = connection
-            .prepare_cached("SELECT id, fields FROM unique_indexes WHERE collection = ?1")?;
-        let unique = statement
-            .query_map([collection], |row| {
-                Ok(Unique {
-                    id: row.get(0)?,
-                    fields: row
-                        .get_ref(1)?
-                        .as_str()?
-                        .split(SEPARATOR)
-                        .map(str::to_owned)
-                        .collect(),
-                })
-            })?
-            .collect::<Result<_, _>>()?;
+        let unique = Unique::of(connection, collection)?;
         Ok(Some(Self { name, unique }))
     }
 
@@ -156,9 +125,7 @@ impl Table {
                 doc BLOB NOT NULL
             ) STRICT;
             CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key)
-                WHERE user_id IS NOT NULL AND {UNDER_ANOTHER_ID};
-            CREATE INDEX "staged_of_{of}" ON "{name}" (staged_at, key);
-            CREATE INDEX "status_of_{of}" ON "{name}" (status, key) WHERE status IS NOT NULL;"#
+                WHERE user_id IS NOT NULL AND {UNDER_ANOTHER_ID};"#
         ))?;
         Ok(Self {
             name,
@@ -166,57 +133,24 @@ impl Table {
         })
     }
 
-    /// Makes the index by which what waits for its backup is found, where there is none yet.
-    pub(crate) fn make_backup_index(
-        &self,
-        connection: &Connection,
-        collection: &str,
-    ) -> rusqlite::Result<()> {
-        connection.execute_batch(&format!(
-            r#"CREATE INDEX IF NOT EXISTS "backup_of_{}" ON "{}" (state, backup_status, key)
-            WHERE backup_status IS NOT NULL;"#,
-            encoded(collection),
-            self.name
-        ))
+    /// The name of the table.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Makes a unique index where there is none yet.
-    pub(crate) fn make_unique(
+    /// Makes an index where there is none yet.
+    pub(crate) fn make_index(
         &mut self,
         connection: &Connection,
         collection: &str,
         index: &IndexLayout,
     ) -> Result<(), Failure> {
-        let fields = index.fields.join(SEPARATOR);
-        if self
-            .unique
-            .iter()
-            .any(|unique| unique.fields.join(SEPARATOR) == fields)
-        {
-            return Ok(());
+        if !index.unique {
+            index::over_columns(connection, self, index)?;
+        } else if !self.unique.iter().any(|unique| unique.is(index)) {
+            let unique = Unique::make(connection, self, collection, index)?;
+            self.unique.push(unique);
         }
-        connection.execute(
-            "INSERT INTO unique_indexes (collection, fields) VALUES (?1, ?2)",
-            [collection, &fields],
-        )?;
-        let unique = Unique {
-            id: connection.last_insert_rowid(),
-            fields: index.fields.iter().map(|&f| f.to_owned()).collect(),
-        };
-        let mut all = connection.prepare(&self.select("key, doc", ""))?;
-        let mut rows = all.query([])?;
-        while let Some(row) = rows.next()? {
-            let key = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
-            let document = sound(row.get_ref(1)?.as_blob().map_err(|_| Failure::Damaged)?)?;
-            let entry = unique.entry(document);
-            let held = connection
-                .prepare_cached("INSERT OR IGNORE INTO unique_keys VALUES (?1, ?2, ?3)")?
-                .execute(params![unique.id, entry, key])?;
-            if held == 0 {
-                return Err(Failure::Clash);
-            }
-        }
-        self.unique.push(unique);
         Ok(())
     }
 
@@ -419,31 +353,6 @@ impl Table {
         }
         Ok(())
     }
-}
-
-/// The indexes of every collection: those of its table, and the unique ones.
-pub(crate) fn indexes(connection: &Connection) -> rusqlite::Result<Vec<FoundIndex>> {
-    let found = |collection, name| FoundIndex {
-        collection,
-        name,
-        deletes_by_age: false,
-    };
-    let mut of_tables = connection.prepare_cached(
-        "SELECT tbl_name, name FROM sqlite_schema
-        WHERE type = 'index' AND sql IS NOT NULL AND tbl_name GLOB 'documents_of_*' ORDER BY name",
-    )?;
-    let of_tables = of_tables.query_map([], |row| {
-        let table: String = row.get(0)?;
-        let collection = table.strip_prefix(TABLE).unwrap_or_default();
-        Ok(found(decoded(collection), row.get(1)?))
-    })?;
-    let mut unique =
-        connection.prepare_cached("SELECT collection, fields FROM unique_indexes ORDER BY id")?;
-    let unique = unique.query_map([], |row| {
-        let fields: String = row.get(1)?;
-        Ok(found(row.get(0)?, fields.replace(SEPARATOR, "_")))
-    })?;
-    of_tables.chain(unique).collect()
 }
 
 /// Gives the tables of a file of format 1 their column `backup_status`.

@@ -20,15 +20,8 @@ use crate::table::{Table, key_of};
 pub(crate) fn prepare(connection: &Connection, layout: &Layout) -> Result<(), Failure> {
     for collection in &layout.collections {
         let mut table = Table::make(connection, &collection.name)?;
-        if collection
-            .indexes
-            .iter()
-            .any(|index| index.fields.contains(&"metadata.backup_status"))
-        {
-            table.make_backup_index(connection, &collection.name)?;
-        }
-        for index in collection.indexes.iter().filter(|index| index.unique) {
-            table.make_unique(connection, &collection.name, index)?;
+        for index in &collection.indexes {
+            table.make_index(connection, &collection.name, index)?;
         }
     }
     Ok(())

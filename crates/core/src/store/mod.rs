@@ -95,6 +95,38 @@ pub struct IndexLayout {
     pub fields: Vec<&'static str>,
     /// Whether no two documents may agree in all of them.
     pub unique: bool,
+    /// Only documents are in it whose first field is a text that comes after this one: nobody looks for the others by
+    /// it, and they cost no entry. A unique index is always over all.
+    pub above: Option<&'static str>,
+}
+
+impl IndexLayout {
+    /// An index over all documents.
+    pub fn over(fields: &[&'static str]) -> Self {
+        Self {
+            fields: fields.to_vec(),
+            unique: false,
+            above: None,
+        }
+    }
+
+    /// The same, for a combination of fields that no two documents share.
+    #[must_use]
+    pub fn unique(self) -> Self {
+        Self {
+            unique: true,
+            ..self
+        }
+    }
+
+    /// The same, of documents whose first field is a text after `text`.
+    #[must_use]
+    pub fn above(self, text: &'static str) -> Self {
+        Self {
+            above: Some(text),
+            ..self
+        }
+    }
 }
 
 /// An index that a database has.
@@ -189,7 +221,8 @@ pub trait Store: Send + Sync + Debug {
 
     /// Lists the indexes of every collection, whoever made them.
     ///
-    /// (L26) A collection that is prepared has at least as many as its layout asks for, each with a name of its own.
+    /// (L26) Of a prepared collection those that its layout asks for are among them, as far as this store's queries go
+    /// by them, and each has a name of its own.
     async fn indexes(&self) -> Result<Vec<FoundIndex>>;
 
     /// Reads one page of documents.

@@ -12,10 +12,7 @@ pub(super) const TIERKEEP: &str = "tierkeep";
 
 /// The metadata of a collection, as text.
 pub(super) fn render(collection: &CollectionLayout) -> String {
-    let by_id = IndexLayout {
-        fields: vec!["_id"],
-        unique: false,
-    };
+    let by_id = IndexLayout::over(&["_id"]);
     let indexes: Vec<Value> = std::iter::once(index(&by_id, "_id_"))
         .chain(collection.indexes.iter().map(|it| index(it, &name(it))))
         .collect();
@@ -37,10 +34,11 @@ fn index(index: &IndexLayout, name: &str) -> Value {
         .map(|field| ((*field).to_owned(), int(1)))
         .collect();
     let mut rendered = json!({ "v": int(2), "key": key, "name": name });
-    if index.unique
-        && let Some(rendered) = rendered.as_object_mut()
-    {
-        rendered.insert("unique".to_owned(), Value::Bool(true));
+    if index.unique {
+        rendered["unique"] = Value::Bool(true);
+    }
+    if let (Some(first), Some(above)) = (index.fields.first(), index.above) {
+        rendered["partialFilterExpression"] = json!({ *first: { "$gt": above } });
     }
     rendered
 }
@@ -96,10 +94,10 @@ mod tests {
     fn metadata_has_the_form_that_mongorestore_reads() {
         let collection = CollectionLayout {
             name: "audit_trail".into(),
-            indexes: vec![IndexLayout {
-                fields: vec!["user_id", "_id"],
-                unique: true,
-            }],
+            indexes: vec![
+                IndexLayout::over(&["user_id", "_id"]).unique(),
+                IndexLayout::over(&["status"]).above("completed"),
+            ],
             keeps_out: None,
         };
         assert_eq!(
@@ -107,7 +105,9 @@ mod tests {
             r#"{"options":{},"indexes":[{"v":{"$numberInt":"2"},"key":{"_id":{"$numberInt":"1"}},"name":"_id_"},"#
                 .to_owned()
                 + r#"{"v":{"$numberInt":"2"},"key":{"user_id":{"$numberInt":"1"},"_id":{"$numberInt":"1"}},"#
-                + r#""name":"user_id_1__id_1","unique":true}],"#
+                + r#""name":"user_id_1__id_1","unique":true},"#
+                + r#"{"v":{"$numberInt":"2"},"key":{"status":{"$numberInt":"1"}},"name":"status_1","#
+                + r#""partialFilterExpression":{"status":{"$gt":"completed"}}}],"#
                 + r#""collectionName":"audit_trail","type":"collection","writtenBy":"tierkeep"}"#
         );
     }

@@ -70,10 +70,7 @@ async fn a_record_that_the_backup_refuses_keeps_no_other_from_being_delivered(
     let layout = Layout {
         collections: vec![CollectionLayout {
             name: candidates().as_str().into(),
-            indexes: vec![IndexLayout {
-                fields: vec!["n"],
-                unique: true,
-            }],
+            indexes: vec![IndexLayout::over(&["n"]).unique()],
             keeps_out: None,
         }],
     };

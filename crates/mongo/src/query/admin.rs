@@ -60,6 +60,14 @@ pub(crate) fn index_name(index: &IndexLayout) -> String {
     fields.collect::<Vec<_>>().join("_")
 }
 
+/// Which documents are in an index that does not hold all.
+pub(crate) fn partial_filter(index: &IndexLayout) -> Option<RawDocumentBuf> {
+    let (first, above) = (index.fields.first()?, index.above?);
+    let mut filter = RawDocumentBuf::new();
+    filter.append(key(first), rawdoc! { "$gt": above });
+    Some(filter)
+}
+
 /// Creates an index. It is there once a majority has built it.
 pub(crate) fn create_index(collection: &str, name: &str, index: &IndexLayout) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
@@ -69,6 +77,9 @@ pub(crate) fn create_index(collection: &str, name: &str, index: &IndexLayout) ->
     let mut made = rawdoc! { "key": fields, "name": name };
     if index.unique {
         made.append(cstr!("unique"), true);
+    }
+    if let Some(filter) = partial_filter(index) {
+        made.append(cstr!("partialFilterExpression"), filter);
     }
     rawdoc! {
         "createIndexes": collection,
@@ -88,14 +99,9 @@ mod tests {
 
     #[test]
     fn commands_about_the_server() {
-        let unique = IndexLayout {
-            fields: vec!["user_id", "version"],
-            unique: true,
-        };
-        let staged = IndexLayout {
-            fields: vec!["metadata.staged_at", "_id"],
-            unique: false,
-        };
+        let unique = IndexLayout::over(&["user_id", "version"]).unique();
+        let staged = IndexLayout::over(&["metadata.staged_at", "_id"]);
+        let open = IndexLayout::over(&["status", "_id"]).above("completed");
         let commands: Vec<_> = [
             hello(),
             build_info(),
@@ -105,6 +111,7 @@ mod tests {
             validate("users", "external_"),
             create_index("users", &index_name(&unique), &unique),
             create_index("users", &index_name(&staged), &staged),
+            create_index("records", &index_name(&open), &open),
         ]
         .iter()
         .map(shown)

@@ -7,6 +7,7 @@ use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Find, Hello, IndexLayout, Query, ServerIdentity, id_order};
 
 use crate::error::Failure;
+use crate::query;
 
 /// What a query asks for by name, so that a page of a thousand is not compared with a thousand names each.
 enum Named<'a> {
@@ -186,13 +187,18 @@ pub(super) fn is_multikey(plan: &RawDocument) -> bool {
 
 /// Whether the index does what `wanted` asks for: the same fields, each document in it, as unique.
 pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
-    const PARTIAL: [&str; 4] = ["partialFilterExpression", "sparse", "collation", "hidden"];
-    let whole = PARTIAL.iter().all(|option| {
+    const OPTIONS: [&str; 3] = ["sparse", "collation", "hidden"];
+    let plain = OPTIONS.iter().all(|option| {
         matches!(
             index.get(option),
             Ok(None | Some(RawBsonRef::Boolean(false)))
         )
     });
+    let enough = match index.get("partialFilterExpression") {
+        Ok(None) => true,
+        Ok(Some(only)) => only.as_document() == query::partial_filter(wanted).as_deref(),
+        Err(_) => false,
+    };
     let unique = matches!(index.get("unique"), Ok(Some(RawBsonRef::Boolean(true))));
     let fields: Vec<(String, bool)> = index
         .get_document("key")
@@ -206,7 +212,7 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
             .iter()
             .zip(&wanted.fields)
             .all(|((name, ascending), wanted)| name == wanted && *ascending);
-    whole && same && (unique || !wanted.unique)
+    plain && enough && same && (unique || !wanted.unique)
 }
 
 fn ascending(direction: RawBsonRef<'_>) -> bool {
@@ -222,11 +228,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_serves_when_it_holds_every_document_under_the_same_fields() {
-        let wanted = |unique| IndexLayout {
-            fields: vec!["user_id", "version"],
-            unique,
-        };
+    fn an_index_serves_when_it_holds_every_document_that_is_wanted_under_the_same_fields() {
+        let whole = IndexLayout::over(&["user_id", "version"]);
+        let unique = whole.clone().unique();
+        let partial = whole.clone().above("m");
         let index = |more: RawDocumentBuf| {
             let mut index = rawdoc! { "v": 2, "key": { "user_id": 1, "version": 1 }, "name": "x" };
             for (name, value) in more.iter().flatten() {
@@ -234,22 +239,28 @@ mod tests {
             }
             index
         };
-        assert!(serves(&index(rawdoc! {}), &wanted(false)));
-        assert!(!serves(&index(rawdoc! {}), &wanted(true)));
-        assert!(serves(&index(rawdoc! { "unique": true }), &wanted(true)));
-        assert!(serves(&index(rawdoc! { "unique": true }), &wanted(false)));
-        for partial in [
+        assert!(serves(&index(rawdoc! {}), &whole));
+        assert!(!serves(&index(rawdoc! {}), &unique));
+        assert!(serves(&index(rawdoc! { "unique": true }), &unique));
+        assert!(serves(&index(rawdoc! { "unique": true }), &whole));
+        for other in [
             rawdoc! { "sparse": true },
             rawdoc! { "hidden": true },
             rawdoc! { "collation": { "locale": "de" } },
             rawdoc! { "partialFilterExpression": { "a": 1 } },
         ] {
-            assert!(!serves(&index(partial), &wanted(false)));
+            assert!(!serves(&index(other.clone()), &whole));
+            assert!(!serves(&index(other), &partial));
         }
+        let above = |text| rawdoc! { "partialFilterExpression": { "user_id": { "$gt": text } } };
+        assert!(serves(&index(above("m")), &partial));
+        assert!(!serves(&index(above("n")), &partial));
+        assert!(!serves(&index(above("m")), &whole));
+        assert!(serves(&index(rawdoc! {}), &partial));
         let other = rawdoc! { "key": { "user_id": 1, "version": -1 } };
-        assert!(!serves(&other, &wanted(false)));
+        assert!(!serves(&other, &whole));
         let shorter = rawdoc! { "key": { "user_id": 1 } };
-        assert!(!serves(&shorter, &wanted(false)));
+        assert!(!serves(&shorter, &whole));
     }
 
     #[test]

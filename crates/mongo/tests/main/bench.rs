@@ -127,14 +127,13 @@ impl Bench {
 
 /// The layout of temp.
 pub(crate) fn layout(collection: &str) -> Layout {
-    let index = |fields: &[&'static str]| IndexLayout {
-        fields: fields.to_vec(),
-        unique: false,
-    };
     Layout {
         collections: vec![CollectionLayout {
             name: collection.to_owned(),
-            indexes: vec![index(&["user_id"]), index(&["metadata.staged_at", "_id"])],
+            indexes: vec![
+                IndexLayout::over(&["user_id"]),
+                IndexLayout::over(&["metadata.staged_at", "_id"]),
+            ],
             keeps_out: None,
         }],
     }

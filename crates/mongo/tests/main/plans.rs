@@ -129,6 +129,47 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone() {
     assert!((1..=41).contains(&sum("keysExamined")), "{entries:?}");
 }
 
+#[tokio::test]
+async fn open_records_are_found_by_an_index_of_them_alone_and_completed_ones_in_order() {
+    let bench = Bench::new().await;
+    let mut layout = layout(USERS);
+    let by_status = IndexLayout::over(&["status", "_id"]).above("completed");
+    layout.collections[0].indexes.push(by_status);
+    bench.store.prepare(&layout).await.unwrap();
+    let records: Vec<_> = (0..200)
+        .map(|n| {
+            let status = if n % 50 == 7 { "pending" } else { "completed" };
+            rawdoc! { "_id": n, "status": status }
+        })
+        .collect();
+    bench.store.insert(USERS, &records).await.unwrap();
+    let found = async |status: &str, after: Option<Cursor>| {
+        let query = Query::Equal(doc! { "status": status });
+        let find = Find::new(query).after(after).limit(10);
+        let mut page = Vec::new();
+        let entries = profiled(&bench, async || {
+            page = bench.store.find(USERS, &find).await.unwrap();
+        })
+        .await;
+        let ids: Vec<_> = page.iter().map(|it| it.get_i32("_id").unwrap()).collect();
+        (ids, entries.last().cloned().unwrap())
+    };
+
+    let (ids, entry) = found("pending", None).await;
+    assert_eq!(ids, [7, 57, 107, 157]);
+    assert!(number(&entry, "keysExamined") <= 5, "{entry}");
+    assert_eq!(
+        entry.get_str("planSummary").unwrap(),
+        "IXSCAN { status: 1, _id: 1 }"
+    );
+    assert!(found("failed", None).await.0.is_empty());
+
+    let (ids, entry) = found("completed", Some(Cursor::after(&records[100]))).await;
+    assert_eq!(ids, [101, 102, 103, 104, 105, 106, 108, 109, 110, 111]);
+    assert!(number(&entry, "keysExamined") <= 13, "{entry}");
+    assert_eq!(entry.get_str("planSummary").unwrap(), "IXSCAN { _id: 1 }");
+}
+
 /// One document for each type that `staged_at` may have, in index order of the types.
 fn of_every_type() -> Vec<(Bson, Option<RawBson>)> {
     let regex = Regex {
@@ -277,10 +318,9 @@ async fn make_others(bench: &Bench, options: &Document, names: [&str; 2]) {
 #[tokio::test]
 async fn an_index_of_another_program_over_the_same_fields_hides_no_document() {
     let mut wanted = layout(USERS);
-    wanted.collections[0].indexes.push(IndexLayout {
-        fields: vec!["user_id", "_id"],
-        unique: false,
-    });
+    wanted.collections[0]
+        .indexes
+        .push(IndexLayout::over(&["user_id", "_id"]));
     let users: Vec<_> = (0..5)
         .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
         .collect();

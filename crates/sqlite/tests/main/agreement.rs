@@ -212,10 +212,7 @@ fn layout() -> Layout {
     Layout {
         collections: vec![CollectionLayout {
             name: USERS.to_owned(),
-            indexes: vec![IndexLayout {
-                fields: vec!["slot"],
-                unique: true,
-            }],
+            indexes: vec![IndexLayout::over(&["slot"]).unique()],
             keeps_out: None,
         }],
     }

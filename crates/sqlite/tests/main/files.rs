@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -10,8 +11,8 @@ use tierkeep_core::bson::{Bson, doc, raw::RawDocumentBuf, rawdoc};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, CollectionLayout, Fence, Find, Guard, Inserted, Layout, Put, Query, Store,
-    StoreError, Verdict, Written,
+    Change, Class, CollectionLayout, Fence, Find, Guard, IndexLayout, Inserted, Layout, Put, Query,
+    Store, StoreError, Verdict, Written,
 };
 use tierkeep_core::user::Section;
 use tierkeep_core::version::Version;
@@ -35,7 +36,7 @@ pub(crate) async fn all(store: &dyn Store) -> Vec<RawDocumentBuf> {
 pub(crate) fn users() -> Layout {
     let users = CollectionLayout {
         name: USERS.to_owned(),
-        indexes: Vec::new(),
+        indexes: vec![IndexLayout::over(&["metadata.staged_at", "_id"])],
         keeps_out: None,
     };
     Layout {
@@ -158,6 +159,51 @@ async fn a_torn_end_of_the_log_loses_nothing_that_came_before() {
     fs::write(lost.join("a.db-wal"), torn).unwrap();
     drop(store);
     assert_eq!(all(&*opened(&lost.join("a.db"))).await, [user]);
+}
+
+#[tokio::test]
+async fn the_log_is_written_back_beside_writers_before_it_is_full_and_is_begun_anew_once_it_is() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let directory = directory();
+    let store = opened(&directory.path().join("a.db"));
+    let length = |name: &str| {
+        let file = directory.path().join(name);
+        fs::metadata(file).unwrap().len()
+    };
+    let large = |n: usize| rawdoc! { "_id": format!("{n:04}"), "content": "x".repeat(MEBIBYTE) };
+    let mut stored = 0;
+    let mut store_one = async || {
+        let inserted = store.insert(USERS, &[large(stored)]).await.unwrap();
+        assert_eq!(inserted, [Inserted::Stored]);
+        stored += 1;
+    };
+
+    for _ in 0..20 {
+        store_one().await;
+    }
+    assert!(length("a.db-wal") >= 20 * MEBIBYTE as u64);
+    // Nobody writes any more: it is the thread beside the writers that fills the file.
+    for _ in 0..3_000 {
+        if length("a.db") >= 15 * MEBIBYTE as u64 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(length("a.db") >= 15 * MEBIBYTE as u64);
+
+    let mut before = length("a.db-wal");
+    for tries in 0.. {
+        assert!(tries < 500, "the log has {before} bytes and grows");
+        store_one().await;
+        let after = length("a.db-wal");
+        if after <= before {
+            break;
+        }
+        before = after;
+    }
+    assert!(before >= 60 * MEBIBYTE as u64, "{before}");
+    let found = store.find(USERS, &Find::new(Query::All).head()).await;
+    assert_eq!(found.unwrap().len(), stored);
 }
 
 #[tokio::test]

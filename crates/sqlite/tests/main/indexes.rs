@@ -3,19 +3,12 @@
 use rusqlite::Connection;
 use tierkeep_core::bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document;
-use tierkeep_core::store::{Find, IndexLayout, Query, Written};
+use tierkeep_core::hr::MARK_INDEX;
+use tierkeep_core::store::{CollectionLayout, Find, IndexLayout, Query, Written};
 use tierkeep_testkit::documents::native_user;
 
 use crate::files::{USERS, all, directory, section, users};
 use crate::opened;
-
-/// The index by which what waits for its backup is found.
-fn backups() -> IndexLayout {
-    IndexLayout {
-        fields: vec!["metadata.state", "metadata.backup_status", "_id"],
-        unique: false,
-    }
-}
 
 /// The steps by which SQLite reads users' documents with what follows the table's name.
 fn plan(connection: &Connection, rest: &str) -> Vec<String> {
@@ -37,7 +30,10 @@ async fn every_query_goes_by_an_index() {
         .await
         .unwrap();
     let mut layout = users();
-    layout.collections[0].indexes.push(backups());
+    layout.collections[0].indexes.extend([
+        IndexLayout::over(&["status", "_id"]).above("completed"),
+        IndexLayout::over(&MARK_INDEX),
+    ]);
     store.prepare(&layout).await.unwrap();
     let other = Connection::open(&path).unwrap();
     let plans = [
@@ -52,8 +48,12 @@ async fn every_query_goes_by_an_index() {
             "staged_of_internal_users",
         ),
         (
-            "WHERE key > x'00' AND status = 'pending' ORDER BY key",
+            "WHERE key > x'00' AND status = 'pending' AND status > 'completed' ORDER BY key",
             "status_of_internal_users",
+        ),
+        (
+            "WHERE key > x'00' AND status = 'completed' ORDER BY key",
+            "sqlite_autoindex",
         ),
         (
             "WHERE key > x'00' AND backup_status = 'pending' AND state = 'live' ORDER BY key",
@@ -67,6 +67,82 @@ async fn every_query_goes_by_an_index() {
             steps[0].starts_with("SEARCH") && steps[0].contains(index),
             "{steps:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_table_has_the_indexes_that_its_layout_asks_for() {
+    let directory = directory();
+    let store = opened(&directory.path().join("a.db"));
+    let mut layout = users();
+    layout.collections.push(CollectionLayout {
+        name: "records".to_owned(),
+        indexes: vec![IndexLayout::over(&["status", "_id"]).above("completed")],
+        keeps_out: None,
+    });
+    for _ in 0..2 {
+        store.prepare(&layout).await.unwrap();
+        let indexes = store.indexes().await.unwrap();
+        let names: Vec<_> = indexes.iter().map(|index| index.name.as_str()).collect();
+        let expected = [
+            "sqlite_autoindex_documents_of_internal_users_1",
+            "sqlite_autoindex_documents_of_records_1",
+            "staged_of_internal_users",
+            "status_of_records",
+            "user_of_internal_users",
+            "user_of_records",
+        ];
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test]
+async fn records_of_every_status_are_found_and_only_open_ones_have_an_index_entry() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = opened(&path);
+    let mut layout = users();
+    layout.collections[0].indexes = vec![IndexLayout::over(&["status", "_id"]).above("completed")];
+    store.prepare(&layout).await.unwrap();
+    let statuses = ["completed", "pending", "aborted", "failed", "completed"];
+    let records: Vec<_> = statuses
+        .iter()
+        .enumerate()
+        .map(|(n, status)| rawdoc! { "_id": format!("{n}"), "status": *status })
+        .collect();
+    store.insert(USERS, &records).await.unwrap();
+    let pending = doc! { "status": "pending" };
+    let ended = doc! { "status": "completed" };
+    store
+        .amend(USERS, &["1".into()], &pending, &ended)
+        .await
+        .unwrap();
+
+    let other = Connection::open(&path).unwrap();
+    let entries = "SELECT count(*) FROM documents_of_internal_users
+        INDEXED BY status_of_internal_users WHERE status > 'completed'";
+    let entries: i64 = other.query_row(entries, [], |row| row.get(0)).unwrap();
+    assert_eq!(entries, 1);
+    // A file of an earlier version has an entry for every document.
+    let full = "DROP INDEX status_of_internal_users;
+        CREATE INDEX status_of_internal_users ON documents_of_internal_users (status, key)
+        WHERE status IS NOT NULL;";
+    for earlier in [false, true] {
+        if earlier {
+            other.execute_batch(full).unwrap();
+        }
+        let all = [
+            ("completed", vec!["0", "1", "4"]),
+            ("failed", vec!["3"]),
+            ("aborted", vec!["2"]),
+            ("pending", vec![]),
+        ];
+        for (status, expected) in all {
+            let query = Query::Equal(doc! { "status": status });
+            let found = store.find(USERS, &Find::new(query)).await.unwrap();
+            let found: Vec<_> = found.iter().map(|it| it.get_str("_id").unwrap()).collect();
+            assert_eq!(found, expected, "{status}, {earlier}");
+        }
     }
 }
 

@@ -45,10 +45,7 @@ impl Bench {
     pub(super) async fn backed_up(store: &Arc<dyn Store>, collection: &'static str) -> Self {
         let bench = Self::new(store, collection);
         let mut layout = bench.layout(false);
-        let index = IndexLayout {
-            fields: vec!["metadata.state", "metadata.backup_status", "_id"],
-            unique: false,
-        };
+        let index = IndexLayout::over(&["metadata.state", "metadata.backup_status", "_id"]);
         for collection in &mut layout.collections {
             collection.indexes.push(index.clone());
         }
@@ -57,16 +54,12 @@ impl Bench {
     }
 
     pub(super) fn layout(&self, unique: bool) -> Layout {
-        let index = |fields: &[&'static str], unique| IndexLayout {
-            fields: fields.to_vec(),
-            unique,
-        };
         let mut indexes = vec![
-            index(&["user_id"], false),
-            index(&["metadata.staged_at", "_id"], false),
+            IndexLayout::over(&["user_id"]),
+            IndexLayout::over(&["metadata.staged_at", "_id"]),
         ];
         if unique {
-            indexes.push(index(&["user_id", "version"], true));
+            indexes.push(IndexLayout::over(&["user_id", "version"]).unique());
         }
         Layout {
             collections: vec![CollectionLayout {

@@ -97,10 +97,7 @@ async fn given_up(deployment: &Deployment) {
     let temp = deployment.open(Role::RaseenTempUser).await;
     let srie = deployment.open(Role::SrieMainUser).await;
     let main = deployment.open(Role::RaseenMainUser).await;
-    let unique = IndexLayout {
-        fields: vec!["n"],
-        unique: true,
-    };
+    let unique = IndexLayout::over(&["n"]).unique();
     let users = CollectionLayout {
         name: "internal_users".into(),
         indexes: vec![unique],

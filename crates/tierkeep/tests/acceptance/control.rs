@@ -35,10 +35,7 @@ fn id(n: u32) -> String {
 /// Makes srie refuse document `n` for its own reasons.
 async fn obstruct(deployment: &Deployment, n: u32) {
     let srie = deployment.open(Role::SrieMainUser).await;
-    let unique = IndexLayout {
-        fields: vec!["n"],
-        unique: true,
-    };
+    let unique = IndexLayout::over(&["n"]).unique();
     let users = CollectionLayout {
         name: "internal_users".into(),
         indexes: vec![unique],

@@ -130,10 +130,7 @@ async fn refuse(deployment: &Deployment, role: Role, user: &str) {
 async fn lay_traps(deployment: &Deployment, contradicted: &RawDocumentBuf) {
     refuse(deployment, Role::RaseenMainUser, &user(n::REFUSED_BY_MAIN)).await;
     refuse(deployment, Role::SrieMainUser, &user(n::REFUSED_BY_SRIE)).await;
-    let unique = IndexLayout {
-        fields: vec!["n"],
-        unique: true,
-    };
+    let unique = IndexLayout::over(&["n"]).unique();
     let users = CollectionLayout {
         name: USERS.into(),
         indexes: vec![unique],

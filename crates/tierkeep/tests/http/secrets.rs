@@ -106,10 +106,7 @@ async fn ask_everything(world: &World, answers: &mut Vec<Answer>) {
 /// Makes main refuse a document of temp for good: another document holds its unique field.
 async fn plant_a_move_that_fails(world: &World) {
     let main = &world.stores[&Role::RaseenMainUser];
-    let unique = IndexLayout {
-        fields: vec!["scan_cache.serial"],
-        unique: true,
-    };
+    let unique = IndexLayout::over(&["scan_cache.serial"]).unique();
     let layout = Layout {
         collections: vec![CollectionLayout {
             name: "internal_users".into(),
