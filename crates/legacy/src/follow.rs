@@ -212,17 +212,15 @@ impl Importer {
                 Changed::Everything => open.everything = true,
                 Changed::Document { collection, id } => {
                     let place = self.number_of(index, number, collection);
-                    match index.collections[place].kind {
-                        Kind::Scans | Kind::Progress => {
-                            ids.entry(place).or_default().push(id.clone());
-                        }
-                        Kind::Derived(derived) if self.options.include.contains(&derived) => {
-                            ids.entry(place).or_default().push(id.clone());
-                        }
-                        Kind::Accounts => accounts.entry(place).or_default().push(id.clone()),
-                        Kind::Hr => open.records.entry(place).or_default().push(id.clone()),
-                        Kind::Derived(_) | Kind::DerivedHr | Kind::System | Kind::Unknown => {}
-                    }
+                    let kind = index.collections[place].kind;
+                    let news = match kind {
+                        _ if self.skipped(kind).is_some() => continue,
+                        Kind::Scans | Kind::Progress | Kind::Derived(_) => &mut ids,
+                        Kind::Accounts => &mut accounts,
+                        Kind::Hr => &mut open.records,
+                        Kind::DerivedHr | Kind::System | Kind::Unknown => continue,
+                    };
+                    news.entry(place).or_default().push(id.clone());
                 }
             }
         }

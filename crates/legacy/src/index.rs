@@ -79,7 +79,7 @@ impl Importer {
     }
 
     /// The rule by which collections of this kind are left out whole.
-    fn skipped(&self, kind: Kind) -> Option<&'static str> {
+    pub(crate) fn skipped(&self, kind: Kind) -> Option<&'static str> {
         match kind {
             Kind::Derived(derived) if self.options.include.contains(&derived) => None,
             Kind::Derived(_) | Kind::DerivedHr => Some(DERIVED),

@@ -95,7 +95,7 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
     }
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    checkpoint::keep_short(&mut connection, &path)?;
+    checkpoint::write_back(&mut connection, &path)?;
     Ok((path, connection))
 }
 

@@ -6,7 +6,7 @@ use bson::raw::RawDocument;
 use rusqlite::{Connection, params};
 use tierkeep_core::document::field;
 use tierkeep_core::hr::MARK_INDEX;
-use tierkeep_core::store::{FoundIndex, IndexLayout, index_key};
+use tierkeep_core::store::{Entries, FoundIndex, IndexLayout, index_key};
 
 use crate::error::Failure;
 use crate::table::{TABLE, Table, decoded, sound};
@@ -14,9 +14,9 @@ use crate::table::{TABLE, Table, decoded, sound};
 /// Holds where a document's `_id` is not its user: only then has it an entry in the index by user (in files of earlier
 /// versions always), since the others are found by their key. The byte is what the key of a text begins with.
 pub(crate) const UNDER_ANOTHER_ID: &str = "key <> CAST(x'05' || user_id AS BLOB)";
-/// Holds where a record's move is open. Only then has it an entry in the index by status (in files of earlier versions
-/// always); a query that is to go by it says so in these words.
-pub(crate) const OPEN: &str = "status > 'completed'";
+/// Holds where a move is not completed: only then has its record an entry in the index by status (in files of earlier
+/// versions always). A query that is to go by it says so in these words.
+pub(crate) const NOT_COMPLETED: &str = "status > 'completed'";
 /// Between the fields of a unique index: no field's name has it.
 const SEPARATOR: &str = "\n";
 
@@ -30,18 +30,20 @@ pub(crate) fn over_columns(
     index: &IndexLayout,
 ) -> rusqlite::Result<()> {
     let (name, columns) = match index.fields.as_slice() {
-        ["metadata.staged_at", field::ID] => ("staged", "(staged_at, key)".to_owned()),
-        ["status", field::ID] => ("status", format!("(status, key) WHERE {OPEN}")),
-        fields if fields == MARK_INDEX => (
-            "backup",
-            "(state, backup_status, key) WHERE backup_status IS NOT NULL".to_owned(),
-        ),
+        ["metadata.staged_at", field::ID] => ("staged", "staged_at, key"),
+        ["status", field::ID] => ("status", "status, key"),
+        fields if fields == MARK_INDEX => ("backup", "state, backup_status, key"),
         _ => return Ok(()),
+    };
+    let only = match (name, index.entries) {
+        ("status", Entries::Above(text)) => format!("WHERE status > '{text}'"),
+        ("backup", _) => "WHERE backup_status IS NOT NULL".to_owned(),
+        _ => String::new(),
     };
     let table = table.name();
     let of = table.strip_prefix(TABLE).unwrap_or(table);
     connection.execute_batch(&format!(
-        r#"CREATE INDEX IF NOT EXISTS "{name}_of_{of}" ON "{table}" {columns}"#
+        r#"CREATE INDEX IF NOT EXISTS "{name}_of_{of}" ON "{table}" ({columns}) {only}"#
     ))
 }
 
@@ -110,7 +112,7 @@ impl Unique {
     }
 }
 
-/// The indexes of every collection: those of its table, and the unique ones.
+/// The indexes of every collection: those of its table, with SQLite's own over the keys, and the unique ones.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<FoundIndex>> {
     let found = |collection, name| FoundIndex {
         collection,

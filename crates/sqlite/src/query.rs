@@ -12,7 +12,7 @@ use tierkeep_core::mover::Status;
 use tierkeep_core::store::{Cursor, Fields, Find, Query, id_order, id_text};
 
 use crate::error::Failure;
-use crate::index::{OPEN, UNDER_ANOTHER_ID};
+use crate::index::{NOT_COMPLETED, UNDER_ANOTHER_ID};
 use crate::table::{Table, document_of};
 
 const STATES: [State; 3] = [State::Live, State::Entering, State::Erased];
@@ -236,7 +236,7 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
         values.push(Value::Text(status.to_owned()));
         if user.is_none() && status > Status::Completed.as_str() {
             rest.push_str(" AND ");
-            rest.push_str(OPEN);
+            rest.push_str(NOT_COMPLETED);
         }
     }
     if let Some(Bson::String(text)) = fields.get("metadata.backup_status") {
@@ -252,4 +252,72 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
     }
     rest.push_str(" ORDER BY key");
     Rows::Scan(rest, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+    use tierkeep_core::hr::MARK_INDEX;
+    use tierkeep_core::store::IndexLayout;
+
+    use super::*;
+
+    /// The steps by which SQLite goes through `table` for `query`.
+    fn plan(connection: &Connection, table: &Table, query: &Query) -> Vec<String> {
+        let after = Cursor {
+            staged_at: DateTime::from_millis(1).into(),
+            id: "a".into(),
+        };
+        let Rows::Scan(rest, values) = rows(connection, table, query, Some(&after)).unwrap() else {
+            panic!("{query:?} goes by keys");
+        };
+        let sql = format!("EXPLAIN QUERY PLAN {}", table.select("doc", &rest));
+        let mut statement = connection.prepare(&sql).unwrap();
+        let steps = statement.query_map(params_from_iter(values), |row| row.get(3));
+        steps.unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn every_query_goes_by_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(crate::table::SCHEMA).unwrap();
+        let mut table = Table::make(&connection, "all").unwrap();
+        let by_status = IndexLayout::over(&["status", "_id"]).above(Status::Completed.as_str());
+        for index in [
+            IndexLayout::over(&["metadata.staged_at", "_id"]),
+            by_status,
+            IndexLayout::over(&MARK_INDEX),
+        ] {
+            table.make_index(&connection, "all", &index).unwrap();
+        }
+        let before = DateTime::from_millis(5);
+        let by_status = |status: Status| match status {
+            Status::Completed => "sqlite_autoindex",
+            Status::Pending | Status::Failed => "status_of_all",
+        };
+        let mut plans = vec![
+            (Query::All, "sqlite_autoindex"),
+            (Query::Due(before), "staged_of_all"),
+            (Query::Staged(before), "staged_of_all"),
+            (Query::Unstaged, "staged_of_all"),
+            (
+                Query::Equal(
+                    doc! { "metadata.backup_status": "pending", "metadata.state": "live" },
+                ),
+                "backup_of_all",
+            ),
+        ];
+        plans.extend(Status::ALL.map(|status| {
+            let query = Query::Equal(doc! { "status": status.as_str() });
+            (query, by_status(status))
+        }));
+        for (query, index) in plans {
+            let steps = plan(&connection, &table, &query);
+            assert_eq!(steps.len(), 1, "{query:?}: {steps:?}");
+            assert!(
+                steps[0].starts_with("SEARCH") && steps[0].contains(index),
+                "{query:?}: {steps:?}"
+            );
+        }
+    }
 }

@@ -7,7 +7,7 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use tierkeep_core::document::{self, State, field};
-use tierkeep_core::store::{Fault, IndexLayout, id_order};
+use tierkeep_core::store::{Entries, Fault, IndexLayout, id_order};
 
 use crate::error::{DUPLICATE_KEY, Failure};
 use crate::index::{self, UNDER_ANOTHER_ID, Unique};
@@ -145,7 +145,7 @@ impl Table {
         collection: &str,
         index: &IndexLayout,
     ) -> Result<(), Failure> {
-        if !index.unique {
+        if index.entries != Entries::Unique {
             index::over_columns(connection, self, index)?;
         } else if !self.unique.iter().any(|unique| unique.is(index)) {
             let unique = Unique::make(connection, self, collection, index)?;

@@ -14,9 +14,9 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{
-    Change, Class, Cursor, Fault, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put,
-    Query, Result, ServerIdentity, Store, StoreError, Written, fields_match, id_order, index_key,
-    put_replaces, with_fields,
+    Change, Class, Cursor, Entries, Fault, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout,
+    Put, Query, Result, ServerIdentity, Store, StoreError, Written, fields_match, id_order,
+    index_key, put_replaces, with_fields,
 };
 
 /// The largest document that any backend stores.
@@ -225,7 +225,7 @@ impl Store for MemoryStore {
         for wanted in &layout.collections {
             let collection = data.of(&wanted.name);
             for index in &wanted.indexes {
-                if !index.unique {
+                if index.entries != Entries::Unique {
                     collection.indexes.insert(index.fields.clone());
                     continue;
                 }

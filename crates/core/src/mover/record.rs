@@ -48,6 +48,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Completed, Self::Failed];
+
     /// The text as stored.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,9 +62,7 @@ impl Status {
 
     /// The status with this text.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Completed, Self::Failed]
-            .into_iter()
-            .find(|s| s.as_str() == text)
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
     }
 }
 

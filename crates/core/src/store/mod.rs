@@ -93,11 +93,20 @@ pub struct CollectionLayout {
 pub struct IndexLayout {
     /// The fields, dotted, in order.
     pub fields: Vec<&'static str>,
-    /// Whether no two documents may agree in all of them.
-    pub unique: bool,
-    /// Only documents are in it whose first field is a text that comes after this one: nobody looks for the others by
-    /// it, and they cost no entry. A unique index is always over all.
-    pub above: Option<&'static str>,
+    /// Which documents are in it.
+    pub entries: Entries,
+}
+
+/// Which documents an index has an entry for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entries {
+    /// All.
+    All,
+    /// All, and no two of them may agree in all of its fields.
+    Unique,
+    /// Those whose first field is a text that comes after this one: nobody looks for the others by it, and they cost no
+    /// entry.
+    Above(&'static str),
 }
 
 impl IndexLayout {
@@ -105,8 +114,7 @@ impl IndexLayout {
     pub fn over(fields: &[&'static str]) -> Self {
         Self {
             fields: fields.to_vec(),
-            unique: false,
-            above: None,
+            entries: Entries::All,
         }
     }
 
@@ -114,7 +122,7 @@ impl IndexLayout {
     #[must_use]
     pub fn unique(self) -> Self {
         Self {
-            unique: true,
+            entries: Entries::Unique,
             ..self
         }
     }
@@ -123,7 +131,7 @@ impl IndexLayout {
     #[must_use]
     pub fn above(self, text: &'static str) -> Self {
         Self {
-            above: Some(text),
+            entries: Entries::Above(text),
             ..self
         }
     }

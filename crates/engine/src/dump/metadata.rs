@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
-use tierkeep_core::store::{CollectionLayout, IndexLayout};
+use tierkeep_core::store::{CollectionLayout, Entries, IndexLayout};
 
 /// Says in a metadata file that a manifest belongs to it; mongorestore passes over what it does not know.
 pub(super) const WRITTEN_BY: &str = "writtenBy";
@@ -34,11 +34,12 @@ fn index(index: &IndexLayout, name: &str) -> Value {
         .map(|field| ((*field).to_owned(), int(1)))
         .collect();
     let mut rendered = json!({ "v": int(2), "key": key, "name": name });
-    if index.unique {
-        rendered["unique"] = Value::Bool(true);
-    }
-    if let (Some(first), Some(above)) = (index.fields.first(), index.above) {
-        rendered["partialFilterExpression"] = json!({ *first: { "$gt": above } });
+    match (index.entries, index.fields.first()) {
+        (Entries::Unique, _) => rendered["unique"] = Value::Bool(true),
+        (Entries::Above(above), Some(first)) => {
+            rendered["partialFilterExpression"] = json!({ *first: { "$gt": above } });
+        }
+        (Entries::All | Entries::Above(_), _) => {}
     }
     rendered
 }

@@ -3,7 +3,7 @@
 use bson::raw::RawDocumentBuf;
 use bson::raw::cstr;
 use bson::rawdoc;
-use tierkeep_core::store::IndexLayout;
+use tierkeep_core::store::{Entries, IndexLayout};
 
 use super::{BUILD_LIMIT, READ_LIMIT, key, millis, write_concern};
 
@@ -62,7 +62,9 @@ pub(crate) fn index_name(index: &IndexLayout) -> String {
 
 /// Which documents are in an index that does not hold all.
 pub(crate) fn partial_filter(index: &IndexLayout) -> Option<RawDocumentBuf> {
-    let (first, above) = (index.fields.first()?, index.above?);
+    let (Some(first), Entries::Above(above)) = (index.fields.first(), index.entries) else {
+        return None;
+    };
     let mut filter = RawDocumentBuf::new();
     filter.append(key(first), rawdoc! { "$gt": above });
     Some(filter)
@@ -75,7 +77,7 @@ pub(crate) fn create_index(collection: &str, name: &str, index: &IndexLayout) ->
         fields.append(key(field), 1);
     }
     let mut made = rawdoc! { "key": fields, "name": name };
-    if index.unique {
+    if index.entries == Entries::Unique {
         made.append(cstr!("unique"), true);
     }
     if let Some(filter) = partial_filter(index) {

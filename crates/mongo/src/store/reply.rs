@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tierkeep_core::document;
-use tierkeep_core::store::{Cursor, Find, Hello, IndexLayout, Query, ServerIdentity, id_order};
+use tierkeep_core::store::{
+    Cursor, Entries, Find, Hello, IndexLayout, Query, ServerIdentity, id_order,
+};
 
 use crate::error::Failure;
 use crate::query;
@@ -212,7 +214,7 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
             .iter()
             .zip(&wanted.fields)
             .all(|((name, ascending), wanted)| name == wanted && *ascending);
-    plain && enough && same && (unique || !wanted.unique)
+    plain && enough && same && (unique || wanted.entries != Entries::Unique)
 }
 
 fn ascending(direction: RawBsonRef<'_>) -> bool {

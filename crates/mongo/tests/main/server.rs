@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::legacy::source::Source as _;
-use tierkeep_core::store::{Fault, FoundIndex, Hello, Inserted, Layout, Query, Store};
+use tierkeep_core::store::{Entries, Fault, FoundIndex, Hello, Inserted, Layout, Query, Store};
 use tierkeep_mongo::{LegacyDatabase, MongoStore, Servers};
 use tierkeep_testkit::documents::native_user;
 
@@ -108,7 +108,7 @@ async fn an_index_of_another_program_that_has_the_name_stays_and_the_wanted_one_
     };
     bench.run(sparse("user_id")).await;
     let mut unique = layout(USERS);
-    unique.collections[0].indexes[0].unique = true;
+    unique.collections[0].indexes[0].entries = Entries::Unique;
     for _ in 0..2 {
         bench.store.prepare(&unique).await.unwrap();
         let reply = bench.run(doc! { "listIndexes": USERS }).await;
@@ -153,7 +153,7 @@ async fn a_unique_index_over_documents_that_already_clash_is_an_error_that_drops
     let inserted = bench.store.insert(USERS, &twice).await.unwrap();
     assert_eq!(inserted, vec![Inserted::Stored; 2]);
     let mut unique = layout(USERS);
-    unique.collections[0].indexes[0].unique = true;
+    unique.collections[0].indexes[0].entries = Entries::Unique;
     let error = bench.store.prepare(&unique).await.unwrap_err();
     assert_eq!(error.code, 11000);
     assert_eq!(bench.store.count(USERS, &Query::All).await.unwrap(), 2);
