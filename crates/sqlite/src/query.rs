@@ -67,10 +67,9 @@ pub(crate) fn find(
                     let Some(key) = keys.next() else {
                         break Ok(None);
                     };
-                    match table.get(connection, &key) {
+                    match one(connection, table, &key, find.fields) {
                         Ok(None) => {}
-                        Ok(Some(document)) => break Ok(Some(find.fields.of(document))),
-                        Err(error) => break Err(error),
+                        found => break found,
                     }
                 })
             }))
@@ -80,6 +79,23 @@ pub(crate) fn find(
         None => Ok(page),
         Some(failure) => Err(failure),
     }
+}
+
+/// What is wanted of the document with this key: by its columns alone where these say it.
+fn one(
+    connection: &Connection,
+    table: &Table,
+    key: &[u8],
+    fields: Fields,
+) -> Result<Option<RawDocumentBuf>, Failure> {
+    if fields == Fields::Keys
+        && let Some(id) = id_text(key)
+        && let Some(user) = table.user(connection, key)?
+    {
+        return Ok(Some(rawdoc! { "_id": id, "user_id": user }));
+    }
+    let document = table.get(connection, key)?;
+    Ok(document.map(|document| fields.of(document)))
 }
 
 /// The next document that is meant.

@@ -173,6 +173,19 @@ impl Table {
         }
     }
 
+    /// The `user_id` of the document with this key, where it is a text.
+    pub(crate) fn user(
+        &self,
+        connection: &Connection,
+        key: &[u8],
+    ) -> rusqlite::Result<Option<String>> {
+        connection
+            .prepare_cached(&self.select("user_id", "WHERE key = ?1"))?
+            .query_row([key], |row| row.get(0))
+            .optional()
+            .map(Option::flatten)
+    }
+
     /// Whether there is a document with this key.
     pub(crate) fn has(&self, connection: &Connection, key: &[u8]) -> rusqlite::Result<bool> {
         connection

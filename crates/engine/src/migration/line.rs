@@ -19,8 +19,9 @@ use tierkeep_core::user::UserId;
 use super::flow::Size;
 use crate::retry::repeating;
 
-/// How many full batches a window has. With fewer of them more pages are touched, with more the oldest wait longer.
-const WINDOW: usize = 16;
+/// How many full batches a window has. With fewer of them each touches more pages of indexes, with more it deletes from more
+/// pages of temp, and the oldest wait longer.
+const WINDOW: usize = 4;
 /// The most documents and bytes of places in a window, whatever the settings say: it is held in memory.
 const MOST_PLACES: usize = 16_000;
 const MOST_PLACES_BYTES: usize = 4 * 1024 * 1024;
