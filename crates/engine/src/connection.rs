@@ -41,6 +41,7 @@ pub struct ConnectSettings {
     pub backoff: Duration,
 }
 
+/// Between two attempts, and for the turn of a database that is back.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What the process is going to do with the databases.
@@ -388,7 +389,8 @@ impl ConnectionManager {
         if !critical.is_empty() {
             return Err(ConnectError::Unreachable(critical));
         }
-        self.admit(reached, purpose).await?;
+        self.admit(self.hellos.lock().await, reached, purpose)
+            .await?;
         Ok(Opened {
             away: away.into_iter().map(|error| error.database).collect(),
         })
@@ -406,13 +408,13 @@ impl ConnectionManager {
         back
     }
 
-    /// Tries to admit one database that was away; nothing where it still is.
+    /// Tries to admit one database that was away; nothing where it still is, or another admission takes too long.
     pub async fn heal_one(&self, role: Role) -> Option<Result<(), ConnectError>> {
         let gate = self.gates.get(&role)?;
         let hello = gate.unchecked().hello().await.ok()?;
-        let outcome = self
-            .admit(BTreeMap::from([(role, hello)]), Purpose::Work)
-            .await;
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.hellos.lock()).await;
+        let reached = BTreeMap::from([(role, hello)]);
+        let outcome = self.admit(turn.ok()?, reached, Purpose::Work).await;
         told(gate, &outcome);
         Some(outcome)
     }
@@ -430,7 +432,8 @@ impl ConnectionManager {
             };
             reached.insert(*role, gate.unchecked().hello().await?);
         }
-        self.admit(reached, Purpose::Work).await
+        self.admit(self.hellos.lock().await, reached, Purpose::Work)
+            .await
     }
 
     /// Says hello to every database at once, each with its own retries.
@@ -456,12 +459,13 @@ impl ConnectionManager {
         (reached, away)
     }
 
+    /// One admission after the other: whoever holds `hellos` compares with all that were admitted.
     async fn admit(
         &self,
+        mut hellos: tokio::sync::MutexGuard<'_, BTreeMap<Role, Hello>>,
         reached: BTreeMap<Role, Hello>,
         purpose: Purpose,
     ) -> Result<(), ConnectError> {
-        let mut hellos = self.hellos.lock().await;
         let mut all: BTreeMap<Role, Hello> = hellos.clone();
         all.extend(reached.clone());
         refuse_same_database(&all)?;

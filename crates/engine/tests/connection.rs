@@ -1,6 +1,7 @@
 //! Opening the seven databases.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 use bson::{DateTime, doc};
@@ -10,6 +11,7 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Find, Query, Store};
 use tierkeep_engine::{ConnectError, ConnectionManager, Purpose, examine};
+use tierkeep_testkit::fault::{Fault, Moment};
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 
 use crate::world::{Backend, HOUR, NO_RETRIES, stores};
@@ -219,6 +221,39 @@ async fn a_database_that_was_away_stays_shut_until_it_is_checked() {
     assert_eq!(healed(&manager).await, [(Role::SrieMainUser, true)]);
     assert!(srie.find("internal_users", &all).await.is_ok());
     assert_eq!(stores[4].snapshot(collection::IDENTITY).len(), 1);
+}
+
+/// Time stands still, and jumps ahead where everybody waits for it: whoever waits for a call alone waits for ever.
+#[tokio::test(start_paused = true)]
+async fn an_admission_that_stands_still_holds_up_another_for_a_time_only() {
+    let stores = seven();
+    let faults = Faults::new();
+    faults.set_down(Role::SrieMainUser, true);
+    let manager = Arc::new(manager(&stores, &faults));
+    manager.open(NO_RETRIES, Purpose::Work).await.unwrap();
+    faults.heal();
+    let hold = faults.hold(
+        Fault::nth(1, Moment::Before)
+            .of("find")
+            .to(Role::SrieMainUser),
+    );
+    let first = Arc::clone(&manager);
+    let first = tokio::spawn(async move { healed(&first).await });
+    hold.reached().await;
+
+    let second = Arc::clone(&manager);
+    let second = tokio::spawn(async move { healed(&second).await });
+    for _ in 0..1_000 {
+        if second.is_finished() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(second.is_finished());
+    assert_eq!(second.await.unwrap(), []);
+    hold.release();
+    assert_eq!(first.await.unwrap(), [(Role::SrieMainUser, true)]);
+    assert!(manager.away().is_empty());
 }
 
 /// What was tried, and whether it was let in.
