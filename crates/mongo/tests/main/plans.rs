@@ -130,7 +130,7 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone() {
 }
 
 #[tokio::test]
-async fn open_records_are_found_by_an_index_of_them_alone_and_completed_ones_in_order() {
+async fn records_not_completed_are_found_by_an_index_of_them_alone_and_completed_ones_in_order() {
     let bench = Bench::new().await;
     let mut layout = layout(USERS);
     let by_status = IndexLayout::over(&["status", "_id"]).above("completed");
