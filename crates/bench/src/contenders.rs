@@ -115,7 +115,7 @@ pub async fn tierkeep(place: &Place, verify: Verify) -> Result<()> {
         verify,
         ..MoverSettings::default()
     };
-    let service = MigrationService::new(place.databases.clone(), settings);
+    let service = MigrationService::new(place.engine.clone(), settings);
     let stop = CancellationToken::new();
     let run = service.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);
     let summary = run.await?;

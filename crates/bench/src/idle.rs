@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bson::{Document, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
-use tierkeep_engine::{MigrationService, MoverSettings, Sightings, Worker};
+use tierkeep_engine::{LeaseObserver, MigrationService, MoverSettings, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::Bench;
@@ -78,7 +78,7 @@ struct Tick {
 
 impl Tick {
     fn new(place: &Place) -> Self {
-        let service = MigrationService::new(place.databases.clone(), MoverSettings::default());
+        let service = MigrationService::new(place.engine.clone(), MoverSettings::default());
         Self {
             worker: Worker::new(service.clone(), SCAN_INTERVAL),
             service,
@@ -89,8 +89,11 @@ impl Tick {
     async fn run(&self) -> Result<()> {
         let begun = tokio::time::Instant::now();
         ensure!(!self.service.is_paused().await?, "nobody paused it");
-        let mut sightings = Sightings::default();
-        let run = self.service.take_turn(&mut sightings, &self.stop).await?;
+        let mut observer = LeaseObserver::default();
+        let run = self
+            .service
+            .run_with_lease(&mut observer, &self.stop)
+            .await?;
         let summary = run.context("nobody else moves")?;
         ensure!(summary.due == 0, "{} documents were due", summary.due);
         self.worker.next_look(begun).await;

@@ -117,7 +117,7 @@ async fn once(bench: &Bench) -> Result<(Vec<Sample>, Moving)> {
     let young = documents..documents + USERS_OF_EACH;
     place.plant_young(young.clone()).await?;
     bench.server.settle().await?;
-    let mover = MigrationService::new(place.databases.clone(), MoverSettings::default());
+    let mover = MigrationService::new(place.engine.clone(), MoverSettings::default());
     mover.pause().await?;
     let github = Github::start().await?;
     let mut environment = bench.environment_of(&place);

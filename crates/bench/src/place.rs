@@ -15,7 +15,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::mover::main_form;
 use tierkeep_core::store::{Inserted, Query, Store};
-use tierkeep_engine::{ConnectSettings, ConnectionManager, Purpose};
+use tierkeep_engine::{ConnectSettings, ConnectionManager, Engine, Purpose};
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 
@@ -69,7 +69,7 @@ impl Home {
 #[derive(Debug)]
 pub struct Place {
     /// What the engine works on.
-    pub databases: Arc<ConnectionManager>,
+    pub engine: Arc<Engine>,
     /// The stores behind it.
     pub stores: Vec<Arc<dyn Store>>,
     home: Home,
@@ -98,14 +98,17 @@ impl Place {
                 }
             });
         }
-        let databases = ConnectionManager::new(stores.clone(), Arc::new(MachineClock))?;
+        let engine = Engine::new(ConnectionManager::new(
+            stores.clone(),
+            Arc::new(MachineClock),
+        )?);
         let patience = ConnectSettings {
             retries: 3,
             backoff: Duration::from_millis(200),
         };
-        databases.open(patience, Purpose::Work).await?;
+        engine.databases().open(patience, Purpose::Work).await?;
         Ok(Self {
-            databases: Arc::new(databases),
+            engine: Arc::new(engine),
             stores,
             home: home.clone(),
             prefix: prefix.to_owned(),

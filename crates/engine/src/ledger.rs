@@ -1,7 +1,7 @@
 //! Looking into the erasure ledger: which versions of whom count as nothing.
 //!
 //! Makes its key, and opens entries again for tombstones that come late; entries are made and closed by
-//! [`crate::erase`].
+//! [`crate::erasure`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -17,8 +17,8 @@ use tierkeep_core::store::{Class, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 
-use crate::nonce::Randomness;
-use crate::retry::repeating;
+use crate::databases::random::Randomness;
+use crate::databases::retry::repeating;
 
 /// Names the key's document in `control`.
 const KEY: &str = "erasure_key";
@@ -106,13 +106,14 @@ impl Ledger {
 
     /// To be called before any of these tombstones is put where it may have been removed already: it is removed
     /// once more after another grace, and nobody's id stays behind.
-    pub(crate) async fn reopen(&self, stones: &[RawDocumentBuf]) -> Result<(), StoreError> {
+    pub(crate) async fn reopen(&self, tombstones: &[RawDocumentBuf]) -> Result<(), StoreError> {
         let Some(key) = self.key().await? else {
             return Ok(());
         };
         let store = self.audit.store();
-        for stone in stones {
-            let (Some(user), Some(fence)) = (document::user_id(stone), document::version(stone))
+        for tombstone in tombstones {
+            let (Some(user), Some(fence)) =
+                (document::user_id(tombstone), document::version(tombstone))
             else {
                 continue;
             };

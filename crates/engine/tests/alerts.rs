@@ -15,13 +15,13 @@ use tierkeep_testkit::documents::native_user;
 use crate::world::{Backend, DAY, HOUR, World};
 
 async fn open(world: &World) -> Vec<Alert> {
-    let alerts = Alerts::new(Arc::clone(&world.databases));
+    let alerts = Alerts::new(Arc::clone(&world.engine));
     alerts.open(&mut None).await.unwrap()
 }
 
 async fn keep_up(world: &World) {
-    let databases = Arc::clone(&world.databases);
-    Upkeep::new(databases, DAY).round(Duration::ZERO).await;
+    let engine = Arc::clone(&world.engine);
+    Upkeep::new(engine, DAY).round(Duration::ZERO).await;
 }
 
 /// A document whose move has used up its retries.
@@ -172,7 +172,7 @@ async fn records_go_when_they_are_completed_and_older_than_their_retention(
     world.staged(2, DAY + HOUR).await;
     let failed = given_up(&world).await;
     assert_eq!(world.records().await.len(), 2);
-    let mut upkeep = Upkeep::new(Arc::clone(&world.databases), DAY);
+    let mut upkeep = Upkeep::new(Arc::clone(&world.engine), DAY);
     upkeep.round(Duration::ZERO).await;
     assert_eq!(world.records().await.len(), 2, "kept for ever unless told");
     let mut upkeep = upkeep.with_record_retention(Some(DAY));

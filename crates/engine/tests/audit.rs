@@ -16,7 +16,7 @@ use tierkeep_core::store::{Change, Find, Guard, Query};
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
     Alert, AlertKind, Alerts, AuditDecisions, AuditFilter, AuditKeeper, AuditSettings, AuditTrail,
-    ConnectionManager, Decided, MemorySpool, PruneError, Purpose,
+    ConnectionManager, Decided, Engine, MemorySpool, PruneError, Purpose,
 };
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::task::JoinSet;
@@ -26,15 +26,19 @@ use crate::world::{Backend, DAY, HOUR, NO_RETRIES, World};
 const TRAIL: &str = collection::AUDIT_TRAIL;
 
 /// The databases as a process with this spool opens them.
-async fn process(world: &World, settings: AuditSettings) -> Arc<ConnectionManager> {
+async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
     let faulty = world
         .stores
         .values()
         .map(|store| world.faults.over(Arc::clone(store)) as _);
     let databases = ConnectionManager::new(faulty, Arc::clone(&world.clock) as Arc<dyn Clock>);
-    let databases = databases.unwrap().with_audit(settings);
-    databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-    Arc::new(databases)
+    let engine = Engine::with_audit(databases.unwrap(), settings);
+    engine
+        .databases()
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    Arc::new(engine)
 }
 
 fn settings() -> AuditSettings {
@@ -106,24 +110,24 @@ async fn many_writers_in_several_processes_make_one_chain(
     let mut writers = JoinSet::new();
     for _ in 0..3 {
         // Each finds the key that the first has put into the database.
-        let databases = process(&world, AuditSettings::default()).await;
+        let engine = process(&world, AuditSettings::default()).await;
         for _ in 0..8 {
-            let trail = databases.audit_trail().clone();
+            let trail = engine.audit_trail().clone();
             writers.spawn(async move { write(&trail, 0..10).await });
         }
     }
     writers.join_all().await;
-    let databases = process(&world, AuditSettings::default()).await;
-    let head = whole(databases.audit_trail()).await;
+    let engine = process(&world, AuditSettings::default()).await;
+    let head = whole(engine.audit_trail()).await;
     assert_eq!(head.count, 240);
-    assert_eq!(databases.audit_trail().head().await.unwrap(), head);
+    assert_eq!(engine.audit_trail().head().await.unwrap(), head);
 }
 
 #[tokio::test]
 async fn what_waits_at_the_same_time_is_written_together() {
     let world = World::new(Backend::Memory).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     let first = Fault::nth(1, Moment::Before).to(Role::EvaluationAudit);
     let hold = world.faults.hold(first.of("append"));
     let mut writers = JoinSet::new();
@@ -148,8 +152,8 @@ async fn an_entry_whose_answer_was_lost_is_kept_once(
     #[values(Moment::Before, Moment::Midway, Moment::After)] moment: Moment,
 ) {
     let world = World::new(backend).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     write(trail, 0..2).await;
     let lost = Fault::nth(1, moment).to(Role::EvaluationAudit).of("append");
     world.faults.plan(lost);
@@ -168,10 +172,10 @@ async fn what_is_done_to_the_trail_is_found_alerted_and_pruning_refuses(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     write(trail, 0..9).await;
-    let mut keeper = AuditKeeper::new(Arc::clone(&databases));
+    let mut keeper = AuditKeeper::new(Arc::clone(&engine));
     let noted = keeper.verify().await.unwrap().head;
     let audit = world.store(Role::EvaluationAudit);
     let whatever = Guard::Fields(doc! {});
@@ -195,7 +199,7 @@ async fn what_is_done_to_the_trail_is_found_alerted_and_pruning_refuses(
     let found = trail.verify(Some(noted)).await.unwrap();
     assert_eq!(found.violations, expected);
     assert_eq!(keeper.verify().await.unwrap().violations, expected);
-    let alerts = Alerts::new(Arc::clone(&databases));
+    let alerts = Alerts::new(Arc::clone(&engine));
     let open: Vec<Alert> = alerts.open(&mut None).await.unwrap();
     let kinds: Vec<AlertKind> = open.iter().map(|alert| alert.kind).collect();
     assert_eq!(kinds, [AlertKind::AuditChainBroken]);
@@ -220,8 +224,8 @@ async fn pruning_leaves_a_checkpoint_that_vouches_for_what_went(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     let nothing = trail.prune(HOUR, "somebody", false).await.unwrap();
     assert_eq!((nothing.pruned, nothing.through), (0, 0));
     write(trail, 0..20).await;
@@ -257,8 +261,8 @@ async fn pruning_leaves_a_checkpoint_that_vouches_for_what_went(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_of_a_long_trail_is_found_with_few_looks() {
     let world = World::new(Backend::Memory).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     let mut writers = JoinSet::new();
     for _ in 0..40 {
         let trail = trail.clone();
@@ -279,16 +283,16 @@ async fn of_decisions_only_the_notable_are_kept_whichever_process_makes_them(
 ) {
     let world = World::new(backend).await;
     for round in 0..2 {
-        let databases = process(&world, settings()).await;
-        let trail = databases.audit_trail();
+        let engine = process(&world, settings()).await;
+        let trail = engine.audit_trail();
         for _ in 0..3 {
             decide(trail, &external("reader"), None).await;
             decide(trail, &internal(), Some("7")).await;
         }
         assert_eq!(stored(&world).await.len(), 2, "in round {round}");
     }
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     for account in ["7", "8", "8", "7"] {
         decide(trail, &internal(), Some(account)).await;
     }
@@ -326,9 +330,9 @@ async fn of_decisions_only_the_notable_are_kept_whichever_process_makes_them(
         decisions: AuditDecisions::All,
         ..settings()
     };
-    let databases = process(&world, every).await;
+    let engine = process(&world, every).await;
     for _ in 0..3 {
-        decide(databases.audit_trail(), &external("reader"), None).await;
+        decide(engine.audit_trail(), &external("reader"), None).await;
     }
     assert_eq!(whole(trail).await.count, 13);
 }
@@ -345,8 +349,8 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
         spool: Arc::clone(&spool) as _,
         ..settings()
     };
-    let databases = process(&world, with_spool()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, with_spool()).await;
+    let trail = engine.audit_trail();
     decide(trail, &external("before"), None).await;
     world.faults.set_down(Role::EvaluationAudit, true);
     for n in 0..20 {
@@ -363,8 +367,8 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
     world.faults.plan(lost.times(4));
     trail.deliver().await.ok();
     world.faults.heal();
-    let databases = process(&world, with_spool()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, with_spool()).await;
+    let trail = engine.audit_trail();
     trail.deliver().await.unwrap();
     assert_eq!(trail.deliver().await.unwrap(), 0);
     decide(trail, &external("after"), None).await;
@@ -383,8 +387,8 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
 #[tokio::test(flavor = "multi_thread")]
 async fn while_decisions_are_spooled_nobody_waits_for_the_database() {
     let world = World::new(Backend::Memory).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     world.faults.set_down(Role::EvaluationAudit, true);
     decide(trail, &external("first"), None).await;
     let calls = world.faults.count();
@@ -401,8 +405,8 @@ async fn while_decisions_are_spooled_nobody_waits_for_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_is_remembered_waits_for_nothing() {
     let world = World::new(Backend::Memory).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     decide(trail, &internal(), Some("7")).await;
     let calls = world.faults.count();
     for _ in 0..100 {
@@ -431,7 +435,7 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
         spool: Arc::new(Full),
         ..settings()
     };
-    let databases = process(&world, full).await;
+    let engine = process(&world, full).await;
     world.faults.set_down(Role::EvaluationAudit, true);
     let decision = external("reader");
     let decided = Decided {
@@ -440,7 +444,7 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
         account: None,
         request_id: None,
     };
-    let trail = databases.audit_trail();
+    let trail = engine.audit_trail();
     assert!(trail.decided(decided).await.is_err());
     // It is not taken for kept afterwards either.
     world.faults.set_down(Role::EvaluationAudit, false);
@@ -469,7 +473,7 @@ async fn a_move_that_is_given_up_is_in_the_trail_and_others_are_not(
     assert_eq!(all.len(), 1);
     assert_eq!(text(&all[0], audit_field::KIND), "failed_move");
     assert_eq!(text(&all[0], audit_field::USER_ID), user.as_str());
-    whole(world.databases.audit_trail()).await;
+    whole(world.engine.audit_trail()).await;
 }
 
 #[rstest]
@@ -478,8 +482,8 @@ async fn the_trail_is_read_page_by_page(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    let databases = process(&world, settings()).await;
-    let trail = databases.audit_trail();
+    let engine = process(&world, settings()).await;
+    let trail = engine.audit_trail();
     for n in 0..6 {
         decide(trail, &external(&format!("user{n}")), None).await;
         write(trail, n..n + 1).await;

@@ -8,7 +8,7 @@ use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::Class;
-use tierkeep_engine::{Bindings, Met, OnChange};
+use tierkeep_engine::{BindingCheck, Bindings, OnChange};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::time::Instant;
 
@@ -33,10 +33,13 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     let world = World::new(backend).await;
     let user = in_every_tier(&world, 1).await;
     let neighbour = in_every_tier(&world, 2).await;
-    let bindings = Bindings::new(Arc::clone(&world.databases), OnChange::Refuse);
+    let bindings = Bindings::new(Arc::clone(&world.engine), OnChange::Refuse);
     for whose in [&user, &neighbour] {
-        assert_eq!(bindings.meet(whose, ACCOUNT).await.unwrap(), Met::Same);
-        assert_eq!(bindings.meet(whose, 8).await.unwrap(), Met::Other);
+        assert_eq!(
+            bindings.meet(whose, ACCOUNT).await.unwrap(),
+            BindingCheck::Same
+        );
+        assert_eq!(bindings.meet(whose, 8).await.unwrap(), BindingCheck::Other);
     }
     let kept = accounts(&world).await;
     assert_eq!(kept.len(), 2);
@@ -57,9 +60,15 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     assert_eq!(accounts(&world).await.len(), 1);
     // Whoever comes next begins anew; the neighbour is who it was.
     let later = Bindings::new(world.reopened().await, OnChange::Refuse);
-    assert_eq!(later.meet(&user, 8).await.unwrap(), Met::Same);
-    assert_eq!(later.meet(&user, ACCOUNT).await.unwrap(), Met::Other);
-    assert_eq!(later.meet(&neighbour, 8).await.unwrap(), Met::Other);
+    assert_eq!(later.meet(&user, 8).await.unwrap(), BindingCheck::Same);
+    assert_eq!(
+        later.meet(&user, ACCOUNT).await.unwrap(),
+        BindingCheck::Other
+    );
+    assert_eq!(
+        later.meet(&neighbour, 8).await.unwrap(),
+        BindingCheck::Other
+    );
 }
 
 /// Whoever comes while `evaluation_audit` hangs does not wait in turn.
@@ -69,7 +78,7 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
     #[values(OnChange::Follow, OnChange::Refuse)] on_change: OnChange,
 ) {
     let world = World::new(Backend::Memory).await;
-    let bindings = Bindings::new(Arc::clone(&world.databases), on_change);
+    let bindings = Bindings::new(Arc::clone(&world.engine), on_change);
     let held = world
         .faults
         .hold(Fault::nth(1, Moment::Before).to(Role::EvaluationAudit));
@@ -82,6 +91,9 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
     held.release();
     tokio::time::advance(Duration::from_secs(5)).await;
     for n in 1..=50 {
-        assert_eq!(bindings.meet(&world::user(n), 7).await.unwrap(), Met::Same);
+        assert_eq!(
+            bindings.meet(&world::user(n), 7).await.unwrap(),
+            BindingCheck::Same
+        );
     }
 }

@@ -40,7 +40,7 @@ pub const REPAIR: VerifyOptions = VerifyOptions {
 };
 
 pub async fn verify(world: &World, options: &VerifyOptions) -> Verified {
-    let verification = Verification::new(Arc::clone(&world.databases));
+    let verification = Verification::new(Arc::clone(&world.engine));
     let stop = CancellationToken::new();
     verification.run(options, &|_| (), &stop).await.unwrap()
 }
@@ -407,7 +407,7 @@ async fn a_repair_that_is_cut_off_anywhere_is_finished_by_the_next(
         let world = World::new(backend).await;
         damaged(&world).await;
         world.faults.crash_after(at);
-        let verification = Verification::new(Arc::clone(&world.databases));
+        let verification = Verification::new(Arc::clone(&world.engine));
         let stop = CancellationToken::new();
         let run = verification.run(&REPAIR, &|_| (), &stop).await;
         let crashed = world.faults.has_crashed() && run.is_err();

@@ -71,7 +71,7 @@ impl Channel for Inbox {
 const FAILED: AlertKind = AlertKind::MigrationFailed;
 
 fn alerts(world: &World) -> Alerts {
-    Alerts::new(Arc::clone(&world.databases))
+    Alerts::new(Arc::clone(&world.engine))
 }
 
 async fn raise(world: &World, kind: AlertKind, subject: &str) {
@@ -80,7 +80,7 @@ async fn raise(world: &World, kind: AlertKind, subject: &str) {
 
 async fn round(world: &World, inbox: &Arc<Inbox>) -> Round {
     let channel = Arc::clone(inbox) as Arc<dyn Channel>;
-    AlertDelivery::new(Arc::clone(&world.databases), vec![channel])
+    AlertDelivery::new(Arc::clone(&world.engine), vec![channel])
         .round(inbox.as_ref(), When::Now)
         .await
         .unwrap()
@@ -201,14 +201,14 @@ async fn a_crash_after_any_call_neither_loses_a_message_nor_sends_it_under_anoth
         raise(&world, FAILED, "somebody").await;
         raise(&world, AlertKind::BackupLag, "srie_main_hr").await;
         let channel = Arc::clone(&inbox) as Arc<dyn Channel>;
-        let delivery = AlertDelivery::new(Arc::clone(&world.databases), vec![channel]);
+        let delivery = AlertDelivery::new(Arc::clone(&world.engine), vec![channel]);
         world.faults.crash_after(calls);
         let first = delivery.round(inbox.as_ref(), When::Now).await;
         let fell = world.faults.has_crashed();
         world.faults.heal();
-        let databases = world.reopened().await;
+        let engine = world.reopened().await;
         let channel = Arc::clone(&inbox) as Arc<dyn Channel>;
-        let next = AlertDelivery::new(databases, vec![channel]);
+        let next = AlertDelivery::new(engine, vec![channel]);
         // Whoever died may still be taken for alive.
         free(&world).await;
         next.round(inbox.as_ref(), When::Now).await.unwrap();
@@ -252,9 +252,9 @@ async fn of_two_processes_one_is_at_it(
     let inbox = Inbox::new(Receiver::Takes);
     raise(&world, FAILED, "somebody").await;
     let hold = world.faults.hold(Fault::nth(4, Moment::Before).of("amend"));
-    let (databases, channel) = (Arc::clone(&world.databases), Arc::clone(&inbox));
+    let (engine, channel) = (Arc::clone(&world.engine), Arc::clone(&inbox));
     let one = tokio::spawn(async move {
-        let delivery = AlertDelivery::new(databases, vec![]);
+        let delivery = AlertDelivery::new(engine, vec![]);
         delivery.round(channel.as_ref(), When::Now).await
     });
     hold.reached().await;

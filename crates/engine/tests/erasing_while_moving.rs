@@ -186,7 +186,7 @@ impl Scene<'_> {
     /// Others go on, and the tombstones are removed.
     async fn ends_well(&self) -> Result<(), Wrong> {
         let world = self.world;
-        let mut upkeep = Upkeep::new(Arc::clone(&world.databases), GRACE);
+        let mut upkeep = Upkeep::new(Arc::clone(&world.engine), GRACE);
         upkeep.round(Duration::ZERO).await;
         world.migrate().await.unwrap();
         upkeep.round(Duration::from_mins(2)).await;

@@ -311,7 +311,7 @@ async fn more_quarantined_documents_than_a_page_holds_are_counted_left_alone_and
     world.staged(1, DAY + HOUR).await;
     let first = world.migrate().await.unwrap();
     assert_eq!((first.moved, first.quarantined), (1, 520));
-    let shown = world.service().quarantined(30).await.unwrap();
+    let shown = world.inspector().quarantined(30).await.unwrap();
     assert_eq!(shown.len(), 30);
     // One of the first page of marks and one of the last are mended: they are released, and no others.
     let whatever = Guard::Fields(doc! {});

@@ -24,7 +24,10 @@ const PULSE: Duration = Duration::from_secs(2);
 
 async fn guarded() -> World {
     let world = World::new(Backend::Memory).await;
-    world.databases.guard_calls(GuardSettings::default());
+    world
+        .engine
+        .databases()
+        .guard_calls(GuardSettings::default());
     world
 }
 
@@ -34,11 +37,11 @@ fn user() -> UserId {
 
 impl World {
     fn state(&self, role: Role) -> BreakerState {
-        self.databases.breaker(role).unwrap()
+        self.engine.databases().breaker(role).unwrap()
     }
 
     async fn call(&self, role: Role) -> Result<u64, Class> {
-        let store = self.databases.store(role).unwrap();
+        let store = self.engine.databases().store(role).unwrap();
         let counted = store.count("internal_users", &Query::All).await;
         counted.map_err(|error| error.class)
     }
@@ -122,13 +125,13 @@ async fn what_a_database_answers_is_no_reason_to_leave_it_alone(
 async fn a_database_that_is_back_is_used_again_within_ten_seconds() {
     let world = guarded().await;
     world.lose(MAIN).await;
-    let store = world.databases.store(MAIN).unwrap();
+    let store = world.engine.databases().store(MAIN).unwrap();
     for _ in 0..60 {
         sleep(PULSE).await;
         store.hello().await.unwrap_err();
     }
     // Not even once in a pulse, once waits have doubled.
-    assert!(world.databases.tally().connect_retries(MAIN) <= 60);
+    assert!(world.engine.databases().connect_retries().of(MAIN) <= 60);
     world.faults.heal();
     let back = Instant::now();
     while world.state(MAIN) != BreakerState::Closed {
@@ -162,7 +165,7 @@ async fn one_caller_at_a_time_finds_out_and_nobody_waits_for_it() {
     let hold = world
         .faults
         .hold(Fault::nth(1, Moment::Before).to(MAIN).of("hello"));
-    let store = world.databases.store(MAIN).unwrap();
+    let store = world.engine.databases().store(MAIN).unwrap();
     let looks = tokio::spawn(async move { store.hello().await });
     hold.reached().await;
     assert_eq!(world.state(MAIN), BreakerState::HalfOpen);
@@ -185,7 +188,7 @@ async fn a_look_that_is_given_up_is_made_again() {
     let hold = world
         .faults
         .hold(Fault::nth(1, Moment::Before).to(MAIN).of("hello"));
-    let store = world.databases.store(MAIN).unwrap();
+    let store = world.engine.databases().store(MAIN).unwrap();
     let looks = tokio::spawn(async move { store.hello().await });
     hold.reached().await;
     looks.abort();
@@ -230,22 +233,22 @@ async fn while_srie_is_away_writes_go_on_at_once_and_moves_wait() {
     world.faults.heal();
     sleep(Duration::from_secs(4)).await;
     assert_eq!(world.migrate().await.unwrap().moved, 1);
-    let tally = world.databases.tally();
-    assert_eq!(tally.moves(MoveOutcome::Moved), 1);
-    assert_eq!(tally.moves(MoveOutcome::Failed), 0);
+    let tally = world.engine.moves();
+    assert_eq!(tally.of(MoveOutcome::Moved), 1);
+    assert_eq!(tally.of(MoveOutcome::Failed), 0);
     world.check_invariants().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_is_alerted_and_resolved_when_nobody_says_so_any_more() {
     let world = guarded().await;
-    let alerts = Alerts::new(Arc::clone(&world.databases));
+    let alerts = Alerts::new(Arc::clone(&world.engine));
     let open = async || {
         let open = alerts.open(&mut None).await.unwrap();
         let named = open.into_iter().map(|alert| (alert.kind, alert.subject));
         named.collect::<Vec<_>>()
     };
-    let mut upkeep = Upkeep::new(Arc::clone(&world.databases), DAY);
+    let mut upkeep = Upkeep::new(Arc::clone(&world.engine), DAY);
     world.lose(Role::SrieMainHr).await;
     let named = vec![(AlertKind::BreakerOpen, "srie_main_hr".to_owned())];
     for _ in 0..2 {

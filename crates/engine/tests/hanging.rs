@@ -23,7 +23,7 @@ fn hang(world: &World, database: Role) {
 #[tokio::test(start_paused = true)]
 async fn first_writes_wait_a_second_for_a_backup_that_hangs_and_then_not_at_all() {
     let mut world = World::new(Backend::Memory).await;
-    world.users = Users::new(Arc::clone(&world.databases));
+    world.users = Users::new(Arc::clone(&world.engine));
     hang(&world, Role::SrieMainUser);
     let begun = Instant::now();
     for n in 1..=20 {
@@ -40,7 +40,7 @@ async fn first_writes_wait_a_second_for_a_backup_that_hangs_and_then_not_at_all(
 #[tokio::test(start_paused = true)]
 async fn public_sign_ups_wait_two_seconds_for_a_ledger_that_hangs_and_then_not_at_all() {
     let mut world = World::new(Backend::Memory).await;
-    world.users = Users::new(Arc::clone(&world.databases));
+    world.users = Users::new(Arc::clone(&world.engine));
     hang(&world, Role::EvaluationAudit);
     let begun = Instant::now();
     for n in 1..=20 {

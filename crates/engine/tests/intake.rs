@@ -12,7 +12,7 @@ use tierkeep_core::document::{self, State};
 use tierkeep_core::legacy::compose::Parts;
 use tierkeep_core::legacy::{Composed, compose};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{Compared, Intake, Taken};
+use tierkeep_engine::{Compared, Import, ImportOutcome};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::task::JoinHandle;
 
@@ -89,20 +89,20 @@ impl Case {
         if self.is_again() {
             let mut older = self.arrival(world, 1).await;
             older.created_at = arrival.created_at;
-            assert_eq!(take(world, &[older]).await, [Taken::Stored]);
+            assert_eq!(take(world, &[older]).await, [ImportOutcome::Stored]);
         }
         arrival
     }
 }
 
-async fn take(world: &World, arrivals: &[Composed]) -> Vec<Taken> {
-    let databases = world.reopened().await;
-    let intake = Intake::new(databases, world.settings);
+async fn take(world: &World, arrivals: &[Composed]) -> Vec<ImportOutcome> {
+    let engine = world.reopened().await;
+    let intake = Import::new(engine, world.settings);
     intake.take(arrivals).await.unwrap()
 }
 
 async fn compared(world: &World, arrivals: &[Composed]) -> Vec<Compared> {
-    let intake = Intake::new(Arc::clone(&world.databases), world.settings);
+    let intake = Import::new(Arc::clone(&world.engine), world.settings);
     intake.compare(arrivals).await.unwrap()
 }
 
@@ -133,17 +133,24 @@ async fn an_import_cut_off_after_every_call_ends_the_same(
             arrivals.push(case.begin(&world).await);
         }
         world.faults.crash_after(at);
-        let intake = Intake::new(Arc::clone(&world.databases), world.settings);
+        let intake = Import::new(Arc::clone(&world.engine), world.settings);
         let crashed = intake.take(&arrivals).await.is_err();
         world.faults.heal();
         let taken = take(&world, &arrivals).await;
-        let is_there =
-            |taken: &Taken| matches!(taken, Taken::Stored | Taken::Replaced | Taken::Same);
+        let is_there = |taken: &ImportOutcome| {
+            matches!(
+                taken,
+                ImportOutcome::Stored | ImportOutcome::Replaced | ImportOutcome::Same
+            )
+        };
         assert!(taken.iter().all(is_there), "after call {at}: {taken:?}");
         let equal = [Compared::Equal; CASES.len()];
         assert_eq!(compared(&world, &arrivals).await, equal, "after call {at}");
         let again = take(&world, &arrivals).await;
-        assert!(again.iter().all(|it| *it == Taken::Same), "{again:?}");
+        assert!(
+            again.iter().all(|it| *it == ImportOutcome::Same),
+            "{again:?}"
+        );
         for case in CASES {
             let expected = match case {
                 Case::External | Case::ExternalAgain => vec![Role::ExternalUsers],
@@ -186,7 +193,7 @@ async fn stopped_before_every_call<M, A>(
     for nth in (1..).step_by(step) {
         let world = Arc::new(World::new(backend).await);
         let arrival = case.begin(&world).await;
-        let intake = Intake::new(Arc::clone(&world.databases), world.settings);
+        let intake = Import::new(Arc::clone(&world.engine), world.settings);
         let hold = world.faults.hold(Fault::nth(nth, Moment::Before));
         let arrivals = [arrival.clone()];
         let mut import: JoinHandle<_> =
@@ -237,7 +244,7 @@ async fn who_signs_up_beside_an_import_keeps_what_they_wrote(
             let scan = found.document.get_document("scan_cache").unwrap();
             assert!(scan.get("imported").unwrap().is_none(), "before call {nth}");
             let taken = take(&world, std::slice::from_ref(&arrival)).await;
-            let left = [Taken::Own, Taken::Changed].contains(&taken[0]);
+            let left = [ImportOutcome::Own, ImportOutcome::Changed].contains(&taken[0]);
             assert!(left, "before call {nth}: {taken:?}");
         }
         if case.user().user_type() == UserType::Internal {
@@ -272,7 +279,7 @@ async fn who_is_erased_beside_an_import_stays_erased(
         let read = world.users.read(&arrival.user).await.unwrap();
         assert!(read.is_none(), "before call {nth}");
         let taken = take(&world, std::slice::from_ref(&arrival)).await;
-        assert_eq!(taken, [Taken::Erased], "before call {nth}");
+        assert_eq!(taken, [ImportOutcome::Erased], "before call {nth}");
         assert_eq!(live(&world, &arrival.user).await, [], "before call {nth}");
         let found = compared(&world, std::slice::from_ref(&arrival)).await;
         assert_eq!(found, [Compared::Erased]);
@@ -299,7 +306,7 @@ async fn two_imports_beside_each_other_end_as_one(
     };
     let after = async |world: Arc<World>, arrival: Composed, nth: u64| {
         let taken = take(&world, std::slice::from_ref(&arrival)).await;
-        assert_eq!(taken, [Taken::Same], "before call {nth}");
+        assert_eq!(taken, [ImportOutcome::Same], "before call {nth}");
         let found = compared(&world, std::slice::from_ref(&arrival)).await;
         assert_eq!(found, [Compared::Equal], "before call {nth}");
     };

@@ -31,13 +31,13 @@ async fn an_entry_seen_twice_a_minute_apart_is_cleared(
     };
     assert_eq!(state().await, Some(State::Entering));
 
-    let mut janitor = Janitor::new(Arc::clone(&world.databases));
+    let mut janitor = Janitor::new(Arc::clone(&world.engine));
     let start = HOUR;
     assert_eq!(janitor.round(start).await.unwrap(), 0);
     assert_eq!(janitor.round(start + SEEN_FOR / 2).await.unwrap(), 0);
     assert_eq!(state().await, Some(State::Entering));
     // Another janitor has not seen it yet.
-    let mut other = Janitor::new(Arc::clone(&world.databases));
+    let mut other = Janitor::new(Arc::clone(&world.engine));
     assert_eq!(other.round(start + SEEN_FOR).await.unwrap(), 0);
     assert_eq!(janitor.round(start + SEEN_FOR).await.unwrap(), 1);
     assert_eq!(state().await, None);
@@ -67,7 +67,7 @@ async fn a_writer_whose_entry_was_cleared_starts_over(
         }
     });
     hold.reached().await;
-    let mut janitor = Janitor::new(Arc::clone(&world.databases));
+    let mut janitor = Janitor::new(Arc::clone(&world.engine));
     janitor.round(HOUR).await.unwrap();
     assert_eq!(janitor.round(HOUR + SEEN_FOR).await.unwrap(), 1);
     hold.release();
@@ -92,7 +92,7 @@ async fn the_tombstone_under_a_cleared_entry_comes_back(
     world.faults.heal();
     let entry = world.copy(Role::RaseenTempUser, &user).await.unwrap();
     assert_eq!(document::state(&entry), Some(State::Entering));
-    let mut janitor = Janitor::new(Arc::clone(&world.databases));
+    let mut janitor = Janitor::new(Arc::clone(&world.engine));
     janitor.round(HOUR).await.unwrap();
     assert_eq!(janitor.round(HOUR + SEEN_FOR).await.unwrap(), 1);
     let stone = world.copy(Role::RaseenTempUser, &user).await.unwrap();

@@ -10,8 +10,8 @@ use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::Store;
 use tierkeep_engine::{
-    ConnectionManager, MigrationService, NoProgress, Purpose, Randomness, RunOptions, Sightings,
-    Worker,
+    ConnectionManager, Engine, LeaseObserver, MigrationService, NoProgress, Purpose, Randomness,
+    RunOptions, Worker,
 };
 use tierkeep_testkit::Faults;
 use tierkeep_testkit::documents::SeedUser;
@@ -25,13 +25,17 @@ async fn another(world: &World, faults: &Faults) -> MigrationService {
     let stores = world.stores.values();
     let stores = stores.map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
     let databases = ConnectionManager::new(stores, Arc::clone(&world.clock) as Arc<dyn Clock>);
-    let databases = databases.unwrap();
-    databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-    MigrationService::new(Arc::new(databases), world.settings)
+    let engine = Engine::new(databases.unwrap());
+    engine
+        .databases()
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    MigrationService::new(Arc::new(engine), world.settings)
 }
 
 async fn fence(service: &MigrationService) -> Option<i64> {
-    let claim = service.claim(&mut Sightings::default()).await.unwrap();
+    let claim = service.claim(&mut LeaseObserver::default()).await.unwrap();
     claim.map(|claim| claim.fence())
 }
 
@@ -68,7 +72,7 @@ async fn of_many_movers_one_holds_the_lease_and_the_fence_never_falls(
         let mut tries = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let service = service.clone();
-            tries.spawn(async move { service.claim(&mut Sightings::default()).await.unwrap() });
+            tries.spawn(async move { service.claim(&mut LeaseObserver::default()).await.unwrap() });
         }
         let mut held: Vec<_> = tries.join_all().await.into_iter().flatten().collect();
         let claim = held.pop().unwrap();
@@ -89,12 +93,12 @@ async fn a_dead_holders_claim_lapses_and_the_dead_find_it_gone(
 ) {
     let world = World::new(backend).await;
     let service = world.service();
-    let dead = service.claim(&mut Sightings::default()).await.unwrap();
+    let dead = service.claim(&mut LeaseObserver::default()).await.unwrap();
     let dead = dead.unwrap();
     assert_eq!(fence(&service).await, None);
     let ten_seconds = Duration::from_secs(10);
     shift_expiry(&world, |at| clock::before(at, ten_seconds)).await;
-    let next = service.claim(&mut Sightings::default()).await.unwrap();
+    let next = service.claim(&mut LeaseObserver::default()).await.unwrap();
     let next = next.unwrap();
     assert_eq!(next.fence(), dead.fence() + 1);
     assert!(!dead.renew().await.unwrap(), "it is another's now");
@@ -127,9 +131,9 @@ async fn a_service_leaves_the_work_to_the_holder_and_a_run_by_hand_works_beside_
         world.staged(n, DAY + HOUR).await;
     }
     let (service, stop) = (world.service(), CancellationToken::new());
-    let holder = service.claim(&mut Sightings::default()).await.unwrap();
+    let holder = service.claim(&mut LeaseObserver::default()).await.unwrap();
     let turn = service
-        .take_turn(&mut Sightings::default(), &stop)
+        .run_with_lease(&mut LeaseObserver::default(), &stop)
         .await
         .unwrap();
     assert_eq!(turn, None);
@@ -143,7 +147,9 @@ async fn a_service_leaves_the_work_to_the_holder_and_a_run_by_hand_works_beside_
 
     world.staged(9, DAY + HOUR).await;
     shift_expiry(&world, |at| clock::before(at, DAY)).await;
-    let turn = service.take_turn(&mut Sightings::default(), &stop).await;
+    let turn = service
+        .run_with_lease(&mut LeaseObserver::default(), &stop)
+        .await;
     assert_eq!(turn.unwrap().unwrap().moved, 1);
     assert!(
         fence(&service).await.is_some(),
@@ -201,7 +207,9 @@ async fn a_mover_that_is_stopped_between_two_steps_and_goes_on_later_does_no_har
         let hold = faults.hold(Fault::nth(at, Moment::Before));
         let run = tokio::spawn(async move {
             let stop = CancellationToken::new();
-            frozen.take_turn(&mut Sightings::default(), &stop).await
+            frozen
+                .run_with_lease(&mut LeaseObserver::default(), &stop)
+                .await
         });
         let whole = tokio::select! {
             () = hold.reached() => false,
@@ -224,7 +232,7 @@ async fn a_mover_that_is_stopped_between_two_steps_and_goes_on_later_does_no_har
         let stop = CancellationToken::new();
         let turn = world
             .service()
-            .take_turn(&mut Sightings::default(), &stop)
+            .run_with_lease(&mut LeaseObserver::default(), &stop)
             .await
             .unwrap();
         assert!(turn.is_some(), "the claim has lapsed: {at}");
@@ -270,8 +278,13 @@ async fn wait(world: &World, fraction: f64) -> Duration {
     let databases = databases
         .unwrap()
         .with_randomness(Arc::new(Drawn(fraction)));
-    databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-    let service = MigrationService::new(Arc::new(databases), world.settings);
+    let engine = Engine::new(databases);
+    engine
+        .databases()
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    let service = MigrationService::new(Arc::new(engine), world.settings);
     let worker = Worker::new(service, 10 * HOUR);
     worker.next_look(Instant::now().into()).await
 }

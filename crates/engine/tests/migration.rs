@@ -290,7 +290,7 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
     assert!(world.copy(Role::RaseenTempUser, &other).await.is_none());
     let again = world.migrate().await.unwrap();
     assert_eq!((again.moved, again.quarantined, again.failed), (0, 1, 0));
-    let explained = world.service().explain(&user).await.unwrap();
+    let explained = world.inspector().explain(&user).await.unwrap();
     assert!(explained.next.contains("quarantined"), "{}", explained.next);
     world
         .users
@@ -298,7 +298,7 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
         .await
         .unwrap();
     assert_eq!(world.migrate().await.unwrap().moved, 1);
-    assert_eq!(world.service().status(HOUR).await.quarantined, 0);
+    assert_eq!(world.inspector().status(HOUR).await.quarantined, 0);
 }
 
 #[rstest]

@@ -29,7 +29,7 @@ async fn no_document_passes_a_handle_of_the_other_type(
         } else {
             (&internal, &external)
         };
-        let store = world.databases.store(role).unwrap();
+        let store = world.engine.databases().store(role).unwrap();
         let document = NativeUser::new(other, 1).build();
         let disguised = doc! { "_id": own.as_str(), "user_id": other.as_str() };
         let disguised = RawDocumentBuf::try_from(&disguised).unwrap();

@@ -178,9 +178,9 @@ impl Case<'_> {
 async fn holds(world: &World, number: u32, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut case = Case {
         world,
-        records: HrRecords::new(Arc::clone(&world.databases)),
+        records: HrRecords::new(Arc::clone(&world.engine)),
         reconciler: Reconciler::new(
-            Arc::clone(&world.databases),
+            Arc::clone(&world.engine),
             Duration::from_secs(5),
             Duration::from_hours(24),
         ),

@@ -250,7 +250,7 @@ impl Case<'_> {
     }
 
     async fn alerts(&self, user: &UserId) -> Vec<Alert> {
-        let alerts = Alerts::new(Arc::clone(&self.world.databases));
+        let alerts = Alerts::new(Arc::clone(&self.world.engine));
         let mut after = None;
         let mut found = Vec::new();
         loop {
@@ -284,7 +284,7 @@ async fn holds(world: &World, logs: &Logs, first: u32, plan: &Plan) -> Result<()
     let mut case = Case {
         world,
         logs,
-        service: MigrationService::new(Arc::clone(&world.databases), settings),
+        service: MigrationService::new(Arc::clone(&world.engine), settings),
         plan,
         references,
     };

@@ -15,7 +15,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, Store};
-use tierkeep_engine::{ConnectError, ConnectSettings, ConnectionManager, Purpose, Randomness};
+use tierkeep_engine::{
+    ConnectError, ConnectSettings, ConnectionManager, Engine, Purpose, Randomness,
+};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 use tokio::time::Instant;
@@ -126,9 +128,11 @@ async fn holds(plan: &Plan, logs: &Logs) -> Result<(), TestCaseError> {
         fractions: Mutex::new(plan.fractions.clone().into()),
         ids: AtomicU32::new(0),
     };
-    let databases = ConnectionManager::new(stores, clock)
-        .unwrap()
-        .with_randomness(Arc::new(drawn));
+    let engine = Engine::new(
+        ConnectionManager::new(stores, clock)
+            .unwrap()
+            .with_randomness(Arc::new(drawn)),
+    );
     if plan.failures > 0 {
         let away = Fault::nth(1, Moment::Before)
             .to(plan.role)
@@ -143,7 +147,7 @@ async fn holds(plan: &Plan, logs: &Logs) -> Result<(), TestCaseError> {
     };
     logs.taken();
     let began = Instant::now();
-    let opened = databases.open(settings, Purpose::Work).await;
+    let opened = engine.databases().open(settings, Purpose::Work).await;
     let took = began.elapsed();
 
     let retried = plan.failures.min(plan.retries);
@@ -157,7 +161,7 @@ async fn holds(plan: &Plan, logs: &Logs) -> Result<(), TestCaseError> {
         "one attempt, and one for each retry"
     );
     prop_assert_eq!(
-        databases.tally().connect_retries(plan.role),
+        engine.databases().connect_retries().of(plan.role),
         u64::from(retried)
     );
 

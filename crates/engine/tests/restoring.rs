@@ -10,7 +10,9 @@ use tierkeep_core::compare::vouched;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State};
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{BackedUp, Backup, Condition, Restoration, RestoreOptions, Restored, Whom};
+use tierkeep_engine::{
+    BackedUp, Backup, Condition, Restoration, RestoreOptions, RestoreScope, Restored,
+};
 use tierkeep_testkit::documents::SeedUser;
 use tokio_util::sync::CancellationToken;
 
@@ -22,18 +24,18 @@ const MAIN: Role = Role::RaseenMainUser;
 const SRIE: Role = Role::SrieMainUser;
 
 pub const ALL: RestoreOptions = RestoreOptions {
-    whom: Whom::All,
+    whom: RestoreScope::All,
     dry_run: false,
 };
 
 pub async fn restore(world: &World, options: &RestoreOptions) -> Restored {
-    let restoration = Restoration::new(Arc::clone(&world.databases));
+    let restoration = Restoration::new(Arc::clone(&world.engine));
     let stop = CancellationToken::new();
     restoration.run(options, &|_| (), &stop).await.unwrap()
 }
 
 async fn back_up(world: &World) -> BackedUp {
-    let backup = Backup::new(Arc::clone(&world.databases));
+    let backup = Backup::new(Arc::clone(&world.engine));
     let stop = CancellationToken::new();
     backup.run(&|_| (), &stop).await.unwrap()
 }
@@ -180,7 +182,7 @@ async fn single_users_come_back_and_who_is_not_there_is_missing(
     world.plant(SRIE, seed).await;
     lose_main(&world).await;
     let some = RestoreOptions {
-        whom: Whom::Users([1, 40, 3, 99].map(user).to_vec()),
+        whom: RestoreScope::Users([1, 40, 3, 99].map(user).to_vec()),
         dry_run: false,
     };
     let restored = restore(&world, &some).await;
@@ -205,7 +207,7 @@ async fn a_restore_that_is_cut_off_anywhere_is_taken_up_by_the_next(
         let world = World::new(backend).await;
         let before = lost(&world).await;
         world.faults.crash_after(at);
-        let restoration = Restoration::new(Arc::clone(&world.databases));
+        let restoration = Restoration::new(Arc::clone(&world.engine));
         let run = restoration
             .run(&ALL, &|_| (), &CancellationToken::new())
             .await;
@@ -233,7 +235,7 @@ async fn every_step_of_a_restore_twice_is_once(
             let fault = Fault::nth(nth, Moment::After).of(operation);
             world.faults.plan(fault);
         }
-        let restoration = Restoration::new(Arc::clone(&world.databases));
+        let restoration = Restoration::new(Arc::clone(&world.engine));
         restoration
             .run(&ALL, &|_| (), &CancellationToken::new())
             .await
@@ -378,7 +380,7 @@ async fn a_backup_that_is_cut_off_anywhere_is_taken_up_by_the_next(
         tamper(&world, SRIE, &user(0), None).await;
         tamper(&world, SRIE, &user(1), None).await;
         world.faults.crash_after(at);
-        let backup = Backup::new(Arc::clone(&world.databases));
+        let backup = Backup::new(Arc::clone(&world.engine));
         let run = backup.run(&|_| (), &CancellationToken::new()).await;
         let crashed = world.faults.has_crashed() && run.is_err();
         world.faults.heal();

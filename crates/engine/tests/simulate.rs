@@ -29,7 +29,7 @@ fn a_little_less(by: Duration) -> Duration {
 }
 
 async fn simulated(world: &World, window: Duration) -> Simulation {
-    world.service().simulate(window).await.unwrap()
+    world.inspector().simulate(window).await.unwrap()
 }
 
 /// How many documents move in each hour.

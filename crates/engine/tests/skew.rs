@@ -10,7 +10,8 @@ use tierkeep_core::document;
 use tierkeep_core::store::Store;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
-    Condition, ConnectionManager, MigrationService, NoProgress, Purpose, RunOptions, Summary, Users,
+    Condition, ConnectionManager, Engine, MigrationService, NoProgress, Purpose, RunOptions,
+    Summary, Users,
 };
 use tierkeep_testkit::ManualClock;
 use tierkeep_testkit::documents::native_user;
@@ -19,17 +20,22 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{Backend, DAY, HOUR, NO_RETRIES, World, YOUNG, section};
 
 /// The databases as a process opens them whose clock is wrong by this.
-async fn opened(world: &World, wrong_by_ms: i64) -> Arc<ConnectionManager> {
+async fn opened(world: &World, wrong_by_ms: i64) -> Arc<Engine> {
     let clock = ManualClock::new(clock::shifted(world.clock.now(), wrong_by_ms));
     let stores = world.stores.values();
     let stores = stores.map(|store| world.faults.over(Arc::clone(store)) as Arc<dyn Store>);
-    let databases = ConnectionManager::new(stores, Arc::new(clock) as Arc<dyn Clock>).unwrap();
-    databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-    Arc::new(databases)
+    let engine =
+        Engine::new(ConnectionManager::new(stores, Arc::new(clock) as Arc<dyn Clock>).unwrap());
+    engine
+        .databases()
+        .open(NO_RETRIES, Purpose::Work)
+        .await
+        .unwrap();
+    Arc::new(engine)
 }
 
-async fn migrate(world: &World, databases: &Arc<ConnectionManager>) -> Summary {
-    let service = MigrationService::new(Arc::clone(databases), world.settings);
+async fn migrate(world: &World, engine: &Arc<Engine>) -> Summary {
+    let service = MigrationService::new(Arc::clone(engine), world.settings);
     let stop = CancellationToken::new();
     let run = service.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);
     run.await.unwrap()

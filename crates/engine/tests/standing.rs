@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{
-    Failed, MoverPhase, NoProgress, Progress, RunOptions, Sightings, Status, Summary,
+    Failed, LeaseObserver, MoverPhase, NoProgress, Progress, RunOptions, Status, Summary,
 };
 use tierkeep_testkit::documents::{SeedUser, native_user};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{Backend, DAY, HOUR, World, user};
 
 async fn status(world: &World) -> Status {
-    world.service().status(HOUR).await
+    world.inspector().status(HOUR).await
 }
 
 async fn phase(world: &World) -> MoverPhase {
@@ -33,7 +33,7 @@ async fn the_phase_says_what_the_mover_is_doing(
     assert_eq!(phase(&world).await, MoverPhase::Stuck);
 
     let service = world.service();
-    let claim = service.claim(&mut Sightings::default()).await.unwrap();
+    let claim = service.claim(&mut LeaseObserver::default()).await.unwrap();
     let claim = claim.unwrap();
     let moving = status(&world).await;
     assert_eq!(moving.mover.phase, MoverPhase::Moving);
@@ -122,8 +122,8 @@ async fn what_a_run_will_find_is_counted_before_it_starts(
     world
         .plant(Role::RaseenTempUser, SeedUser::new(90, old).build())
         .await;
-    let service = world.service();
-    let due = async |options: RunOptions| service.due(&options).await.unwrap();
+    let inspector = world.inspector();
+    let due = async |options: RunOptions| inspector.due(&options).await.unwrap();
     assert_eq!(due(RunOptions::default()).await, 10);
     let options = RunOptions {
         limit: Some(4),
@@ -141,7 +141,8 @@ async fn what_a_run_will_find_is_counted_before_it_starts(
     };
     assert_eq!(due(options).await, 1);
     let stop = CancellationToken::new();
-    let run = service
+    let run = world
+        .service()
         .run_beside_others(RunOptions::default(), &NoProgress, &stop)
         .await;
     assert_eq!(run.unwrap().moved, 10);

@@ -70,7 +70,7 @@ async fn a_watch_covers_everything_in_its_period_and_says_what_differs_until_it_
     let stop = CancellationToken::new();
     // A period of no time: whoever asks may take a turn, which is a twentieth of everything.
     let period = std::time::Duration::from_millis(1);
-    let watch = || VerificationWatch::new(Arc::clone(&world.databases), period);
+    let watch = || VerificationWatch::new(Arc::clone(&world.engine), period);
     assert_eq!(covered(&world, &watch(), 1, &stop).await, 50);
     assert_eq!(open_alerts(&world).await, ["srie_main_user"]);
     world.plant(SRIE, kept).await;
@@ -88,7 +88,7 @@ async fn watches_share_a_pass_and_a_restart_goes_on_in_it(
     backed_up(&world, 0..60).await;
     let stop = CancellationToken::new();
     let day = std::time::Duration::from_hours(24);
-    let watch = VerificationWatch::new(Arc::clone(&world.databases), day);
+    let watch = VerificationWatch::new(Arc::clone(&world.engine), day);
     let first = watch.turn(&stop).await.unwrap();
     assert!((1..60).contains(&first), "{first}");
     let other = VerificationWatch::new(world.reopened().await, day);

@@ -17,8 +17,9 @@ use tierkeep_core::store::{
 };
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
-    Condition, ConnectSettings, ConnectionManager, ErasureService, MigrationService, MoveError,
-    MoverSettings, Mutant, NoProgress, Purpose, Receipt, RunOptions, Summary, Users, UsersError,
+    Condition, ConnectSettings, ConnectionManager, Engine, ErasureService, Inspector,
+    MigrationService, MoveError, MoverSettings, Mutant, NoProgress, Purpose, Receipt, RunOptions,
+    Summary, Users, UsersError,
 };
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
@@ -79,7 +80,7 @@ impl Place {
 }
 
 pub struct World {
-    pub databases: Arc<ConnectionManager>,
+    pub engine: Arc<Engine>,
     pub users: Users,
     pub faults: Faults,
     pub stores: BTreeMap<Role, Arc<dyn Store>>,
@@ -207,16 +208,17 @@ impl World {
         let faulty = stores
             .iter()
             .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>);
-        let mut databases =
+        let databases =
             ConnectionManager::new(faulty, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        if let Some(mutant) = mutant {
-            databases = databases.with_mutant(mutant);
-        }
         databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-        let databases = Arc::new(databases);
+        let mut engine = Engine::new(databases);
+        if let Some(mutant) = mutant {
+            engine = engine.with_mutant(mutant);
+        }
+        let engine = Arc::new(engine);
         Self {
-            users: patient_users(&databases),
-            databases,
+            users: patient_users(&engine),
+            engine,
             faults,
             stores: stores
                 .into_iter()
@@ -234,15 +236,15 @@ impl World {
 
     /// Another process on the same databases.
     pub async fn restarted(&self) -> (Users, MigrationService) {
-        let databases = self.reopened().await;
+        let engine = self.reopened().await;
         (
-            patient_users(&databases),
-            MigrationService::new(databases, self.settings),
+            patient_users(&engine),
+            MigrationService::new(engine, self.settings),
         )
     }
 
     /// The databases as another process opens them.
-    pub async fn reopened(&self) -> Arc<ConnectionManager> {
+    pub async fn reopened(&self) -> Arc<Engine> {
         let faulty = self
             .stores
             .values()
@@ -250,15 +252,19 @@ impl World {
         let databases =
             ConnectionManager::new(faulty, Arc::clone(&self.clock) as Arc<dyn Clock>).unwrap();
         databases.open(NO_RETRIES, Purpose::Work).await.unwrap();
-        Arc::new(databases)
+        Arc::new(Engine::new(databases))
+    }
+
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(Arc::clone(&self.engine), self.settings)
     }
 
     pub fn service(&self) -> MigrationService {
-        MigrationService::new(Arc::clone(&self.databases), self.settings)
+        MigrationService::new(Arc::clone(&self.engine), self.settings)
     }
 
     pub fn erasure(&self) -> ErasureService {
-        ErasureService::new(Arc::clone(&self.databases))
+        ErasureService::new(Arc::clone(&self.engine))
     }
 
     /// A run that goes on beside the test.
@@ -481,8 +487,8 @@ fn squatter(n: u32) -> String {
 }
 
 /// Who would rather wait for a busy machine than go on without what the ledger would say.
-pub fn patient_users(databases: &Arc<ConnectionManager>) -> Users {
-    Users::new(Arc::clone(databases)).with_longest_look(Duration::from_mins(1))
+pub fn patient_users(engine: &Arc<Engine>) -> Users {
+    Users::new(Arc::clone(engine)).with_longest_look(Duration::from_mins(1))
 }
 
 pub fn user(n: u32) -> UserId {

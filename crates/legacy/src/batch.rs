@@ -9,7 +9,7 @@ use tierkeep_core::bson;
 use tierkeep_core::legacy::compose::Parts;
 use tierkeep_core::legacy::{Chosen, Composed, choose, compose};
 use tierkeep_core::user::UserId;
-use tierkeep_engine::Taken;
+use tierkeep_engine::ImportOutcome;
 
 use crate::index::{Collection, id_at, place_of};
 use crate::report::{BUSY, Tally};
@@ -26,14 +26,18 @@ const FILED_TOGETHER: u32 = 1_000;
 const GONE: &str = "gone from the source before it was read";
 
 /// The rule by which a document is left out; of HR records, or of users.
-pub(crate) fn rule(taken: &Taken, hr: bool) -> &'static str {
+pub(crate) fn rule(taken: &ImportOutcome, hr: bool) -> &'static str {
     match taken {
-        Taken::Changed => "changed in tierkeep since it was imported",
-        Taken::Own if hr => "the record is in tierkeep already",
-        Taken::Own => "the user is in tierkeep already",
-        Taken::Erased if hr => "the record was deleted in tierkeep",
-        Taken::Erased => "the user was erased in tierkeep",
-        Taken::Busy | Taken::Stored | Taken::Replaced | Taken::Same | Taken::Refused(_) => BUSY,
+        ImportOutcome::Changed => "changed in tierkeep since it was imported",
+        ImportOutcome::Own if hr => "the record is in tierkeep already",
+        ImportOutcome::Own => "the user is in tierkeep already",
+        ImportOutcome::Erased if hr => "the record was deleted in tierkeep",
+        ImportOutcome::Erased => "the user was erased in tierkeep",
+        ImportOutcome::Busy
+        | ImportOutcome::Stored
+        | ImportOutcome::Replaced
+        | ImportOutcome::Same
+        | ImportOutcome::Refused(_) => BUSY,
     }
 }
 
@@ -245,7 +249,7 @@ pub(crate) fn account(
     collections: &[Collection],
     tally: &mut Tally,
     ready: Vec<Ready>,
-    taken: Vec<Taken>,
+    taken: Vec<ImportOutcome>,
 ) -> Vec<Refused> {
     let mut refused = Vec::new();
     let mut taken = taken.into_iter();
@@ -255,7 +259,10 @@ pub(crate) fn account(
         } else {
             taken.next()
         };
-        let stored = matches!(outcome, Some(Taken::Stored | Taken::Replaced | Taken::Same));
+        let stored = matches!(
+            outcome,
+            Some(ImportOutcome::Stored | ImportOutcome::Replaced | ImportOutcome::Same)
+        );
         tally.users += u64::from(stored);
         for filed in &one.filed {
             let place = &filed.dated.place;
@@ -267,17 +274,22 @@ pub(crate) fn account(
                 _ if one.is_written => tally.left_out(collection, BUSY, 1),
                 _ if one.gone.contains(place) => tally.left_out(collection, GONE, 1),
                 None => tally.left_out(collection, GONE, 1),
-                Some(Taken::Stored | Taken::Replaced | Taken::Same) => {
+                Some(ImportOutcome::Stored | ImportOutcome::Replaced | ImportOutcome::Same) => {
                     if one.counting.contains(place) {
                         tally.imported += 1;
                     } else {
                         tally.merged += 1;
                     }
                 }
-                Some(left @ (Taken::Changed | Taken::Own | Taken::Erased | Taken::Busy)) => {
+                Some(
+                    left @ (ImportOutcome::Changed
+                    | ImportOutcome::Own
+                    | ImportOutcome::Erased
+                    | ImportOutcome::Busy),
+                ) => {
                     tally.left_out(collection, rule(left, false), 1);
                 }
-                Some(Taken::Refused(refusal)) => {
+                Some(ImportOutcome::Refused(refusal)) => {
                     tally.refused += 1;
                     refused.push(Refused {
                         place: place.clone(),

@@ -89,7 +89,7 @@ impl Importer {
         progress: &dyn Progress,
         stop: &CancellationToken,
     ) -> Result<(Report, Refusals, Followed), ImportError> {
-        let started = self.databases.clock().now();
+        let started = self.engine.clock().now();
         self.refuse_own_databases().await?;
         // First the place from which changes are told, then the copy: nothing falls between.
         let mut streams = Vec::with_capacity(self.sources.len());
@@ -187,7 +187,7 @@ impl Importer {
         let Some(at) = last.and_then(|change| change.at) else {
             return before;
         };
-        let now = self.databases.clock().now().timestamp_millis() / 1_000;
+        let now = self.engine.clock().now().timestamp_millis() / 1_000;
         Lag(u64::try_from(now - i64::from(at.time)).unwrap_or_default())
     }
 
@@ -352,7 +352,7 @@ impl Importer {
     }
 
     async fn note(&self, streams: &[Box<dyn Changes>]) -> Result<(), ImportError> {
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         for (source, stream) in self.sources.iter().zip(streams) {
             if let Some(token) = stream.token() {
                 self.intake()

@@ -1,7 +1,7 @@
 //! Bringing in the predecessor's database: every document of it is accounted for, and it is only read.
 //!
 //! **Architecture invariant:** what a document is and becomes is decided in `tierkeep_core::legacy`; how a user is
-//! stored, and what must not be overwritten, in the engine's `Intake`. Nothing here guards anything, so a run may be
+//! stored, and what must not be overwritten, in the engine's `Import`. Nothing here guards anything, so a run may be
 //! killed at any moment and started again.
 //!
 //! Where to look: [`run`](Importer::run) (from the first look to the report), [`index`] (a few bytes of every
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tierkeep_core::db::Role;
 use tierkeep_core::legacy::{Dates, Derived, Source, SourceError};
 use tierkeep_core::store::StoreError;
-use tierkeep_engine::{ConnectionManager, MoverSettings};
+use tierkeep_engine::{Engine, MoverSettings};
 
 pub use follow::{Followed, Lag};
 pub use records::hr_collections;
@@ -51,7 +51,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Importer {
     pub(crate) sources: Vec<Arc<dyn Source>>,
-    pub(crate) databases: Arc<ConnectionManager>,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) settings: MoverSettings,
     pub(crate) options: Options,
     /// What changes at the source is told, sooner or later.
@@ -125,13 +125,13 @@ impl Importer {
     /// An import from `sources` into these databases.
     pub fn new(
         sources: Vec<Arc<dyn Source>>,
-        databases: Arc<ConnectionManager>,
+        engine: Arc<Engine>,
         settings: MoverSettings,
         options: Options,
     ) -> Self {
         Self {
             sources,
-            databases,
+            engine,
             settings,
             options,
             follows: false,

@@ -8,7 +8,7 @@ use bson::{Bson, Timestamp};
 use tierkeep_core::bson;
 use tierkeep_core::hr::{Arrival, HrCollection};
 use tierkeep_core::legacy::{Kind, Source, SourceError, record};
-use tierkeep_engine::{Compared, Taken};
+use tierkeep_engine::{Compared, ImportOutcome};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{BYTES, USERS, rule};
@@ -151,12 +151,17 @@ impl Importer {
         let taken = self.intake().take_hr(&kept_as, &sorted.arrivals).await?;
         for (place, taken) in sorted.places.iter().zip(taken) {
             match taken {
-                Taken::Stored | Taken::Replaced | Taken::Same => tally.imported += 1,
-                Taken::Refused(refusal) => refused.push(Refused {
+                ImportOutcome::Stored | ImportOutcome::Replaced | ImportOutcome::Same => {
+                    tally.imported += 1
+                }
+                ImportOutcome::Refused(refusal) => refused.push(Refused {
                     place: place.clone(),
                     reason: refusal.to_string(),
                 }),
-                Taken::Changed | Taken::Own | Taken::Erased | Taken::Busy => {
+                ImportOutcome::Changed
+                | ImportOutcome::Own
+                | ImportOutcome::Erased
+                | ImportOutcome::Busy => {
                     tally.left_out(shown, rule(&taken, true), 1);
                 }
             }

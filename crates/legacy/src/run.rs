@@ -6,7 +6,7 @@ use bson::{DateTime, Timestamp};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::legacy::Composed;
-use tierkeep_engine::{Intake, Taken};
+use tierkeep_engine::{Import, ImportOutcome};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ const NOT_REACHED: &str = "not reached: the run was told to stop";
 #[derive(Debug)]
 struct Worked {
     ready: Vec<Ready>,
-    taken: Vec<Taken>,
+    taken: Vec<ImportOutcome>,
     secrets: u64,
     /// As the batch had.
     bytes: u64,
@@ -42,7 +42,7 @@ impl Importer {
         progress: &dyn Progress,
         stop: &CancellationToken,
     ) -> Result<(Report, Refusals), ImportError> {
-        let started = self.databases.clock().now();
+        let started = self.engine.clock().now();
         self.refuse_own_databases().await?;
         // A secondary that is behind answers only when it has everything that was there before.
         let times = self.cluster_times().await?;
@@ -51,8 +51,8 @@ impl Importer {
         self.report(index, started, stop)
     }
 
-    pub(crate) fn intake(&self) -> Intake {
-        let intake = Intake::new(Arc::clone(&self.databases), self.settings);
+    pub(crate) fn intake(&self) -> Import {
+        let intake = Import::new(Arc::clone(&self.engine), self.settings);
         if self.options.dry_run {
             intake.dry()
         } else {
@@ -65,7 +65,7 @@ impl Importer {
         for source in &self.sources {
             let hello = source.hello().await?;
             for role in Role::ALL {
-                let Some(store) = self.databases.store(role) else {
+                let Some(store) = self.engine.databases().store(role) else {
                     continue;
                 };
                 // One that is away is found by its stamp.
@@ -184,7 +184,7 @@ impl Importer {
     ) -> Result<(Report, Refusals), ImportError> {
         let tally = std::mem::take(&mut index.tally);
         let refusals = Refusals::of(index);
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         let elapsed = now.saturating_duration_since(started).as_millis();
         let report = Report {
             dry_run: self.options.dry_run,

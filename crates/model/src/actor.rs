@@ -13,8 +13,9 @@ use tierkeep_core::store::Store;
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_core::version::Version;
 use tierkeep_engine::{
-    Condition, ConnectSettings, ConnectionManager, ErasureService, Janitor, MigrationService,
-    MoverSettings, NoProgress, Purpose, Randomness, RunOptions, Users, UsersError,
+    Condition, ConnectSettings, ConnectionManager, Engine, ErasureService, Janitor,
+    MigrationService, MoverSettings, NoProgress, Purpose, Randomness, RunOptions, Users,
+    UsersError,
 };
 use tierkeep_testkit::{ManualClock, MemoryStore};
 use tokio::runtime::Runtime;
@@ -138,19 +139,19 @@ impl Program {
     /// Runs the program with the engine's own code. `mark` is like no other.
     async fn run(
         self,
-        databases: Arc<ConnectionManager>,
+        engine: Arc<Engine>,
         settings: MoverSettings,
         actor: usize,
         mark: String,
     ) -> Outcome {
-        let users = Users::new(Arc::clone(&databases));
+        let users = Users::new(Arc::clone(&engine));
         match self {
             Self::Move => {
                 let once = RunOptions {
                     limit: Some(1),
                     ..RunOptions::default()
                 };
-                migrate(databases, settings, once).await;
+                migrate(engine, settings, once).await;
                 Outcome::Nothing
             }
             Self::Put { user: n } => {
@@ -173,29 +174,29 @@ impl Program {
                 Ok(found) => Outcome::Read(n, found.and_then(|found| found.version())),
                 Err(_) => Outcome::Nothing,
             },
-            Self::Erase { user: n } => match ErasureService::new(databases).erase(&user(n)).await {
+            Self::Erase { user: n } => match ErasureService::new(engine).erase(&user(n)).await {
                 Ok(erased) => Outcome::Erased(n, erased.epoch),
                 Err(_) => Outcome::Nothing,
             },
             Self::FinishErasures => {
-                ErasureService::new(databases).finish_pending().await.ok();
+                ErasureService::new(engine).finish_pending().await.ok();
                 Outcome::Nothing
             }
             Self::RemoveTombstones => {
-                let erasures = ErasureService::new(databases);
+                let erasures = ErasureService::new(engine);
                 erasures.remove_tombstones(Duration::ZERO).await.ok();
                 Outcome::Nothing
             }
             Self::Clear => {
-                clear(databases).await;
+                clear(engine).await;
                 Outcome::Nothing
             }
         }
     }
 }
 
-async fn clear(databases: Arc<ConnectionManager>) {
-    let mut janitor = Janitor::new(databases);
+async fn clear(engine: Arc<Engine>) {
+    let mut janitor = Janitor::new(engine);
     janitor.round(Duration::ZERO).await.ok();
     janitor.round(Duration::from_mins(1)).await.ok();
 }
@@ -249,9 +250,9 @@ pub fn listed(document: &RawDocument) -> Vec<String> {
         .collect()
 }
 
-async fn migrate(databases: Arc<ConnectionManager>, settings: MoverSettings, what: RunOptions) {
+async fn migrate(engine: Arc<Engine>, settings: MoverSettings, what: RunOptions) {
     let stop = CancellationToken::new();
-    MigrationService::new(databases, settings)
+    MigrationService::new(engine, settings)
         .migrate_expired_data(what, &NoProgress, &stop)
         .await
         .ok();
@@ -280,15 +281,16 @@ impl Making {
         stores: Vec<Arc<dyn Store>>,
         clock: Arc<dyn Clock>,
         randomness: Arc<dyn Randomness>,
-    ) -> ConnectionManager {
+    ) -> Engine {
         let databases = ConnectionManager::new(stores, clock)
             .expect("a store for each role")
             .with_randomness(randomness);
+        let engine = Engine::new(databases);
         #[cfg(feature = "mutants")]
         if let Some(mutant) = self.mutant {
-            return databases.with_mutant(mutant);
+            return engine.with_mutant(mutant);
         }
-        databases
+        engine
     }
 }
 
@@ -303,7 +305,7 @@ fn runtime() -> Runtime {
 
 /// An engine over scripted stores, for one thread.
 pub struct Rig {
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
     making: Making,
     stage: Stage,
     runtime: Runtime,
@@ -318,17 +320,17 @@ impl Rig {
             Arc::new(ScriptedStore { base, stage }) as Arc<dyn Store>
         });
         let (clock, randomness) = (Arc::new(stage.clone()), Arc::new(stage.clone()));
-        let databases = making.engine(scripted.collect(), clock, randomness);
+        let engine = making.engine(scripted.collect(), clock, randomness);
         let runtime = runtime();
         runtime
-            .block_on(databases.open(AT_ONCE, Purpose::Work))
+            .block_on(engine.databases().open(AT_ONCE, Purpose::Work))
             .expect("databases in memory");
-        let databases = Arc::new(databases);
+        let engine = Arc::new(engine);
         if making.erasing {
-            runtime.block_on(know_the_key(&databases));
+            runtime.block_on(know_the_key(&engine));
         }
         Self {
-            databases,
+            engine,
             making,
             stage,
             runtime,
@@ -339,8 +341,8 @@ impl Rig {
     pub fn replay(&self, program: Program, actor: usize, mark: &str, script: Script) -> Next {
         let end = self.stage.set(script);
         self.runtime.block_on(async {
-            let databases = Arc::clone(&self.databases);
-            let running = program.run(databases, self.making.settings, actor, mark.to_owned());
+            let engine = Arc::clone(&self.engine);
+            let running = program.run(engine, self.making.settings, actor, mark.to_owned());
             tokio::select! {
                 biased;
                 outcome = running => Next::Over(outcome),
@@ -353,13 +355,13 @@ impl Rig {
     /// undisturbed.
     pub fn settle(&self, stores: Vec<MemoryStore>, now: DateTime) {
         self.stage.open(stores, now);
-        let databases = Arc::clone(&self.databases);
+        let engine = Arc::clone(&self.engine);
         let all = RunOptions::default();
         self.runtime.block_on(async {
-            let erasures = ErasureService::new(Arc::clone(&databases));
+            let erasures = ErasureService::new(Arc::clone(&engine));
             erasures.finish_pending().await.ok();
-            clear(Arc::clone(&databases)).await;
-            migrate(databases, self.making.settings, all).await;
+            clear(Arc::clone(&engine)).await;
+            migrate(engine, self.making.settings, all).await;
         });
     }
 }
@@ -368,8 +370,8 @@ impl Rig {
 const NOBODY: u32 = u32::MAX;
 
 /// The ledger's key is kept for good by whoever has read it, so it is read before anything is replayed.
-async fn know_the_key(databases: &Arc<ConnectionManager>) {
-    let erasures = ErasureService::new(Arc::clone(databases));
+async fn know_the_key(engine: &Arc<Engine>) {
+    let erasures = ErasureService::new(Arc::clone(engine));
     let erased = erasures.erase(&user(NOBODY)).await;
     erased.expect("databases in memory");
 }
@@ -388,12 +390,13 @@ pub fn opened(now: DateTime, erasing: bool) -> Vec<MemoryStore> {
     let databases = ConnectionManager::new(shared, clock)
         .expect("a store for each role")
         .with_randomness(Arc::new(Stage::default()));
+    let engine = Engine::new(databases);
     let runtime = runtime();
     runtime
-        .block_on(databases.open(AT_ONCE, Purpose::Work))
+        .block_on(engine.databases().open(AT_ONCE, Purpose::Work))
         .expect("databases in memory");
     if erasing {
-        runtime.block_on(know_the_key(&Arc::new(databases)));
+        runtime.block_on(know_the_key(&Arc::new(engine)));
         for store in &stores {
             let users = store.role().users().unwrap_or(collection::ERASURES);
             for document in store.snapshot(users) {

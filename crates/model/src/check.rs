@@ -100,7 +100,7 @@ impl Actor {
 #[derive(Clone, Debug)]
 pub struct Moment {
     /// What the databases hold.
-    pub databases: Databases,
+    pub engine: Databases,
     /// The time.
     pub now: DateTime,
     /// srie cannot be reached.
@@ -121,7 +121,7 @@ pub struct Moment {
 
 impl Hash for Moment {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.databases.hash(hasher);
+        self.engine.hash(hasher);
         self.now.hash(hasher);
         self.srie_away.hash(hasher);
         self.trouble.hash(hasher);
@@ -326,7 +326,7 @@ impl Check {
         let (answer, after) = answer(moment, call, how)?;
         let actor = &mut moment.actors[at];
         let turn = digest(&(call, &answer));
-        if after == moment.databases && actor.is_in_a_circle(turn) {
+        if after == moment.engine && actor.is_in_a_circle(turn) {
             return None;
         }
         if actor.turns.is_empty() {
@@ -344,12 +344,12 @@ impl Check {
             now: moment.now,
         });
         actor.digest = digest(&(actor.digest, turn, moment.now));
-        if after != moment.databases {
-            let before = std::mem::replace(&mut moment.databases, after);
-            invariants::raise(&mut moment.fences, &moment.databases);
+        if after != moment.engine {
+            let before = std::mem::replace(&mut moment.engine, after);
+            invariants::raise(&mut moment.fences, &moment.engine);
             moment.forget();
             let known = self.known(moment);
-            let broken = invariants::after_a_step(&before, &moment.databases, known);
+            let broken = invariants::after_a_step(&before, &moment.engine, known);
             moment.broken = moment.broken.take().or(broken);
             self.rest(moment);
         }
@@ -368,7 +368,7 @@ impl Check {
                 moment.acks.insert(ack.clone());
                 moment.forget();
                 let known = self.known(moment);
-                let broken = invariants::after_a_step(&moment.databases, &moment.databases, known);
+                let broken = invariants::after_a_step(&moment.engine, &moment.engine, known);
                 moment.broken = moment.broken.take().or(broken);
                 self.rest(moment);
             }
@@ -394,7 +394,7 @@ impl Check {
             return;
         }
         let key = (
-            moment.databases.digest(),
+            moment.engine.digest(),
             digest(&(&moment.acks, &moment.fences)),
         );
         let rested = || self.rested.lock().unwrap_or_else(PoisonError::into_inner);
@@ -408,7 +408,7 @@ impl Check {
             self.scenario.retention + Duration::from_hours(1),
         );
         let time = Arc::new(ManualClock::new(later));
-        let stores = moment.databases.forked(&time);
+        let stores = moment.engine.forked(&time);
         self.rig().settle(stores.clone(), later);
         let known = Known {
             now: later,
@@ -436,20 +436,20 @@ impl Moment {
 fn answer(moment: &Moment, call: &Call, how: Action) -> Option<(Answer, Databases)> {
     if call.role == Role::SrieMainUser && moment.srie_away {
         let error = call.unanswered(Class::NoServer);
-        return matches!(how, Action::Step(_)).then(|| (Err(error), moment.databases.clone()));
+        return matches!(how, Action::Step(_)).then(|| (Err(error), moment.engine.clone()));
     }
     let lost = || Err(call.unanswered(Class::Timeout));
     match how {
         Action::Lose(_) => {
-            let (_, after) = moment.databases.after(call, moment.now);
-            (after != moment.databases).then(|| (lost(), after))
+            let (_, after) = moment.engine.after(call, moment.now);
+            (after != moment.engine).then(|| (lost(), after))
         }
         Action::Halve(_) => {
-            let (_, after) = moment.databases.after(&call.half()?, moment.now);
-            (after != moment.databases).then(|| (lost(), after))
+            let (_, after) = moment.engine.after(&call.half()?, moment.now);
+            (after != moment.engine).then(|| (lost(), after))
         }
         Action::Step(_) | Action::Crash(_) | Action::Leave | Action::Return | Action::Wait => {
-            Some(moment.databases.after(call, moment.now))
+            Some(moment.engine.after(call, moment.now))
         }
     }
 }
@@ -461,7 +461,7 @@ impl Model for Check {
     fn init_states(&self) -> Vec<Moment> {
         let actors = self.scenario.actors.iter().enumerate();
         vec![Moment {
-            databases: self.initial.clone(),
+            engine: self.initial.clone(),
             now: START,
             srie_away: false,
             trouble: self.scenario.trouble,

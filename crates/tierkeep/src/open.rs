@@ -10,7 +10,7 @@ use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::erasure::{Erasure, Stage, erasure_field};
 use tierkeep_core::store::{Cursor, Find, Query, Store, StoreError};
-use tierkeep_engine::{ConnectionManager, Opened, Purpose};
+use tierkeep_engine::{ConnectionManager, Engine, Opened, Purpose};
 use tierkeep_mongo::MongoStore;
 pub use tierkeep_mongo::Servers;
 use tierkeep_sqlite::{Snapshot, SqliteStore};
@@ -31,17 +31,16 @@ pub async fn open(
     servers: &Servers,
     settings: &Settings,
     purpose: Purpose,
-) -> anyhow::Result<(Arc<ConnectionManager>, Opened)> {
+) -> anyhow::Result<(Arc<Engine>, Opened)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stores = stores(servers, settings, purpose, &clock).await?;
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::over(stores)?;
     let audit = settings.audit.settings(purpose)?;
-    let databases = ConnectionManager::new(stores, clock)?
-        .with_audit(audit)
-        .with_hr_collections(settings.hr_collections.clone());
+    let databases =
+        ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
     let opened = databases.open(settings.connect, purpose).await?;
-    Ok((Arc::new(databases), opened))
+    Ok((Arc::new(Engine::with_audit(databases, audit)), opened))
 }
 
 /// The stores of the seven databases, none of them reached yet.

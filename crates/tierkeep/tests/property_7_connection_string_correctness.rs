@@ -20,7 +20,7 @@ use tierkeep::open::{Servers, open};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Find, Inserted, Query, Store as _};
-use tierkeep_engine::{ConnectionManager, Purpose};
+use tierkeep_engine::{Engine, Purpose};
 use tierkeep_sqlite::SqliteStore;
 
 use crate::common::databases::server_url;
@@ -276,9 +276,9 @@ fn marker(case: u32, role: Role) -> RawDocumentBuf {
     rawdoc! { "_id": format!("{case}-{role}"), "kind": "marker", "role": role.name() }
 }
 
-async fn mark(databases: &ConnectionManager, case: u32) {
+async fn mark(engine: &Engine, case: u32) {
     for role in Role::ALL {
-        let store = databases.store(role).unwrap();
+        let store = engine.databases().store(role).unwrap();
         assert_eq!(store.role(), role);
         let stored = store
             .insert("markers", &[marker(case, role)])
@@ -316,10 +316,10 @@ fn an_opened_data_directory_keeps_every_role_in_its_own_file() {
             };
             let settings = Settings::of(&Loaded::gather(&inputs)).unwrap();
             runtime.block_on(async {
-                let (databases, _) = open(&Servers::new(), &settings, Purpose::Work)
+                let (engine, _) = open(&Servers::new(), &settings, Purpose::Work)
                     .await
                     .unwrap();
-                mark(&databases, case.get()).await;
+                mark(&engine, case.get()).await;
                 for role in Role::ALL {
                     let file = data_dir.join(format!("{role}.db"));
                     let store = SqliteStore::open(&file, role, Arc::new(SystemClock)).unwrap();
@@ -334,12 +334,12 @@ fn an_opened_data_directory_keeps_every_role_in_its_own_file() {
 
 /// Which of a few databases each role is pointed at, and under which of the server's names.
 fn wiring() -> impl Strategy<Value = Vec<(usize, bool)>> {
-    let databases = prop_oneof![
+    let engine = prop_oneof![
         3 => Just((0..9).collect::<Vec<usize>>()).prop_shuffle().boxed(),
         1 => proptest::collection::vec(0..9_usize, 9).boxed(),
     ];
-    (databases, proptest::collection::vec(any::<bool>(), 9))
-        .prop_map(|(databases, names)| databases.into_iter().zip(names).take(7).collect())
+    (engine, proptest::collection::vec(any::<bool>(), 9))
+        .prop_map(|(engine, names)| engine.into_iter().zip(names).take(7).collect())
 }
 
 #[test]
@@ -389,9 +389,9 @@ fn an_opened_deployment_keeps_every_role_in_the_database_its_url_names() {
                 Err(problems) => Err(problems.to_string()),
             };
             match opened {
-                Ok((databases, _)) => {
+                Ok((engine, _)) => {
                     assert!(crossed.is_empty(), "{crossed:?} were not seen");
-                    mark(&databases, case.get()).await;
+                    mark(&engine, case.get()).await;
                     for (n, name) in places.iter().enumerate() {
                         let filter = doc! { "_id": { "$regex": format!("^{}-", case.get()) } };
                         let markers = client

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tierkeep_engine::core::store::{Store, StoreError};
 use tierkeep_engine::core::user::Section;
 use tierkeep_engine::core::{clock::Clock, content, db::Role};
-use tierkeep_engine::{Condition, ConnectSettings, ConnectionManager, MigrationService};
+use tierkeep_engine::{Condition, ConnectSettings, ConnectionManager, Engine, MigrationService};
 use tierkeep_engine::{MoverSettings, NoProgress, Purpose, RunOptions, Upkeep, Users, Worker};
 use tierkeep_identity::UserTypeDetector;
 use tierkeep_identity::{GithubSettings, GithubVerification, GithubVerifier};
@@ -61,10 +61,10 @@ async fn main() -> anyhow::Result<()> {
         Ok(Arc::new(store) as Arc<dyn Store>)
     };
     let stores: Result<Vec<_>, StoreError> = Role::ALL.into_iter().map(open).collect();
-    let databases = Arc::new(ConnectionManager::new(stores?, clock.clone())?);
+    let engine = Arc::new(Engine::new(ConnectionManager::new(stores?, clock.clone())?));
     let (retries, backoff) = (5, Duration::from_millis(200));
     let patience = ConnectSettings { retries, backoff };
-    databases.open(patience, Purpose::Work).await?;
+    engine.databases().open(patience, Purpose::Work).await?;
 
     // Who is asking. Here any GitHub token will do; with the default settings GitHub is asked.
     let (current, previous) = (secret.into(), None);
@@ -78,11 +78,11 @@ async fn main() -> anyhow::Result<()> {
     let detector = Arc::new(UserTypeDetector::new(jwt, github, false));
 
     // Where each user's document is written and read, and what moves it after 24 hours.
-    let users = Users::new(databases.clone());
-    let mover = MigrationService::new(databases.clone(), MoverSettings::default());
+    let users = Users::new(engine.clone());
+    let mover = MigrationService::new(engine.clone(), MoverSettings::default());
     let stop = CancellationToken::new();
     let worker = Worker::new(mover.clone(), Duration::from_mins(1)).run(stop.clone());
-    let upkeep = Upkeep::new(databases, Duration::from_hours(30 * 24)).run(stop.clone());
+    let upkeep = Upkeep::new(engine, Duration::from_hours(30 * 24)).run(stop.clone());
     let at_work = [tokio::spawn(worker), tokio::spawn(upkeep)];
 
     let report = Section::parse("report")?;

@@ -19,14 +19,15 @@ use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
-use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tierkeep_core::store::{Find, Query, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Alert, AlertKind, read};
-use crate::connection::ConnectionManager;
-use crate::own;
-use crate::retry::repeating;
+use crate::alerts::{Alert, AlertKind, read};
+use crate::context::Engine;
+use crate::databases::control;
+use crate::databases::pages::Pages;
+use crate::databases::retry::repeating;
 
 /// An alert whose present state nobody was told.
 pub(super) const UNTOLD: &str = "untold";
@@ -150,7 +151,7 @@ pub enum When {
 /// Tells people of alerts.
 #[derive(Clone, Debug)]
 pub struct AlertDelivery {
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
     channels: Vec<Arc<dyn Channel>>,
 }
 
@@ -166,7 +167,7 @@ struct Message {
 
 /// One channel's control document.
 #[derive(Clone, Debug, Default)]
-struct Desk {
+struct ChannelState {
     turn: i64,
     busy_until: Option<DateTime>,
     next_at: Option<DateTime>,
@@ -176,7 +177,7 @@ struct Desk {
 
 /// A turn at a channel's desk.
 struct Turn<'a> {
-    databases: &'a ConnectionManager,
+    engine: &'a Engine,
     channel: &'a dyn Channel,
     number: i64,
     messages: Vec<Message>,
@@ -184,11 +185,8 @@ struct Turn<'a> {
 
 impl AlertDelivery {
     /// Delivery through these channels.
-    pub fn new(databases: Arc<ConnectionManager>, channels: Vec<Arc<dyn Channel>>) -> Self {
-        Self {
-            databases,
-            channels,
-        }
+    pub fn new(engine: Arc<Engine>, channels: Vec<Arc<dyn Channel>>) -> Self {
+        Self { engine, channels }
     }
 
     /// Delivers until `stop` is cancelled; what could not be delivered is left to whoever comes next. The first look
@@ -220,7 +218,7 @@ impl AlertDelivery {
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; what was sent may be sent again, under the same id.
     pub async fn round(&self, channel: &dyn Channel, when: When) -> Result<Round, StoreError> {
-        let Some((mut turn, failures)) = self.take_turn(channel, when).await? else {
+        let Some((mut turn, failures)) = self.run_with_lease(channel, when).await? else {
             return Ok(Round::Waits);
         };
         let mut told = 0;
@@ -258,19 +256,19 @@ impl AlertDelivery {
         Ok(round)
     }
 
-    async fn take_turn<'a>(
+    async fn run_with_lease<'a>(
         &'a self,
         channel: &'a dyn Channel,
         when: When,
     ) -> Result<Option<(Turn<'a>, u32)>, StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         let id = channel.kind().control();
-        let desk = if let Some(desk) = look(&self.databases, &id).await? {
+        let desk = if let Some(desk) = look(&self.engine, &id).await? {
             desk
         } else {
             let first = doc! { "_id": &id, "kind": KIND, "turn": 0_i64 };
-            own::make(audit.as_ref(), collection::CONTROL, &first).await?;
-            Desk::default()
+            control::insert_if_absent(audit.as_ref(), collection::CONTROL, &first).await?;
+            ChannelState::default()
         };
         let now = repeating(|| audit.hello()).await?.now;
         // A time further away than any wait was noted by a clock that has been set since.
@@ -287,7 +285,7 @@ impl AlertDelivery {
         let set = doc! { "turn": turn, "busy_until": clock::after(now, TURN_LASTS) };
         let taken = repeating(|| audit.amend(collection::CONTROL, &ids, &is_free, &set)).await?;
         let turn = Turn {
-            databases: &self.databases,
+            engine: &self.engine,
             channel,
             number: turn,
             messages: desk.messages,
@@ -298,13 +296,13 @@ impl AlertDelivery {
 
 impl Turn<'_> {
     async fn now(&self) -> Result<DateTime, StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         Ok(repeating(|| audit.hello()).await?.now)
     }
 
     /// Writes on the desk, unless somebody else has taken the turn; answers whether it was written.
     async fn note(&self, set: Document) -> Result<bool, StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         let ids = [Bson::String(self.channel.kind().control())];
         let mine = doc! { "turn": self.number };
         Ok(repeating(|| audit.amend(collection::CONTROL, &ids, &mine, &set)).await? > 0)
@@ -365,18 +363,13 @@ impl Turn<'_> {
     /// Puts every alert whose state nobody was told into the message of its kind, and makes messages where there are
     /// none that can take it in. The desk names a message before an alert does.
     async fn gather(&mut self) -> Result<(), StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         let field = self.channel.kind().field();
         let now = self.now().await?;
         let stale = clock::before(now, STALE);
-        let mut after: Option<Cursor> = None;
-        loop {
-            let find = Find::new(Query::Equal(doc! { field: UNTOLD })).after(after.take());
-            let page = repeating(|| audit.find(collection::ALERTS, &find)).await?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            after = Some(Cursor::after(last));
+        let untold = Find::new(Query::Equal(doc! { field: UNTOLD }));
+        let mut pages = Pages::new(audit.as_ref(), collection::ALERTS, untold);
+        while let Some(page) = pages.next().await? {
             let mut groups: BTreeMap<Option<About>, Vec<Bson>> = BTreeMap::new();
             for alert in &page {
                 let group = group_of(alert, stale);
@@ -396,6 +389,7 @@ impl Turn<'_> {
                 repeating(|| audit.amend(collection::ALERTS, &ids, &untold, &set)).await?;
             }
         }
+        Ok(())
     }
 
     /// The id of the message that takes such alerts in; `None` when the turn is over. One that the receiver may have
@@ -412,7 +406,7 @@ impl Turn<'_> {
         if let Some(message) = same.find(|message| !message.sealed) {
             return Ok(Some(message.id.clone()));
         }
-        let id = format!("msg_{}", self.databases.randomness().id());
+        let id = format!("msg_{}", self.engine.randomness().id());
         self.messages.push(Message {
             id: id.clone(),
             about,
@@ -423,7 +417,7 @@ impl Turn<'_> {
     }
 
     async fn notice(&self, message: &Message) -> Result<Notice, StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         let of_message = Query::Equal(doc! { self.channel.kind().field(): &message.id });
         let total = repeating(|| audit.count(collection::ALERTS, &of_message)).await?;
         let find = Find::new(of_message).limit(SHOWN);
@@ -439,7 +433,7 @@ impl Turn<'_> {
 
     /// Notes in the alerts of a message that they were told. Those that have changed since are told again.
     async fn mark(&self, message: &str) -> Result<(), StoreError> {
-        let audit = self.databases.audit_db().store();
+        let audit = self.engine.databases.audit_db().store();
         let field = self.channel.kind().field();
         let of_message = doc! { field: message };
         loop {
@@ -499,20 +493,20 @@ impl Message {
     }
 }
 
-async fn look(databases: &ConnectionManager, id: &str) -> Result<Option<Desk>, StoreError> {
-    let audit = databases.audit_db().store();
+async fn look(engine: &Engine, id: &str) -> Result<Option<ChannelState>, StoreError> {
+    let audit = engine.databases.audit_db().store();
     let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
     let found = repeating(|| audit.find(collection::CONTROL, &find)).await?;
     Ok(found.first().map(desk))
 }
 
-fn desk(found: &RawDocumentBuf) -> Desk {
+fn desk(found: &RawDocumentBuf) -> ChannelState {
     let messages = found.get_array("messages").ok().map(|messages| {
         let each = messages.into_iter().filter_map(Result::ok);
         each.filter_map(|message| Message::read(message.as_document()?))
             .collect()
     });
-    Desk {
+    ChannelState {
         turn: found.get_i64("turn").unwrap_or_default(),
         busy_until: found.get_datetime("busy_until").ok(),
         next_at: found.get_datetime("next_at").ok(),

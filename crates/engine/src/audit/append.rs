@@ -17,8 +17,8 @@ use tierkeep_core::document;
 use tierkeep_core::store::{Class, Cursor, Find, Inserted, Query, StoreError};
 use tokio::sync::oneshot;
 
-use super::{AuditTrail, corrupt, failed};
-use crate::retry::repeating;
+use crate::audit::{AuditTrail, corrupt, failed};
+use crate::databases::retry::repeating;
 
 /// The most entries that are written together.
 pub(super) const RUN: usize = 500;

@@ -15,7 +15,7 @@ use tierkeep_core::route;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 
-use super::AuditTrail;
+use crate::audit::AuditTrail;
 
 /// How long the trail is asked whether a decision is a user's first; one that may be is written.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub enum AuditDecisions {
 pub struct Decided<'a> {
     /// The decision.
     pub decision: &'a Decision,
-    /// Whom the JWT names, where it is valid.
+    /// RestoreScope the JWT names, where it is valid.
     pub actor: Option<&'a UserId>,
     /// The account that the caller proved to have, where that was asked.
     pub account: Option<&'a str>,

@@ -10,9 +10,9 @@ use tierkeep_core::audit::{Draft, Kind};
 use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, info, warn};
 
-use super::append::RUN;
-use super::spool::Spool;
-use super::{AuditTrail, failed};
+use crate::audit::append::RUN;
+use crate::audit::spool::Spool;
+use crate::audit::{AuditTrail, failed};
 
 /// How long a decision waits for the database before it is spooled.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ impl AuditTrail {
     }
 
     /// Has decisions follow what an ended process may have left in the spool, until that is delivered: for a
-    /// service at its start, whose [`AuditKeeper`](super::AuditKeeper) delivers at once.
+    /// service at its start, whose [`AuditKeeper`](crate::audit::AuditKeeper) delivers at once.
     pub fn follow_spool(&self) {
         self.0.spooling.store(true, Ordering::Release);
     }
@@ -104,13 +104,13 @@ impl AuditTrail {
         Ok(delivered)
     }
 
-    async fn take(&self) -> Result<Option<super::Portion>, StoreError> {
+    async fn take(&self) -> Result<Option<crate::audit::Portion>, StoreError> {
         self.with_spool(|spool| spool.take())
             .await
             .map_err(|failure| unread(&failure))
     }
 
-    async fn deliver_portion(&self, portion: super::Portion) -> Result<u64, StoreError> {
+    async fn deliver_portion(&self, portion: crate::audit::Portion) -> Result<u64, StoreError> {
         for run in portion.drafts.chunks(RUN) {
             self.append(run).await?;
         }

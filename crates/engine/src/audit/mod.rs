@@ -8,7 +8,6 @@
 mod append;
 mod decisions;
 mod delivery;
-mod keeper;
 mod reading;
 mod spool;
 
@@ -24,12 +23,11 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
 use tierkeep_core::store::{Class, Find, Query, StoreError};
 
-use crate::nonce::Randomness;
-use crate::own;
-use crate::retry::repeating;
+use crate::databases::control;
+use crate::databases::random::Randomness;
+use crate::databases::retry::repeating;
 use append::Lane;
 pub use decisions::{AuditDecisions, Decided};
-pub use keeper::AuditKeeper;
 pub use reading::{AuditFilter, AuditPage, Listed, PruneError, Pruned};
 pub use spool::{MemorySpool, Portion, Spool};
 
@@ -115,22 +113,6 @@ impl AuditTrail {
         }))
     }
 
-    /// The same trail, with ids from elsewhere.
-    pub(crate) fn with_randomness(&self, randomness: Arc<dyn Randomness>) -> Self {
-        let Inner {
-            audit,
-            clock,
-            settings,
-            ..
-        } = self.0.as_ref();
-        Self::new(
-            audit.clone(),
-            Arc::clone(clock),
-            randomness,
-            settings.clone(),
-        )
-    }
-
     /// An entry of this kind about what happens now.
     pub fn draft(&self, kind: Kind) -> Draft {
         Draft::new(self.0.randomness.id(), kind, self.0.clock.now())
@@ -179,7 +161,7 @@ impl AuditTrail {
         }
         let secret = [(); 3].map(|()| self.0.randomness.id()).concat();
         let key = doc! { "_id": KEY, "kind": KEY, "key": secret };
-        own::make(self.0.audit.store().as_ref(), collection::CONTROL, &key).await?;
+        control::insert_if_absent(self.0.audit.store().as_ref(), collection::CONTROL, &key).await?;
         self.key().await?.ok_or_else(corrupt)
     }
 }

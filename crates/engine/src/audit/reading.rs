@@ -13,8 +13,9 @@ use tierkeep_core::document;
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Query, StoreError};
 use tierkeep_core::user::UserId;
 
-use super::AuditTrail;
-use crate::retry::repeating;
+use crate::audit::AuditTrail;
+use crate::databases::pages::Pages;
+use crate::databases::retry::repeating;
 
 /// How many entries are removed at once.
 const REMOVED_AT_ONCE: usize = 16;
@@ -134,19 +135,14 @@ impl AuditTrail {
         let key = key.unwrap_or_else(|| AuditKey::new(&[]));
         let mut walk = Verifier::new(key, noted);
         let store = self.0.audit.store();
-        let mut after: Option<Cursor> = None;
-        loop {
-            let find = Find::new(Query::All).after(after.clone());
-            let page = repeating(|| store.find(collection::AUDIT_TRAIL, &find)).await?;
+        let all = Find::new(Query::All);
+        let mut pages = Pages::new(store.as_ref(), collection::AUDIT_TRAIL, all);
+        while let Some(page) = pages.next().await? {
             for document in &page {
                 walk.next(document);
             }
-            let next = Cursor::after_page(&page);
-            if next.is_none() || next == after {
-                return Ok(walk.finish());
-            }
-            after = next;
         }
+        Ok(walk.finish())
     }
 
     /// Removes what is older than this from the beginning of the trail, and leaves a checkpoint at its end

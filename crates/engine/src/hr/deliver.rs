@@ -16,8 +16,9 @@ use tierkeep_core::hr::{self, BackupStatus, HrCollection};
 use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, StoreError, Written};
 use tierkeep_core::version::Version;
 
-use super::Backup;
-use crate::connection::ConnectionManager;
+use crate::context::Engine;
+use crate::databases::pages::Pages;
+use crate::hr::Backup;
 
 /// What became of one record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,13 +40,13 @@ pub(crate) enum Outcome {
 /// # Errors
 /// [`StoreError`] when a database did not answer; what was not finished stays pending.
 pub(crate) async fn deliver(
-    databases: &ConnectionManager,
+    engine: &Engine,
     collection: &HrCollection,
     records: &[RawDocumentBuf],
 ) -> Result<Vec<Outcome>, StoreError> {
     let delivery = Delivery {
-        main: databases.raseen_hr_db(),
-        srie: databases.srie_hr_db(),
+        main: engine.databases.raseen_hr_db(),
+        srie: engine.databases.srie_hr_db(),
         collection: collection.as_str(),
     };
     let mut outcomes: Vec<Outcome> = records.iter().map(|one| fit(one)).collect();
@@ -155,20 +156,16 @@ impl Delivery<'_> {
     /// What srie holds of these, whole, by id.
     async fn read(&self, query: Query) -> Result<BTreeMap<String, RawDocumentBuf>, StoreError> {
         let mut there = BTreeMap::new();
-        let mut find = Find::new(query);
-        loop {
-            let page = self.srie.store().find(self.collection, &find).await?;
-            let next = tierkeep_core::store::Cursor::after_page(&page);
-            if next.is_none() || next == find.after {
-                return Ok(there);
-            }
-            find = find.after(next);
+        let store = self.srie.store().as_ref();
+        let mut pages = Pages::new(store, self.collection, Find::new(query));
+        while let Some(page) = pages.next().await? {
             for copy in page {
                 if let Some(id) = id_of(&copy).map(str::to_owned) {
                     there.insert(id, copy);
                 }
             }
         }
+        Ok(there)
     }
 
     async fn compare(

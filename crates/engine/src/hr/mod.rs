@@ -32,7 +32,7 @@ use tierkeep_core::hr::{BackupStatus, HrCollection, HrId, marked, updated_at};
 use tierkeep_core::store::{Fault, Find, Query, StoreError};
 use tierkeep_core::version::Version;
 
-use crate::connection::ConnectionManager;
+use crate::context::Engine;
 
 pub(crate) use deliver::{Outcome, deliver};
 pub use reconcile::{Reconciled, Reconciler};
@@ -43,7 +43,7 @@ type Backup = <RaseenMainHr as BackedUp>::Backup;
 /// HR records in their database and its backup. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct HrRecords {
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
 }
 
 /// A record and where it was found.
@@ -124,29 +124,15 @@ fn at(current: Option<Version>) -> String {
     )
 }
 
-impl ConnectionManager {
-    /// Keeps HR records in these collections in place of the default ones.
-    #[must_use]
-    pub fn with_hr_collections(mut self, collections: Vec<HrCollection>) -> Self {
-        self.hr_collections = collections.into();
-        self
-    }
-
-    /// The collections of HR records.
-    pub fn hr_collections(&self) -> &[HrCollection] {
-        &self.hr_collections
-    }
-}
-
 impl HrRecords {
     /// HR records in these databases.
-    pub fn new(databases: Arc<ConnectionManager>) -> Self {
-        Self { databases }
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 
     /// The collections that exist.
     pub fn collections(&self) -> &[HrCollection] {
-        self.databases.hr_collections()
+        self.engine.databases.hr_collections()
     }
 
     /// How many records and deletions wait for their backup.
@@ -154,7 +140,7 @@ impl HrRecords {
     /// # Errors
     /// [`StoreError`] when main did not answer.
     pub async fn pending(&self) -> Result<u64, StoreError> {
-        let store = self.databases.raseen_hr_db().store();
+        let store = self.engine.databases.raseen_hr_db().store();
         let mut pending = 0;
         for collection in self.collections() {
             for state in [State::Live, State::Erased] {
@@ -176,7 +162,7 @@ impl HrRecords {
     /// # Errors
     /// [`StoreError`] when main did not answer.
     pub async fn is_late(&self, before: DateTime) -> Result<bool, StoreError> {
-        let store = self.databases.raseen_hr_db().store();
+        let store = self.engine.databases.raseen_hr_db().store();
         for collection in self.collections() {
             for state in [State::Live, State::Erased] {
                 let waiting = marked(state, BackupStatus::Pending);

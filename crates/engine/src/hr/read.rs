@@ -8,7 +8,7 @@ use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tracing::{error, warn};
 
-use super::{Backup, HrError, HrFound, HrPage, HrRecords, one};
+use crate::hr::{Backup, HrError, HrFound, HrPage, HrRecords, one};
 
 /// The most bytes of a page of records, give or take one record.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -26,7 +26,7 @@ impl HrRecords {
         collection: &HrCollection,
         id: &HrId,
     ) -> Result<Option<HrFound>, HrError> {
-        let main = self.databases.raseen_hr_db();
+        let main = self.engine.databases.raseen_hr_db();
         let found = match one(main, collection, id, false).await {
             Ok(Some(found)) => Ok(Some(found)),
             // "Absent" must not rest on a primary that has been deposed.
@@ -40,7 +40,7 @@ impl HrRecords {
             })),
             Err(main) => {
                 failed(&main);
-                let srie = self.databases.srie_hr_db();
+                let srie = self.engine.databases.srie_hr_db();
                 let found = one(srie, collection, id, false).await.map_err(|error| {
                     failed(&error);
                     HrError::Unavailable(main.clone())
@@ -67,11 +67,18 @@ impl HrRecords {
         after: Option<&HrId>,
         limit: usize,
     ) -> Result<HrPage, HrError> {
-        match page(self.databases.raseen_hr_db(), collection, after, limit).await {
+        match page(
+            self.engine.databases.raseen_hr_db(),
+            collection,
+            after,
+            limit,
+        )
+        .await
+        {
             Ok(page) => Ok(page),
             Err(main) => {
                 failed(&main);
-                let srie = self.databases.srie_hr_db();
+                let srie = self.engine.databases.srie_hr_db();
                 let page = page(srie, collection, after, limit).await;
                 let page = page.map_err(|error| {
                     failed(&error);

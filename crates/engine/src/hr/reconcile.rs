@@ -15,16 +15,17 @@ use tierkeep_core::clock;
 use tierkeep_core::db::{Database, RaseenMainHr, Role};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{self, BackupStatus, HrCollection, HrId, marked};
-use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::version::Version;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::Backup;
-use super::deliver::{Outcome, deliver};
-use super::tombstones;
 use crate::alerts::{AlertKind, Alerts};
-use crate::connection::ConnectionManager;
+use crate::context::Engine;
+use crate::databases::pages::Pages;
+use crate::hr::Backup;
+use crate::hr::deliver::{Outcome, deliver};
+use crate::hr::tombstones;
 
 /// The most records and bytes in a page.
 const PAGE_RECORDS: usize = 200;
@@ -64,7 +65,7 @@ struct Parked {
 /// Delivers what is pending. Any number of processes may run one.
 #[derive(Debug)]
 pub struct Reconciler {
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
     alerts: Alerts,
     interval: Duration,
     grace: Duration,
@@ -78,10 +79,10 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// A reconciler that looks every `interval`. Tombstones stay for `grace` after the deletion.
-    pub fn new(databases: Arc<ConnectionManager>, interval: Duration, grace: Duration) -> Self {
+    pub fn new(engine: Arc<Engine>, interval: Duration, grace: Duration) -> Self {
         Self {
-            alerts: Alerts::new(Arc::clone(&databases)),
-            databases,
+            alerts: Alerts::new(Arc::clone(&engine)),
+            engine,
             interval,
             grace,
             parked: BTreeMap::new(),
@@ -95,12 +96,13 @@ impl Reconciler {
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if self
+                .engine
                 .databases
                 .away()
                 .iter()
                 .any(|role| [RaseenMainHr::ROLE, Backup::ROLE].contains(role))
             {
-                self.databases.heal().await;
+                self.engine.databases.heal().await;
             }
             let wait = match self.round().await {
                 Ok(_) => self.interval,
@@ -120,7 +122,7 @@ impl Reconciler {
     pub async fn round(&mut self) -> Result<Reconciled, StoreError> {
         let mut done = Reconciled::default();
         let outcome = self.deliver_all(&mut done).await;
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         match &outcome {
             Ok(()) => {
                 if self.failing.take().is_some() {
@@ -165,26 +167,21 @@ impl Reconciler {
     /// [`StoreError`] when a database did not answer; repeating is safe.
     pub async fn remove_tombstones(&self) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for collection in self.databases.hr_collections() {
-            removed += tombstones::remove(&self.databases, collection, self.grace).await?;
+        for collection in self.engine.databases.hr_collections() {
+            removed += tombstones::remove(&self.engine, collection, self.grace).await?;
         }
         Ok(removed)
     }
 
     async fn deliver_all(&mut self, done: &mut Reconciled) -> Result<(), StoreError> {
-        let databases = Arc::clone(&self.databases);
-        for collection in databases.hr_collections() {
+        let engine = Arc::clone(&self.engine);
+        for collection in engine.databases.hr_collections() {
             for state in [State::Live, State::Erased] {
                 let pending = marked(state, BackupStatus::Pending);
-                let mut find = Find::new(pending).limit(PAGE_RECORDS).max_bytes(PAGE_BYTES);
-                loop {
-                    let main = databases.raseen_hr_db().store();
-                    let page = main.find(collection.as_str(), &find).await?;
-                    let next = Cursor::after_page(&page);
-                    if next.is_none() || next == find.after {
-                        break;
-                    }
-                    find = find.after(next);
+                let find = Find::new(pending).limit(PAGE_RECORDS).max_bytes(PAGE_BYTES);
+                let main = engine.databases.raseen_hr_db().store();
+                let mut pages = Pages::new(main.as_ref(), collection.as_str(), find);
+                while let Some(page) = pages.next().await? {
                     self.deliver_page(collection, page, done).await?;
                 }
             }
@@ -198,7 +195,7 @@ impl Reconciler {
         mut page: Vec<RawDocumentBuf>,
         done: &mut Reconciled,
     ) -> Result<(), StoreError> {
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         page.retain(|record| {
             let parked = self.is_parked(collection, record, now);
             if parked {
@@ -250,9 +247,9 @@ impl Reconciler {
         page: &[RawDocumentBuf],
     ) -> Result<Vec<Outcome>, StoreError> {
         if self.failing.is_some() {
-            self.databases.srie_hr_db().store().hello().await?;
+            self.engine.databases.srie_hr_db().store().hello().await?;
         }
-        deliver(&self.databases, collection, page).await
+        deliver(&self.engine, collection, page).await
     }
 
     async fn still_pending(
@@ -264,7 +261,7 @@ impl Reconciler {
             return Ok(Vec::new());
         }
         let find = Find::new(Query::Ids(ids));
-        let store = self.databases.raseen_hr_db().store();
+        let store = self.engine.databases.raseen_hr_db().store();
         let mut found = store.find(collection.as_str(), &find).await?;
         found.retain(|record| BackupStatus::of(record) == Some(BackupStatus::Pending));
         Ok(found)

@@ -9,39 +9,36 @@ use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{self, BackupStatus, HrCollection, marked};
-use tierkeep_core::store::{Change, Cursor, Find, Guard, Query, StoreError, Written};
+use tierkeep_core::store::{Change, Find, Guard, Query, StoreError, Written};
 
-use crate::connection::ConnectionManager;
-use crate::retry::repeating;
+use crate::context::Engine;
+use crate::databases::pages::Pages;
+use crate::databases::retry::repeating;
 
 /// Removes the tombstones of `collection` that are older than `grace`; answers how many.
 pub(super) async fn remove(
-    databases: &ConnectionManager,
+    engine: &Engine,
     collection: &HrCollection,
     grace: Duration,
 ) -> Result<u64, StoreError> {
-    let before = clock::before(databases.clock().now(), grace);
-    let main = databases.raseen_hr_db().store();
-    let srie = databases.srie_hr_db().store();
+    let before = clock::before(engine.clock().now(), grace);
+    let main = engine.databases.raseen_hr_db().store();
+    let srie = engine.databases.srie_hr_db().store();
     let collection = collection.as_str();
-    let mut find = Find::new(marked(State::Erased, BackupStatus::Completed));
+    let find = Find::new(marked(State::Erased, BackupStatus::Completed));
     let mut removed = 0;
-    loop {
-        let page = repeating(|| main.find(collection, &find)).await?;
-        let next = Cursor::after_page(&page);
-        if next.is_none() || next == find.after {
-            return Ok(removed);
-        }
-        find = find.after(next);
-        for stone in page {
-            let (Some(version), Some(at)) = (document::version(&stone), hr::updated_at(&stone))
+    let mut pages = Pages::new(main.as_ref(), collection, find);
+    while let Some(page) = pages.next().await? {
+        for tombstone in page {
+            let (Some(version), Some(at)) =
+                (document::version(&tombstone), hr::updated_at(&tombstone))
             else {
                 continue;
             };
             if at > before {
                 continue;
             }
-            let id = document::id(&stone);
+            let id = document::id(&tombstone);
             let guard = Guard::Tombstone(version);
             repeating(|| srie.write(collection, &id, &guard, &Change::Remove)).await?;
             // A crash here leaves the tombstone in main, which finds nothing in srie the next time.
@@ -66,4 +63,5 @@ pub(super) async fn remove(
             removed += u64::from(matches!(gone, Written::Applied(_)));
         }
     }
+    Ok(removed)
 }

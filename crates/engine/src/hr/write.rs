@@ -16,9 +16,9 @@ use tierkeep_core::store::{Change, Guard, Inserted, StoreError, Verdict, Written
 use tierkeep_core::version::Version;
 use tracing::error;
 
-use super::deliver::{Outcome, deliver};
-use super::{HrError, HrReceipt, HrRecords, one};
 use crate::Condition;
+use crate::hr::deliver::{Outcome, deliver};
+use crate::hr::{HrError, HrReceipt, HrRecords, one};
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
@@ -114,7 +114,7 @@ impl HrRecords {
             id,
             what,
             condition,
-            op: self.databases.randomness().id(),
+            op: self.engine.randomness().id(),
             lost: Vec::new(),
         };
         for round in 0..ROUNDS {
@@ -129,7 +129,7 @@ impl HrRecords {
     }
 
     async fn round(&self, write: &mut Write<'_>) -> Result<Round, HrError> {
-        let main = self.databases.raseen_hr_db();
+        let main = self.engine.databases.raseen_hr_db();
         let found = match one(main, write.collection, write.id, false).await? {
             Some(found) => Some(found),
             // That there is nothing must not rest on a primary that has been deposed.
@@ -179,7 +179,7 @@ impl HrRecords {
             record: record.clone(),
             created: state == State::Erased,
         };
-        let store = self.databases.raseen_hr_db().store();
+        let store = self.engine.databases.raseen_hr_db().store();
         let (id, change) = (write.id.to_bson(), Change::Replace(record));
         match store
             .write(write.collection.as_str(), &id, &guard, &change)
@@ -207,7 +207,7 @@ impl HrRecords {
             record: record.clone(),
             created: live.is_none(),
         };
-        let store = self.databases.raseen_hr_db().store();
+        let store = self.engine.databases.raseen_hr_db().store();
         let one = std::slice::from_ref(&record);
         match store.insert(write.collection.as_str(), one).await {
             Ok(outcomes) => match outcomes.into_iter().next() {
@@ -222,7 +222,7 @@ impl HrRecords {
 
     /// What srie holds under the id; nothing while it is away.
     async fn in_backup(&self, write: &Write<'_>) -> Option<RawDocumentBuf> {
-        let srie = self.databases.srie_hr_db();
+        let srie = self.engine.databases.srie_hr_db();
         let reading = one(srie, write.collection, write.id, false);
         let read = tokio::time::timeout(BACKUP_WAITS, reading).await;
         let found = read.ok()?.ok()??;
@@ -244,7 +244,7 @@ impl HrRecords {
             before,
             version,
             op: &write.op,
-            at: self.databases.clock().now(),
+            at: self.engine.clock().now(),
         };
         let record = match &write.what {
             What::Put(content) => writing.record(content),
@@ -270,7 +270,7 @@ impl HrRecords {
     /// Brings the record into srie in the same request, as far as srie is quick enough.
     async fn backed_up(&self, collection: &HrCollection, receipt: HrReceipt) -> HrReceipt {
         let one = std::slice::from_ref(&receipt.record);
-        let delivering = deliver(&self.databases, collection, one);
+        let delivering = deliver(&self.engine, collection, one);
         match tokio::time::timeout(BACKUP_WAITS, delivering).await {
             Ok(Ok(outcomes)) if outcomes == [Outcome::Completed] => HrReceipt {
                 record: hr::as_backup(&receipt.record),
@@ -294,7 +294,7 @@ impl HrRecords {
     /// Waits a little longer in each round, 10 ms to half a second, with jitter; not before the first repeat.
     async fn pause(&self, round: u32) {
         let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
-        let fraction = self.databases.randomness().fraction();
+        let fraction = self.engine.randomness().fraction();
         tokio::time::sleep(whole.mul_f64(0.5 + fraction / 2.0)).await;
     }
 }

@@ -9,20 +9,19 @@ use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::erasure::tombstone as tombstone_of;
 use tierkeep_core::store::{Change, Class, Guard, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
 
-use super::read::{Resident, resident_of};
-use super::write::{Round, Write, already, check, receipt};
-use super::{Users, UsersError};
-use crate::adoption::{Adoption, adopt_copies};
-use crate::entry::{Placed, as_entry, place, withdraw};
-use crate::erase::entomb;
+use crate::claims::{Consistency, CurrentCopy};
+use crate::copies::adopt::{Adoption, adopt_copies};
+use crate::copies::staging::{Placed, as_entry, place, withdraw};
+use crate::databases::retry::repeating;
+use crate::erasure::tombstones;
 use crate::mutant::Mutant;
-use crate::retry::repeating;
+use crate::users::write::{Round, Write, already, check, receipt};
+use crate::users::{Users, UsersError};
 
 /// What an entry is made from.
 struct Base {
@@ -40,24 +39,24 @@ impl Users {
     /// Creates an external user, or gives one a new life over its tombstone.
     pub(super) async fn enter_external(&self, write: &Write<'_>) -> Result<Round, UsersError> {
         let role = Role::ExternalUsers;
-        let external = self.databases.external_db();
-        let tombstone = match resident_of(external, write.user, false).await? {
-            Resident::Live(document) => return already(write, &document, role),
-            Resident::Foreign(_) => {
-                return match adopt_copies(self.databases.ledger(), external, write.user).await? {
+        let external = self.engine.databases.external_db();
+        let tombstone = match CurrentCopy::of(external, write.user, Consistency::Majority).await? {
+            CurrentCopy::Live(document) => return already(write, &document, role),
+            CurrentCopy::Foreign(_) => {
+                return match adopt_copies(self.engine.ledger(), external, write.user).await? {
                     Adoption::Done | Adoption::Again => Ok(Round::Again),
                     Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
                 };
             }
-            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            Resident::Entering(_) => return Ok(Round::Again),
-            Resident::Erased(tombstone) => Some(tombstone),
-            Resident::Nobody => None,
+            CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Entering(_) => return Ok(Round::Again),
+            CurrentCopy::Erased(tombstone) => Some(tombstone),
+            CurrentCopy::Absent => None,
         };
         check(write.condition, false, None)?;
         let fence = self.external_fence(write.user).await?;
         let highest = tombstone.as_deref().and_then(document::version).max(fence);
-        let document = compose(write, None, highest, self.databases.clock().now())?;
+        let document = compose(write, None, highest, self.engine.clock().now())?;
         let (store, users) = self.target(role)?;
         let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
         if let Placed::Refused(fault) = placed {
@@ -66,9 +65,7 @@ impl Users {
         let now = self.external_fence(write.user).await?;
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
-            let stones = [tombstone_of(write.user, now, self.databases.clock().now())];
-            self.databases.ledger().reopen(&stones).await?;
-            entomb(external, &stones).await?;
+            tombstones::rewrite(&self.engine, &[(write.user.clone(), now)]).await?;
             return Ok(Round::Again);
         }
         let receipt = receipt(&document, &write.op, role, true).filter(|_| placed == Placed::Ours);
@@ -78,7 +75,7 @@ impl Users {
     /// External users need no database but their own: while the ledger is away, the tombstone alone says where a
     /// new life begins. One that is there and cannot be understood is no permission.
     async fn external_fence(&self, user: &UserId) -> Result<Option<Version>, UsersError> {
-        match self.ledger.with(self.databases.ledger().fence(user)).await {
+        match self.ledger.with(self.engine.ledger().fence(user)).await {
             Ok(fence) => Ok(fence),
             Err(error) if error.class == Class::Corrupt => Err(error.into()),
             Err(error) => {
@@ -115,10 +112,10 @@ impl Users {
         let current = base.document.as_deref().and_then(document::version);
         check(write.condition, base.document.is_some(), current)?;
         let created = base.document.is_none();
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         let document = compose(write, base.document.as_deref(), base.highest, now)?;
-        let nonce = self.databases.randomness().id();
-        let in_one_step = self.databases.mutation().has(Mutant::EnterInOneStep);
+        let nonce = self.engine.randomness().id();
+        let in_one_step = self.engine.mutation().has(Mutant::EnterInOneStep);
         let entry = if in_one_step {
             document.clone()
         } else {
@@ -127,7 +124,7 @@ impl Users {
         let (store, users) = self.target(role)?;
         match place(store.as_ref(), users, &entry, over).await? {
             Placed::Ours => {}
-            Placed::Taken => return Ok(Round::Again),
+            Placed::ImportOutcome => return Ok(Round::Again),
             Placed::Refused(fault) => return Err(UsersError::Rejected(fault)),
         }
         if in_one_step {
@@ -135,14 +132,20 @@ impl Users {
             return Ok(receipt.map_or(Round::Again, Round::Done));
         }
         // A crash here leaves an entry that nobody sees; the next writer takes its place.
-        let main = match resident_of(self.databases.raseen_main_db(), write.user, true).await {
-            Ok(resident) => version_of(&resident),
+        let main = match CurrentCopy::of(
+            self.engine.databases.raseen_main_db(),
+            write.user,
+            Consistency::Linearizable,
+        )
+        .await
+        {
+            Ok(current) => current.version(),
             Err(error) => {
                 self.leave(write, &nonce).await.ok();
-                return Err(error);
+                return Err(error.into());
             }
         };
-        let fence = match self.databases.ledger().fence(write.user).await {
+        let fence = match self.engine.ledger().fence(write.user).await {
             Ok(fence) => fence,
             Err(error) => {
                 self.leave(write, &nonce).await.ok();
@@ -168,16 +171,20 @@ impl Users {
             }
             Written::Unmatched | Written::TooLarge => {
                 // Somebody took the entry's place, or it was confirmed and the answer lost.
-                let landed =
-                    resident_of(self.databases.raseen_temp_db(), write.user, false).await?;
+                let landed = CurrentCopy::of(
+                    self.engine.databases.raseen_temp_db(),
+                    write.user,
+                    Consistency::Majority,
+                )
+                .await?;
                 Ok(match landed {
-                    Resident::Live(document) => receipt(&document, &write.op, role, created)
+                    CurrentCopy::Live(document) => receipt(&document, &write.op, role, created)
                         .map_or(Round::Again, Round::Done),
-                    Resident::Nobody
-                    | Resident::Foreign(_)
-                    | Resident::Entering(_)
-                    | Resident::Erased(_)
-                    | Resident::Unclear(_) => Round::Again,
+                    CurrentCopy::Absent
+                    | CurrentCopy::Foreign(_)
+                    | CurrentCopy::Entering(_)
+                    | CurrentCopy::Erased(_)
+                    | CurrentCopy::Unclear(_) => Round::Again,
                 })
             }
         }
@@ -189,37 +196,54 @@ impl Users {
         write: &Write<'_>,
         over: Option<&RawDocument>,
     ) -> Result<Option<Base>, UsersError> {
-        let ledger = self.databases.ledger();
+        let ledger = self.engine.ledger();
         let fence = ledger.fence(write.user).await?;
         let buried = over
             .filter(|document| document::state(document) == Some(State::Erased))
             .and_then(document::version)
             .max(fence);
-        let main = resident_of(self.databases.raseen_main_db(), write.user, false).await?;
-        let main_version = version_of(&main);
+        let main = CurrentCopy::of(
+            self.engine.databases.raseen_main_db(),
+            write.user,
+            Consistency::Majority,
+        )
+        .await?;
+        let main_version = main.version();
         let (document, seen) = match main {
-            Resident::Live(document) => (Some(document), main_version),
-            Resident::Erased(_) => (None, main_version),
-            Resident::Foreign(_) => {
-                return match adopt_copies(ledger, self.databases.raseen_main_db(), write.user)
-                    .await?
+            CurrentCopy::Live(document) => (Some(document), main_version),
+            CurrentCopy::Erased(_) => (None, main_version),
+            CurrentCopy::Foreign(_) => {
+                return match adopt_copies(
+                    ledger,
+                    self.engine.databases.raseen_main_db(),
+                    write.user,
+                )
+                .await?
                 {
                     Adoption::Done | Adoption::Again => Ok(None),
                     Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
                 };
             }
-            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            Resident::Nobody | Resident::Entering(_) => {
+            CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Absent | CurrentCopy::Entering(_) => {
                 // srie being away blocks nothing; a move compares the versions again.
-                let srie = resident_of(self.databases.srie_main_db(), write.user, false);
+                let srie = CurrentCopy::of(
+                    self.engine.databases.srie_main_db(),
+                    write.user,
+                    Consistency::Majority,
+                );
                 match self.backup.with(srie).await {
-                    Ok(Resident::Live(document)) => {
+                    Ok(CurrentCopy::Live(document)) => {
                         let version = document::version(&document);
                         (Some(document), version)
                     }
-                    Ok(Resident::Foreign(_)) => {
-                        return match adopt_copies(ledger, self.databases.srie_main_db(), write.user)
-                            .await
+                    Ok(CurrentCopy::Foreign(_)) => {
+                        return match adopt_copies(
+                            ledger,
+                            self.engine.databases.srie_main_db(),
+                            write.user,
+                        )
+                        .await
                         {
                             Ok(Adoption::Quarantined(reason)) => {
                                 Err(UsersError::Quarantined(reason))
@@ -228,8 +252,10 @@ impl Users {
                             Err(error) => Err(UsersError::Unavailable(error)),
                         };
                     }
-                    Ok(Resident::Unclear(reason)) => return Err(UsersError::Quarantined(reason)),
-                    Ok(resident) => (None, version_of(&resident)),
+                    Ok(CurrentCopy::Unclear(reason)) => {
+                        return Err(UsersError::Quarantined(reason));
+                    }
+                    Ok(current) => (None, current.version()),
                     Err(_) => (None, None),
                 }
             }
@@ -245,16 +271,7 @@ impl Users {
 
     /// Takes the own entry out again.
     async fn leave(&self, write: &Write<'_>, nonce: &str) -> Result<(), UsersError> {
-        Ok(withdraw(&self.databases, write.user, nonce).await?)
-    }
-}
-
-pub(super) fn version_of(resident: &Resident) -> Option<Version> {
-    match resident {
-        Resident::Live(document) | Resident::Erased(document) => document::version(document),
-        Resident::Nobody | Resident::Foreign(_) | Resident::Entering(_) | Resident::Unclear(_) => {
-            None
-        }
+        Ok(withdraw(&self.engine, write.user, nonce).await?)
     }
 }
 

@@ -9,8 +9,6 @@ mod pending;
 mod read;
 mod write;
 
-pub(crate) use read::{Resident, resident};
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +20,8 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::{Fault, StoreError};
 use tierkeep_core::version::Version;
 
-use crate::connection::ConnectionManager;
-use crate::patience::Patience;
-pub(crate) use pending::KNOWN_FOR;
+use crate::context::Engine;
+use crate::databases::optional_read::OptionalRead;
 use pending::Pending;
 
 /// How long what can be done without is waited for.
@@ -33,12 +30,12 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Users' documents in the seven databases.
 #[derive(Clone, Debug)]
 pub struct Users {
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
     pending: Pending,
     /// With srie, where it may hold what main has lost.
-    backup: Patience,
+    backup: OptionalRead,
     /// With the ledger, on behalf of external users.
-    ledger: Patience,
+    ledger: OptionalRead,
 }
 
 /// A document and where it was found.
@@ -128,23 +125,23 @@ fn at(current: Option<Version>) -> String {
 
 impl Users {
     /// Users in these databases.
-    pub fn new(databases: Arc<ConnectionManager>) -> Self {
-        Self::waiting(databases, LONGEST_LOOK)
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self::waiting(engine, LONGEST_LOOK)
     }
 
     /// The same, who wait for `longest_look` instead of a second before they go on without what srie or the ledger
     /// would say: for servers that are slow rather than away.
     #[must_use]
     pub fn with_longest_look(self, longest_look: Duration) -> Self {
-        Self::waiting(self.databases, longest_look)
+        Self::waiting(self.engine, longest_look)
     }
 
-    fn waiting(databases: Arc<ConnectionManager>, longest_look: Duration) -> Self {
+    fn waiting(engine: Arc<Engine>, longest_look: Duration) -> Self {
         Self {
-            databases,
+            engine,
             pending: Pending::new(longest_look),
-            backup: Patience::new(Role::SrieMainUser, longest_look),
-            ledger: Patience::new(Role::EvaluationAudit, longest_look),
+            backup: OptionalRead::new(Role::SrieMainUser, longest_look),
+            ledger: OptionalRead::new(Role::EvaluationAudit, longest_look),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Erasures that have not reached every database, as this process knows them: what only waits to be erased is
 //! nobody's, also where it can still be read.
 //!
-//! The ledger is asked when somebody reads or writes, and not again for [`KNOWN_FOR`]. Whoever leaves an erasure
+//! The ledger is asked when somebody reads or writes, and not again for [`PENDING_KNOWN_FOR`]. Whoever leaves an erasure
 //! pending answers no sooner than that after its entry was made, so that every process knows of it by then (ADR 18).
 //! No version and no deletion rests on this, and nobody waits for a ledger that has stopped answering.
 
@@ -17,10 +17,9 @@ use tierkeep_core::version::Version;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::connection::ConnectionManager;
+use crate::context::Engine;
+use crate::erasure::service::PENDING_KNOWN_FOR;
 
-/// How long an answer of the ledger is relied on.
-pub(crate) const KNOWN_FOR: Duration = Duration::from_millis(250);
 /// Of more, each is looked up by itself.
 const REMEMBERED: usize = 500;
 
@@ -60,12 +59,8 @@ impl Pending {
     /// The version at and below which nothing of `user` counts, where an erasure of the user is pending.
     ///
     /// While `evaluation_audit` is away nobody can be erased, and what was known before is what is known.
-    pub(super) async fn fence(
-        &self,
-        databases: &Arc<ConnectionManager>,
-        user: &UserId,
-    ) -> Option<Version> {
-        self.refresh(databases).await;
+    pub(super) async fn fence(&self, engine: &Arc<Engine>, user: &UserId) -> Option<Version> {
+        self.refresh(engine).await;
         let (remembered, look) = {
             let known = self.known();
             let remembered = known.fences.get(user).copied();
@@ -74,7 +69,7 @@ impl Pending {
         if remembered.is_some() || !look {
             return remembered;
         }
-        let Ok(entry) = timeout(self.longest_look, databases.ledger().entry(user)).await else {
+        let Ok(entry) = timeout(self.longest_look, engine.ledger().entry(user)).await else {
             self.known().failed(Class::Timeout);
             return None;
         };
@@ -85,7 +80,7 @@ impl Pending {
         }
     }
 
-    async fn refresh(&self, databases: &Arc<ConnectionManager>) {
+    async fn refresh(&self, engine: &Arc<Engine>) {
         let begun = Instant::now();
         let hangs = {
             let known = self.known();
@@ -95,7 +90,7 @@ impl Pending {
             known.hangs
         };
         if hangs {
-            self.ask_aside(databases);
+            self.ask_aside(engine);
             return;
         }
         let asked = async {
@@ -103,7 +98,7 @@ impl Pending {
             // One answer serves all who waited for it.
             let known = self.known().is_from(begun);
             if !known {
-                self.ask(databases).await;
+                self.ask(engine).await;
             }
         };
         if timeout(self.longest_look, asked).await.is_err() {
@@ -112,11 +107,11 @@ impl Pending {
     }
 
     /// Asks in the background, where nobody does yet.
-    fn ask_aside(&self, databases: &Arc<ConnectionManager>) {
+    fn ask_aside(&self, engine: &Arc<Engine>) {
         if let Ok(asking) = Arc::clone(&self.asking).try_lock_owned() {
-            let (pending, databases) = (self.clone(), Arc::clone(databases));
+            let (pending, engine) = (self.clone(), Arc::clone(engine));
             tokio::spawn(async move {
-                if timeout(pending.longest_look, pending.ask(&databases))
+                if timeout(pending.longest_look, pending.ask(&engine))
                     .await
                     .is_err()
                 {
@@ -127,9 +122,9 @@ impl Pending {
         }
     }
 
-    async fn ask(&self, databases: &ConnectionManager) {
+    async fn ask(&self, engine: &Engine) {
         let now = Instant::now();
-        let answer = databases.ledger().pending(REMEMBERED).await;
+        let answer = engine.ledger().pending(REMEMBERED).await;
         let mut known = self.known();
         match answer {
             Ok(pending) => {
@@ -154,7 +149,7 @@ impl Known {
     /// Whether nobody who came at `begun` needs to ask again.
     fn is_from(&self, begun: Instant) -> bool {
         self.asked_at
-            .is_some_and(|at| at >= begun || begun.duration_since(at) < KNOWN_FOR)
+            .is_some_and(|at| at >= begun || begun.duration_since(at) < PENDING_KNOWN_FOR)
     }
 
     /// The answer did not come.

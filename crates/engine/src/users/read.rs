@@ -4,59 +4,20 @@ use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
-use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
-use tierkeep_core::db::{Handle, Role, UserDatabase};
-use tierkeep_core::document::{self, State, field};
+use tierkeep_core::db::Role;
+use tierkeep_core::document::{self, field};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 use tracing::{debug, error, warn};
 
-use super::{Found, Users, UsersError};
-use crate::adoption::{claims, native};
+use crate::claims::{Consistency, CurrentCopy, claims};
+use crate::users::{Found, Users, UsersError};
 
 /// `last_accessed` is raised at most this often for each user.
 const TOUCH_EVERY: Duration = Duration::from_mins(1);
-
-/// What the claims of one database amount to.
-pub(crate) enum Resident {
-    /// Nothing.
-    Nobody,
-    /// A live document.
-    Live(RawDocumentBuf),
-    /// A live document of another program.
-    Foreign(RawDocumentBuf),
-    /// An entry.
-    Entering(RawDocumentBuf),
-    /// A tombstone.
-    Erased(RawDocumentBuf),
-    /// Documents that contradict each other.
-    Unclear(Quarantine),
-}
-
-pub(crate) fn resident(claims: Vec<RawDocumentBuf>, user: &UserId) -> Resident {
-    let (natives, foreign): (Vec<_>, Vec<_>) = claims
-        .into_iter()
-        .partition(|claim| native(std::slice::from_ref(claim), user).is_some());
-    let foreign_alone = |foreign: Vec<RawDocumentBuf>| match <[_; 1]>::try_from(foreign) {
-        Ok([only]) => Resident::Foreign(only),
-        Err(several) if several.is_empty() => Resident::Nobody,
-        Err(_) => Resident::Unclear(Quarantine::SeveralClaims(user.clone())),
-    };
-    let Some(native) = natives.into_iter().next() else {
-        return foreign_alone(foreign);
-    };
-    match document::state(&native) {
-        Some(State::Live) => Resident::Live(native),
-        // The entry of an adoption: the foreign document still counts.
-        Some(State::Entering) if !foreign.is_empty() => foreign_alone(foreign),
-        Some(State::Entering) => Resident::Entering(native),
-        Some(State::Erased) => Resident::Erased(native),
-        None => Resident::Unclear(Quarantine::State),
-    }
-}
 
 impl Users {
     /// The document that counts for `user`; `None` where there is none.
@@ -83,11 +44,11 @@ impl Users {
     }
 
     async fn read_external(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
-        let external = self.databases.external_db();
-        let pending = self.pending.fence(&self.databases, user).await;
-        let claims = fetched(user, claims(external, user, false).await)?;
-        match resident(claims, user) {
-            Resident::Live(document) | Resident::Foreign(document)
+        let external = self.engine.databases.external_db();
+        let pending = self.pending.fence(&self.engine, user).await;
+        let claims = fetched(user, claims(external, user, Consistency::Majority).await)?;
+        match CurrentCopy::among(claims, user) {
+            CurrentCopy::Live(document) | CurrentCopy::Foreign(document)
                 if counts(&document, pending) =>
             {
                 Ok(Some(Found {
@@ -95,24 +56,29 @@ impl Users {
                     source: Role::ExternalUsers,
                 }))
             }
-            Resident::Live(_)
-            | Resident::Foreign(_)
-            | Resident::Nobody
-            | Resident::Entering(_)
-            | Resident::Erased(_) => Ok(None),
-            Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Live(_)
+            | CurrentCopy::Foreign(_)
+            | CurrentCopy::Absent
+            | CurrentCopy::Entering(_)
+            | CurrentCopy::Erased(_) => Ok(None),
+            CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),
         }
     }
 
     async fn read_internal(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
         // What waits to be erased counts as nothing, wherever it is.
-        let pending = self.pending.fence(&self.databases, user).await;
+        let pending = self.pending.fence(&self.engine, user).await;
         let temp = fetched(
             user,
-            claims(self.databases.raseen_temp_db(), user, false).await,
+            claims(
+                self.engine.databases.raseen_temp_db(),
+                user,
+                Consistency::Majority,
+            )
+            .await,
         )?;
-        let fence = match resident(temp, user) {
-            Resident::Live(document) | Resident::Foreign(document)
+        let fence = match CurrentCopy::among(temp, user) {
+            CurrentCopy::Live(document) | CurrentCopy::Foreign(document)
                 if counts(&document, pending) =>
             {
                 return Ok(Some(Found {
@@ -120,23 +86,26 @@ impl Users {
                     source: Role::RaseenTempUser,
                 }));
             }
-            Resident::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            Resident::Live(_) | Resident::Foreign(_) | Resident::Nobody => pending,
+            CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Live(_) | CurrentCopy::Foreign(_) | CurrentCopy::Absent => pending,
             // What main holds of an earlier life counts as nothing, also while a new one begins.
-            Resident::Entering(document) | Resident::Erased(document) => {
+            CurrentCopy::Entering(document) | CurrentCopy::Erased(document) => {
                 let life = document::version(&document).and_then(Version::life_began_above);
                 life.max(pending)
             }
         };
-        let main = self.databases.raseen_main_db();
-        let found = match claims(main, user, false).await {
+        let main = self.engine.databases.raseen_main_db();
+        let found = match claims(main, user, Consistency::Majority).await {
             Ok(claims) => live(claims, user)?,
             Err(error) => return self.read_backup(user, fence, error).await,
         };
         let found = match found {
             Some(document) => Some(document),
             // "Absent" must not rest on a primary that has been deposed.
-            None => live(fetched(user, claims(main, user, true).await)?, user)?,
+            None => live(
+                fetched(user, claims(main, user, Consistency::Linearizable).await)?,
+                user,
+            )?,
         };
         Ok(found
             .filter(|document| counts(document, fence))
@@ -156,7 +125,12 @@ impl Users {
         failed_fetch(user, &main);
         let srie = fetched(
             user,
-            claims(self.databases.srie_main_db(), user, false).await,
+            claims(
+                self.engine.databases.srie_main_db(),
+                user,
+                Consistency::Majority,
+            )
+            .await,
         )?;
         match live(srie, user)?.filter(|document| counts(document, fence)) {
             Some(document) => {
@@ -180,8 +154,12 @@ impl Users {
         if user.user_type() == UserType::External {
             return None;
         }
-        let fence = self.databases.ledger().fence(user).await.ok()?;
-        let srie = claims(self.databases.srie_main_db(), user, false);
+        let fence = self.engine.ledger().fence(user).await.ok()?;
+        let srie = claims(
+            self.engine.databases.srie_main_db(),
+            user,
+            Consistency::Majority,
+        );
         let srie = self.backup.with(srie).await.ok()?;
         let document = live(srie, user).ok()??;
         counts(&document, fence).then_some(Found {
@@ -192,7 +170,7 @@ impl Users {
 
     /// Raises `last_accessed`. A failure costs nothing but the date.
     async fn touch(&self, user: &UserId, found: &Found) {
-        let now = self.databases.clock().now();
+        let now = self.engine.clock().now();
         let Some(version) = found.version() else {
             return;
         };
@@ -201,8 +179,10 @@ impl Users {
         if recent || found.source == Role::SrieMainUser {
             return;
         }
-        let (Some(store), Some(users)) = (self.databases.store(found.source), found.source.users())
-        else {
+        let (Some(store), Some(users)) = (
+            self.engine.databases.store(found.source),
+            found.source.users(),
+        ) else {
             return;
         };
         let id = Bson::String(user.to_string());
@@ -226,10 +206,10 @@ fn counts(document: &RawDocument, fence: Option<Version>) -> bool {
 
 /// The live document among the claims on a user in main or srie.
 fn live(claims: Vec<RawDocumentBuf>, user: &UserId) -> Result<Option<RawDocumentBuf>, UsersError> {
-    match resident(claims, user) {
-        Resident::Live(document) | Resident::Foreign(document) => Ok(Some(document)),
-        Resident::Nobody | Resident::Entering(_) | Resident::Erased(_) => Ok(None),
-        Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+    match CurrentCopy::among(claims, user) {
+        CurrentCopy::Live(document) | CurrentCopy::Foreign(document) => Ok(Some(document)),
+        CurrentCopy::Absent | CurrentCopy::Entering(_) | CurrentCopy::Erased(_) => Ok(None),
+        CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),
     }
 }
 
@@ -251,13 +231,4 @@ fn failed_fetch(user: &UserId, error: &StoreError) {
         "error in fetching from {}",
         error.database,
     );
-}
-
-/// The claims on `user` in one database, as one word. A failure is logged by the write that asked.
-pub(super) async fn resident_of<D: UserDatabase>(
-    database: &Handle<D>,
-    user: &UserId,
-    linearizable: bool,
-) -> Result<Resident, UsersError> {
-    Ok(resident(claims(database, user, linearizable).await?, user))
 }

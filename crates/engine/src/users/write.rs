@@ -1,6 +1,5 @@
 //! Writing a section: in place where the user is, else by entering.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,13 +17,12 @@ use tierkeep_core::user::{Section, UserId, UserType};
 use tierkeep_core::version::Version;
 use tracing::error;
 
-use super::enter::version_of;
-use super::read::{Resident, resident_of};
-use super::{Condition, Found, Receipt, Users, UsersError};
-use crate::adoption::{Adoption, adopt_copies, adopt_in_temp};
-use crate::entry::is_abandoned;
-use crate::erase::ErasureService;
+use crate::claims::{Consistency, CurrentCopy};
+use crate::copies::adopt::{Adoption, adopt_copies, adopt_in_temp};
+use crate::copies::staging::is_abandoned;
+use crate::erasure::tombstones;
 use crate::mutant::Mutant;
+use crate::users::{Condition, Found, Receipt, Users, UsersError};
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
@@ -135,7 +133,7 @@ impl Users {
             };
             content::merge(&mut target, patch.clone());
             let value = RawDocumentBuf::try_from(&target).map_err(|_| UsersError::TooLarge)?;
-            let current = found.as_ref().and_then(super::Found::version);
+            let current = found.as_ref().and_then(crate::users::Found::version);
             check(condition, found.is_some(), current)?;
             let seen = match (&found, current) {
                 (Some(_), Some(version)) => Condition::Version(version),
@@ -166,10 +164,10 @@ impl Users {
             section,
             value,
             condition,
-            op: self.databases.randomness().id(),
+            op: self.engine.randomness().id(),
             lost: AtomicU32::new(0),
         };
-        if let Err(error) = self.bury_pending(user).await {
+        if let Err(error) = self.finish_erasure_before_write(user).await {
             return Err(logged(user, error));
         }
         for round in 0..ROUNDS {
@@ -184,24 +182,37 @@ impl Users {
 
     /// Brings an erasure that is pending to the database that is about to be written to: nothing is written to what
     /// only waits to be erased.
-    async fn bury_pending(&self, user: &UserId) -> Result<(), UsersError> {
-        let Some(fence) = self.pending.fence(&self.databases, user).await else {
+    async fn finish_erasure_before_write(&self, user: &UserId) -> Result<(), UsersError> {
+        let Some(fence) = self.pending.fence(&self.engine, user).await else {
             return Ok(());
         };
         let there = match user.user_type() {
-            UserType::Internal => resident_of(self.databases.raseen_temp_db(), user, false).await?,
-            UserType::External => resident_of(self.databases.external_db(), user, false).await?,
+            UserType::Internal => {
+                CurrentCopy::of(
+                    self.engine.databases.raseen_temp_db(),
+                    user,
+                    Consistency::Majority,
+                )
+                .await?
+            }
+            UserType::External => {
+                CurrentCopy::of(
+                    self.engine.databases.external_db(),
+                    user,
+                    Consistency::Majority,
+                )
+                .await?
+            }
         };
-        if version_of(&there) >= Some(fence) {
+        if there.version() >= Some(fence) {
             return Ok(());
         }
         // What is known may have passed, and another program have stored the user anew: only the ledger buries.
-        let entry = self.databases.ledger().entry(user).await?;
+        let entry = self.engine.ledger().entry(user).await?;
         let entry = entry.filter(|entry| entry.stage == Stage::Pending);
         if let Some(fence) = entry.and_then(|entry| entry.fence()) {
-            let erasures = ErasureService::new(Arc::clone(&self.databases));
             let role = route::writes(user.user_type());
-            erasures.bury_in(role, user, fence).await?;
+            tombstones::erase_in(&self.engine, role, user, fence).await?;
         }
         Ok(())
     }
@@ -214,21 +225,25 @@ impl Users {
             return Ok(round);
         }
         let resident = match write.user.user_type() {
-            UserType::Internal => resident_of(self.databases.raseen_temp_db(), write.user, false),
+            UserType::Internal => CurrentCopy::of(
+                self.engine.databases.raseen_temp_db(),
+                write.user,
+                Consistency::Majority,
+            ),
             UserType::External => {
                 return self.enter_external(write).await;
             }
         };
         match resident.await? {
-            Resident::Live(document) => already(write, &document, role),
-            Resident::Foreign(document) => self.adopt(&document).await,
-            Resident::Unclear(reason) => Err(UsersError::Quarantined(reason)),
-            Resident::Nobody => self.enter_temp(write, None).await,
-            Resident::Erased(tombstone) => self.enter_temp(write, Some(&tombstone)).await,
-            Resident::Entering(entry) => {
-                if !is_abandoned(&entry, self.databases.clock().now()) {
+            CurrentCopy::Live(document) => already(write, &document, role),
+            CurrentCopy::Foreign(document) => self.adopt(&document).await,
+            CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Absent => self.enter_temp(write, None).await,
+            CurrentCopy::Erased(tombstone) => self.enter_temp(write, Some(&tombstone)).await,
+            CurrentCopy::Entering(entry) => {
+                if !is_abandoned(&entry, self.engine.clock().now()) {
                     Ok(Round::Again)
-                } else if self.databases.mutation().has(Mutant::ConfirmAbandoned) {
+                } else if self.engine.mutation().has(Mutant::ConfirmAbandoned) {
                     self.confirm_abandoned(write, &entry).await
                 } else {
                     self.enter_temp(write, Some(&entry)).await
@@ -292,16 +307,20 @@ impl Users {
 
     /// Gives a document of another program its final form where it was found.
     async fn adopt_found(&self, user: &UserId, found: &Found) -> Result<(), UsersError> {
-        let ledger = self.databases.ledger();
+        let ledger = self.engine.ledger();
         let adoption = match found.source {
-            Role::RaseenTempUser => adopt_in_temp(&self.databases, &found.document).await?,
-            Role::ExternalUsers => adopt_copies(ledger, self.databases.external_db(), user).await?,
-            Role::SrieMainUser => adopt_copies(ledger, self.databases.srie_main_db(), user).await?,
+            Role::RaseenTempUser => adopt_in_temp(&self.engine, &found.document).await?,
+            Role::ExternalUsers => {
+                adopt_copies(ledger, self.engine.databases.external_db(), user).await?
+            }
+            Role::SrieMainUser => {
+                adopt_copies(ledger, self.engine.databases.srie_main_db(), user).await?
+            }
             Role::RaseenMainUser
             | Role::RaseenMainHr
             | Role::SrieMainHr
             | Role::EvaluationAudit => {
-                adopt_copies(ledger, self.databases.raseen_main_db(), user).await?
+                adopt_copies(ledger, self.engine.databases.raseen_main_db(), user).await?
             }
         };
         match adoption {
@@ -311,7 +330,7 @@ impl Users {
     }
 
     async fn adopt(&self, document: &RawDocument) -> Result<Round, UsersError> {
-        match adopt_in_temp(&self.databases, document).await? {
+        match adopt_in_temp(&self.engine, document).await? {
             Adoption::Done | Adoption::Again => Ok(Round::Again),
             Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
         }
@@ -320,7 +339,7 @@ impl Users {
     /// Waits a little longer in each round, 10 ms to half a second, with jitter.
     async fn pause(&self, round: u32) {
         let whole = Duration::from_millis(10 << round.min(6)).min(Duration::from_millis(500));
-        let fraction = self.databases.randomness().fraction();
+        let fraction = self.engine.randomness().fraction();
         tokio::time::sleep(whole.mul_f64(0.5 + fraction / 2.0)).await;
     }
 
@@ -328,7 +347,7 @@ impl Users {
         &self,
         role: Role,
     ) -> Result<(std::sync::Arc<dyn Store>, &'static str), UsersError> {
-        match (self.databases.store(role), role.users()) {
+        match (self.engine.databases.store(role), role.users()) {
             (Some(store), Some(users)) => Ok((store, users)),
             (None, _) | (_, None) => Err(UsersError::Unavailable(StoreError {
                 database: role,

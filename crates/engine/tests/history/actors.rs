@@ -49,7 +49,7 @@ pub fn marks(document: &RawDocumentBuf) -> Sections {
 }
 
 pub fn write(process: &Process, user: usize, id: &UserId, write: &Write) -> Acting {
-    let users = patient_users(&process.databases);
+    let users = patient_users(&process.engine);
     let (id, write) = (id.clone(), write.clone());
     Box::pin(async move {
         let section = Section::parse(write.section).unwrap();
@@ -78,10 +78,10 @@ pub fn settings() -> MoverSettings {
 }
 
 pub fn migrate(process: &Process, at_once: bool) -> Acting {
-    let databases = Arc::clone(&process.databases);
+    let engine = Arc::clone(&process.engine);
     Box::pin(async move {
-        databases.heal().await;
-        let service = MigrationService::new(databases, settings());
+        engine.databases().heal().await;
+        let service = MigrationService::new(engine, settings());
         let options = RunOptions {
             older_than: at_once.then_some(Duration::ZERO),
             ..RunOptions::default()
@@ -96,7 +96,7 @@ pub fn migrate(process: &Process, at_once: bool) -> Acting {
 }
 
 pub fn erase(process: &Process, user: usize, id: &UserId) -> Acting {
-    let erasures = ErasureService::new(Arc::clone(&process.databases));
+    let erasures = ErasureService::new(Arc::clone(&process.engine));
     let id = id.clone();
     Box::pin(async move { Told::Erased(user, erasures.erase(&id).await) })
 }
@@ -104,9 +104,9 @@ pub fn erase(process: &Process, user: usize, id: &UserId) -> Acting {
 /// `None` while the upkeep of this process stands still.
 pub fn keep_up(process: &Process, uptime: Duration) -> Option<Acting> {
     let mut upkeep = Arc::clone(&process.upkeep).try_lock_owned().ok()?;
-    let databases = Arc::clone(&process.databases);
+    let engine = Arc::clone(&process.engine);
     Some(Box::pin(async move {
-        databases.heal().await;
+        engine.databases().heal().await;
         upkeep.round(uptime).await;
         Told::Kept
     }))

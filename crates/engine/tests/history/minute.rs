@@ -118,7 +118,7 @@ impl Mine {
     }
 
     async fn read(&mut self, run: &Run, process: &Process) -> Result<(), Contradiction> {
-        let users = patient_users(&process.databases);
+        let users = patient_users(&process.engine);
         let found = match users.read(&self.id).await {
             Ok(found) => found,
             Err(UsersError::Unavailable(_)) => return Ok(()),

@@ -272,7 +272,7 @@ impl<'a> Play<'a> {
     }
 
     async fn read(&mut self, user: usize) -> Outcome {
-        let users = patient_users(&self.process.databases);
+        let users = patient_users(&self.process.engine);
         let ledger = &self.ledgers[user];
         let found = match users.read(&self.ids[user]).await {
             Ok(found) => found,

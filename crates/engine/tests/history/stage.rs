@@ -7,7 +7,7 @@ use std::time::Duration;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::Store;
-use tierkeep_engine::{ConnectError, ConnectionManager, Mutant, Purpose, Upkeep};
+use tierkeep_engine::{ConnectError, ConnectionManager, Engine, Mutant, Purpose, Upkeep};
 use tierkeep_testkit::{Faults, ManualClock};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
@@ -28,7 +28,7 @@ pub struct Stage {
 /// One process.
 #[derive(Clone)]
 pub struct Process {
-    pub databases: Arc<ConnectionManager>,
+    pub engine: Arc<Engine>,
     pub upkeep: Arc<Mutex<Upkeep>>,
 }
 
@@ -80,16 +80,16 @@ impl Stage {
             .iter()
             .map(|store| self.faults.over(Arc::clone(store)) as Arc<dyn Store>);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let mut databases = ConnectionManager::new(faulty, clock)?;
+        let mut engine = Engine::new(ConnectionManager::new(faulty, clock)?);
         if let Some(mutant) = self.mutant {
-            databases = databases.with_mutant(mutant);
+            engine = engine.with_mutant(mutant);
         }
-        databases.open(NO_RETRIES, Purpose::Work).await?;
-        let databases = Arc::new(databases);
+        engine.databases().open(NO_RETRIES, Purpose::Work).await?;
+        let engine = Arc::new(engine);
         let grace: Duration = HOUR;
         Ok(Process {
-            upkeep: Arc::new(Mutex::new(Upkeep::new(Arc::clone(&databases), grace))),
-            databases,
+            upkeep: Arc::new(Mutex::new(Upkeep::new(Arc::clone(&engine), grace))),
+            engine,
         })
     }
 }

@@ -27,18 +27,18 @@ enum Work {
 impl Work {
     /// Does it; answers whether it came to its end.
     async fn attempt(self, world: &World) -> bool {
-        let databases = Arc::clone(&world.databases);
+        let engine = Arc::clone(&world.engine);
         let stop = CancellationToken::new();
         match self {
             Self::Repair => {
-                let work = Verification::new(databases);
+                let work = Verification::new(engine);
                 work.run(&REPAIR, &|_| (), &stop).await.is_ok()
             }
             Self::Restore => {
-                let work = Restoration::new(databases);
+                let work = Restoration::new(engine);
                 work.run(&ALL, &|_| (), &stop).await.is_ok()
             }
-            Self::Backup => Backup::new(databases).run(&|_| (), &stop).await.is_ok(),
+            Self::Backup => Backup::new(engine).run(&|_| (), &stop).await.is_ok(),
         }
     }
 

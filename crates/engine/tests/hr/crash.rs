@@ -59,8 +59,8 @@ async fn delivery_cut_off_after_every_call_ends_the_same(
         world.faults.crash_after(at);
         let crashed = reconciler(&world).round().await.is_err();
         world.faults.heal();
-        let databases = world.reopened().await;
-        let mut after = Reconciler::new(databases, std::time::Duration::from_secs(5), GRACE);
+        let engine = world.reopened().await;
+        let mut after = Reconciler::new(engine, std::time::Duration::from_secs(5), GRACE);
         after.round().await.unwrap();
         assert_delivered(&world, at).await;
         if !crashed {

@@ -40,7 +40,7 @@ async fn a_document_of_a_user_is_refused_by_the_hr_databases_and_the_reverse(
     let before = (all(&world, MAIN).await, all(&world, SRIE).await);
     let any = Guard::Fields(doc! {});
     for (role, collection, document) in ways {
-        let store = world.databases.store(role).unwrap();
+        let store = world.engine.databases().store(role).unwrap();
         let one = std::slice::from_ref(document);
         let change = Change::Replace(document.clone());
         let id = tierkeep_core::document::id(document);

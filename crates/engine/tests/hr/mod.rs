@@ -38,11 +38,11 @@ pub fn content(object: &Document) -> Content {
 }
 
 pub fn records(world: &World) -> HrRecords {
-    HrRecords::new(Arc::clone(&world.databases))
+    HrRecords::new(Arc::clone(&world.engine))
 }
 
 pub fn reconciler(world: &World) -> Reconciler {
-    Reconciler::new(Arc::clone(&world.databases), Duration::from_secs(5), GRACE)
+    Reconciler::new(Arc::clone(&world.engine), Duration::from_secs(5), GRACE)
 }
 
 pub async fn reconcile(world: &World) -> Reconciled {

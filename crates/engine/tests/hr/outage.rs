@@ -24,7 +24,7 @@ fn pending(receipt: &tierkeep_engine::HrReceipt) -> bool {
 }
 
 async fn open_alerts(world: &World) -> Vec<(AlertKind, String)> {
-    let alerts = Alerts::new(Arc::clone(&world.databases));
+    let alerts = Alerts::new(Arc::clone(&world.engine));
     let open = alerts.open(&mut None).await.unwrap();
     open.into_iter()
         .map(|one| (one.kind, one.subject))
@@ -232,9 +232,9 @@ async fn whoever_delivers_an_older_version_late_takes_it_back(
     // Stopped just before it stores the first version in srie.
     let late = tierkeep_testkit::fault::Fault::nth(1, tierkeep_testkit::fault::Moment::Before);
     let hold = world.faults.hold(late.of("insert").to(SRIE));
-    let databases = world.reopened().await;
+    let engine = world.reopened().await;
     let stopped = tokio::spawn(async move {
-        let mut late = tierkeep_engine::Reconciler::new(databases, Duration::from_secs(5), GRACE);
+        let mut late = tierkeep_engine::Reconciler::new(engine, Duration::from_secs(5), GRACE);
         late.round().await
     });
     hold.reached().await;
@@ -264,10 +264,10 @@ async fn two_who_reconcile_at_once_deliver_everything(
         }
     }
     world.faults.heal();
-    let rounds = [world.reopened().await, world.reopened().await].map(|databases| {
+    let rounds = [world.reopened().await, world.reopened().await].map(|engine| {
         tokio::spawn(async move {
             let interval = Duration::from_secs(5);
-            let mut one = tierkeep_engine::Reconciler::new(databases, interval, GRACE);
+            let mut one = tierkeep_engine::Reconciler::new(engine, interval, GRACE);
             one.round().await.unwrap()
         })
     });
@@ -301,7 +301,7 @@ async fn ten_minutes_without_the_backup_and_a_restart_in_between_are_made_up_for
     }
     let before = all(&world, SRIE).await;
     world.faults.set_down(SRIE, true);
-    let mut process = Arc::clone(&world.databases);
+    let mut process = Arc::clone(&world.engine);
     let mut one = reconciler(&world);
     for minute in 1..=10 {
         assert!(pending(&put(&world, "changed", minute).await));
@@ -309,8 +309,8 @@ async fn ten_minutes_without_the_backup_and_a_restart_in_between_are_made_up_for
         if minute == 5 {
             assert!(pending(&remove(&world, "gone").await));
             process = world.reopened().await;
-            let databases = Arc::clone(&process);
-            one = tierkeep_engine::Reconciler::new(databases, Duration::from_secs(5), GRACE);
+            let engine = Arc::clone(&process);
+            one = tierkeep_engine::Reconciler::new(engine, Duration::from_secs(5), GRACE);
         }
         world.clock.advance(Duration::from_mins(1));
         assert!(one.round().await.is_err());
@@ -320,7 +320,7 @@ async fn ten_minutes_without_the_backup_and_a_restart_in_between_are_made_up_for
     world.faults.set_down(SRIE, false);
     assert_eq!(all(&world, SRIE).await, before, "nothing came through");
     // What began without a database lets it in, as a service does every second.
-    process.heal().await;
+    process.databases().heal().await;
 
     let writes = || {
         let calls = world.faults.calls().into_iter();

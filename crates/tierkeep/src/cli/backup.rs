@@ -22,12 +22,12 @@ pub struct BackupArgs {}
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(_args: BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Work).await?;
-    let trail = databases.audit_trail();
+    let (engine, _) = context.open(&settings, Purpose::Work).await?;
+    let trail = engine.audit_trail();
     audit::does(trail, Kind::AdminAction, "backup", None).await?;
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
-    let backup = Backup::new(databases);
+    let backup = Backup::new(engine);
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let done = if visible {
         let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");

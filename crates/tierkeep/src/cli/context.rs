@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tierkeep_core::clock::Clock;
-use tierkeep_engine::{ConnectionManager, Opened, Purpose};
+use tierkeep_engine::{Engine, Opened, Purpose};
 
 use crate::config::{Loaded, Problems, ServiceSettings, Settings};
 use crate::open::{Servers, open};
@@ -47,7 +47,7 @@ impl Context {
         &self,
         settings: &Settings,
         purpose: Purpose,
-    ) -> anyhow::Result<(Arc<ConnectionManager>, Opened)> {
+    ) -> anyhow::Result<(Arc<Engine>, Opened)> {
         open(&self.servers, settings, purpose).await
     }
 

@@ -32,9 +32,9 @@ struct Outcome {
 /// erased.
 pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Work).await?;
-    let trail = databases.audit_trail().clone();
-    let erasures = ErasureService::new(databases);
+    let (engine, _) = context.open(&settings, Purpose::Work).await?;
+    let trail = engine.audit_trail().clone();
+    let erasures = ErasureService::new(engine);
     let user = &args.user;
     if !erasures.is_known(user).await? {
         anyhow::bail!("there is no user {user}");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{ErasureView, Explanation, MigrationService, Purpose};
+use tierkeep_engine::{ErasureView, Explanation, Inspector, Purpose};
 
 use super::Context;
 use crate::exit::{Exit, UsageError};
@@ -25,10 +25,10 @@ pub struct ExplainArgs {
 pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let candidates = meant(&args.user)?;
-    let (databases, _) = context.open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(databases, settings.mover);
+    let (engine, _) = context.open(&settings, Purpose::Look).await?;
+    let inspector = Inspector::new(engine, settings.mover);
     for user in &candidates {
-        let Some(explanation) = service.explain(user).await else {
+        let Some(explanation) = inspector.explain(user).await else {
             continue;
         };
         let unknown = explanation.copies.is_empty() && !explanation.unreachable.is_empty();

@@ -44,20 +44,20 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
     if let Some(user) = &args.user {
         let candidates = explain::meant(user)?;
         let sections = user_sections(&context.loaded)?;
-        let (databases, _) = context.open(&settings, Purpose::Work).await?;
-        let trail = databases.audit_trail().clone();
+        let (engine, _) = context.open(&settings, Purpose::Work).await?;
+        let trail = engine.audit_trail().clone();
         audit::does(&trail, Kind::AdminAction, "export", candidates.first()).await?;
-        let exported = DumpService::new(databases)
+        let exported = DumpService::new(engine)
             .export_user(&args.directory, &candidates, &sections, settings.mover)
             .await?;
         context.output().result(&exported, of_user)?;
     } else if args.sqlite {
         copy(args, context, &settings).await?;
     } else {
-        let (databases, _) = context.open(&settings, Purpose::Work).await?;
-        audit::does(databases.audit_trail(), Kind::AdminAction, "export", None).await?;
+        let (engine, _) = context.open(&settings, Purpose::Work).await?;
+        audit::does(engine.audit_trail(), Kind::AdminAction, "export", None).await?;
         let bar = Bar::new(context);
-        let exported = DumpService::new(databases)
+        let exported = DumpService::new(engine)
             .export(&args.directory, args.gzip, &bar)
             .await;
         bar.0.finish_and_clear();
@@ -82,8 +82,8 @@ async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyh
         .into());
     };
     // Opening tells whether it is a deployment's, and whole.
-    let (databases, _) = context.open(settings, Purpose::Work).await?;
-    audit::does(databases.audit_trail(), Kind::AdminAction, "copy", None).await?;
+    let (engine, _) = context.open(settings, Purpose::Work).await?;
+    audit::does(engine.audit_trail(), Kind::AdminAction, "copy", None).await?;
     let copied = Copied {
         directory: args.directory.clone(),
         bytes: open::copy(data_dir, &args.directory).await?,

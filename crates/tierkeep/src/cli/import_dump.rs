@@ -34,12 +34,12 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
     } else {
         Purpose::Work
     };
-    let (databases, _) = context.open(&settings, purpose).await?;
+    let (engine, _) = context.open(&settings, purpose).await?;
     if !args.dry_run {
-        audit::does(databases.audit_trail(), Kind::Import, "import-dump", None).await?;
+        audit::does(engine.audit_trail(), Kind::Import, "import-dump", None).await?;
     }
     let bar = Bar::new(context);
-    let imported = DumpService::new(databases)
+    let imported = DumpService::new(engine)
         .import(&args.directory, args.dry_run, &bar)
         .await;
     bar.0.finish_and_clear();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tierkeep_core::audit::Kind;
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{Purpose, Restoration, RestoreOptions, Restored, Trouble, Whom};
+use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restored, Trouble};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, audit};
@@ -48,9 +48,9 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     } else {
         Purpose::Work
     };
-    let (databases, _) = context.open(&settings, purpose).await?;
+    let (engine, _) = context.open(&settings, purpose).await?;
     if !args.dry_run {
-        let trail = databases.audit_trail();
+        let trail = engine.audit_trail();
         audit::does(trail, Kind::Restore, "restore", args.user.as_ref()).await?;
     }
     let stop = CancellationToken::new();
@@ -59,7 +59,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
         whom,
         dry_run: args.dry_run,
     };
-    let restoration = Restoration::new(databases);
+    let restoration = Restoration::new(engine);
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let restored = if visible {
         let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
@@ -86,17 +86,17 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     })
 }
 
-fn whom(args: &RestoreArgs) -> Result<Whom, UsageError> {
+fn whom(args: &RestoreArgs) -> Result<RestoreScope, UsageError> {
     let users = match (&args.user, &args.users_file) {
         (Some(user), _) => vec![user.clone()],
         (None, Some(path)) => listed(path)?,
-        (None, None) => return Ok(Whom::All),
+        (None, None) => return Ok(RestoreScope::All),
     };
     match users
         .iter()
         .find(|user| user.user_type() == UserType::External)
     {
-        None => Ok(Whom::Users(users)),
+        None => Ok(RestoreScope::Users(users)),
         Some(external) => Err(UsageError {
             message: format!("{external} is an external user, and external users have no backup"),
             remedy: Some("give ids of internal users: internal_ and 24 hex digits".into()),

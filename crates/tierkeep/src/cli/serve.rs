@@ -5,8 +5,8 @@ use std::sync::Arc;
 use clap::Args;
 use tierkeep_core::clock::Clock;
 use tierkeep_engine::{
-    AlertDelivery, AuditKeeper, Bindings, ConnectionManager, ErasureService, GuardSettings,
-    HrRecords, MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
+    AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
+    MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
 };
 use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
@@ -54,7 +54,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         doors.ended().await;
         return Ok(Exit::Done);
     };
-    let (databases, opened) = match opened {
+    let (engine, opened) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             stop.cancel();
@@ -70,19 +70,19 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         );
     }
     let (phase, phases) = watch::channel(Phase::Serving);
-    let mover = MigrationService::new(Arc::clone(&databases), service.settings.mover);
+    let mover = MigrationService::new(Arc::clone(&engine), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
     let state = state(
         &service,
-        &databases,
+        &engine,
         phases,
         detector,
         by_hand.clone(),
         metrics.clone(),
         context,
     );
-    databases.guard_calls(GuardSettings::default());
-    databases.audit_trail().follow_spool();
+    engine.databases().guard_calls(GuardSettings::default());
+    engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
     let refresh = tokio::spawn(metrics::refresh(
         metrics,
@@ -91,18 +91,18 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         stop.clone(),
     ));
     doors.open(state);
-    let upkeep = Upkeep::new(Arc::clone(&databases), service.settings.tombstone_ttl)
+    let upkeep = Upkeep::new(Arc::clone(&engine), service.settings.tombstone_ttl)
         .with_record_retention(service.settings.record_retention);
-    let watch = VerificationWatch::new(Arc::clone(&databases), service.settings.verify_period);
+    let watch = VerificationWatch::new(Arc::clone(&engine), service.settings.verify_period);
     let watch = tokio::spawn(watch.run(stop.clone()));
     let worker = Worker::new(mover, service.settings.scan_interval);
     let worker = tokio::spawn(worker.run(stop.clone()));
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
-    let reconciler = tokio::spawn(reconciler(&service, &databases).run(stop.clone()));
-    warn_of_weak_trail(&service, &databases);
-    let keeper = AuditKeeper::new(Arc::clone(&databases));
+    let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
+    warn_of_weak_trail(&service, &engine);
+    let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
-    let delivery = AlertDelivery::new(Arc::clone(&databases), channels);
+    let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
     let delivery = tokio::spawn(delivery.run(stop.clone()));
     info!(%address, ops_address, "listening");
     // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
@@ -130,7 +130,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (delivery, "the delivery of alerts"),
     ])
     .await;
-    AuditKeeper::finish(&databases).await;
+    AuditKeeper::finish(&engine).await;
     draining.await.ok();
     end.cancel();
     alive.await.ok();
@@ -147,19 +147,15 @@ async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
     }
 }
 
-fn reconciler(service: &ServiceSettings, databases: &Arc<ConnectionManager>) -> Reconciler {
+fn reconciler(service: &ServiceSettings, engine: &Arc<Engine>) -> Reconciler {
     let settings = &service.settings;
-    let databases = Arc::clone(databases);
-    Reconciler::new(
-        databases,
-        settings.reconcile_interval,
-        settings.tombstone_ttl,
-    )
+    let engine = Arc::clone(engine);
+    Reconciler::new(engine, settings.reconcile_interval, settings.tombstone_ttl)
 }
 
 /// What an audit trail that nobody configured cannot do.
-fn warn_of_weak_trail(service: &ServiceSettings, databases: &ConnectionManager) {
-    if !databases.audit_trail().has_own_key() {
+fn warn_of_weak_trail(service: &ServiceSettings, engine: &Engine) {
+    if !engine.audit_trail().has_own_key() {
         warn!(
             "the key of the audit trail is kept in evaluation_audit, where whoever can write there can read it; \
              set TIERKEEP_AUDIT_KEY"
@@ -181,7 +177,7 @@ fn detector(service: &ServiceSettings, context: &Context) -> anyhow::Result<User
 
 fn state(
     service: &ServiceSettings,
-    databases: &Arc<ConnectionManager>,
+    engine: &Arc<Engine>,
     phases: watch::Receiver<Phase>,
     detector: Arc<UserTypeDetector>,
     mover: Mover,
@@ -194,18 +190,18 @@ fn state(
         .retention
         .saturating_add(settings.scan_interval.saturating_mul(2));
     HttpState {
-        users: Users::new(Arc::clone(databases)),
-        hr: HrRecords::new(Arc::clone(databases)),
-        erasures: ErasureService::new(Arc::clone(databases)),
+        users: Users::new(Arc::clone(engine)),
+        hr: HrRecords::new(Arc::clone(engine)),
+        erasures: ErasureService::new(Arc::clone(engine)),
         detector,
-        bindings: Bindings::new(Arc::clone(databases), service.identity.on_change),
+        bindings: Bindings::new(Arc::clone(engine), service.identity.on_change),
         sections: service.http.sections.clone().into(),
         limits: Limits {
             max_body_internal_bytes: service.http.max_body.internal_bytes,
             max_body_external_bytes: service.http.max_body.external_bytes,
             ..Limits::default()
         },
-        audit: databases.audit_trail().clone(),
+        audit: engine.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
         health: HealthSource::new(mover.service.clone(), phases, overdue_after),
         mover,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use tierkeep_engine::{Amount, LONGEST_WINDOW, MigrationService, Purpose, Simulation};
+use tierkeep_engine::{Amount, Inspector, LONGEST_WINDOW, Purpose, Simulation};
 
 use super::Context;
 use crate::config::units;
@@ -33,9 +33,9 @@ fn window(text: &str) -> Result<Duration, &'static str> {
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(args: &SimulateArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(databases, settings.mover);
-    let simulation = service.simulate(args.window).await?;
+    let (engine, _) = context.open(&settings, Purpose::Look).await?;
+    let inspector = Inspector::new(engine, settings.mover);
+    let simulation = inspector.simulate(args.window).await?;
     context.output().result(&simulation, text)?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::Table;
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
-use tierkeep_engine::{DatabaseContents, MigrationService, MoverPhase, Purpose, Status};
+use tierkeep_engine::{DatabaseContents, Inspector, MigrationService, MoverPhase, Purpose, Status};
 
 use super::Context;
 use crate::config::units;
@@ -59,8 +59,8 @@ const REDRAW: &str = "\x1b[H\x1b[2J";
 /// Wrong configuration, or critical databases that cannot be reached.
 pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(databases, settings.mover);
+    let (engine, _) = context.open(&settings, Purpose::Look).await?;
+    let service = MigrationService::new(engine, settings.mover);
     if !args.watch {
         let shown = look(&service, settings.scan_interval, args.contents).await;
         context.output().result(&shown, text)?;
@@ -96,10 +96,10 @@ async fn watch(
 
 async fn look(service: &MigrationService, scan_interval: Duration, contents: bool) -> Shown {
     Shown {
-        status: service.status(scan_interval).await,
+        status: Inspector::from(service).status(scan_interval).await,
         open_alerts: service.alerts().count_open().await.ok(),
         contents: if contents {
-            Some(service.databases().contents().await)
+            Some(service.engine().databases().contents().await)
         } else {
             None
         },

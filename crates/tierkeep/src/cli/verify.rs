@@ -23,7 +23,7 @@ pub struct VerifyArgs {
     /// Mend what differs: the newer version wins; of one version, the copy that matches its own digest
     #[arg(long)]
     pub repair: bool,
-    /// Whom to believe where digests do not decide
+    /// RestoreScope to believe where digests do not decide
     #[arg(long, value_name = "main|srie", value_enum, requires = "repair")]
     #[arg(hide_possible_values = true)]
     pub prefer: Option<Preferred>,
@@ -32,7 +32,7 @@ pub struct VerifyArgs {
     pub sample: Option<u64>,
 }
 
-/// Whom to believe.
+/// RestoreScope to believe.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Preferred {
     /// The main databases.
@@ -61,9 +61,9 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     } else {
         Purpose::Look
     };
-    let (databases, _) = context.open(&settings, purpose).await?;
+    let (engine, _) = context.open(&settings, purpose).await?;
     if args.repair {
-        let trail = databases.audit_trail();
+        let trail = engine.audit_trail();
         audit::does(trail, Kind::AdminAction, "repair", None).await?;
     }
     let options = VerifyOptions {
@@ -73,7 +73,7 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
-    let verification = Verification::new(databases);
+    let verification = Verification::new(engine);
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let verified = if visible {
         let bar = super::counting("{spinner} {pos} compared, {per_sec}");

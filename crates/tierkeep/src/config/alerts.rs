@@ -61,9 +61,9 @@ pub struct EmailConfig {
     pub security: MailSecurity,
     /// User and password, where the server wants them.
     pub credentials: Option<(String, SecretString)>,
-    /// Whom the mails are from.
+    /// RestoreScope the mails are from.
     pub from: Mailbox,
-    /// Whom they go to.
+    /// RestoreScope they go to.
     pub to: Vec<Mailbox>,
 }
 

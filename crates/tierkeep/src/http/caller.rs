@@ -15,7 +15,7 @@ use tierkeep_core::bson::DateTime;
 use tierkeep_core::db::Role;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{AuditTrail, Decided, Met, OnChange, Receipt};
+use tierkeep_engine::{AuditTrail, BindingCheck, Decided, OnChange, Receipt};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::{Instrument as _, debug_span, warn};
 
@@ -216,8 +216,8 @@ async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Dec
     };
     let user_type = caller.user_type().as_str();
     match state.bindings.meet(&caller.user, owner.id).await {
-        Ok(Met::Same) => None,
-        Ok(Met::Other) => {
+        Ok(BindingCheck::Same) => None,
+        Ok(BindingCheck::Other) => {
             warn!(
                 user_id = caller.user.as_str(),
                 user_type, "the user arrives with another GitHub account than before",

@@ -21,7 +21,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 )]
 pub(super) async fn get(State(state): State<HttpState>) -> Response {
     let metrics = &state.metrics;
-    metrics.take(state.mover.service.databases());
+    metrics.take(state.mover.service.engine());
     for row in state.health.findings().await.databases {
         metrics.is_up(row.name, row.error.is_none());
     }

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{
 };
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::db::Role;
-use tierkeep_engine::{BackupPending, ConnectionManager, MoveOutcome, Waiting};
+use tierkeep_engine::{BackupPending, Engine, MoveOutcome, Waiting};
 
 pub use refresh::refresh;
 use table::{Kind, METRICS, Metric};
@@ -145,17 +145,20 @@ impl Metrics {
     }
 
     /// What the engine counted, and what becomes of calls.
-    pub(crate) fn take(&self, databases: &ConnectionManager) {
-        let tally = databases.tally();
+    pub(crate) fn take(&self, engine: &Engine) {
+        let (moves, retries) = (engine.moves(), engine.databases().connect_retries());
         for outcome in MoveOutcome::ALL {
             let labels = vec![Label::from_static_parts("outcome", outcome.as_str())];
             self.counter(&table::MIGRATIONS, labels)
-                .absolute(tally.moves(outcome));
+                .absolute(moves.of(outcome));
         }
         for role in Role::ALL {
             self.counter(&table::CONNECT_RETRIES, of_database(role))
-                .absolute(tally.connect_retries(role));
-            let open = databases.breaker(role).unwrap_or(BreakerState::Closed);
+                .absolute(retries.of(role));
+            let open = engine
+                .databases()
+                .breaker(role)
+                .unwrap_or(BreakerState::Closed);
             self.gauge(&table::BREAKER_OPEN, of_database(role))
                 .set(flag(open != BreakerState::Closed));
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
-use tierkeep_engine::MigrationService;
+use tierkeep_engine::{Inspector, MigrationService};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +28,11 @@ pub async fn refresh(
     scan_interval: Duration,
     stop: CancellationToken,
 ) {
-    let databases = service.databases();
+    let engine = service.engine();
     let waiting = async {
         loop {
             let began = Instant::now();
-            if let Ok(waiting) = service.waiting(scan_interval).await {
+            if let Ok(waiting) = Inspector::from(&service).waiting(scan_interval).await {
                 metrics.waits(waiting);
             }
             rest(began, WAITING_EVERY).await;
@@ -42,7 +42,7 @@ pub async fn refresh(
         loop {
             let began = Instant::now();
             for role in Role::ALL {
-                if let Ok(documents) = databases.documents(role).await {
+                if let Ok(documents) = engine.databases().documents(role).await {
                     metrics.holds(role, documents);
                 }
             }

@@ -29,8 +29,8 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
-    AuditDecisions, AuditSettings, Bindings, ConnectSettings, ConnectionManager, ErasureService,
-    HrRecords, MigrationService, MoverSettings, OnChange, Purpose, Users,
+    AuditDecisions, AuditSettings, Bindings, ConnectSettings, ConnectionManager, Engine,
+    ErasureService, HrRecords, MigrationService, MoverSettings, OnChange, Purpose, Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -106,7 +106,7 @@ pub type Everything = BTreeMap<(Role, &'static str), Vec<RawDocumentBuf>>;
 pub struct World {
     pub router: Router,
     pub state: HttpState,
-    pub databases: Arc<ConnectionManager>,
+    pub engine: Arc<Engine>,
     pub mover: Mover,
     pub erasures: ErasureService,
     pub stores: BTreeMap<Role, Arc<dyn Store>>,
@@ -156,13 +156,13 @@ impl World {
             decisions: options.decisions,
             ..AuditSettings::default()
         };
-        let databases = Arc::new(databases.unwrap().with_audit(audit));
+        let engine = Arc::new(Engine::with_audit(databases.unwrap(), audit));
         if !options.closed {
             let once = ConnectSettings {
                 retries: 0,
                 backoff: Duration::ZERO,
             };
-            databases.open(once, Purpose::Work).await.unwrap();
+            engine.databases().open(once, Purpose::Work).await.unwrap();
         }
         let github = github::start().await;
         let jwt_clock = Arc::new(ManualClock::new(DateTime::from_millis(1_800_000_000_000)));
@@ -172,16 +172,16 @@ impl World {
             options.strict,
         );
         let (phase, watched) = watch::channel(Phase::Serving);
-        let service = MigrationService::new(Arc::clone(&databases), MoverSettings::default());
+        let service = MigrationService::new(Arc::clone(&engine), MoverSettings::default());
         let health = HealthSource::new(service.clone(), watched, 25 * HOUR);
         let mover = Mover::new(service, HOUR, CancellationToken::new());
-        let erasures = ErasureService::new(Arc::clone(&databases));
+        let erasures = ErasureService::new(Arc::clone(&engine));
         let state = HttpState {
-            users: Users::new(Arc::clone(&databases)),
-            hr: HrRecords::new(Arc::clone(&databases)),
+            users: Users::new(Arc::clone(&engine)),
+            hr: HrRecords::new(Arc::clone(&engine)),
             erasures: erasures.clone(),
             detector: Arc::new(detector),
-            bindings: Bindings::new(Arc::clone(&databases), options.on_change),
+            bindings: Bindings::new(Arc::clone(&engine), options.on_change),
             sections: Section::DEFAULT
                 .split(',')
                 .map(|name| Section::parse(name).unwrap())
@@ -189,7 +189,7 @@ impl World {
             limits: options.limits,
             traffic: traffic(options.public, &jwt_clock),
             health,
-            audit: databases.audit_trail().clone(),
+            audit: engine.audit_trail().clone(),
             mover: mover.clone(),
             metrics: Metrics::new(),
             sessions: Sessions::new(Arc::clone(&jwt_clock) as Arc<dyn Clock>),
@@ -198,7 +198,7 @@ impl World {
         Self {
             router: router(state.clone()),
             state,
-            databases,
+            engine,
             mover,
             erasures,
             stores: stores

@@ -36,7 +36,7 @@ fn said(entries: &[Value]) -> Vec<[&str; 4]> {
 }
 
 async fn holds(world: &World) {
-    let trail = world.databases.audit_trail();
+    let trail = world.engine.audit_trail();
     let found = trail.verify(None).await.unwrap();
     assert_eq!(found.violations, []);
     assert_eq!(found.verdict, Verdict::Whole);
@@ -197,7 +197,7 @@ async fn while_the_trail_is_away_users_are_served_and_administrators_are_not(
     list.refused(503, "database_unavailable");
 
     world.faults.set_down(Role::EvaluationAudit, false);
-    world.databases.audit_trail().deliver().await.unwrap();
+    world.engine.audit_trail().deliver().await.unwrap();
     let entries = trail(&world, "").await;
     let late: Vec<_> = entries[before..].iter().map(|it| &it["decision"]).collect();
     assert_eq!(late, ["external", "refused"].repeat(3));

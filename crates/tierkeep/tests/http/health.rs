@@ -242,7 +242,10 @@ async fn row(world: &World, role: Role) -> serde_json::Value {
 #[tokio::test(start_paused = true)]
 async fn a_service_notices_within_ten_seconds_what_goes_and_what_comes_back(#[case] away: Role) {
     let world = World::new(Backend::Memory).await;
-    world.databases.guard_calls(GuardSettings::default());
+    world
+        .engine
+        .databases()
+        .guard_calls(GuardSettings::default());
     let stop = CancellationToken::new();
     let watch = tokio::spawn(world.state.health.clone().watch(stop.clone()));
     for down in [true, false, true, false] {
@@ -274,7 +277,10 @@ async fn a_service_that_started_without_its_databases_lets_them_in_within_ten_se
         ..Options::default()
     };
     let world = World::with(Backend::Memory, options).await;
-    world.databases.guard_calls(GuardSettings::default());
+    world
+        .engine
+        .databases()
+        .guard_calls(GuardSettings::default());
     let stop = CancellationToken::new();
     let watch = tokio::spawn(world.state.health.clone().watch(stop.clone()));
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -188,15 +188,15 @@ async fn no_token_key_query_or_content_reaches_a_log_an_error_or_a_record() {
         move_what_is_due(&world).await;
         world.faults.set_down(role, false);
     }
-    let trail = world.databases.audit_trail();
+    let trail = world.engine.audit_trail();
     trail.deliver().await.unwrap();
     // A chain that somebody broke is told of too.
     let (first, whatever) = (bson::Bson::Int64(1), Guard::Fields(bson::doc! {}));
     let audit = &world.stores[&Role::EvaluationAudit];
     let removed = audit.write(collection::AUDIT_TRAIL, &first, &whatever, &Change::Remove);
     removed.await.unwrap();
-    let databases = std::sync::Arc::clone(&world.databases);
-    AuditKeeper::new(databases).verify().await.unwrap();
+    let engine = std::sync::Arc::clone(&world.engine);
+    AuditKeeper::new(engine).verify().await.unwrap();
 
     let records = records(&world).await;
     let log = lines.text();

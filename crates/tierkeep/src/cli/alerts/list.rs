@@ -33,13 +33,13 @@ struct Page {
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let (engine, _) = context.open(&context.settings()?, Purpose::Look).await?;
     let filter = if args.all {
         AlertFilter::All
     } else {
         AlertFilter::Open
     };
-    let alerts = Alerts::new(databases);
+    let alerts = Alerts::new(engine);
     let AlertPage { items, next } = alerts
         .page(filter, args.cursor.as_deref(), args.limit)
         .await?;

@@ -45,12 +45,12 @@ struct Page {
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let (engine, _) = context.open(&context.settings()?, Purpose::Look).await?;
     let filter = AuditFilter {
         kind: args.kind,
         user: args.user.clone(),
     };
-    let trail = databases.audit_trail();
+    let trail = engine.audit_trail();
     let AuditPage { items, next } = trail.page(&filter, args.cursor, args.limit).await?;
     let page = Page {
         items,

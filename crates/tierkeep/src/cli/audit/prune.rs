@@ -31,8 +31,8 @@ pub(super) async fn run(args: &PruneArgs, context: &Context) -> anyhow::Result<E
     } else {
         Purpose::Work
     };
-    let (databases, _) = context.open(&context.settings()?, purpose).await?;
-    let trail = databases.audit_trail();
+    let (engine, _) = context.open(&context.settings()?, purpose).await?;
+    let trail = engine.audit_trail();
     let pruned = trail.prune(args.older_than, COMMAND_LINE, args.dry_run);
     context.output().result(&pruned.await?, |it| text(*it))?;
     Ok(Exit::Done)

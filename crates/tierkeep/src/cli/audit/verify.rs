@@ -28,8 +28,8 @@ fn head(text: &str) -> Result<Head, String> {
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (databases, _) = context.open(&context.settings()?, Purpose::Look).await?;
-    let found = databases.audit_trail().verify(args.head).await?;
+    let (engine, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let found = engine.audit_trail().verify(args.head).await?;
     context.output().result(&found, |found| text(found, args))?;
     Ok(match found.verdict {
         Verdict::Whole => Exit::Done,

@@ -7,7 +7,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::mover::Status;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{
-    ConnectSettings, ConnectionManager, ErasureService, Finding, HrRecords, MigrationService,
+    ConnectSettings, Engine, ErasureService, Finding, HrRecords, Inspector, MigrationService,
     Purpose, RecordFilter, Severity, UNREACHABLE,
 };
 
@@ -26,8 +26,8 @@ pub(super) async fn look(settings: &Settings, context: &Context) -> Vec<Finding>
         retries: 0,
         ..settings.connect
     };
-    let databases = match context.open(&once, Purpose::Look).await {
-        Ok((databases, _)) => databases,
+    let engine = match context.open(&once, Purpose::Look).await {
+        Ok((engine, _)) => engine,
         Err(error) => {
             let check = match exit::of(&error) {
                 Exit::Unreachable => UNREACHABLE,
@@ -38,10 +38,10 @@ pub(super) async fn look(settings: &Settings, context: &Context) -> Vec<Finding>
             return vec![Finding::new(check, Severity::Error, None, message, remedy)];
         }
     };
-    let service = MigrationService::new(Arc::clone(&databases), settings.mover);
+    let service = MigrationService::new(Arc::clone(&engine), settings.mover);
     let found = async {
         let mut findings = movement(&service, settings).await?;
-        findings.extend(late(&databases).await?);
+        findings.extend(late(&engine).await?);
         Ok(findings)
     };
     found
@@ -50,14 +50,14 @@ pub(super) async fn look(settings: &Settings, context: &Context) -> Vec<Finding>
 }
 
 /// What should have reached another database by now.
-async fn late(databases: &Arc<ConnectionManager>) -> Result<Vec<Finding>, StoreError> {
-    let before = clock::before(databases.clock().now(), PATIENCE);
+async fn late(engine: &Arc<Engine>) -> Result<Vec<Finding>, StoreError> {
+    let before = clock::before(engine.clock().now(), PATIENCE);
     let mut findings = Vec::new();
     let mut warn = |check, database, message: String, remedy: &str| {
         let severity = Severity::Warning;
         findings.push(Finding::new(check, severity, database, message, remedy));
     };
-    let erasures = ErasureService::new(Arc::clone(databases));
+    let erasures = ErasureService::new(Arc::clone(engine));
     let pending = erasures.pending_since(before).await?;
     if let Some(first) = pending.first() {
         warn(
@@ -71,8 +71,8 @@ async fn late(databases: &Arc<ConnectionManager>) -> Result<Vec<Finding>, StoreE
              tierkeep erase USER at once",
         );
     }
-    let records = HrRecords::new(Arc::clone(databases));
-    if !databases.away().contains(&Role::RaseenMainHr) && records.is_late(before).await? {
+    let records = HrRecords::new(Arc::clone(engine));
+    if !engine.databases().away().contains(&Role::RaseenMainHr) && records.is_late(before).await? {
         warn(
             "hr_backup",
             Some(Role::SrieMainHr),
@@ -90,7 +90,8 @@ async fn movement(
     service: &MigrationService,
     settings: &Settings,
 ) -> Result<Vec<Finding>, StoreError> {
-    let status = service.status(settings.scan_interval).await;
+    let inspector = Inspector::from(service);
+    let status = inspector.status(settings.scan_interval).await;
     let mut findings = Vec::new();
     let mut warn = |check, database, message: String, remedy: &str| {
         let severity = Severity::Warning;
@@ -121,7 +122,9 @@ async fn movement(
             status: Some(Status::Failed),
             user: None,
         };
-        let page = service.migrations(&filter, None, NAMED).await?;
+        let page = Inspector::from(service)
+            .migrations(&filter, None, NAMED)
+            .await?;
         let named = page.records.iter().map(|record| {
             let reason = record.error.as_deref().unwrap_or("no reason was noted");
             format!("\n{}: {reason}", record.user_id)
@@ -138,7 +141,7 @@ async fn movement(
         );
     }
     if status.quarantined > 0 {
-        let named = service.quarantined(NAMED).await?;
+        let named = Inspector::from(service).quarantined(NAMED).await?;
         let named = named
             .iter()
             .map(|marked| format!("\n_id {}: {}", marked.document_id, marked.reason));

@@ -61,10 +61,10 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
     } else {
         Purpose::Work
     };
-    let (importer, databases) =
+    let (importer, engine) =
         importer(context, settings, purpose, &args.reading, args.dry_run).await?;
     if !args.dry_run {
-        let trail = databases.audit_trail();
+        let trail = engine.audit_trail();
         audit::does(trail, Kind::Import, "import-legacy", None).await?;
     }
     let stop = CancellationToken::new();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tierkeep_core::legacy::{Dates, Derived, Source};
-use tierkeep_engine::{ConnectionManager, Purpose};
+use tierkeep_engine::{Engine, Purpose};
 use tierkeep_legacy::{Followed, Importer, Options, Progress};
 use tracing::warn;
 
@@ -54,7 +54,7 @@ async fn importer(
     purpose: Purpose,
     reading: &ReadingArgs,
     dry_run: bool,
-) -> anyhow::Result<(Importer, Arc<ConnectionManager>)> {
+) -> anyhow::Result<(Importer, Arc<Engine>)> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::new();
     for source in &settings.sources {
         let (url, name) = (&source.url, Some(source.database.as_str()));
@@ -75,7 +75,7 @@ async fn importer(
             kept.push(collection);
         }
     }
-    let (databases, _) = context.open(&settings.settings, purpose).await?;
+    let (engine, _) = context.open(&settings.settings, purpose).await?;
     let options = Options {
         include: reading.include.iter().copied().collect::<BTreeSet<_>>(),
         dates: Dates {
@@ -84,8 +84,8 @@ async fn importer(
         dry_run,
     };
     let mover = settings.settings.mover;
-    let importer = Importer::new(sources, Arc::clone(&databases), mover, options);
-    Ok((importer, databases))
+    let importer = Importer::new(sources, Arc::clone(&engine), mover, options);
+    Ok((importer, engine))
 }
 
 /// Progress on a terminal: how many documents, how fast, how long it takes; later how far behind the source.

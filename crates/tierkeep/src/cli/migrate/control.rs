@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tierkeep_core::audit::Kind;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{AuditTrail, Failed, MigrationService, Purpose};
+use tierkeep_engine::{AuditTrail, Failed, Inspector, MigrationService, Purpose};
 
 use super::super::{Context, audit};
 use crate::exit::{Exit, UsageError};
@@ -93,7 +93,7 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
     let retried = service.retry(&which).await?;
     if retried.retried == 0
         && let Failed::Of(user) = &which
-        && service.explain(user).await.is_none()
+        && Inspector::from(&service).explain(user).await.is_none()
     {
         anyhow::bail!("there is no user {user}");
     }
@@ -109,7 +109,7 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
 
 async fn service(context: &Context) -> anyhow::Result<(MigrationService, AuditTrail)> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Work).await?;
-    let trail = databases.audit_trail().clone();
-    Ok((MigrationService::new(databases, settings.mover), trail))
+    let (engine, _) = context.open(&settings, Purpose::Work).await?;
+    let trail = engine.audit_trail().clone();
+    Ok((MigrationService::new(engine, settings.mover), trail))
 }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tierkeep_core::audit::Kind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
-    MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
+    Inspector, MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,17 +50,17 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     } else {
         Purpose::Work
     };
-    let (databases, _) = context.open(&settings, purpose).await?;
+    let (engine, _) = context.open(&settings, purpose).await?;
     if !args.dry_run {
         audit::does(
-            databases.audit_trail(),
+            engine.audit_trail(),
             Kind::AdminAction,
             "run",
             args.user.as_ref(),
         )
         .await?;
     }
-    let service = MigrationService::new(databases, settings.mover);
+    let service = MigrationService::new(engine, settings.mover);
     let options = RunOptions {
         dry_run: args.dry_run,
         older_than: args.older_than,
@@ -74,7 +74,7 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let outcome = if visible {
         // Only somebody who watches pays for the count.
-        let bar = Bar::of(service.due(&options).await?);
+        let bar = Bar::of(Inspector::from(&service).due(&options).await?);
         let outcome = service.run_beside_others(options, &bar, &stop).await;
         bar.0.finish_and_clear();
         outcome

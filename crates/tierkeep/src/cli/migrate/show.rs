@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use tierkeep_core::mover;
-use tierkeep_engine::{
-    MigrationService, MigrationView, Purpose, QuarantineView, RecordFilter, Status,
-};
+use tierkeep_engine::{Inspector, MigrationView, Purpose, QuarantineView, RecordFilter, Status};
 
 use super::super::{Context, status};
 use crate::exit::Exit;
@@ -31,16 +29,16 @@ struct Movement {
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (databases, _) = context.open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(databases, settings.mover);
+    let (engine, _) = context.open(&settings, Purpose::Look).await?;
+    let inspector = Inspector::new(engine, settings.mover);
     let failed = RecordFilter {
         status: Some(mover::Status::Failed),
         user: None,
     };
     let movement = Movement {
-        status: service.status(settings.scan_interval).await,
-        failures: service.migrations(&failed, None, LISTED).await?.records,
-        quarantine: service.quarantined(LISTED).await?,
+        status: inspector.status(settings.scan_interval).await,
+        failures: inspector.migrations(&failed, None, LISTED).await?.records,
+        quarantine: inspector.quarantined(LISTED).await?,
     };
     context.output().result(&movement, text)?;
     Ok(Exit::Done)

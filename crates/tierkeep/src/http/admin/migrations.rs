@@ -7,7 +7,7 @@ use serde_json::json;
 use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::RecordFilter;
+use tierkeep_engine::{Inspector, RecordFilter};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminListRefusals;
@@ -41,9 +41,7 @@ pub(in crate::http) async fn get(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let wanted = Wanted::read(&uri)?;
-    let page = state
-        .mover
-        .service
+    let page = Inspector::from(&state.mover.service)
         .migrations(&wanted.filter, wanted.after, wanted.limit)
         .await?;
     let next_cursor = page.next.map(ObjectId::to_hex);

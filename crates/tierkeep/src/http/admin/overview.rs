@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use tierkeep_engine::{Alert, Simulation, Status};
+use tierkeep_engine::{Alert, Inspector, Simulation, Status};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminRefusals;
@@ -43,10 +43,11 @@ pub(in crate::http) async fn get(
     _admin: Admin,
 ) -> Result<Response, Problem> {
     let service = &state.mover.service;
+    let inspector = Inspector::from(service);
     let overview = Overview {
-        status: service.status(state.mover.scan_interval).await,
+        status: inspector.status(state.mover.scan_interval).await,
         alerts: service.open_alerts().await.ok(),
-        next_24_hours: service.simulate(DAY).await.ok(),
+        next_24_hours: inspector.simulate(DAY).await.ok(),
     };
     answer::json(StatusCode::OK, &overview)
 }

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use tierkeep_core::bson::{Bson, Document};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{Restoration, RestoreOptions, Whom};
+use tierkeep_engine::{Restoration, RestoreOptions, RestoreScope};
 
 use super::super::HttpState;
 use super::super::caller::Admin;
@@ -36,13 +36,13 @@ pub(in crate::http) async fn post(
 ) -> Result<Response, Problem> {
     let options = options(&optional_object(request, &state.limits).await?)?;
     let whom = match &options.whom {
-        Whom::Users(users) if users.len() == 1 => users.first(),
-        Whom::Users(_) | Whom::All => None,
+        RestoreScope::Users(users) if users.len() == 1 => users.first(),
+        RestoreScope::Users(_) | RestoreScope::All => None,
     };
     if !options.dry_run {
         admin.restores(&state.audit, whom).await?;
     }
-    let restoration = Restoration::new(Arc::clone(state.mover.service.databases()));
+    let restoration = Restoration::new(Arc::clone(state.mover.service.engine()));
     let stop = state.mover.stop.clone();
     let work = async move { restoration.run(&options, &|_| (), &stop).await };
     outliving(&state, "restore", work).await
@@ -56,11 +56,11 @@ fn options(body: &Document) -> Result<RestoreOptions, Problem> {
         body.get("user_ids"),
         flag(body, "all")?,
     ) {
-        (Some(id), None, false) => Whom::Users(vec![user(id)?]),
+        (Some(id), None, false) => RestoreScope::Users(vec![user(id)?]),
         (None, Some(Bson::Array(ids)), false) => {
-            Whom::Users(ids.iter().map(user).collect::<Result<_, _>>()?)
+            RestoreScope::Users(ids.iter().map(user).collect::<Result<_, _>>()?)
         }
-        (None, None, true) => Whom::All,
+        (None, None, true) => RestoreScope::All,
         (_, _, _) => {
             return Err(wrong(
                 "say whom to restore by one of user_id, user_ids (a list) and all: true".into(),

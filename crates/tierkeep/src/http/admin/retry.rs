@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Failed, Retried, UsersError};
+use tierkeep_engine::{Failed, Inspector, Retried, UsersError};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminWriteRefusals;
@@ -61,7 +61,7 @@ pub(in crate::http) async fn retry(
     let retried = service.retry(which).await?;
     if retried.retried == 0
         && let Failed::Of(user) = which
-        && service.explain(user).await.is_none()
+        && Inspector::from(service).explain(user).await.is_none()
     {
         return Err(UsersError::NotFound.into());
     }

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::UsersError;
+use tierkeep_engine::{Inspector, UsersError};
 
 use super::super::caller::Admin;
 use super::super::openapi::AdminRefusals;
@@ -33,6 +33,6 @@ pub(in crate::http) async fn get(
     // What is no user id is the id of nobody.
     let user = id.ok().and_then(|Path(id)| UserId::parse(&id).ok());
     let user = user.ok_or(UsersError::NotFound)?;
-    let explanation = state.mover.service.explain(&user).await;
+    let explanation = Inspector::from(&state.mover.service).explain(&user).await;
     answer::json(StatusCode::OK, &explanation.ok_or(UsersError::NotFound)?)
 }

@@ -60,7 +60,7 @@ pub(in crate::http) async fn verify(
 ) -> Result<Outlived<Verified>, Problem> {
     let action = if options.repair { "repair" } else { "verify" };
     admin.does(&state.audit, action, None, how).await?;
-    let verification = Verification::new(Arc::clone(state.mover.service.databases()));
+    let verification = Verification::new(Arc::clone(state.mover.service.engine()));
     let stop = state.mover.stop.clone();
     let work = async move {
         let verified = verification.run(&options, &|_| (), &stop).await?;

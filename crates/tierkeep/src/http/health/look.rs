@@ -14,7 +14,7 @@ use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::store::{Class, Find, Query};
-use tierkeep_engine::{ConnectionManager, MigrationService};
+use tierkeep_engine::{ConnectionManager, Inspector, MigrationService};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -198,7 +198,7 @@ impl HealthSource {
     }
 
     fn databases(&self) -> &ConnectionManager {
-        self.service.databases()
+        self.service.engine().databases()
     }
 
     /// Whether the database says hello and is the one it was configured as.
@@ -250,7 +250,8 @@ impl HealthSource {
     }
 
     async fn quarantined(&self) -> bool {
-        let look = self.service.quarantined(1);
+        let inspector = Inspector::from(&self.service);
+        let look = inspector.quarantined(1);
         let found = timeout(PROBE_TIMEOUT, look).await;
         matches!(found, Ok(Ok(marks)) if !marks.is_empty())
     }

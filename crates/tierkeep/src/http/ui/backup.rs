@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use askama::Template;
 use axum::extract::State;
 use tierkeep_core::db::Role;
-use tierkeep_engine::{Alert, AlertKind, Status, Verified};
+use tierkeep_engine::{Alert, AlertKind, Inspector, Status, Verified};
 
 use super::super::HttpState;
 use super::alerts::title;
@@ -43,7 +43,13 @@ struct Pair {
 /// How the backup stands.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
     let service = &state.mover.service;
-    let status = async { Ok::<_, ()>(service.status(state.mover.scan_interval).await) };
+    let status = async {
+        Ok::<_, ()>(
+            Inspector::from(service)
+                .status(state.mover.scan_interval)
+                .await,
+        )
+    };
     let (status, alerts) = tokio::join!(within(status), within(service.open_alerts()));
     let of_backup = |alert: &Alert| {
         matches!(

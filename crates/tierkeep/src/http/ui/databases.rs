@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use tierkeep_core::db::Role;
-use tierkeep_engine::{DatabaseContents, Status};
+use tierkeep_engine::{DatabaseContents, Inspector, Status};
 
 use super::super::HttpState;
 use super::super::health::DatabaseHealth;
@@ -63,13 +63,19 @@ pub(super) async fn get(
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Shown {
     let scan_interval = state.mover.scan_interval;
-    let status = async { Ok::<_, ()>(state.mover.service.status(scan_interval).await) };
+    let status = async {
+        Ok::<_, ()>(
+            Inspector::from(&state.mover.service)
+                .status(scan_interval)
+                .await,
+        )
+    };
     let contents = async {
         if query.map_or(true, |Query(wanted)| wanted.contents.is_none()) {
             return Contents::Unasked;
         }
-        let databases = state.mover.service.databases();
-        let look = async { Ok::<_, ()>(databases.contents().await) };
+        let engine = state.mover.service.engine();
+        let look = async { Ok::<_, ()>(engine.databases().contents().await) };
         within(look)
             .await
             .map_or(Contents::TookTooLong, Contents::Known)

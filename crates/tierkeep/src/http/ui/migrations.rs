@@ -6,7 +6,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
-use tierkeep_engine::{MigrationView, QuarantineView, RecordFilter};
+use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter};
 
 use super::super::HttpState;
 use super::super::problem::Problem;
@@ -73,14 +73,14 @@ pub(super) async fn get(
         Ok(cursor) => Some(cursor),
         Err(_) => since(&state, &wanted.since),
     };
-    let service = &state.mover.service;
+    let inspector = Inspector::from(&state.mover.service);
     let (records, next) = if nobody {
         (Vec::new(), None)
     } else {
-        let page = service.migrations(&filter, after, PAGE).await?;
+        let page = inspector.migrations(&filter, after, PAGE).await?;
         (page.records, page.next)
     };
-    let quarantine = service.quarantined(QUARANTINED).await?;
+    let quarantine = inspector.quarantined(QUARANTINED).await?;
     ok(&Migrations {
         frame: Frame::inside("Migrations", Some(Place::Migrations), &by),
         words: by.words,
@@ -97,7 +97,7 @@ pub(super) async fn get(
 /// Records' ids begin with the second in which their documents entered temp (ADR 2).
 fn since(state: &HttpState, wanted: &str) -> Option<ObjectId> {
     let (_, _, days) = SINCE.iter().find(|(name, _, _)| *name == wanted)?;
-    let now = state.mover.service.databases().clock().now();
+    let now = state.mover.service.engine().clock().now();
     let began = now.timestamp_millis() / 1_000 - days * DAY_SECONDS;
     let began = u32::try_from(began).ok().filter(|_| *days > 0)?;
     let mut id = [0; 12];

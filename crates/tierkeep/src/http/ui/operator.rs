@@ -39,7 +39,7 @@ impl FromRequestParts<HttpState> for Operator {
         };
         let admin = Admin::of_session(state, parts, session.user);
         let admin = admin.map_err(|problem| Refused::Problem(problem).into_response())?;
-        let words = Words::new(state.mover.service.databases().clock().now());
+        let words = Words::new(state.mover.service.engine().clock().now());
         let reads = parts.method.is_safe();
         let notice = reads.then(|| state.sessions.told(&session.key)).flatten();
         // The session ends by the clock that JWTs are held against.

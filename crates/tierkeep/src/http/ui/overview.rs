@@ -9,7 +9,8 @@ use tierkeep_core::document;
 use tierkeep_core::mover;
 use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{
-    Alert, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter, Simulation, Status,
+    Alert, Inspector, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter,
+    Simulation, Status,
 };
 
 use super::super::HttpState;
@@ -59,18 +60,19 @@ pub(super) async fn within<T, E>(look: impl Future<Output = Result<T, E>>) -> Op
 /// The overview.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
     let service = &state.mover.service;
+    let inspector = Inspector::from(service);
     let failed = RecordFilter {
         status: Some(mover::Status::Failed),
         user: None,
     };
-    let status = async { Ok::<_, ()>(service.status(state.mover.scan_interval).await) };
+    let status = async { Ok::<_, ()>(inspector.status(state.mover.scan_interval).await) };
     let (findings, status, outlook, oldest, failures, quarantine, alerts) = tokio::join!(
         state.health.findings(),
         within(status),
-        within(service.simulate(DAY)),
+        within(inspector.simulate(DAY)),
         oldest_in_temp(&state),
-        within(service.migrations(&failed, None, LISTED)),
-        within(service.quarantined(LISTED)),
+        within(inspector.migrations(&failed, None, LISTED)),
+        within(inspector.quarantined(LISTED)),
         within(service.open_alerts()),
     );
     let away: Vec<Role> = findings.away().collect();
@@ -99,10 +101,10 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
 
 /// When the oldest document of temp entered it, by index.
 async fn oldest_in_temp(state: &HttpState) -> Option<When> {
-    let databases = state.mover.service.databases();
-    let now = databases.clock().now();
+    let engine = state.mover.service.engine();
+    let now = engine.clock().now();
     let find = Find::new(Query::Due(now)).limit(1).head();
-    let store = databases.raseen_temp_db().store();
+    let store = engine.databases().raseen_temp_db().store();
     let found = within(store.find(RaseenTempUser::USERS, &find)).await?;
     let staged_at = document::staged_at(found.first()?)?;
     Some(Words::new(now).at(staged_at))

@@ -184,7 +184,7 @@ pub(super) fn consequence(role: Role) -> (Level, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use tierkeep_engine::Standing;
+    use tierkeep_engine::MoverStatus;
 
     use super::*;
 
@@ -199,7 +199,7 @@ mod tests {
             backup_pending: tierkeep_engine::BackupPending::default(),
             paused: false,
             last_run: None,
-            mover: Standing {
+            mover: MoverStatus {
                 phase: MoverPhase::Idle,
                 holder: None,
                 last_error: None,

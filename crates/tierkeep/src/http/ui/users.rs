@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{AuditFilter, Copy, Explanation};
+use tierkeep_engine::{AuditFilter, Copy, Explanation, Inspector};
 
 use super::super::HttpState;
 use super::audit::{Line, lines};
@@ -104,7 +104,7 @@ pub(super) async fn get(
 /// The first of those whom a text may mean that is stored, or may be.
 async fn known(state: &HttpState, text: &str) -> Option<(UserId, Explanation)> {
     for user in candidates(text) {
-        if let Some(explanation) = state.mover.service.explain(&user).await {
+        if let Some(explanation) = Inspector::from(&state.mover.service).explain(&user).await {
             return Some((user, explanation));
         }
     }

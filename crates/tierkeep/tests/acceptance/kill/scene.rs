@@ -16,7 +16,9 @@ use tierkeep_core::mover::{Item, Record, main_form};
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, Store};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{ConnectSettings, ConnectionManager, Erased, ErasureService, Purpose, Users};
+use tierkeep_engine::{
+    ConnectSettings, ConnectionManager, Engine, Erased, ErasureService, Purpose, Users,
+};
 use tierkeep_testkit::documents::{SeedUser, native_user};
 use tierkeep_testkit::{Faults, invariants};
 
@@ -25,7 +27,7 @@ use super::super::program::Deployment;
 /// Another program that looks into the databases of a deployment.
 pub struct Scene {
     stores: BTreeMap<Role, Arc<dyn Store>>,
-    databases: Arc<ConnectionManager>,
+    engine: Arc<Engine>,
     users: Users,
     faults: Faults,
     /// Whose tombstones stand, and at which version.
@@ -55,16 +57,16 @@ impl Scene {
             .values()
             .map(|store| faults.over(Arc::clone(store)) as Arc<dyn Store>)
             .collect();
-        let databases = ConnectionManager::new(faulty, Arc::new(SystemClock)).unwrap();
+        let engine = Engine::new(ConnectionManager::new(faulty, Arc::new(SystemClock)).unwrap());
         let once = ConnectSettings {
             retries: 0,
             backoff: Duration::ZERO,
         };
-        databases.open(once, Purpose::Look).await.unwrap();
-        let databases = Arc::new(databases);
+        engine.databases().open(once, Purpose::Look).await.unwrap();
+        let engine = Arc::new(engine);
         Self {
-            users: Users::new(Arc::clone(&databases)),
-            databases,
+            users: Users::new(Arc::clone(&engine)),
+            engine,
             stores,
             faults,
             erased: Vec::new(),
@@ -149,7 +151,7 @@ impl Scene {
 
     /// Erases a user as far as the databases that are not away.
     pub async fn erase(&mut self, user: &UserId) -> Erased {
-        let erasures = ErasureService::new(Arc::clone(&self.databases));
+        let erasures = ErasureService::new(Arc::clone(&self.engine));
         let erased = erasures.erase(user).await.unwrap();
         let version = Version::of_erasure(erased.epoch).unwrap();
         self.erased.push((user.clone(), version));

@@ -14,7 +14,7 @@ use tierkeep_core::document;
 use tierkeep_core::legacy::Source;
 use tierkeep_core::legacy::source::{Change, Changed, Changes, Pages, Result};
 use tierkeep_core::store::{Hello, Store};
-use tierkeep_engine::{ConnectSettings, ConnectionManager, MoverSettings, Purpose};
+use tierkeep_engine::{ConnectSettings, ConnectionManager, Engine, MoverSettings, Purpose};
 use tierkeep_legacy::{Importer, NoProgress, Options};
 use tierkeep_testkit::{ManualClock, MemoryStore};
 use tokio_util::sync::CancellationToken;
@@ -196,15 +196,15 @@ async fn who_is_followed_is_never_less_than_before(#[case] imported: bool) {
     let external = stores.iter().find(|it| it.role() == Role::ExternalUsers);
     let predecessor = Predecessor::new(external.unwrap());
     let stores = stores.map(|store| store as Arc<dyn Store>);
-    let databases = ConnectionManager::new(stores, clock).unwrap();
+    let engine = Engine::new(ConnectionManager::new(stores, clock).unwrap());
     let once = ConnectSettings {
         retries: 0,
         backoff: Duration::ZERO,
     };
-    databases.open(once, Purpose::Work).await.unwrap();
+    engine.databases().open(once, Purpose::Work).await.unwrap();
     let importer = Importer::new(
         vec![Arc::new(predecessor.clone())],
-        Arc::new(databases),
+        Arc::new(engine),
         MoverSettings::default(),
         Options::default(),
     );

@@ -1,0 +1,304 @@
+//! Alerts: what an operator has to hear of, one document for each kind and subject in
+//! `evaluation_audit.alerts`, resolved when the cause is gone.
+//!
+//! An alert that cannot be stored is still an error line in the log. `delivery` tells people of alerts: what has not
+//! been told yet is marked in the alert itself.
+
+pub(crate) mod delivery;
+
+use std::sync::Arc;
+
+use bson::raw::RawDocument;
+use bson::{Bson, DateTime, Document, doc};
+use serde::Serialize;
+use tierkeep_core::bson;
+use tierkeep_core::content::rfc3339;
+use tierkeep_core::db::collection;
+use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+
+use delivery::ChannelKind;
+
+use crate::context::Engine;
+use crate::databases::control;
+use crate::databases::pages;
+use crate::databases::retry::repeating;
+
+/// How often a count that somebody else raised meanwhile is read again.
+const ROUNDS: u32 = 8;
+
+/// What an alert is about, and who says that its cause is gone.
+///
+/// Upkeep asks the databases about those whose cause can be looked up there. A breaker is that of a
+/// process: each raises its own in each round, and one that nobody has raised for a minute is over. Of the others
+/// ([`AlertKind::BackupLag`], [`AlertKind::VerificationDifference`], [`AlertKind::AuditChainBroken`]) only whoever
+/// raised them knows: the same watcher calls [`Alerts::resolve`] when it looks again and all is well, also in its
+/// first look after a start, since the alert may be that of a process that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// The retries of a document's move are used up; the subject is the user.
+    MigrationFailed,
+    /// Copies of a document contradict each other; the subject is the user.
+    CopiesConflict,
+    /// Temp no longer holds what main and srie lack; the subject is the user.
+    MigrationIncident,
+    /// An erasure could not be finished for a day; the subject is the user.
+    ErasurePending,
+    /// The audit trail was tampered with; the subject is the trail. The audit keeper resolves it.
+    AuditChainBroken,
+    /// A backup is behind what it backs up; the subject is the backup's database. Whoever delivers to it resolves it.
+    BackupLag,
+    /// A database is left alone after repeated failures; the subject is the database. Upkeep resolves it.
+    BreakerOpen,
+    /// A copy and its backup differ; the subject is the backup's database. The next verification that finds nothing
+    /// resolves it.
+    VerificationDifference,
+    /// More documents are quarantined than before; the subject is the database. Upkeep raises and resolves it.
+    QuarantineGrowth,
+}
+
+impl AlertKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::MigrationFailed,
+        Self::CopiesConflict,
+        Self::MigrationIncident,
+        Self::ErasurePending,
+        Self::AuditChainBroken,
+        Self::BackupLag,
+        Self::BreakerOpen,
+        Self::VerificationDifference,
+        Self::QuarantineGrowth,
+    ];
+
+    /// The text as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MigrationFailed => "migration_failed",
+            Self::CopiesConflict => "copies_conflict",
+            Self::MigrationIncident => "migration_incident",
+            Self::ErasurePending => "erasure_pending",
+            Self::AuditChainBroken => "audit_chain_broken",
+            Self::BackupLag => "backup_lag",
+            Self::BreakerOpen => "breaker_open",
+            Self::VerificationDifference => "verification_difference",
+            Self::QuarantineGrowth => "quarantine_growth",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// An alert as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Alert {
+    /// What it is about.
+    pub kind: AlertKind,
+    /// RestoreScope or what.
+    pub subject: String,
+    /// When it was raised first, RFC 3339.
+    pub first_at: String,
+    /// When it was raised last, RFC 3339.
+    pub last_at: String,
+    /// How often it was raised.
+    pub count: i64,
+    /// When its cause was gone, RFC 3339; none while it is open.
+    pub resolved_at: Option<String>,
+    /// What happened, without any content of a document.
+    pub message: String,
+}
+
+/// Which alerts are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AlertFilter {
+    /// Those whose cause is not gone.
+    #[default]
+    Open,
+    /// Resolved ones too.
+    All,
+}
+
+/// One page of alerts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AlertPage {
+    /// The alerts, by kind and subject.
+    pub items: Vec<Alert>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The alerts of a deployment.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    engine: Arc<Engine>,
+}
+
+impl Alerts {
+    /// Alerts in these databases.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Raises an alert, or raises it once more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer; repeating may count it twice.
+    pub async fn raise(
+        &self,
+        kind: AlertKind,
+        subject: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let now = self.engine.clock().now();
+        let id = id_of(kind, subject);
+        let mut first = doc! {
+            "_id": &id,
+            "kind": kind.as_str(),
+            "subject": subject,
+            "first_at": now,
+            "last_at": now,
+            "count": 1_i64,
+            "resolved_at": Bson::Null,
+            "message": message,
+        };
+        first.extend(untold());
+        if control::insert_if_absent(store.as_ref(), collection::ALERTS, &first).await? {
+            return Ok(());
+        }
+        let ids = [Bson::String(id)];
+        for _ in 0..ROUNDS {
+            let find = Find::new(Query::Ids(ids.to_vec()));
+            let found = repeating(|| store.find(collection::ALERTS, &find)).await?;
+            let count = found
+                .first()
+                .and_then(|alert| alert.get_i64("count").ok())
+                .unwrap_or_default();
+            let resolved = found
+                .first()
+                .and_then(|alert| alert.get_datetime("resolved_at").ok());
+            let when = doc! { "count": count, "resolved_at": resolved };
+            let mut set = doc! {
+                "count": count.saturating_add(1),
+                "last_at": now,
+                "resolved_at": Bson::Null,
+                "message": message,
+            };
+            // One that is open was told, or will be.
+            if resolved.is_some() {
+                set.extend(untold());
+            }
+            if repeating(|| store.amend(collection::ALERTS, &ids, &when, &set)).await? > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the cause of an alert is gone. Nothing happens where there is none, or none that is open.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer; repeating is safe.
+    pub async fn resolve(&self, kind: AlertKind, subject: &str) -> Result<(), StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let ids = [Bson::String(id_of(kind, subject))];
+        let open = doc! { "resolved_at": Bson::Null };
+        let mut set = doc! { "resolved_at": self.engine.clock().now() };
+        set.extend(untold());
+        repeating(|| store.amend(collection::ALERTS, &ids, &open, &set)).await?;
+        Ok(())
+    }
+
+    /// Whether such an alert is open.
+    pub(crate) async fn is_open(&self, kind: AlertKind, subject: &str) -> Result<bool, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let find = Find::new(Query::Ids(vec![Bson::String(id_of(kind, subject))]));
+        let found = repeating(|| store.find(collection::ALERTS, &find)).await?;
+        let alert = found.first().and_then(|alert| read(alert));
+        Ok(alert.is_some_and(|alert| alert.resolved_at.is_none()))
+    }
+
+    /// One page of the open alerts, by kind and subject; `after` is where the page before ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn open(&self, after: &mut Option<Cursor>) -> Result<Vec<Alert>, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let open = doc! { "resolved_at": Bson::Null };
+        let find = Find::new(Query::Equal(open)).after(after.take());
+        let (page, next) = pages::page(store.as_ref(), collection::ALERTS, &find).await?;
+        *after = next;
+        Ok(page.iter().filter_map(|alert| read(alert)).collect())
+    }
+}
+
+impl Alerts {
+    /// At most `limit` alerts, those after the place `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn page(
+        &self,
+        filter: AlertFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<AlertPage, StoreError> {
+        let query = match filter {
+            AlertFilter::Open => Query::Equal(doc! { "resolved_at": Bson::Null }),
+            AlertFilter::All => Query::All,
+        };
+        let after = after.map(|id| Cursor {
+            staged_at: Bson::Null,
+            id: Bson::String(id.to_owned()),
+        });
+        // One more than wanted says whether there are more.
+        let find = Find::new(query).after(after).limit(limit.saturating_add(1));
+        let store = self.engine.databases.audit_db().store();
+        let mut page = repeating(|| store.find(collection::ALERTS, &find)).await?;
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let last = page.last().and_then(|alert| alert.get_str("_id").ok());
+        Ok(AlertPage {
+            next: last.filter(|_| more).map(ToOwned::to_owned),
+            items: page.iter().filter_map(|alert| read(alert)).collect(),
+        })
+    }
+
+    /// How many alerts are open.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn count_open(&self) -> Result<u64, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let open = Query::Equal(doc! { "resolved_at": Bson::Null });
+        repeating(|| store.count(collection::ALERTS, &open)).await
+    }
+}
+
+/// Nobody has been told of the alert as it is now.
+fn untold() -> Document {
+    let fields = ChannelKind::ALL.map(ChannelKind::field);
+    fields
+        .into_iter()
+        .map(|field| (field.to_owned(), Bson::String(delivery::UNTOLD.to_owned())))
+        .collect()
+}
+
+fn id_of(kind: AlertKind, subject: &str) -> String {
+    format!("{}/{subject}", kind.as_str())
+}
+
+fn read(alert: &RawDocument) -> Option<Alert> {
+    let at = |name: &str| -> Option<DateTime> { alert.get_datetime(name).ok() };
+    Some(Alert {
+        kind: AlertKind::parse(alert.get_str("kind").ok()?)?,
+        subject: alert.get_str("subject").ok()?.to_owned(),
+        first_at: rfc3339(at("first_at")?),
+        last_at: rfc3339(at("last_at")?),
+        count: alert.get_i64("count").ok()?,
+        resolved_at: at("resolved_at").map(rfc3339),
+        message: alert.get_str("message").ok()?.to_owned(),
+    })
+}

@@ -1,0 +1,184 @@
+//! Restore: bringing documents back from srie to main, one user's, a list's, or everything.
+//!
+//! Guarded by versions and tombstones: a newer document in main stays, who was erased stays erased, and what temp
+//! holds goes on to count. Whatever is cut off is taken up by the next run. Rule source: the protocol's section 5.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tierkeep_core::compare::Side;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::UserId;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::backup::verify::{Pair, pairs};
+use crate::context::Engine;
+use crate::copies::replicate::{PairSync, Tally, Trouble};
+use crate::databases::error::ConnectError;
+
+/// Whose documents are brought back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestoreScope {
+    /// These internal users'.
+    Users(Vec<UserId>),
+    /// Everybody's, and all HR records.
+    All,
+}
+
+/// What a restore should do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RestoreOptions {
+    /// Whose documents.
+    pub whom: RestoreScope,
+    /// Only count.
+    pub dry_run: bool,
+}
+
+/// What a restore did.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Restored {
+    /// Documents of srie that were looked at.
+    pub checked: u64,
+    /// Brought back to main, or to be brought back in a dry run.
+    pub restored: u64,
+    /// Main had them.
+    pub unchanged: u64,
+    /// Main had newer ones, which stay.
+    pub newer_in_main: u64,
+    /// Temp holds them too; what temp holds goes on to count.
+    pub shadowed: u64,
+    /// Their users were erased and stay so.
+    pub erased: u64,
+    /// srie's copy is not what its own digest says; not brought back.
+    pub corrupt: u64,
+    /// Main has other content of the same version, which stays.
+    pub conflicts: u64,
+    /// Main does not take them, or nobody can say what they are.
+    pub refused: u64,
+    /// Users that were asked for and that srie does not have.
+    pub missing: u64,
+    /// The first documents that were not brought back, and why.
+    pub problems: Vec<Trouble>,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// It came to its end.
+    pub complete: bool,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+impl Restored {
+    /// How many documents could not be brought back.
+    pub fn failed(&self) -> u64 {
+        self.corrupt + self.conflicts + self.refused + self.missing
+    }
+
+    fn of(tally: &Tally) -> Self {
+        Self {
+            checked: tally.checked,
+            restored: tally.carried,
+            unchanged: tally.unchanged,
+            newer_in_main: tally.newer,
+            shadowed: tally.shadowed,
+            erased: tally.erased,
+            corrupt: tally.corrupt,
+            conflicts: tally.conflicts,
+            refused: tally.refused,
+            missing: tally.missing,
+            problems: tally.problems.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Why a restore ended early. What was brought back stays, and the next run goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Main is not what it was configured as.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+/// Brings documents back from srie.
+#[derive(Clone, Debug)]
+pub struct Restoration {
+    engine: Arc<Engine>,
+}
+
+impl Restoration {
+    /// A restoration of these databases.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Brings back what main lacks or holds older.
+    ///
+    /// Idempotent, and safe beside writers, movers and another restore. Collections, indexes and the stamp of a
+    /// main that was emptied are made again first. `progress` is told the counts now and then; when `stop` is
+    /// cancelled it ends early, and says so.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when a database did not answer or is another one now.
+    pub async fn run(
+        &self,
+        options: &RestoreOptions,
+        progress: &(dyn Fn(&Restored) + Sync),
+        stop: &CancellationToken,
+    ) -> Result<Restored, RestoreError> {
+        let clock = self.engine.clock();
+        let started = clock.now();
+        if !options.dry_run {
+            let roles: &[Role] = match options.whom {
+                RestoreScope::Users(_) => &[Role::RaseenMainUser],
+                RestoreScope::All => &[Role::RaseenMainUser, Role::RaseenMainHr],
+            };
+            self.engine.databases.recreate(roles).await?;
+        }
+        let mut tally = Tally::default();
+        let told = |tally: &Tally| progress(&Restored::of(tally));
+        match &options.whom {
+            RestoreScope::Users(users) => {
+                let pair = Pair::users(&self.engine);
+                let names: Vec<String> = users.iter().map(UserId::to_string).collect();
+                let mut carrier = carrier(&pair, options, &mut tally);
+                carrier.named(&names, true).await?;
+            }
+            RestoreScope::All => {
+                for pair in pairs(&self.engine) {
+                    carrier(&pair, options, &mut tally).all(&told, stop).await?;
+                }
+            }
+        }
+        let elapsed = clock.now().saturating_duration_since(started).as_millis();
+        let restored = Restored {
+            dry_run: options.dry_run,
+            complete: !stop.is_cancelled(),
+            elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            ..Restored::of(&tally)
+        };
+        if restored.restored > 0 && !restored.dry_run {
+            info!(
+                user_type = "internal",
+                restored = restored.restored,
+                unchanged = restored.unchanged,
+                failed = restored.failed(),
+                "documents were brought back from srie",
+            );
+        }
+        Ok(restored)
+    }
+}
+
+fn carrier<'a>(pair: &'a Pair, options: &RestoreOptions, tally: &'a mut Tally) -> PairSync<'a> {
+    PairSync {
+        pair,
+        from: Side::Srie,
+        dry_run: options.dry_run,
+        tally,
+    }
+}

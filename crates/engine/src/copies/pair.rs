@@ -1,0 +1,186 @@
+//! One collection in main and its backup in srie, and looking at single documents of both.
+//!
+//! Owns the order of a look: srie, main, temp, the ledger. A move writes srie first and empties temp last, so
+//! what temp holds at the end of a look explains what was ahead at its beginning. Writes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bson::Bson;
+use tierkeep_core::bson;
+use tierkeep_core::compare::{Found, Kind, Side, Sight};
+use tierkeep_core::db::{BackedUp, Handle, RaseenMainUser, RaseenTempUser, UserDatabase};
+use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::{Erasure, Stage};
+use tierkeep_core::hr::HrCollection;
+use tierkeep_core::store::{Find, Query, Store, StoreError};
+use tierkeep_core::version::Version;
+
+use crate::context::Engine;
+use crate::databases::pages::ByNames;
+use crate::databases::retry::repeating;
+
+/// The most documents of one look, and about the most bytes of one answer.
+pub(crate) const LOOK_DOCUMENTS: usize = 64;
+const LOOK_BYTES: usize = 4 * 1024 * 1024;
+
+/// One collection in main and its backup in srie.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    engine: Arc<Engine>,
+    main: Arc<dyn Store>,
+    srie: Arc<dyn Store>,
+    pub(crate) kind: Kind,
+    /// The name of the collection on both sides.
+    pub(crate) collection: String,
+}
+
+impl Pair {
+    /// Internal users.
+    pub(crate) fn users(engine: &Arc<Engine>) -> Self {
+        let (main, srie) = (
+            engine.databases.raseen_main_db(),
+            engine.databases.srie_main_db(),
+        );
+        Self::of(engine, main, srie, Kind::Users, RaseenMainUser::USERS)
+    }
+
+    /// A collection of HR records.
+    pub(crate) fn hr(engine: &Arc<Engine>, collection: &HrCollection) -> Self {
+        let (main, srie) = (
+            engine.databases.raseen_hr_db(),
+            engine.databases.srie_hr_db(),
+        );
+        Self::of(engine, main, srie, Kind::Hr, collection.as_str())
+    }
+
+    /// A pair that is no backup of the other does not compile.
+    fn of<M: BackedUp>(
+        engine: &Arc<Engine>,
+        main: &Handle<M>,
+        srie: &Handle<M::Backup>,
+        kind: Kind,
+        collection: &str,
+    ) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            main: Arc::clone(main.store()),
+            srie: Arc::clone(srie.store()),
+            kind,
+            collection: collection.to_owned(),
+        }
+    }
+
+    /// The databases that this is about.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The store of a side.
+    pub(crate) fn store(&self, side: Side) -> &Arc<dyn Store> {
+        match side {
+            Side::Main => &self.main,
+            Side::Srie => &self.srie,
+        }
+    }
+
+    /// Looks at the documents of these names on both sides and at everything that may explain how they differ.
+    ///
+    /// In the order of `names`, which holds no more than [`LOOK_DOCUMENTS`].
+    pub(crate) async fn look(&self, names: &[String]) -> Result<Vec<Sight>, StoreError> {
+        let mut srie = self.found(Side::Srie, names).await?;
+        let mut main = self.found(Side::Main, names).await?;
+        let mut temp = HashMap::new();
+        let mut fences = vec![(None, false); names.len()];
+        match self.kind {
+            Kind::Users => {
+                temp = self.in_temp(names).await?;
+                fences = self.fences(names).await?;
+            }
+            // Records are no users: nothing is in temp, and nobody is in the ledger.
+            Kind::Hr => {}
+        }
+        Ok(names
+            .iter()
+            .zip(fences)
+            .map(|(name, (fence, erasing))| Sight {
+                main: main.remove(name),
+                srie: srie.remove(name),
+                temp: temp.get(name).copied(),
+                fence,
+                erasing,
+            })
+            .collect())
+    }
+
+    /// What a side holds under these names. Reads whole documents and keeps none of them.
+    async fn found(
+        &self,
+        side: Side,
+        names: &[String],
+    ) -> Result<HashMap<String, Found>, StoreError> {
+        let mut found: HashMap<String, Found> = HashMap::new();
+        let whole = Find::new(Query::All).max_bytes(LOOK_BYTES);
+        let mut pages = self.by_names(side, names, whole);
+        while let Some(page) = pages.next().await? {
+            for document in page {
+                let Some(name) = self.kind.key(&document) else {
+                    continue;
+                };
+                let one = Found::of(&document, self.kind);
+                let one = match found.remove(name) {
+                    Some(other) => other.beside(one),
+                    None => one,
+                };
+                found.insert(name.to_owned(), one);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The documents of these names on a side, whatever their `_id`, in pages.
+    pub(crate) fn by_names<'a>(
+        &'a self,
+        side: Side,
+        names: &'a [String],
+        as_found: Find,
+    ) -> ByNames<'a> {
+        let store = self.store(side).as_ref();
+        match self.kind {
+            Kind::Users => ByNames::users(store, &self.collection, names, as_found),
+            Kind::Hr => ByNames::ids(store, &self.collection, names, as_found),
+        }
+    }
+
+    /// The versions that temp holds of these users, live or entering.
+    pub(crate) async fn in_temp(
+        &self,
+        names: &[String],
+    ) -> Result<HashMap<String, Version>, StoreError> {
+        let ids = names.iter().cloned().map(Bson::String).collect();
+        let find = Find::new(Query::Ids(ids)).limit(names.len().max(1)).head();
+        let store = self.engine.databases.raseen_temp_db().store();
+        let page = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
+        Ok(page
+            .iter()
+            .filter(|head| document::state(head) != Some(State::Erased))
+            .filter_map(|head| {
+                Some((
+                    document::user_id(head)?.to_owned(),
+                    document::version(head)?,
+                ))
+            })
+            .collect())
+    }
+
+    /// Below which version content of these users counts as nothing, and whether it is still being erased.
+    async fn fences(&self, names: &[String]) -> Result<Vec<(Option<Version>, bool)>, StoreError> {
+        let users: Vec<&str> = names.iter().map(String::as_str).collect();
+        let entries = self.engine.ledger().entries(&users).await?;
+        let of = |entry: Erasure| (entry.fence(), entry.stage == Stage::Pending);
+        Ok(entries
+            .into_iter()
+            .map(|entry| entry.map_or((None, false), of))
+            .collect())
+    }
+}

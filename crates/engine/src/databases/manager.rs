@@ -1,0 +1,232 @@
+//! The connection manager: the seven databases, opened, compared, stamped and handed out by type.
+//!
+//! `open` opens and admits them, `stamp` reads and writes the stamps, `admission` and `breaker` stand before every
+//! call to a store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::clock::Clock;
+use tierkeep_core::db::{
+    Database, EvaluationAudit, ExternalUsers, Handle, RaseenMainHr, RaseenMainUser, RaseenTempUser,
+    Role, SrieMainHr, SrieMainUser,
+};
+use tierkeep_core::hr::HrCollection;
+use tierkeep_core::store::{Hello, Store};
+
+use crate::databases::admission::Admission;
+use crate::databases::breaker::{CircuitBreaker, GuardSettings};
+use crate::databases::counters::ConnectRetries;
+use crate::databases::error::ConnectError;
+use crate::databases::random::{Randomness, System};
+
+/// How connecting is retried.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectSettings {
+    /// How often after the first attempt.
+    pub retries: u32,
+    /// The longest wait before the first retry; doubles, with full jitter, up to 10 seconds.
+    pub backoff: Duration,
+}
+
+/// What the process is going to do with the databases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Only look: nothing is created or stamped.
+    Look,
+    /// Work: collections, indexes and stamps are created where they are missing.
+    Work,
+    /// Work, although `evaluation_audit` is lost for good: an empty one takes its place.
+    WorkWithNewAudit,
+}
+
+/// What an opening found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Databases that are away and not needed for a start.
+    pub away: Vec<Role>,
+}
+
+/// The seven databases.
+#[doc(alias = "DatabaseConnectionManager")]
+pub struct ConnectionManager {
+    pub(super) gates: BTreeMap<Role, Arc<Admission>>,
+    external: Handle<ExternalUsers>,
+    temp: Handle<RaseenTempUser>,
+    main: Handle<RaseenMainUser>,
+    main_hr: Handle<RaseenMainHr>,
+    srie: Handle<SrieMainUser>,
+    srie_hr: Handle<SrieMainHr>,
+    audit: Handle<EvaluationAudit>,
+    pub(super) deployment: OnceLock<String>,
+    pub(super) hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) randomness: Arc<dyn Randomness>,
+    pub(super) connect_retries: Arc<ConnectRetries>,
+    pub(super) hr_collections: Arc<[HrCollection]>,
+}
+
+impl fmt::Debug for ConnectionManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionManager").finish_non_exhaustive()
+    }
+}
+
+impl ConnectionManager {
+    /// Takes the seven stores; none is used before [`ConnectionManager::open`].
+    ///
+    /// # Errors
+    /// [`ConnectError::Missing`] when a role has no store.
+    pub fn new(
+        stores: impl IntoIterator<Item = Arc<dyn Store>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
+        let connect_retries = Arc::new(ConnectRetries::default());
+        let gate = |store: Arc<dyn Store>| {
+            let role = store.role();
+            let breaker = CircuitBreaker::new(store, Arc::clone(&connect_retries));
+            (role, Arc::new(Admission::new(breaker)))
+        };
+        let gates: BTreeMap<Role, Arc<Admission>> = stores.into_iter().map(gate).collect();
+        Ok(Self {
+            external: handle(&gates)?,
+            temp: handle(&gates)?,
+            main: handle(&gates)?,
+            main_hr: handle(&gates)?,
+            srie: handle(&gates)?,
+            srie_hr: handle(&gates)?,
+            audit: handle(&gates)?,
+            gates,
+            deployment: OnceLock::new(),
+            hellos: tokio::sync::Mutex::new(BTreeMap::new()),
+            clock,
+            randomness: Arc::new(System),
+            connect_retries,
+            hr_collections: HrCollection::defaults().into(),
+        })
+    }
+
+    /// Draws ids and jitter from `randomness` instead of from the operating system.
+    #[must_use]
+    pub fn with_randomness(mut self, randomness: Arc<dyn Randomness>) -> Self {
+        self.randomness = randomness;
+        self
+    }
+
+    /// Keeps HR records in these collections instead of in the default ones.
+    #[must_use]
+    pub fn with_hr_collections(mut self, collections: Vec<HrCollection>) -> Self {
+        self.hr_collections = collections.into();
+        self
+    }
+
+    /// The collections of HR records.
+    pub fn hr_collections(&self) -> &[HrCollection] {
+        &self.hr_collections
+    }
+
+    /// External users.
+    #[doc(alias = "get_external_db")]
+    pub fn external_db(&self) -> &Handle<ExternalUsers> {
+        &self.external
+    }
+
+    /// Internal users, before their move.
+    #[doc(alias = "get_raseen_temp_db")]
+    pub fn raseen_temp_db(&self) -> &Handle<RaseenTempUser> {
+        &self.temp
+    }
+
+    /// Internal users, after their move.
+    #[doc(alias = "get_raseen_main_db")]
+    pub fn raseen_main_db(&self) -> &Handle<RaseenMainUser> {
+        &self.main
+    }
+
+    /// HR records.
+    #[doc(alias = "get_raseen_hr_db")]
+    pub fn raseen_hr_db(&self) -> &Handle<RaseenMainHr> {
+        &self.main_hr
+    }
+
+    /// The backup of internal users.
+    #[doc(alias = "get_srie_main_db")]
+    pub fn srie_main_db(&self) -> &Handle<SrieMainUser> {
+        &self.srie
+    }
+
+    /// The backup of HR records.
+    #[doc(alias = "get_srie_hr_db")]
+    pub fn srie_hr_db(&self) -> &Handle<SrieMainHr> {
+        &self.srie_hr
+    }
+
+    /// Records of what was done.
+    pub fn audit_db(&self) -> &Handle<EvaluationAudit> {
+        &self.audit
+    }
+
+    /// The id of the deployment that these databases belong to, once that is known.
+    pub fn deployment(&self) -> Option<&str> {
+        self.deployment.get().map(String::as_str)
+    }
+
+    /// The names that the databases have on their servers, of those that were reached.
+    pub(crate) async fn database_names(&self) -> BTreeMap<String, Role> {
+        let hellos = self.hellos.lock().await;
+        let name = |(role, hello): (&Role, &Hello)| (hello.database.clone(), *role);
+        hellos.iter().map(name).collect()
+    }
+
+    /// The clock of this process.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The source of ids and jitter.
+    pub(crate) fn randomness(&self) -> &Arc<dyn Randomness> {
+        &self.randomness
+    }
+
+    /// The store of a role, shut while the role is not admitted.
+    pub fn store(&self, role: Role) -> Option<Arc<dyn Store>> {
+        self.gates
+            .get(&role)
+            .map(|gate| Arc::clone(gate) as Arc<dyn Store>)
+    }
+
+    /// From now on gives every call a time-out, and refuses it at once while its database cannot be reached. For
+    /// services: whoever does one thing and ends waits as long as the backend does.
+    pub fn guard_calls(&self, settings: GuardSettings) {
+        for gate in self.gates.values() {
+            gate.breaker().arm(settings, Arc::clone(&self.randomness));
+        }
+    }
+
+    /// What becomes of calls to the database of a role; none while calls are not guarded.
+    pub fn breaker(&self, role: Role) -> Option<BreakerState> {
+        self.gates.get(&role)?.breaker().state()
+    }
+
+    /// How often each database was tried again, since the process began.
+    pub fn connect_retries(&self) -> &ConnectRetries {
+        &self.connect_retries
+    }
+
+    /// The roles whose databases have not been admitted yet.
+    pub fn away(&self) -> Vec<Role> {
+        self.gates
+            .values()
+            .filter(|gate| !gate.is_admitted())
+            .map(|gate| gate.role())
+            .collect()
+    }
+}
+
+fn handle<D: Database>(gates: &BTreeMap<Role, Arc<Admission>>) -> Result<Handle<D>, ConnectError> {
+    let gate = gates.get(&D::ROLE).ok_or(ConnectError::Missing(D::ROLE))?;
+    Handle::claim(Arc::clone(gate) as Arc<dyn Store>).map_err(|_| ConnectError::Missing(D::ROLE))
+}

@@ -1,0 +1,246 @@
+//! Opening: reach the databases, compare them, read their stamps, refuse what is wired wrongly, admit the rest.
+//!
+//! Nothing is written before every check has passed. Rule source: the mission's Properties 7 and 8.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{FoundIndex, Hello, Store, StoreError};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::databases::admission::Admission;
+use crate::databases::counters::ConnectRetries;
+use crate::databases::error::ConnectError;
+use crate::databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose};
+use crate::databases::random::Randomness;
+use crate::databases::schema::layout;
+use crate::databases::stamp;
+
+/// The longest wait between two attempts, and for another admission of a database to end.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+impl ConnectionManager {
+    /// Reaches all seven, refuses what is wired wrongly, and admits the rest.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was written.
+    pub async fn open(
+        &self,
+        settings: ConnectSettings,
+        purpose: Purpose,
+    ) -> Result<Opened, ConnectError> {
+        let (reached, away) = self.reach(settings).await;
+        let critical: Vec<StoreError> = away
+            .iter()
+            .filter(|error| error.database.critical())
+            .cloned()
+            .collect();
+        if !critical.is_empty() {
+            return Err(ConnectError::Unreachable(critical));
+        }
+        self.admit(self.hellos.lock().await, reached, purpose)
+            .await?;
+        Ok(Opened {
+            away: away.into_iter().map(|error| error.database).collect(),
+        })
+    }
+
+    /// Tries to admit the databases that were away, each for itself; answers what became of those that have
+    /// come back. One that is wired wrongly stays shut and keeps no other out.
+    pub async fn heal(&self) -> Vec<(Role, Result<(), ConnectError>)> {
+        let mut back = Vec::new();
+        for role in self.away() {
+            if let Some(outcome) = self.heal_one(role).await {
+                back.push((role, outcome));
+            }
+        }
+        back
+    }
+
+    /// Tries to admit one database that was away; nothing where it still is, or another admission takes too long.
+    pub async fn heal_one(&self, role: Role) -> Option<Result<(), ConnectError>> {
+        let gate = self.gates.get(&role)?;
+        let hello = gate.unchecked().hello().await.ok()?;
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.hellos.lock()).await;
+        let reached = BTreeMap::from([(role, hello)]);
+        let outcome = self.admit(turn.ok()?, reached, Purpose::Work).await;
+        told(gate, &outcome);
+        Some(outcome)
+    }
+
+    /// Creates what is missing of these databases, their stamps included, also where they were emptied while this
+    /// process runs.
+    ///
+    /// # Errors
+    /// [`ConnectError`] for a database that does not answer, or is another one now.
+    pub async fn recreate(&self, roles: &[Role]) -> Result<(), ConnectError> {
+        let mut reached = BTreeMap::new();
+        for role in roles {
+            let Some(gate) = self.gates.get(role) else {
+                return Err(ConnectError::Missing(*role));
+            };
+            reached.insert(*role, gate.unchecked().hello().await?);
+        }
+        self.admit(self.hellos.lock().await, reached, Purpose::Work)
+            .await
+    }
+
+    /// Says hello to every database at once, each with its own retries.
+    async fn reach(&self, settings: ConnectSettings) -> (BTreeMap<Role, Hello>, Vec<StoreError>) {
+        let mut greetings = JoinSet::new();
+        for gate in self.gates.values() {
+            let randomness = Arc::clone(&self.randomness);
+            let retries = Arc::clone(&self.connect_retries);
+            greetings.spawn(greet(Arc::clone(gate), settings, randomness, retries));
+        }
+        let mut reached = BTreeMap::new();
+        let mut away = Vec::new();
+        while let Some(greeting) = greetings.join_next().await {
+            match greeting {
+                Ok((role, Ok(hello))) => {
+                    reached.insert(role, hello);
+                }
+                Ok((_, Err(error))) => away.push(error),
+                Err(panicked) => warn!(%panicked, "a greeting ended early"),
+            }
+        }
+        away.sort_by_key(|error| error.database);
+        (reached, away)
+    }
+
+    /// One admission after the other: whoever holds `hellos` compares with all that were admitted.
+    async fn admit(
+        &self,
+        mut hellos: tokio::sync::MutexGuard<'_, BTreeMap<Role, Hello>>,
+        reached: BTreeMap<Role, Hello>,
+        purpose: Purpose,
+    ) -> Result<(), ConnectError> {
+        let mut all: BTreeMap<Role, Hello> = hellos.clone();
+        all.extend(reached.clone());
+        refuse_same_database(&all)?;
+        let mut stamps = BTreeMap::new();
+        for role in reached.keys() {
+            let Some(gate) = self.gates.get(role) else {
+                continue;
+            };
+            stamps.insert(*role, stamp::read(gate.unchecked()).await?);
+            refuse_ttl(gate.unchecked()).await?;
+        }
+        let known = self.agree_on_deployment(&stamps)?;
+        if purpose != Purpose::WorkWithNewAudit {
+            self.refuse_lost_audit(&stamps).await?;
+        }
+        if purpose != Purpose::Look {
+            self.stamp_missing(&stamps, known).await?;
+        }
+        for role in reached.keys() {
+            let Some(gate) = self.gates.get(role) else {
+                continue;
+            };
+            if purpose != Purpose::Look {
+                gate.unchecked()
+                    .prepare(&layout(*role, &self.hr_collections))
+                    .await?;
+            }
+            gate.admit();
+        }
+        *hellos = all;
+        Ok(())
+    }
+}
+
+/// Says what became of a database that is back; the same refusal once.
+fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
+    let role = gate.role();
+    match outcome {
+        Ok(()) => info!(
+            user_type = %role.user_type(),
+            database = %role,
+            "the database is back and was admitted",
+        ),
+        Err(error) if gate.refuse(error.to_string()) => error!(
+            user_type = %role.user_type(),
+            database = %role,
+            %error,
+            "the database is back and was not admitted",
+        ),
+        Err(_) => {}
+    }
+}
+
+async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {
+    let role = store.role();
+    let holds_data = |index: &FoundIndex| match role {
+        Role::EvaluationAudit => false,
+        Role::RaseenMainHr | Role::SrieMainHr => true,
+        Role::ExternalUsers | Role::RaseenTempUser | Role::RaseenMainUser | Role::SrieMainUser => {
+            role.users() == Some(index.collection.as_str())
+        }
+    };
+    let trap = |index: &FoundIndex| index.deletes_by_age && holds_data(index);
+    match store.indexes().await?.into_iter().find(trap) {
+        Some(index) => Err(ConnectError::TtlIndex { role, index }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_same_database(hellos: &BTreeMap<Role, Hello>) -> Result<(), ConnectError> {
+    let all: Vec<(&Role, &Hello)> = hellos.iter().collect();
+    for (index, (first, one)) in all.iter().enumerate() {
+        for (second, other) in all.iter().skip(index + 1) {
+            if one.is_same_database(other) {
+                return Err(ConnectError::SameDatabase {
+                    first: **first,
+                    second: **second,
+                    database: one.database.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn greet(
+    gate: Arc<Admission>,
+    settings: ConnectSettings,
+    randomness: Arc<dyn Randomness>,
+    retries: Arc<ConnectRetries>,
+) -> (Role, Result<Hello, StoreError>) {
+    let role = gate.role();
+    let mut wait = settings.backoff;
+    let mut attempt = 0;
+    loop {
+        match gate.hello().await {
+            Ok(hello) => {
+                info!(user_type = %role.user_type(), database = %role, "connected");
+                return (role, Ok(hello));
+            }
+            Err(error) if attempt >= settings.retries => {
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    error = error.class.as_str(),
+                    "cannot reach the database",
+                );
+                return (role, Err(error));
+            }
+            Err(error) => {
+                attempt += 1;
+                retries.add(role);
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    error = error.class.as_str(),
+                    "connecting failed, attempt {attempt} of {}",
+                    settings.retries,
+                );
+                let wait_now = wait.min(LONGEST_WAIT).mul_f64(randomness.fraction());
+                tokio::time::sleep(wait_now).await;
+                wait = wait.saturating_mul(2);
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Erasing a user: an entry in the ledger, which is the point of no return, then a tombstone in every
+//! database, each verified; later the tombstones go and the entry stays.
+//!
+//! Every step may be repeated by anybody. Rule source: the contract's section 3 and the protocol's
+//! section 5.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, DateTime, doc};
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::{Erasure, Stage, erasure_field, tiers};
+use tierkeep_core::store::{Change, Find, Guard, Query, Store, StoreError};
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use crate::claims::{Consistency, claims};
+use crate::context::Engine;
+use crate::databases::control;
+use crate::databases::pages::Pages;
+use crate::databases::retry::repeating;
+use crate::erasure::tombstones;
+use crate::github_binding;
+
+/// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
+/// answered after that long: then no process reads or writes what is left.
+pub(crate) const PENDING_KNOWN_FOR: Duration = Duration::from_millis(250);
+
+/// How often a step that lost a race looks again.
+const ROUNDS: u32 = 24;
+
+/// What an erasure came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Erased {
+    /// How often the id was erased by now.
+    pub epoch: i64,
+    /// The databases that have not confirmed it; they are finished in the background. `evaluation_audit`
+    /// when it went away before it could note that the others have.
+    pub pending: Vec<Role>,
+}
+
+/// Why nothing was erased.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum EraseError {
+    /// `evaluation_audit` did not answer. If the entry was made all the same, it is finished in the
+    /// background; repeating is safe.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+    /// The id was erased as often as version numbers allow.
+    #[error("the version numbers of {0} are used up")]
+    UsedUp(UserId),
+    /// Others erase the same user again and again.
+    #[error("{0} is being erased by too many at once")]
+    Contended(UserId),
+}
+
+/// Erases users and finishes erasures that were cut off.
+#[derive(Clone, Debug)]
+pub struct ErasureService {
+    engine: Arc<Engine>,
+}
+
+impl ErasureService {
+    /// A service over these databases.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Erases what is stored of `user` now. A later sign-up starts a new life at a higher version.
+    ///
+    /// Idempotent: a user of whom nothing is left is not erased again. Dropping the future may leave the
+    /// erasure to the background.
+    ///
+    /// # Errors
+    /// [`EraseError`] when the ledger could not take it.
+    pub async fn erase(&self, user: &UserId) -> Result<Erased, EraseError> {
+        let entry = self.begin(user).await?;
+        let begun = Instant::now();
+        // From here on it counts, whatever crashes: the entry names what is left to do.
+        let mut pending = self.erase_copies(user, &entry).await;
+        if let Err(error) = self.note(user, &entry, &pending).await {
+            failed(user, &error);
+            pending.push(error.database);
+        }
+        if !pending.is_empty() {
+            // Every process knows it by then: see `users::pending`.
+            tokio::time::sleep_until(begun + PENDING_KNOWN_FOR).await;
+        }
+        Ok(Erased {
+            epoch: entry.epoch,
+            pending,
+        })
+    }
+
+    /// Whether there is anything to erase of `user`, or was: a copy anywhere, an entry of the ledger, or a
+    /// database that is away and may hold one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn is_known(&self, user: &UserId) -> Result<bool, StoreError> {
+        let entry = self.engine.ledger().entry(user).await?;
+        Ok(entry.is_some() || self.is_anything_left(user, None).await)
+    }
+
+    /// Finishes what is pending; answers how many erasures still are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn finish_pending(&self) -> Result<u64, StoreError> {
+        let mut left = 0;
+        let audit = self.engine.databases.audit_db().store();
+        let mut entries = entries_at(audit.as_ref(), Stage::Pending);
+        while let Some(page) = entries.next().await? {
+            for entry in read(&page) {
+                let Some(user) = entry.user.clone() else {
+                    continue;
+                };
+                let pending = self.erase_copies(&user, &entry).await;
+                self.note(&user, &entry, &pending).await?;
+                left += u64::from(!pending.is_empty());
+            }
+        }
+        Ok(left)
+    }
+
+    /// Whose erasures were asked for at or before `before` and are still pending.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn pending_since(&self, before: DateTime) -> Result<Vec<UserId>, StoreError> {
+        let mut users = Vec::new();
+        let audit = self.engine.databases.audit_db().store();
+        let mut entries = entries_at(audit.as_ref(), Stage::Pending);
+        while let Some(page) = entries.next().await? {
+            let late = read(&page).filter(|entry| entry.requested_at.is_none_or(|at| at <= before));
+            users.extend(late.filter_map(|entry| entry.user));
+        }
+        Ok(users)
+    }
+
+    /// Removes the tombstones of erasures that were verified in every database for `grace`; answers of
+    /// how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a database did not answer.
+    pub async fn remove_tombstones(&self, grace: Duration) -> Result<u64, StoreError> {
+        let before = clock::before(self.engine.clock().now(), grace);
+        let mut removed = 0;
+        let audit = self.engine.databases.audit_db().store();
+        let mut entries = entries_at(audit.as_ref(), Stage::Verified);
+        while let Some(page) = entries.next().await? {
+            for entry in read(&page) {
+                let ripe = entry.verified_at.is_some_and(|at| at <= before);
+                let (Some(user), Some(fence)) = (entry.user.clone(), entry.fence()) else {
+                    continue;
+                };
+                if !ripe {
+                    continue;
+                }
+                self.remove_tombstone(&user, fence).await?;
+                // A crash here leaves an entry whose tombstones are gone; removing them again is harmless.
+                removed += self
+                    .amend(&entry, Stage::Verified, &Erasure::closed())
+                    .await?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Makes the entry, or finds the one under which everything that is stored was erased.
+    async fn begin(&self, user: &UserId) -> Result<Erasure, EraseError> {
+        let ledger = self.engine.ledger();
+        let id = ledger
+            .key_or_new(self.engine.randomness())
+            .await?
+            .entry_id(user.as_str());
+        let audit = self.engine.databases.audit_db().store();
+        for _ in 0..ROUNDS {
+            let now = self.engine.clock().now();
+            let Some(entry) = ledger.entry(user).await? else {
+                let mut first = doc! { "_id": &id };
+                first.extend(Erasure::begun(user, 1, now));
+                if control::insert_if_absent(audit.as_ref(), collection::ERASURES, &first).await?
+                    && let Some(entry) = ledger.entry(user).await?
+                {
+                    return Ok(entry);
+                }
+                continue;
+            };
+            if !self.is_anything_left(user, entry.fence()).await {
+                return Ok(entry);
+            }
+            let epoch = entry.epoch.saturating_add(1);
+            if Version::of_erasure(epoch).is_none() {
+                return Err(EraseError::UsedUp(user.clone()));
+            }
+            let set = Erasure::begun(user, epoch, now);
+            let when = doc! { erasure_field::EPOCH: entry.epoch };
+            let ids = [Bson::String(id.clone())];
+            if repeating(|| audit.amend(collection::ERASURES, &ids, &when, &set)).await? > 0
+                && let Some(entry) = ledger.entry(user).await?
+            {
+                return Ok(entry);
+            }
+        }
+        Err(EraseError::Contended(user.clone()))
+    }
+
+    /// Whether a database holds content that the last erasure does not cover, or may hold it.
+    async fn is_anything_left(&self, user: &UserId, fence: Option<Version>) -> bool {
+        for role in tiers(user.user_type()) {
+            let found = match role {
+                Role::ExternalUsers => {
+                    claims(
+                        self.engine.databases.external_db(),
+                        user,
+                        Consistency::Linearizable,
+                    )
+                    .await
+                }
+                Role::RaseenTempUser => {
+                    claims(
+                        self.engine.databases.raseen_temp_db(),
+                        user,
+                        Consistency::Linearizable,
+                    )
+                    .await
+                }
+                Role::RaseenMainUser => {
+                    claims(
+                        self.engine.databases.raseen_main_db(),
+                        user,
+                        Consistency::Linearizable,
+                    )
+                    .await
+                }
+                Role::SrieMainUser => {
+                    claims(
+                        self.engine.databases.srie_main_db(),
+                        user,
+                        Consistency::Linearizable,
+                    )
+                    .await
+                }
+                Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => continue,
+            };
+            let counts = |document: &RawDocumentBuf| {
+                document::state(document) != Some(State::Erased)
+                    && (!document::is_native(document) || document::version(document) > fence)
+            };
+            if !found.is_ok_and(|found| !found.iter().any(counts)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts the tombstones where they are missing; answers which databases did not take theirs.
+    async fn erase_copies(&self, user: &UserId, entry: &Erasure) -> Vec<Role> {
+        let mut pending = Vec::new();
+        let (Some(fence), Stage::Pending) = (entry.fence(), entry.stage) else {
+            return pending;
+        };
+        for role in tiers(user.user_type()) {
+            if !entry.pending.contains(role) {
+                continue;
+            }
+            if let Err(error) = tombstones::erase_in(&self.engine, *role, user, fence).await {
+                failed(user, &error);
+                pending.push(*role);
+            }
+        }
+        pending
+    }
+
+    /// Notes in the ledger what is still pending.
+    async fn note(
+        &self,
+        user: &UserId,
+        entry: &Erasure,
+        pending: &[Role],
+    ) -> Result<(), StoreError> {
+        if entry.stage != Stage::Pending || pending == entry.pending {
+            return Ok(());
+        }
+        if pending.is_empty() {
+            github_binding::forget(&self.engine, user).await?;
+        }
+        let set = Erasure::brought(pending, self.engine.clock().now());
+        if self.amend(entry, Stage::Pending, &set).await? == 0 {
+            return self.take_back(user, entry).await;
+        }
+        if pending.is_empty() {
+            info!(
+                user_id = %user,
+                user_type = %user.user_type(),
+                epoch = entry.epoch,
+                "the user was erased from every database",
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes the tombstones of this erasure where others have ended it meanwhile, grace and all: whoever stood still
+    /// that long has put them once more.
+    async fn take_back(&self, user: &UserId, entry: &Erasure) -> Result<(), StoreError> {
+        let now = self.engine.ledger().entry(user).await?;
+        match (now, entry.fence()) {
+            (Some(now), Some(fence)) if now.stage == Stage::Closed => {
+                self.remove_tombstone(user, fence).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_tombstone(&self, user: &UserId, fence: Version) -> Result<(), StoreError> {
+        for role in tiers(user.user_type()) {
+            let (Some(store), Some(users)) = (self.engine.databases.store(*role), role.users())
+            else {
+                continue;
+            };
+            let id = Bson::String(user.to_string());
+            let guard = Guard::Tombstone(fence);
+            repeating(|| store.write(users, &id, &guard, &Change::Remove)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets fields of exactly this erasure, while it is at `stage` and nobody has put tombstones again since it was
+    /// read.
+    async fn amend(
+        &self,
+        entry: &Erasure,
+        stage: Stage,
+        set: &bson::Document,
+    ) -> Result<u64, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let ids = [Bson::String(entry.id.clone())];
+        let when = doc! {
+            erasure_field::EPOCH: entry.epoch,
+            erasure_field::STAGE: stage.as_str(),
+            erasure_field::VERIFIED_AT: entry.verified_at.map_or(Bson::Null, Bson::DateTime),
+        };
+        repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
+    }
+}
+
+/// The ledger's entries at a stage, in pages.
+fn entries_at(audit: &dyn Store, stage: Stage) -> Pages<'_> {
+    let at = doc! { erasure_field::STAGE: stage.as_str() };
+    Pages::new(audit, collection::ERASURES, Find::new(Query::Equal(at)))
+}
+
+fn read(page: &[RawDocumentBuf]) -> impl Iterator<Item = Erasure> {
+    page.iter().filter_map(|entry| Erasure::read(entry))
+}
+
+fn failed(user: &UserId, error: &StoreError) {
+    error!(
+        user_id = %user,
+        user_type = %user.user_type(),
+        database = %error.database,
+        error = error.class.as_str(),
+        code = error.code,
+        "error in erasing from {}, tried again until it is done",
+        error.database,
+    );
+}

@@ -1,0 +1,263 @@
+//! Performing a batch's actions through the stores. Decides nothing: what to do comes from
+//! [`Batch::action`], what it means from [`Batch::observe`].
+//!
+//! The databases of a move are named by type, so a wrong pair does not compile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, doc};
+use tierkeep_core::bson;
+use tierkeep_core::db::{
+    BackedUp, EvaluationAudit, Handle, Promotes, RaseenTempUser, UserDatabase, collection,
+};
+use tierkeep_core::document::{self, State};
+use tierkeep_core::mover::{
+    Action, Batch, Copied, Item, Observation, Phase, Record, SeenInTemp, Status, Target, Verify,
+    record_field,
+};
+use tierkeep_core::store::{Class, Fence, Find, Inserted, Query, StoreError};
+
+use tracing::{Instrument as _, debug_span};
+
+use crate::claims::by_user;
+use crate::context::Engine;
+use crate::copies::batch::{copy, read, read_back, unsettled};
+use crate::databases::retry::repeating;
+use crate::erasure::tombstones::{self, Written};
+use crate::mover::MoverSettings;
+use crate::mover::foreign;
+use crate::mutant::Mutant;
+#[cfg(feature = "mutants")]
+use crate::mutant::wrong;
+
+type Main = <RaseenTempUser as Promotes>::Main;
+type Backup = <Main as BackedUp>::Backup;
+
+/// The databases of one move.
+#[derive(Clone, Debug)]
+pub(crate) struct Movement {
+    temp: Handle<RaseenTempUser>,
+    main: Handle<Main>,
+    backup: Handle<Backup>,
+    audit: Handle<EvaluationAudit>,
+    engine: Arc<Engine>,
+    run_id: String,
+    verify: Verify,
+    foreign_writers: bool,
+}
+
+/// A batch stopped because a database did not do its part; nothing is lost.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    /// As far as it came; `None` when an answer did not fit.
+    pub(crate) batch: Option<Batch>,
+    /// Why.
+    pub(crate) error: StoreError,
+}
+
+impl Movement {
+    pub(crate) fn new(engine: &Arc<Engine>, run_id: &str, settings: &MoverSettings) -> Self {
+        Self {
+            temp: engine.databases.raseen_temp_db().clone(),
+            main: engine.databases.raseen_main_db().clone(),
+            backup: engine.databases.srie_main_db().clone(),
+            audit: engine.databases.audit_db().clone(),
+            engine: Arc::clone(engine),
+            run_id: run_id.to_owned(),
+            verify: settings.verify,
+            foreign_writers: settings.foreign_writers,
+        }
+    }
+
+    /// Takes the batch through its phases until it is done or enters `until`.
+    pub(crate) async fn advance(
+        &self,
+        mut batch: Batch,
+        until: Option<Phase>,
+    ) -> Result<Batch, Box<Stopped>> {
+        while batch.phase() != Phase::Done && Some(batch.phase()) != until {
+            let step = debug_span!("move.step", phase = ?batch.phase());
+            let observation = match self.perform(batch.action()).instrument(step).await {
+                Ok(Some(observation)) => observation,
+                Ok(None) => break,
+                Err(error) => {
+                    return Err(Box::new(Stopped {
+                        batch: Some(batch),
+                        error,
+                    }));
+                }
+            };
+            batch = batch.observe(observation).map_err(|_| {
+                let database = self.audit.store().role();
+                let error = StoreError {
+                    database,
+                    operation: "observe",
+                    class: Class::Corrupt,
+                    code: 0,
+                };
+                Box::new(Stopped { batch: None, error })
+            })?;
+        }
+        Ok(batch)
+    }
+
+    async fn perform(&self, action: Action<'_>) -> Result<Option<Observation>, StoreError> {
+        Ok(Some(match action {
+            Action::Claims(items) => {
+                Observation::Claims(are_sole_claims(&self.temp, &items).await?)
+            }
+            Action::Record(items) => Observation::Recorded(self.record(&items).await?),
+            Action::Copy(Target::Backup, copies) => {
+                Observation::Copied(copy(self.engine.ledger(), &self.backup, &copies).await?)
+            }
+            Action::Copy(Target::Main, copies) => {
+                #[cfg(feature = "mutants")]
+                if self.engine.mutation().has(Mutant::UnguardedWriteToMain) {
+                    wrong::copy_over(&self.main, &copies).await?;
+                }
+                Observation::Copied(copy(self.engine.ledger(), &self.main, &copies).await?)
+            }
+            Action::ReadBack(copies) => {
+                // One after the other: both at once would be most of the memory that a move takes.
+                let backup = read_back(&self.backup, &copies, self.verify).await?;
+                let main = read_back(&self.main, &copies, self.verify).await?;
+                let seen = backup.into_iter().zip(main).collect();
+                #[cfg(feature = "mutants")]
+                if self.engine.mutation().has(Mutant::HigherIsFine) {
+                    let taken = wrong::take_higher_for_equal(&copies.items, seen);
+                    return Ok(Some(Observation::ReadBack(taken)));
+                }
+                Observation::ReadBack(seen)
+            }
+            Action::ReadTemp(items) => Observation::Temp(self.read_temp(&items).await?),
+            Action::Erasures(items) => Observation::Erasures(self.erasures(&items).await?),
+            Action::Delete(items) => {
+                if self.delete(&items).await? == items.len() {
+                    Observation::DeletedAll
+                } else {
+                    Observation::Deleted
+                }
+            }
+            Action::Complete(items) => {
+                self.complete(&items).await?;
+                Observation::Completed
+            }
+            Action::Done => return Ok(None),
+        }))
+    }
+
+    /// A pending record for each; those of earlier attempts are kept.
+    async fn record(&self, items: &[&Item]) -> Result<Vec<Copied>, StoreError> {
+        if self.engine.mutation().has(Mutant::MoveWithoutRecord) {
+            return Ok(vec![Copied::Settled; items.len()]);
+        }
+        let now = self.engine.clock().now();
+        let records: Vec<RawDocumentBuf> = items
+            .iter()
+            .map(|item| Record::pending(item, &self.run_id, now))
+            .collect();
+        let store = self.audit.store();
+        let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
+        Ok(inserted
+            .into_iter()
+            .zip(items)
+            .map(|(outcome, item)| match outcome {
+                Inserted::Stored | Inserted::Exists => Copied::Settled,
+                Inserted::Rejected(fault) => {
+                    Copied::Rejected(format!("its migration record is refused: {fault}"))
+                }
+                Inserted::Unsettled(error) => unsettled(item, &error),
+            })
+            .collect())
+    }
+
+    async fn read_temp(&self, items: &[&Item]) -> Result<Vec<SeenInTemp>, StoreError> {
+        let found = read(&self.temp, items, true).await?;
+        Ok(items
+            .iter()
+            .map(|item| match found.get(item.user.as_str()) {
+                Some(document) if document::state(document) == Some(State::Live) => {
+                    document::version(document).map_or(SeenInTemp::Gone, SeenInTemp::Live)
+                }
+                Some(_) | None => SeenInTemp::Gone,
+            })
+            .collect())
+    }
+
+    /// Which of these users were erased since; their tombstones stand again.
+    async fn erasures(&self, items: &[&Item]) -> Result<Vec<bool>, StoreError> {
+        let written: Vec<Written<'_>> = items
+            .iter()
+            .map(|item| Written {
+                user: &item.user,
+                version: Some(item.version),
+            })
+            .collect();
+        tombstones::check_after_writing(&self.engine, &written).await
+    }
+
+    /// One statement for each distinct version. Answers how many are known to have gone.
+    async fn delete(&self, items: &[&Item]) -> Result<usize, StoreError> {
+        if self.foreign_writers {
+            foreign::delete(&self.temp, items).await?;
+            return Ok(0);
+        }
+        let mut by_version = BTreeMap::new();
+        for item in items {
+            by_version
+                .entry(item.version)
+                .or_insert_with(Vec::new)
+                .push(Bson::String(item.user.to_string()));
+        }
+        let fences: Vec<Fence> = by_version
+            .into_iter()
+            .map(|(version, ids)| Fence { version, ids })
+            .collect();
+        let store = self.temp.store();
+        #[cfg(feature = "mutants")]
+        if self.engine.mutation().has(Mutant::UnguardedDelete) {
+            wrong::delete_any(&self.temp, &fences).await?;
+            return Ok(0);
+        }
+        // A repeat after a lost answer finds fewer: then temp is asked what it still holds.
+        let gone = repeating(|| store.delete(RaseenTempUser::USERS, &fences)).await?;
+        Ok(usize::try_from(gone).unwrap_or(usize::MAX))
+    }
+
+    async fn complete(&self, items: &[&Item]) -> Result<(), StoreError> {
+        let ids: Vec<Bson> = items
+            .iter()
+            .map(|item| Bson::ObjectId(item.record))
+            .collect();
+        let set = Record::completed(&self.run_id, self.engine.clock().now());
+        let store = self.audit.store();
+        // One that another mover gave up, or completed a moment ago, is rare.
+        let mut left = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        for status in [Status::Pending, Status::Failed] {
+            let when = doc! { record_field::STATUS: status.as_str() };
+            let amended =
+                repeating(|| store.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
+            left = left.saturating_sub(amended);
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether each is the only document of its user in temp, whatever the `_id`s.
+async fn are_sole_claims(
+    temp: &Handle<RaseenTempUser>,
+    items: &[&Item],
+) -> Result<Vec<bool>, StoreError> {
+    let users: Vec<String> = items.iter().map(|item| item.user.to_string()).collect();
+    let keys = Find::new(Query::All).max_bytes(usize::MAX).keys();
+    let claims = by_user(temp, &users, keys).await?;
+    Ok(users
+        .iter()
+        .map(|user| claims.get(user).is_none_or(|claims| claims.len() < 2))
+        .collect())
+}

@@ -1,0 +1,245 @@
+//! Keeping the outcomes of a run: what became of each document, and what its record says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bson::{Bson, DateTime, doc, oid::ObjectId};
+use tierkeep_core::audit::Kind;
+use tierkeep_core::bson;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
+use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
+use tierkeep_core::store::{Class, StoreError};
+use tracing::{error, warn};
+
+use crate::alerts::{AlertKind, Alerts};
+use crate::context::MoveOutcome;
+use crate::databases::retry::repeating;
+use crate::mover::scan::Scan;
+use crate::mover::{MigrationService, Summary};
+
+#[derive(Debug)]
+pub(crate) struct RunOutcomes {
+    service: MigrationService,
+    summary: Summary,
+    /// Failed attempts before this run, of the documents at work.
+    retries: BTreeMap<ObjectId, i32>,
+    due_in_pass: u64,
+    parked_in_pass: u64,
+    left_in_pass: u64,
+    moved_in_pass: u64,
+    adopted_in_pass: u64,
+    passes: u32,
+}
+
+impl RunOutcomes {
+    pub(crate) fn new(service: &MigrationService, summary: Summary) -> Self {
+        Self {
+            service: service.clone(),
+            summary,
+            retries: BTreeMap::new(),
+            due_in_pass: 0,
+            parked_in_pass: 0,
+            left_in_pass: 0,
+            moved_in_pass: 0,
+            adopted_in_pass: 0,
+            passes: 0,
+        }
+    }
+
+    pub(crate) fn run_id(&self) -> String {
+        self.summary.run_id.clone()
+    }
+
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// What moved counts as due even where the first pass did not see it yet.
+    pub(crate) fn into_summary(mut self) -> Summary {
+        let summary = &mut self.summary;
+        let settled = summary.moved + summary.failed;
+        summary.due = summary.due.max(settled);
+        summary.scanned = summary.scanned.max(summary.due);
+        self.summary
+    }
+
+    pub(crate) fn begin_pass(&mut self) {
+        self.passes += 1;
+        self.due_in_pass = 0;
+        self.parked_in_pass = 0;
+        self.left_in_pass = 0;
+        self.moved_in_pass = 0;
+        self.adopted_in_pass = 0;
+    }
+
+    /// What the last pass left is what the run leaves.
+    pub(crate) fn settle_pass(&mut self) {
+        self.summary.deferred = self.parked_in_pass + self.left_in_pass;
+    }
+
+    /// Whether another pass may find more to do.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.left_in_pass > 0
+    }
+
+    /// Whether the pass brought anything further.
+    pub(crate) fn has_progressed(&self) -> bool {
+        self.moved_in_pass + self.adopted_in_pass > 0
+    }
+
+    pub(crate) fn scanned(&mut self, documents: usize) {
+        if self.passes == 1 {
+            self.summary.scanned += u64::try_from(documents).unwrap_or(u64::MAX);
+        }
+    }
+
+    pub(crate) fn quarantined(&mut self, documents: u64) {
+        self.summary.quarantined = documents;
+    }
+
+    /// A document whose time has come, parked or not.
+    pub(crate) fn due(&mut self, item: &Item, parked: Option<Park>, retries: i32) {
+        self.due_in_pass += 1;
+        if self.passes == 1 {
+            self.summary.due += 1;
+        }
+        match parked {
+            Some(Park::Waiting | Park::Failed) => self.parked_in_pass += 1,
+            None => {
+                self.retries.insert(item.record, retries);
+            }
+        }
+    }
+
+    /// A document that must be looked at again.
+    pub(crate) fn left(&mut self, documents: u64) {
+        self.left_in_pass += documents;
+    }
+
+    /// A document of another program took its final form.
+    pub(crate) fn adopted(&mut self) {
+        self.adopted_in_pass += 1;
+    }
+
+    pub(crate) fn would_adopt(&mut self, bytes: usize) {
+        self.summary.scanned += 1;
+        self.summary.due += 1;
+        self.summary.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    pub(crate) fn would_move(&mut self, planned: &[Planned]) {
+        self.summary.bytes += planned.iter().map(|plan| plan.item.size).sum::<u64>();
+    }
+
+    /// Books what became of a batch, whatever fails on the way.
+    pub(crate) async fn take(&mut self, batch: Batch, scan: &mut Scan) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for (item, fate) in batch.fates() {
+            let retries = self.retries.remove(&item.record).unwrap_or(0);
+            let booked = match fate {
+                Fate::Moved => {
+                    self.count(MoveOutcome::Moved);
+                    self.summary.moved += 1;
+                    self.summary.bytes += item.size;
+                    self.moved_in_pass += 1;
+                    Ok(())
+                }
+                // Its record is completed with those of moves that were cut off.
+                Fate::Erased => Ok(()),
+                Fate::Superseded | Fate::Deferred => {
+                    self.count(MoveOutcome::Deferred);
+                    self.left_in_pass += 1;
+                    Ok(())
+                }
+                Fate::Conflict(reason) => {
+                    let again = scan.conflict(&item, &reason).await;
+                    again.map(|again| self.left_in_pass += u64::from(again))
+                }
+                Fate::Failed(reason) => self.failed(&item, retries, &reason, scan.now()).await,
+            };
+            outcome = outcome.and(booked);
+        }
+        outcome
+    }
+
+    fn count(&self, outcome: MoveOutcome) {
+        self.service.engine.moves().add(outcome);
+    }
+
+    /// The document's own fault: counts towards its retries.
+    async fn failed(
+        &mut self,
+        item: &Item,
+        retries: i32,
+        reason: &str,
+        now: DateTime,
+    ) -> Result<(), StoreError> {
+        self.summary.failed += 1;
+        let engine = &self.service.engine;
+        let backoff = self.service.settings.retry_backoff;
+        let attempt = next_attempt(
+            retries,
+            backoff,
+            engine.randomness().fraction(),
+            reason,
+            now,
+        );
+        let when = doc! {
+            record_field::STATUS: Status::Pending.as_str(),
+            record_field::RETRY_COUNT: retries,
+        };
+        self.count(if attempt.gave_up {
+            MoveOutcome::Failed
+        } else {
+            MoveOutcome::Retried
+        });
+        if attempt.gave_up {
+            // Before the record says so: after a crash between the two the attempt fails, and is told of, again.
+            let trail = engine.audit_trail();
+            let given_up = trail
+                .draft(Kind::FailedMove)
+                .about(Some(&item.user))
+                .by(Some("mover"))
+                .decided("failed")
+                .because(reason)
+                .in_database(Some(Role::RaseenMainUser));
+            trail.record(given_up).await?;
+            Alerts::new(Arc::clone(engine))
+                .raise(AlertKind::MigrationFailed, item.user.as_str(), reason)
+                .await?;
+        }
+        let audit = engine.databases.audit_db().store();
+        let ids = [Bson::ObjectId(item.record)];
+        repeating(|| audit.amend(collection::MIGRATION_RECORDS, &ids, &when, &attempt.set)).await?;
+        if !attempt.gave_up {
+            warn!(
+                user_id = %item.user,
+                user_type = %item.user.user_type(),
+                error = reason,
+                "error in moving data to raseen_main_user, retry {} of {}",
+                retries + 1,
+                tierkeep_core::mover::RETRIES,
+            );
+            return Ok(());
+        }
+        error!(
+            user_id = %item.user,
+            user_type = %item.user.user_type(),
+            error = reason,
+            "error in moving data to raseen_main_user, given up",
+        );
+        let temp = engine.databases.raseen_temp_db().store();
+        let ids = [Bson::String(item.user.to_string())];
+        let when = doc! { "metadata.version": item.version.get() };
+        let set = doc! { "metadata.backup_status": "failed" };
+        match repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await {
+            // The record says it; a document that cannot even be marked holds up nobody.
+            Ok(_)
+            | Err(StoreError {
+                class: Class::Other,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

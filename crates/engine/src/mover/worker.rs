@@ -1,0 +1,140 @@
+//! The scheduler inside a running service: looks for due documents every scan interval and lets
+//! databases in that were away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::DateTime;
+use tierkeep_core::bson;
+use tierkeep_core::db::Role;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::mover::schedule;
+use crate::mover::{CLAIM_LASTS, LeaseObserver, MigrationService, MoverSettings, Summary};
+
+/// What the worker did last.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct WorkerState {
+    /// When it last looked and every database it needed was there.
+    pub last_success: Option<DateTime>,
+    /// The database that stopped the last run, if one did.
+    pub stopped_by: Option<Role>,
+    /// What the last run did.
+    pub last_run: Option<Summary>,
+}
+
+/// The most documents and bytes of a batch that moves beside requests.
+const BATCH_DOCUMENTS: usize = 100;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How many times as long as a batch took it rests: most requests come while nothing moves.
+const RESTS: u32 = 2;
+
+/// A write waits until the journal holds it and what others write meanwhile: so for one small batch at most.
+fn beside_requests(settings: MoverSettings) -> MoverSettings {
+    MoverSettings {
+        batch_documents: settings.batch_documents.min(BATCH_DOCUMENTS),
+        batch_bytes: settings.batch_bytes.min(BATCH_BYTES),
+        batches_in_flight: 1,
+        rests: RESTS,
+        ..settings
+    }
+}
+
+/// Runs the mover every scan interval.
+#[derive(Debug)]
+pub struct Worker {
+    service: MigrationService,
+    interval: Duration,
+    state: Arc<watch::Sender<WorkerState>>,
+}
+
+impl Worker {
+    /// A worker that looks every `interval`, give or take a tenth, and in time for each document to move
+    /// within one interval of the end of its retention.
+    ///
+    /// It moves in small batches, one at a time, whatever larger ones the settings allow, and rests after each, so
+    /// that requests hardly notice.
+    pub fn new(mut service: MigrationService, interval: Duration) -> Self {
+        service.settings = beside_requests(service.settings);
+        Self {
+            service,
+            interval,
+            state: Arc::new(watch::Sender::new(WorkerState::default())),
+        }
+    }
+
+    /// What the worker did last, now and later.
+    pub fn state(&self) -> watch::Receiver<WorkerState> {
+        self.state.subscribe()
+    }
+
+    /// Works until `stop` is cancelled; a batch at work is finished.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut observer = LeaseObserver::default();
+        while !stop.is_cancelled() {
+            let begun = Instant::now();
+            self.service.engine.databases.heal().await;
+            let turn = self.tick(&mut observer, &stop).await;
+            let wait = match turn {
+                Turn::Looked => self.next_look(begun).await,
+                Turn::Elsewhere => self.interval.min(CLAIM_LASTS),
+            };
+            // A run may take longer than the interval.
+            let next = (begun + wait).max(Instant::now() + self.interval / 10);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+
+    /// How long after `begun`, the beginning of its last look, the worker looks again: the interval, give or
+    /// take a tenth, and never more than an interval after a document came due.
+    pub async fn next_look(&self, begun: Instant) -> Duration {
+        schedule::next_look(&self.service, self.interval, begun).await
+    }
+
+    async fn tick(&self, observer: &mut LeaseObserver, stop: &CancellationToken) -> Turn {
+        match self.service.is_paused().await {
+            Ok(true) => return Turn::Looked,
+            Ok(false) => {}
+            Err(error) => {
+                self.state
+                    .send_modify(|state| state.stopped_by = Some(error.database));
+                return Turn::Looked;
+            }
+        }
+        let run = self.service.run_with_lease(observer, stop).await;
+        let now = self.service.engine.clock().now();
+        let mut turn = Turn::Looked;
+        self.state.send_modify(|state| match run {
+            Ok(Some(summary)) => {
+                *state = WorkerState {
+                    last_success: Some(now),
+                    stopped_by: None,
+                    last_run: Some(summary),
+                };
+            }
+            Ok(None) => {
+                state.stopped_by = None;
+                turn = Turn::Elsewhere;
+            }
+            Err(stopped) => {
+                state.stopped_by = Some(stopped.error.database);
+                state.last_run = Some(*stopped.summary);
+            }
+        });
+        turn
+    }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// What was due was moved, as far as the databases let it.
+    Looked,
+    /// Somebody else is at it.
+    Elsewhere,
+}

@@ -1,0 +1,323 @@
+//! Finding out, before anything is written, whether a dump is whole and everything in it has its place here.
+//!
+//! Reads every file to its end. All that is wrong is said at once. Must never write anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::hr::HrCollection;
+
+use crate::databases::schema::layout;
+use crate::transfer::dump::frames::{Broken, Frames, Whole};
+use crate::transfer::dump::manifest::{FORMAT, FORMAT_VERSION, MANIFEST, Manifest, UNFINISHED};
+use crate::transfer::dump::metadata::{self, TIERKEEP, WRITTEN_BY};
+use crate::transfer::dump::{DumpError, FileProblem};
+
+/// What mongodump writes beside the files of collections: which versions were at work.
+const PRELUDE: [&str; 2] = ["prelude.json", "prelude.json.gz"];
+
+/// What becomes of the documents of a file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Use {
+    /// Users' documents, to be taken in.
+    Users,
+    /// HR records, to be taken in.
+    Hr,
+    /// Never taken in: stamps, and everything of `evaluation_audit`.
+    Skipped,
+}
+
+/// One collection of a dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Part {
+    pub(crate) role: Role,
+    pub(crate) collection: String,
+    pub(crate) path: PathBuf,
+    pub(crate) gzip: bool,
+    pub(crate) documents: u64,
+    pub(crate) taken: Use,
+}
+
+/// A dump of which every file is whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Dump {
+    /// How many files were read.
+    pub(crate) files: u64,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Reads the dump at `root`. `names` are the names of the databases here; those of the roles are known anyway.
+pub(crate) fn inspect(
+    root: &Path,
+    names: &BTreeMap<String, Role>,
+    hr: &[HrCollection],
+) -> Result<Dump, DumpError> {
+    let mut look = Look {
+        root,
+        names,
+        hr,
+        manifest: None,
+        marked: Vec::new(),
+        seen: BTreeMap::new(),
+        parts: Vec::new(),
+        problems: Vec::new(),
+    };
+    look.root()?;
+    look.against_manifest();
+    if look.seen.is_empty() && look.problems.is_empty() {
+        look.problem("", "it holds no dump");
+    }
+    if !look.problems.is_empty() {
+        look.problems
+            .sort_by(|one, other| one.path.cmp(&other.path));
+        return Err(DumpError::Broken {
+            root: root.to_owned(),
+            problems: look.problems,
+        });
+    }
+    Ok(Dump {
+        files: u64::try_from(look.seen.len()).unwrap_or(u64::MAX),
+        parts: look.parts,
+    })
+}
+
+struct Look<'a> {
+    root: &'a Path,
+    names: &'a BTreeMap<String, Role>,
+    hr: &'a [HrCollection],
+    manifest: Option<Manifest>,
+    /// Metadata files that say that a manifest belongs to them.
+    marked: Vec<String>,
+    seen: BTreeMap<String, Whole>,
+    parts: Vec<Part>,
+    problems: Vec<FileProblem>,
+}
+
+impl Look<'_> {
+    fn problem(&mut self, path: &str, reason: impl Into<String>) {
+        self.problems.push(FileProblem {
+            path: path.to_owned(),
+            reason: reason.into(),
+        });
+    }
+
+    fn root(&mut self) -> Result<(), DumpError> {
+        let mut roles: BTreeMap<Role, String> = BTreeMap::new();
+        for (name, path) in entries(self.root)? {
+            if path.is_dir() {
+                let Some(role) = Role::by_name(&name).or_else(|| self.names.get(&name).copied())
+                else {
+                    self.problem(&name, "it is none of the seven databases");
+                    continue;
+                };
+                if let Some(other) = roles.insert(role, name.clone()) {
+                    self.problem(&name, format!("it is {role}, and so is {other}"));
+                    continue;
+                }
+                self.database(role, &name, &path)?;
+            } else if name == MANIFEST {
+                self.read_manifest(&path)?;
+            } else if name == UNFINISHED {
+                self.problem(&name, "the export was cut off before it was whole");
+            } else if !PRELUDE.contains(&name.as_str()) {
+                self.problem(&name, "it is no file of a dump");
+            }
+        }
+        Ok(())
+    }
+
+    fn read_manifest(&mut self, path: &Path) -> Result<(), DumpError> {
+        let text = fs::read(path).map_err(DumpError::io(path, "read"))?;
+        match serde_json::from_slice::<Manifest>(&text) {
+            Ok(manifest) if manifest.format != FORMAT => {
+                self.problem(MANIFEST, format!("its format is not {FORMAT}"));
+            }
+            Ok(manifest) if manifest.format_version > FORMAT_VERSION => {
+                let version = manifest.format_version;
+                self.problem(
+                    MANIFEST,
+                    format!("its format_version {version} is newer than {FORMAT_VERSION}, the newest that is known"),
+                );
+            }
+            Ok(manifest) => self.manifest = Some(manifest),
+            Err(error) => self.problem(MANIFEST, format!("it is no manifest: {error}")),
+        }
+        Ok(())
+    }
+
+    fn database(&mut self, role: Role, folder: &str, path: &Path) -> Result<(), DumpError> {
+        let mut described = Vec::new();
+        for (name, path) in entries(path)? {
+            let shown = format!("{folder}/{name}");
+            if PRELUDE.contains(&name.as_str()) && !path.is_dir() {
+                continue;
+            }
+            let (base, gzip) = match name.strip_suffix(".gz") {
+                Some(base) => (base, true),
+                None => (name.as_str(), false),
+            };
+            let is_file = !path.is_dir();
+            if let Some(base) = base.strip_suffix(".metadata.json").filter(|_| is_file) {
+                described.push((shown.clone(), base.to_owned()));
+                self.metadata(&shown, &path, gzip)?;
+            } else if let Some(base) = base.strip_suffix(".bson").filter(|_| is_file) {
+                self.documents(role, &shown, base, &path, gzip)?;
+            } else {
+                self.problem(&shown, "it is no file of a dump");
+            }
+        }
+        for (shown, base) in described {
+            let collection = metadata::collection_of(&base);
+            let is_there = self
+                .parts
+                .iter()
+                .any(|part| part.role == role && Some(&part.collection) == collection.as_ref());
+            let is_named =
+                |problem: &FileProblem| problem.path.starts_with(&format!("{folder}/{base}.bson"));
+            if !is_there && !self.problems.iter().any(is_named) {
+                self.problem(&shown, format!("its documents, {base}.bson, are missing"));
+            }
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, shown: &str, path: &Path, gzip: bool) -> Result<(), DumpError> {
+        let failed = |error| DumpError::io(path, "read")(error);
+        let mut frames = Frames::open(path, gzip).map_err(failed)?;
+        let read = frames.text().and_then(|text| Ok((text, frames.whole()?)));
+        match read {
+            Err(Broken::Io(error)) => return Err(failed(error)),
+            Err(Broken::Content(reason)) => self.problem(shown, reason),
+            Ok((text, whole)) => match serde_json::from_slice::<Value>(&text) {
+                Ok(value) if value.is_object() => {
+                    if value.get(WRITTEN_BY).and_then(Value::as_str) == Some(TIERKEEP) {
+                        self.marked.push(shown.to_owned());
+                    }
+                    self.seen.insert(shown.to_owned(), whole);
+                }
+                Ok(_) | Err(_) => self.problem(shown, "it is no metadata of a collection"),
+            },
+        }
+        Ok(())
+    }
+
+    fn documents(
+        &mut self,
+        role: Role,
+        shown: &str,
+        base: &str,
+        path: &Path,
+        gzip: bool,
+    ) -> Result<(), DumpError> {
+        let known = metadata::collection_of(base)
+            .and_then(|name| Some((use_of(role, &name, self.hr)?, name)));
+        let Some((taken, collection)) = known else {
+            self.problem(shown, format!("{role} has no such collection here"));
+            return Ok(());
+        };
+        let twice = |part: &Part| part.role == role && part.collection == collection;
+        if self.parts.iter().any(twice) {
+            self.problem(shown, format!("{collection} is there twice"));
+            return Ok(());
+        }
+        let failed = |error| DumpError::io(path, "read")(error);
+        let mut frames = Frames::open(path, gzip).map_err(failed)?;
+        let whole = loop {
+            match frames.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break frames.whole(),
+                Err(broken) => break Err(broken),
+            }
+        };
+        match whole {
+            Err(Broken::Io(error)) => return Err(failed(error)),
+            Err(Broken::Content(reason)) => self.problem(shown, reason),
+            Ok(whole) => {
+                self.parts.push(Part {
+                    role,
+                    collection,
+                    path: path.to_owned(),
+                    gzip,
+                    documents: whole.documents,
+                    taken,
+                });
+                self.seen.insert(shown.to_owned(), whole);
+            }
+        }
+        Ok(())
+    }
+
+    fn against_manifest(&mut self) {
+        let Some(manifest) = self.manifest.take() else {
+            if let Some(marked) = self.marked.first().cloned()
+                && self.problems.is_empty()
+            {
+                let reason = format!(
+                    "it was written by tierkeep, and {MANIFEST} is missing: the dump is not whole"
+                );
+                self.problem(&marked, reason);
+            }
+            return;
+        };
+        let mut seen = std::mem::take(&mut self.seen);
+        let mut checked = BTreeMap::new();
+        for entry in manifest.files {
+            let Some(whole) = seen.remove(&entry.path) else {
+                let is_named = |problem: &FileProblem| problem.path == entry.path;
+                if !self.problems.iter().any(is_named) {
+                    self.problem(&entry.path, "it is missing");
+                }
+                continue;
+            };
+            if whole.bytes != entry.bytes || whole.blake3 != entry.blake3 {
+                self.problem(&entry.path, "it is not the file that the manifest names");
+            } else if entry
+                .documents
+                .is_some_and(|count| count != whole.documents)
+            {
+                self.problem(
+                    &entry.path,
+                    "it holds another number of documents than the manifest says",
+                );
+            }
+            checked.insert(entry.path, whole);
+        }
+        for name in seen.keys() {
+            self.problem(name, "the manifest does not name it");
+        }
+        self.seen = checked;
+    }
+}
+
+/// What becomes of a collection of a dump; `None` for one that has no place here.
+fn use_of(role: Role, name: &str, hr: &[HrCollection]) -> Option<Use> {
+    if role.users() == Some(name) {
+        return Some(Use::Users);
+    }
+    let holds_hr = [Role::RaseenMainHr, Role::SrieMainHr].contains(&role);
+    if holds_hr && hr.iter().any(|it| it.as_str() == name) {
+        return Some(Use::Hr);
+    }
+    let known = name == collection::IDENTITY
+        || role == Role::EvaluationAudit
+            && layout(role, hr)
+                .collections
+                .iter()
+                .any(|it| it.name == name);
+    known.then_some(Use::Skipped)
+}
+
+/// What a directory holds, by name.
+fn entries(path: &Path) -> Result<BTreeMap<String, PathBuf>, DumpError> {
+    let failed = |error| DumpError::io(path, "read")(error);
+    let mut entries = BTreeMap::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        entries.insert(name, entry.path());
+    }
+    Ok(entries)
+}

@@ -1,0 +1,232 @@
+//! What goes on beside the moves, also while they are paused: clearing abandoned entries, finishing
+//! erasures, removing tombstones whose grace and records whose retention is over, watching the quarantine, resolving
+//! alerts whose cause is gone.
+
+pub(crate) mod abandoned;
+pub(crate) mod audit_chain;
+pub(crate) mod old_records;
+pub(crate) mod quarantine_alert;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::{Bson, doc};
+use jiff::Timestamp;
+use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::bson;
+use tierkeep_core::clock;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
+use tierkeep_core::document;
+use tierkeep_core::erasure::Stage;
+use tierkeep_core::mover::{Record, Status, record_field};
+use tierkeep_core::store::{Find, Query, StoreError};
+use tierkeep_core::user::UserId;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::alerts::{Alert, AlertKind, Alerts};
+use crate::context::Engine;
+use crate::databases::retry::repeating;
+use crate::erasure::service::ErasureService;
+use crate::mover::quarantine::is_marked;
+use crate::upkeep::abandoned::Janitor;
+use crate::upkeep::old_records::Retirement;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(15);
+/// An erasure that is pending for longer is alerted.
+const LATE: Duration = Duration::from_hours(24);
+/// A process that has given up a database says so in each of its rounds.
+const SAID_LATELY: Duration = Duration::from_mins(1);
+
+/// Keeps the databases tidy.
+#[derive(Debug)]
+pub struct Upkeep {
+    engine: Arc<Engine>,
+    janitor: Janitor,
+    erasures: ErasureService,
+    alerts: Alerts,
+    grace: Duration,
+    retirement: Option<Retirement>,
+}
+
+impl Upkeep {
+    /// Upkeep of these databases. Tombstones stay for `grace` after an erasure was verified everywhere.
+    pub fn new(engine: Arc<Engine>, grace: Duration) -> Self {
+        Self {
+            janitor: Janitor::new(Arc::clone(&engine)),
+            erasures: ErasureService::new(Arc::clone(&engine)),
+            alerts: Alerts::new(Arc::clone(&engine)),
+            engine,
+            grace,
+            retirement: None,
+        }
+    }
+
+    /// Removes completed migration records once they are older than this; kept for ever where nothing is said.
+    #[must_use]
+    pub fn with_record_retention(mut self, retention: Option<Duration>) -> Self {
+        self.retirement =
+            retention.map(|retention| Retirement::new(Arc::clone(&self.engine), retention));
+        self
+    }
+
+    /// Looks every 15 seconds until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let began = Instant::now();
+        while !stop.is_cancelled() {
+            self.round(began.elapsed()).await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+
+    /// Does everything once; what a database that is away keeps from being done waits for the next round.
+    /// `now` is as in [`Janitor::round`].
+    pub async fn round(&mut self, now: Duration) {
+        let cleared = self.janitor.round(now).await.map(|_| ());
+        let finished = self.erasures.finish_pending().await.map(|_| ());
+        let removed = self
+            .erasures
+            .remove_tombstones(self.grace)
+            .await
+            .map(|_| ());
+        let alerted = self.alert_late_erasures().await;
+        let opened = self.alert_breakers().await;
+        let watched = quarantine_alert::watch(&self.engine).await;
+        let resolved = self.resolve_alerts().await;
+        let retired = match &mut self.retirement {
+            Some(retirement) => retirement.round(now).await.map(|_| ()),
+            None => Ok(()),
+        };
+        let outcomes = [
+            cleared, finished, removed, alerted, opened, watched, resolved, retired,
+        ];
+        for outcome in outcomes {
+            if let Err(error) = outcome {
+                error!(
+                    user_type = "internal",
+                    database = %error.database,
+                    error = error.class.as_str(),
+                    code = error.code,
+                    "the upkeep waits for a database",
+                );
+            }
+        }
+    }
+
+    async fn alert_late_erasures(&self) -> Result<(), StoreError> {
+        let before = clock::before(self.engine.clock().now(), LATE);
+        let kind = AlertKind::ErasurePending;
+        for late in self.erasures.pending_since(before).await? {
+            if !self.alerts.is_open(kind, late.as_str()).await? {
+                let message = "the erasure could not be finished for 24 hours; a database is away";
+                self.alerts.raise(kind, late.as_str(), message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Raised again in each round, so that other processes see that it stands.
+    async fn alert_breakers(&self) -> Result<(), StoreError> {
+        for role in Role::ALL {
+            if self.is_given_up(role) {
+                let message =
+                    "the database cannot be reached, and calls to it are refused until it is back";
+                let kind = AlertKind::BreakerOpen;
+                self.alerts.raise(kind, role.name(), message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_given_up(&self, role: Role) -> bool {
+        let state = self.engine.databases.breaker(role);
+        state.is_some_and(|state| state != BreakerState::Closed)
+    }
+
+    /// Whether this process has given the database up, or another one has said so lately.
+    fn is_given_up_somewhere(&self, alert: &Alert) -> bool {
+        let long_ago = clock::before(self.engine.clock().now(), SAID_LATELY);
+        Role::by_name(&alert.subject).is_some_and(|role| {
+            self.is_given_up(role)
+                || alert
+                    .last_at
+                    .parse::<Timestamp>()
+                    .is_ok_and(|at| at.as_millisecond() > long_ago.timestamp_millis())
+        })
+    }
+
+    async fn resolve_alerts(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.alerts.open(&mut after).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for alert in page {
+                if !self.still_stands(&alert).await? {
+                    self.alerts.resolve(alert.kind, &alert.subject).await?;
+                }
+            }
+        }
+    }
+
+    async fn still_stands(&self, alert: &Alert) -> Result<bool, StoreError> {
+        match alert.kind {
+            AlertKind::BreakerOpen => Ok(self.is_given_up_somewhere(alert)),
+            AlertKind::MigrationFailed => {
+                let failed = self.records(&alert.subject, Status::Failed).await?;
+                self.is_in_temp(&alert.subject, &failed).await
+            }
+            AlertKind::MigrationIncident => {
+                let pending = self.records(&alert.subject, Status::Pending).await?;
+                Ok(!pending.is_empty())
+            }
+            AlertKind::CopiesConflict => {
+                let id = Bson::String(alert.subject.clone());
+                is_marked(self.engine.databases.audit_db(), &id).await
+            }
+            // Only whoever raised them knows when their cause is gone; of the quarantine, its watch.
+            AlertKind::AuditChainBroken
+            | AlertKind::BackupLag
+            | AlertKind::VerificationDifference
+            | AlertKind::QuarantineGrowth => Ok(true),
+            AlertKind::ErasurePending => {
+                let Ok(user) = UserId::parse(&alert.subject) else {
+                    return Ok(false);
+                };
+                let erasure = self.engine.ledger().entry(&user).await?;
+                Ok(erasure.is_some_and(|erasure| erasure.stage == Stage::Pending))
+            }
+        }
+    }
+
+    async fn records(&self, user: &str, status: Status) -> Result<Vec<Record>, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let of_user = doc! {
+            record_field::USER_ID: user,
+            record_field::STATUS: status.as_str(),
+        };
+        let find = Find::new(Query::Equal(of_user));
+        let found = repeating(|| store.find(collection::MIGRATION_RECORDS, &find)).await?;
+        Ok(found
+            .iter()
+            .filter_map(|record| Record::read(record))
+            .collect())
+    }
+
+    /// Whether temp still holds the version of one of these records.
+    async fn is_in_temp(&self, user: &str, records: &[Record]) -> Result<bool, StoreError> {
+        let id = Bson::String(user.to_owned());
+        let find = Find::new(Query::Ids(vec![id])).head();
+        let store = self.engine.databases.raseen_temp_db().store();
+        let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
+        let version = found
+            .first()
+            .and_then(|document| document::version(document));
+        Ok(records.iter().any(|record| Some(record.version) == version))
+    }
+}
