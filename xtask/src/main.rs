@@ -2,13 +2,14 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `tidy` (rules that no compiler checks), `bench` (measurements).
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `tidy` (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
 mod bench;
 mod mongod;
 mod python;
+mod rooms;
 mod test;
 mod tidy;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::variable;
+use crate::{rooms, variable};
 
 /// The most lines of a Rust file.
 const LINES: usize = 600;
@@ -46,6 +46,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         findings.push(format!(
             "tierkeep is built with the feature `{feature}` unasked"
         ));
+    }
+    for (crate_root, order) in rooms::ORDERS {
+        findings.extend(rooms::against(root, crate_root, order)?);
     }
     for finding in &findings {
         println!("tidy: {finding}");
@@ -123,9 +126,16 @@ fn tree(root: &Path, package: &str, edges: &str) -> Result<String> {
 /// The Rust files of the workspace.
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders = ["crates", "examples", "xtask"]
-        .map(|folder| root.join(folder))
-        .to_vec();
+    for folder in ["crates", "examples", "xtask"] {
+        files.extend(rust_files_in(&root.join(folder))?);
+    }
+    Ok(files)
+}
+
+/// The Rust files of a folder and those inside it, sorted.
+pub(crate) fn rust_files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();

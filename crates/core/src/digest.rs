@@ -5,7 +5,6 @@ use std::fmt;
 use bson::raw::RawDocument;
 
 use crate::document::{self, field};
-use crate::hr;
 
 /// BLAKE3 over the content's raw BSON, written as 64 lower-case hex digits.
 ///
@@ -18,7 +17,7 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of `document`'s content; of an HR record, as [`Digest::of_hr_record`].
     pub fn of(document: &RawDocument) -> Self {
-        if hr::is_record(document) {
+        if document::is_hr_record(document) {
             Self::of_hr_record(document)
         } else {
             Self::leaving_out(document, &field::NOT_CONTENT_TOP)

@@ -5,6 +5,7 @@
 //! missing or of another type is `None`.
 
 mod edit;
+mod kind;
 
 use bson::raw::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
@@ -12,7 +13,9 @@ use bson::{Bson, DateTime};
 use crate::user::{Section, UserId, UserType};
 use crate::version::Version;
 
+pub use crate::user::OWN_FIELDS;
 pub use edit::{Edit, pieces_without, without};
+pub use kind::{is_hr_record, is_of_user};
 
 /// The names of the fields that tierkeep keeps.
 pub mod field {
@@ -72,17 +75,6 @@ pub mod field {
         ADOPTED_FROM,
     ];
 }
-
-/// The top-level fields that tierkeep keeps; no section may have such a name.
-pub const OWN_FIELDS: [&str; 7] = [
-    field::ID,
-    field::USER_ID,
-    field::USER_TYPE,
-    field::CREATED_AT,
-    field::LAST_ACCESSED,
-    field::DATA_LOCATION,
-    field::METADATA,
-];
 
 /// The current form of the document, `metadata.schema_version`.
 pub const SCHEMA_VERSION: i32 = 1;

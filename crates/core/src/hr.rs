@@ -321,19 +321,6 @@ pub fn is_sound(record: &RawDocument) -> bool {
     Digest::claimed_by(record).is_some_and(|digest| digest == Digest::of_hr_record(record))
 }
 
-/// Whether `document` is an HR record, or the tombstone of one, as tierkeep writes them.
-pub fn is_record(document: &RawDocument) -> bool {
-    BackupStatus::of(document).is_some() && updated_at(document).is_some() && !is_of_user(document)
-}
-
-/// Whether `document` is one of a user, or the tombstone of one, as tierkeep or programs like it write them.
-pub fn is_of_user(document: &RawDocument) -> bool {
-    let has = |name| document::metadata(document).is_some_and(|m| !matches!(m.get(name), Ok(None)));
-    let buried =
-        document::state(document) != Some(State::Live) && document::user_id(document).is_some();
-    has(field::STORAGE_LOCATION) || has(field::STAGED_AT) || buried
-}
-
 /// When the record was written last, where that is a date.
 pub fn updated_at(record: &RawDocument) -> Option<DateTime> {
     record.get_datetime(field::UPDATED_AT).ok()
@@ -553,8 +540,8 @@ mod tests {
             (&of_user, false),
             (&buried, false),
         ] {
-            assert_eq!(is_record(document), record, "{document:?}");
-            assert_eq!(is_of_user(document), !record, "{document:?}");
+            assert_eq!(document::is_hr_record(document), record, "{document:?}");
+            assert_eq!(document::is_of_user(document), !record, "{document:?}");
         }
     }
 

@@ -145,6 +145,17 @@ impl fmt::Display for UserId {
     }
 }
 
+/// The top-level fields that tierkeep keeps; no section may have such a name.
+pub const OWN_FIELDS: [&str; 7] = [
+    "_id",
+    "user_id",
+    "user_type",
+    "created_at",
+    "last_accessed",
+    "data_location",
+    "metadata",
+];
+
 /// The name of a section: a top-level field of the user document that holds an object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(transparent)]
@@ -180,7 +191,7 @@ impl Section {
         if !valid {
             return Err(InvalidSection::Malformed(quoted(name)));
         }
-        if crate::document::OWN_FIELDS.contains(&name) {
+        if OWN_FIELDS.contains(&name) {
             return Err(InvalidSection::Reserved(name.to_owned()));
         }
         Ok(Self(name.to_owned()))

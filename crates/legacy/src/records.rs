@@ -152,7 +152,7 @@ impl Importer {
         for (place, taken) in sorted.places.iter().zip(taken) {
             match taken {
                 ImportOutcome::Stored | ImportOutcome::Replaced | ImportOutcome::Same => {
-                    tally.imported += 1
+                    tally.imported += 1;
                 }
                 ImportOutcome::Refused(refusal) => refused.push(Refused {
                     place: place.clone(),

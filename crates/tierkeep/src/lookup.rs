@@ -1,4 +1,4 @@
-//! RestoreScope a text means: owns how people name a user.
+//! Whom a text means: owns how people name a user.
 
 use tierkeep_core::user::UserId;
 

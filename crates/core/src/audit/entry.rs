@@ -27,7 +27,7 @@ pub mod audit_field {
     pub const AT: &str = "at";
     /// See [`super::Kind`].
     pub const KIND: &str = "kind";
-    /// RestoreScope it concerns.
+    /// Whom it concerns.
     pub const USER_ID: &str = "user_id";
     /// Who did it.
     pub const ACTOR: &str = "actor";

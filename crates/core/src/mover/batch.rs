@@ -3,33 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 
+use super::item::Item;
 use super::plan::Planned;
 use crate::adopt::Quarantine;
 use crate::db::Role;
 use crate::digest::Digest;
-use crate::user::UserId;
 use crate::version::Version;
 
 /// How often the deletion of what temp still holds at the same version is repeated within one batch.
 const DELETE_ROUNDS: u8 = 3;
-
-/// One document of a batch.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Item {
-    /// Whose it is; also its `_id`.
-    pub user: UserId,
-    /// The version that moves.
-    pub version: Version,
-    /// The digest of its content.
-    pub digest: Digest,
-    /// Its size in temp, in bytes of BSON.
-    pub size: u64,
-    /// The `_id` of its migration record.
-    pub record: ObjectId,
-}
 
 /// What became of one document.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,14 +10,15 @@
 //! temp is then asked to delete.
 
 mod batch;
+mod item;
 mod plan;
 mod record;
 mod retry;
 
 pub use batch::{
-    Action, Batch, Copied, Copies, Fate, Item, Observation, OutOfOrder, Phase, Seen, SeenInTemp,
-    Target,
+    Action, Batch, Copied, Copies, Fate, Observation, OutOfOrder, Phase, Seen, SeenInTemp, Target,
 };
+pub use item::Item;
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};
 pub use retry::{Attempt, RETRIES, next_attempt};

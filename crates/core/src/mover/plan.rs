@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::DateTime;
 use bson::raw::{RawDocument, RawDocumentBuf};
 
-use super::batch::Item;
+use super::item::Item;
 use super::record::{Record, Status};
 use crate::adopt::{self, Foreign, Quarantine};
 use crate::clock;

@@ -3,7 +3,7 @@
 use bson::raw::{RawBson, RawDocument, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
-use super::batch::Item;
+use super::item::Item;
 use crate::db::Role;
 use crate::user::UserId;
 use crate::version::Version;

@@ -6,6 +6,7 @@
 //! stores that cannot run them on a server call those functions inside a transaction.
 
 mod error;
+mod handle;
 mod query;
 mod write;
 
@@ -16,6 +17,7 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document};
 
 pub use error::{Class, StoreError, Verdict};
+pub use handle::{Handle, WrongRole};
 pub use query::{
     Cursor, Fields, Find, Query, ReadConcern, SIZE, id_order, id_text, index_key, stored_size,
 };

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::alerts::{Alert, AlertKind, read};
 use crate::context::Engine;
-use crate::databases::control;
+use crate::databases::lease::{Lease, stands};
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 
@@ -37,6 +37,8 @@ const EVERY: Duration = Duration::from_mins(5);
 const LOOKED_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a first failure; doubles, up to [`EVERY`].
 const FIRST_WAIT: Duration = Duration::from_secs(10);
+/// The field that counts the claims of a channel.
+const TURN: &str = "turn";
 /// How long a turn stands without a sign of its holder; longer than a message may take.
 const TURN_LASTS: Duration = Duration::from_secs(40);
 /// How long sending one message may take.
@@ -175,7 +177,7 @@ struct ChannelState {
     messages: Vec<Message>,
 }
 
-/// A turn at a channel's desk.
+/// A turn at a channel's state.
 struct Turn<'a> {
     engine: &'a Engine,
     channel: &'a dyn Channel,
@@ -263,34 +265,28 @@ impl AlertDelivery {
     ) -> Result<Option<(Turn<'a>, u32)>, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let id = channel.kind().control();
-        let desk = if let Some(desk) = look(&self.engine, &id).await? {
-            desk
+        let lease = Lease::new(audit.as_ref(), &id, TURN);
+        let state = if let Some(state) = look(&self.engine, &id).await? {
+            state
         } else {
-            let first = doc! { "_id": &id, "kind": KIND, "turn": 0_i64 };
-            control::insert_if_absent(audit.as_ref(), collection::CONTROL, &first).await?;
+            lease.begin(doc! { "kind": KIND, "turn": 0_i64 }).await?;
             ChannelState::default()
         };
         let now = repeating(|| audit.hello()).await?.now;
-        // A time further away than any wait was noted by a clock that has been set since.
-        let ahead = |at: Option<DateTime>, longest: Duration| {
-            at.is_some_and(|at| at > now && at.saturating_duration_since(now) <= longest)
-        };
-        let early = when == When::Due && ahead(desk.next_at, EVERY);
-        if early || ahead(desk.busy_until, TURN_LASTS) {
+        let early = when == When::Due && stands(state.next_at, now, EVERY);
+        if early || stands(state.busy_until, now, TURN_LASTS) {
             return Ok(None);
         }
-        let turn = desk.turn.saturating_add(1);
-        let ids = [Bson::String(id)];
-        let is_free = doc! { "turn": desk.turn };
-        let set = doc! { "turn": turn, "busy_until": clock::after(now, TURN_LASTS) };
-        let taken = repeating(|| audit.amend(collection::CONTROL, &ids, &is_free, &set)).await?;
+        let turn = state.turn.saturating_add(1);
+        let set = doc! { TURN: turn, "busy_until": clock::after(now, TURN_LASTS) };
+        let taken = lease.set(state.turn, &set).await?;
         let turn = Turn {
             engine: &self.engine,
             channel,
             number: turn,
-            messages: desk.messages,
+            messages: state.messages,
         };
-        Ok((taken > 0).then_some((turn, desk.failures)))
+        Ok(taken.then_some((turn, state.failures)))
     }
 }
 
@@ -300,12 +296,12 @@ impl Turn<'_> {
         Ok(repeating(|| audit.hello()).await?.now)
     }
 
-    /// Writes on the desk, unless somebody else has taken the turn; answers whether it was written.
+    /// Writes on the state, unless somebody else has taken the turn; answers whether it was written.
     async fn note(&self, set: Document) -> Result<bool, StoreError> {
         let audit = self.engine.databases.audit_db().store();
-        let ids = [Bson::String(self.channel.kind().control())];
-        let mine = doc! { "turn": self.number };
-        Ok(repeating(|| audit.amend(collection::CONTROL, &ids, &mine, &set)).await? > 0)
+        let id = self.channel.kind().control();
+        let lease = Lease::new(audit.as_ref(), &id, TURN);
+        lease.set(self.number, &set).await
     }
 
     async fn note_messages(&self) -> Result<bool, StoreError> {
@@ -361,7 +357,7 @@ impl Turn<'_> {
     }
 
     /// Puts every alert whose state nobody was told into the message of its kind, and makes messages where there are
-    /// none that can take it in. The desk names a message before an alert does.
+    /// none that can take it in. The state names a message before an alert does.
     async fn gather(&mut self) -> Result<(), StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let field = self.channel.kind().field();
@@ -497,10 +493,10 @@ async fn look(engine: &Engine, id: &str) -> Result<Option<ChannelState>, StoreEr
     let audit = engine.databases.audit_db().store();
     let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
     let found = repeating(|| audit.find(collection::CONTROL, &find)).await?;
-    Ok(found.first().map(desk))
+    Ok(found.first().map(state))
 }
 
-fn desk(found: &RawDocumentBuf) -> ChannelState {
+fn state(found: &RawDocumentBuf) -> ChannelState {
     let messages = found.get_array("messages").ok().map(|messages| {
         let each = messages.into_iter().filter_map(Result::ok);
         each.filter_map(|message| Message::read(message.as_document()?))

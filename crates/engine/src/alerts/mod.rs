@@ -96,7 +96,7 @@ impl AlertKind {
 pub struct Alert {
     /// What it is about.
     pub kind: AlertKind,
-    /// RestoreScope or what.
+    /// The user, database or channel that the alert is about.
     pub subject: String,
     /// When it was raised first, RFC 3339.
     pub first_at: String,

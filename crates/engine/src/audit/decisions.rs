@@ -38,7 +38,7 @@ pub enum AuditDecisions {
 pub struct Decided<'a> {
     /// The decision.
     pub decision: &'a Decision,
-    /// RestoreScope the JWT names, where it is valid.
+    /// Whom the JWT names, where it is valid.
     pub actor: Option<&'a UserId>,
     /// The account that the caller proved to have, where that was asked.
     pub account: Option<&'a str>,

@@ -20,7 +20,8 @@ use moka::future::Cache;
 use tierkeep_core::audit::{AuditKey, Draft, Head, Kind};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
-use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
+use tierkeep_core::db::{EvaluationAudit, Role, collection};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Class, Find, Query, StoreError};
 
 use crate::databases::control;

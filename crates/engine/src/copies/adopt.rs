@@ -7,18 +7,19 @@ use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::adopt::{self, Foreign, Quarantine};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, RaseenTempUser, Role, UserDatabase};
+use tierkeep_core::db::{Role, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Location, State};
-use tierkeep_core::erasure::tombstone;
+use tierkeep_core::erasure::{Erasure, tombstone};
 use tierkeep_core::mover::main_form;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Class, Fault, Guard, Inserted, StoreError, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, claims, copy_of, native};
 use crate::context::Engine;
-use crate::copies::staging::{Placed, as_entry, is_abandoned, place, withdraw};
+use crate::copies::staging::{self, Entered, Known, StagingEntry, is_abandoned, withdraw};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{remove_foreign, rewrite_in};
 use crate::ledger::Ledger;
@@ -44,108 +45,135 @@ pub(crate) async fn adopt_in_temp(
         Err(reason) => return Ok(Adoption::Quarantined(reason)),
     };
     let user = &foreign.user;
-    let temp = engine.databases.raseen_temp_db();
     let erasure = engine.ledger().entry(user).await?;
-    if erasure
-        .as_ref()
-        .is_some_and(|erasure| erasure.pending.contains(&Role::RaseenTempUser))
-    {
+    let is_being_erased = |erasure: &Erasure| erasure.pending.contains(&Role::RaseenTempUser);
+    if erasure.as_ref().is_some_and(is_being_erased) {
         // An erasure is still clearing temp; what stands there afterwards is a new life.
         return Ok(Adoption::Again);
     }
     let fence = erasure.and_then(|erasure| erasure.fence());
-    let claims = claims(temp, user, Consistency::Majority).await?;
-    if !claims
-        .iter()
-        .any(|claim| claim.as_bytes() == document.as_bytes())
-    {
-        return Ok(Adoption::Again);
-    }
-    let rest: Vec<RawDocumentBuf> = claims
-        .into_iter()
-        .filter(|claim| claim.as_bytes() != document.as_bytes())
-        .collect();
-    let twin = native(&rest, user);
-    let others = rest.len() - usize::from(twin.is_some());
-    if others > 0 {
-        return Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
-            user.clone(),
-        )));
-    }
-    let adopted = adopt_copies(engine.ledger(), engine.databases.raseen_main_db(), user).await?;
-    if adopted != Adoption::Done {
-        return Ok(adopted);
-    }
-    let main = copy_of(
-        engine.databases.raseen_main_db(),
+    let mut others = claims(
+        engine.databases.raseen_temp_db(),
         user,
         Consistency::Majority,
     )
     .await?;
-    // srie being away blocks no writer; a move waits for srie and compares the versions again.
-    let srie = match adopt_copies(engine.ledger(), engine.databases.srie_main_db(), user).await {
-        Ok(Adoption::Done) => copy_of(engine.databases.srie_main_db(), user, Consistency::Majority)
+    let before = others.len();
+    others.retain(|claim| claim.as_bytes() != document.as_bytes());
+    if others.len() == before {
+        return Ok(Adoption::Again);
+    }
+    let twin = native(&others, user);
+    if others.len() > usize::from(twin.is_some()) {
+        return Ok(several_claims(user));
+    }
+    let (main, srie) = match copies_of(engine, user).await? {
+        Ok(copies) => copies,
+        Err(unfinished) => return Ok(unfinished),
+    };
+    // Removed without moving only when both copies prove to be this document's; srie must answer for that.
+    let moved = has_moved(engine, &foreign, main.as_deref()).await?;
+    let tombstone = match twin {
+        Some(twin) if document::state(twin) == Some(State::Erased) => Some(twin),
+        Some(twin) => return beside_twin(engine, document, &foreign, twin).await,
+        None => None,
+    };
+    if moved {
+        return remove(engine.databases.raseen_temp_db(), document).await;
+    }
+    let copies = [main.as_deref(), srie.as_deref()];
+    let above = [Some(document), tombstone.map(AsRef::as_ref)];
+    let versions = copies
+        .into_iter()
+        .chain(above)
+        .map(|copy| copy.and_then(document::version));
+    let Some(version) = Version::above(versions.chain([fence])) else {
+        return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
+    };
+    let adopted = adopt::final_form(document, &foreign, Location::Temp, version);
+    if document::id(document) == Bson::String(user.to_string()) {
+        return replace(engine.databases.raseen_temp_db(), document, adopted).await;
+    }
+    let main = main.as_deref().and_then(document::version);
+    let staging = StagingEntry {
+        user,
+        document: adopted,
+        over: tombstone.map(AsRef::as_ref),
+        known: Known { main, fence },
+    };
+    enter_beside(engine, document, staging).await
+}
+
+fn several_claims(user: &UserId) -> Adoption {
+    Adoption::Quarantined(Quarantine::SeveralClaims(user.clone()))
+}
+
+type Copies = (Option<RawDocumentBuf>, Option<RawDocumentBuf>);
+
+/// The copies of a user in main and srie, in tierkeep's own form; what keeps them from it otherwise.
+///
+/// srie being away blocks no writer; a move waits for srie and compares the versions again.
+async fn copies_of(engine: &Engine, user: &UserId) -> Result<Result<Copies, Adoption>, StoreError> {
+    let (main, srie) = (
+        engine.databases.raseen_main_db(),
+        engine.databases.srie_main_db(),
+    );
+    let adopted = adopt_copies(engine.ledger(), main, user).await?;
+    if adopted != Adoption::Done {
+        return Ok(Err(adopted));
+    }
+    let in_main = copy_of(main, user, Consistency::Majority).await?;
+    let in_srie = match adopt_copies(engine.ledger(), srie, user).await {
+        Ok(Adoption::Done) => copy_of(srie, user, Consistency::Majority)
             .await
             .unwrap_or_default(),
-        Ok(other) => return Ok(other),
+        Ok(other) => return Ok(Err(other)),
         Err(_) => None,
     };
+    Ok(Ok((in_main, in_srie)))
+}
+
+/// Whether main and srie both hold what became of this document.
+async fn has_moved(
+    engine: &Engine,
+    foreign: &Foreign,
+    main: Option<&RawDocument>,
+) -> Result<bool, StoreError> {
     let from_this =
-        |copy: &RawDocumentBuf| document::adopted_from(copy) == Some(foreign.fingerprint.as_str());
-    // Removed without moving only when both copies prove to be this document's; srie must answer for that.
-    let moved = match &main {
-        Some(main) if from_this(main) => {
-            copy_of(engine.databases.srie_main_db(), user, Consistency::Majority)
-                .await?
-                .is_some_and(|srie| {
-                    from_this(&srie)
-                        && document::version(&srie) == document::version(main)
-                        && Digest::of(&srie) == Digest::of(main)
-                })
-        }
-        Some(_) | None => false,
+        |copy: &RawDocument| document::adopted_from(copy) == Some(foreign.fingerprint.as_str());
+    let Some(main) = main.filter(|main| from_this(main)) else {
+        return Ok(false);
     };
-    let tombstone = twin.filter(|twin| document::state(twin) == Some(State::Erased));
-    let Some(twin) = twin.filter(|_| tombstone.is_none()) else {
-        if moved {
-            return remove(temp, document).await;
-        }
-        let seen = [
-            main.as_deref(),
-            srie.as_deref(),
-            Some(document),
-            tombstone.map(AsRef::as_ref),
-        ]
-        .map(|copy| copy.and_then(document::version));
-        let Some(version) = Version::above(seen.into_iter().chain([fence])) else {
-            return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
-        };
-        let adopted = adopt::final_form(document, &foreign, Location::Temp, version);
-        if document::id(document) == Bson::String(user.to_string()) {
-            return replace(temp, document, adopted).await;
-        }
-        let entry = StagingEntry {
-            user,
-            adopted,
-            over: tombstone,
-            main: seen[0],
-            fence,
-        };
-        return enter_beside(engine, document, entry).await;
-    };
-    let live = document::state(twin) == Some(State::Live);
-    if live && document::adopted_from(twin) == Some(&foreign.fingerprint) {
-        return remove(temp, document).await;
+    let srie = engine.databases.srie_main_db();
+    let srie = copy_of(srie, &foreign.user, Consistency::Majority).await?;
+    Ok(srie.is_some_and(|srie| {
+        from_this(&srie)
+            && document::version(&srie) == document::version(main)
+            && Digest::of(&srie) == Digest::of(main)
+    }))
+}
+
+/// What becomes of a foreign document beside a live or entering one of the same user.
+async fn beside_twin(
+    engine: &Engine,
+    document: &RawDocument,
+    foreign: &Foreign,
+    twin: &RawDocument,
+) -> Result<Adoption, StoreError> {
+    let state = document::state(twin);
+    if state == Some(State::Live)
+        && document::adopted_from(twin) == Some(foreign.fingerprint.as_str())
+    {
+        return remove(engine.databases.raseen_temp_db(), document).await;
     }
-    if document::state(twin) == Some(State::Entering) {
+    if state == Some(State::Entering) {
         if is_abandoned(twin, engine.clock().now()) {
-            withdraw(engine, user, document::nonce(twin).unwrap_or_default()).await?;
+            let nonce = document::nonce(twin).unwrap_or_default();
+            withdraw(engine, &foreign.user, nonce).await?;
         }
         return Ok(Adoption::Again);
     }
-    Ok(Adoption::Quarantined(Quarantine::SeveralClaims(
-        user.clone(),
-    )))
+    Ok(several_claims(&foreign.user))
 }
 
 /// Gives the foreign document of a user in main, srie or `external_users` its final form, where nothing else
@@ -239,92 +267,20 @@ async fn place_copy<D: UserDatabase>(
     }
 }
 
-/// A document in its final form that enters temp with the date of staging that it has: beside the foreign one it
-/// was adopted from, or taken in from elsewhere.
-pub(crate) struct StagingEntry<'a> {
-    pub(crate) user: &'a UserId,
-    pub(crate) adopted: RawDocumentBuf,
-    /// The tombstone that has the `_id`.
-    pub(crate) over: Option<&'a RawDocumentBuf>,
-    /// What main held, and what the ledger said, when it was made.
-    pub(crate) main: Option<Version>,
-    pub(crate) fence: Option<Version>,
-}
-
-/// What became of a document that was to enter temp.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Entered {
-    /// It lives there.
-    Done,
-    /// Something changed meanwhile: look again.
-    Again,
-    /// The database refuses it.
-    Refused(Fault),
-}
-
+/// Enters temp beside the document of another program, then removes that.
 async fn enter_beside(
     engine: &Engine,
     document: &RawDocument,
-    beside: StagingEntry<'_>,
+    staging: StagingEntry<'_>,
 ) -> Result<Adoption, StoreError> {
-    if document::staged_at(&beside.adopted).is_none() {
+    let Some(staged_at) = document::staged_at(&staging.document) else {
         return Ok(Adoption::Quarantined(Quarantine::NoCreatedAt));
-    }
-    match enter(engine, &beside).await? {
-        // A crash here leaves both; the next adoption knows the twin by its fingerprint.
-        Entered::Done => remove(engine.databases.raseen_temp_db(), document).await,
-        Entered::Again => Ok(Adoption::Again),
-        Entered::Refused(fault) => Ok(refused(&fault)),
-    }
-}
-
-/// Enters temp in two steps: the entry, another look at main and the ledger, the confirmation.
-pub(crate) async fn enter(
-    engine: &Engine,
-    beside: &StagingEntry<'_>,
-) -> Result<Entered, StoreError> {
-    let temp = engine.databases.raseen_temp_db();
-    let user = beside.user;
-    let Some(staged_at) = document::staged_at(&beside.adopted) else {
-        return Ok(Entered::Again);
     };
-    let nonce = engine.randomness().id();
-    let entry = as_entry(&beside.adopted, &nonce, engine.clock().now());
-    let (store, users) = (temp.store(), RaseenTempUser::USERS);
-    let over = beside.over.map(AsRef::as_ref);
-    match place(store.as_ref(), users, &entry, over).await? {
-        Placed::Ours => {}
-        Placed::ImportOutcome => return Ok(Entered::Again),
-        Placed::Refused(fault) => return Ok(Entered::Refused(fault)),
-    }
-    // A crash here leaves an entry that nobody sees and whoever comes next withdraws.
-    let main = copy_of(
-        engine.databases.raseen_main_db(),
-        user,
-        Consistency::Linearizable,
-    )
-    .await?;
-    let fence = engine.ledger().fence(user).await?;
-    if main.as_deref().and_then(document::version) != beside.main || fence != beside.fence {
-        withdraw(engine, user, &nonce).await?;
-        return Ok(Entered::Again);
-    }
-    let id = Bson::String(user.to_string());
-    let guard = Guard::Entry { nonce };
-    let admit = Change::Admit { staged_at };
-    match repeating(|| {
-        temp.store()
-            .write(RaseenTempUser::USERS, &id, &guard, &admit)
-    })
-    .await?
-    {
-        Written::Applied(_) => Ok(Entered::Done),
-        Written::Rejected(fault) => {
-            let nonce = document::nonce(&entry).unwrap_or_default();
-            withdraw(engine, user, nonce).await?;
-            Ok(Entered::Refused(fault))
-        }
-        Written::Unmatched | Written::TooLarge => Ok(Entered::Again),
+    match staging::enter(engine, &staging, Change::Admit { staged_at }).await? {
+        // A crash here leaves both; the next adoption knows the twin by its fingerprint.
+        Entered::Done(_) => remove(engine.databases.raseen_temp_db(), document).await,
+        Entered::Again | Entered::Unmatched => Ok(Adoption::Again),
+        Entered::Refused(fault) => Ok(refused(&fault)),
     }
 }
 

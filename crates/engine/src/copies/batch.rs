@@ -1,19 +1,21 @@
 //! Copies in main and srie: put there without writing over anything newer, compared, and read back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::UserDatabase;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
 use tierkeep_core::mover::{Copied, Copies, Item, Seen, Verify};
-use tierkeep_core::store::{Find, Inserted, Put, Query, StoreError};
+use tierkeep_core::store::Handle;
+use tierkeep_core::store::{Find, Query, StoreError};
 use tracing::warn;
 
 use crate::copies::adopt::{Adoption, adopt_copies};
+use crate::copies::put::{self, InsertOutcome};
 use crate::databases::retry::repeating;
 use crate::ledger::Ledger;
 
@@ -26,50 +28,42 @@ pub(crate) async fn copy<D: UserDatabase>(
     target: &Handle<D>,
     copies: &Copies<'_>,
 ) -> Result<Vec<Copied>, StoreError> {
-    let store = target.store();
+    let store = target.store().as_ref();
     let Copies { items, documents } = copies;
-    let inserted = repeating(|| store.insert(D::USERS, documents)).await?;
-    let mut outcomes: Vec<Copied> = Vec::with_capacity(items.len());
-    let mut there = Vec::new();
-    for (index, outcome) in inserted.into_iter().enumerate() {
-        outcomes.push(match outcome {
-            Inserted::Stored => Copied::Settled,
-            Inserted::Exists => {
-                there.push(index);
-                Copied::Settled
-            }
-            Inserted::Rejected(fault) => Copied::Rejected(fault.to_string()),
-            Inserted::Unsettled(error) => unsettled(items[index], &error),
-        });
-    }
-    if there.is_empty() {
-        return Ok(outcomes);
-    }
-    let mut stale = Vec::new();
-    let of_there: Vec<&Item> = there.iter().map(|index| items[*index]).collect();
-    for (index, seen) in there.iter().zip(compare(ledger, target, &of_there).await?) {
-        match seen {
-            Compared::Equal => {}
-            Compared::Older => stale.push(*index),
-            Compared::Odd(outcome) => outcomes[*index] = outcome,
-        }
-    }
-    if stale.is_empty() {
-        return Ok(outcomes);
-    }
-    let newer: Vec<RawDocumentBuf> = stale
+    let mut outcomes = put::insert(store, D::USERS, documents).await?;
+    let existing: Vec<usize> = outcomes
         .iter()
-        .map(|index| documents[*index].clone())
+        .enumerate()
+        .filter(|(_, outcome)| **outcome == InsertOutcome::Exists)
+        .map(|(index, _)| index)
         .collect();
-    let put = repeating(|| store.put_newer(D::USERS, &newer)).await?;
-    for (index, outcome) in stale.into_iter().zip(put) {
-        match outcome {
-            Put::Settled => {}
-            Put::Rejected(fault) => outcomes[index] = Copied::Rejected(fault.to_string()),
-            Put::Unsettled(error) => outcomes[index] = unsettled(items[index], &error),
+    let mut odd = BTreeMap::new();
+    if !existing.is_empty() {
+        let existing_items: Vec<&Item> = existing.iter().map(|index| items[*index]).collect();
+        let compared = compare(ledger, target, &existing_items).await?;
+        for (index, compared) in existing.iter().zip(compared) {
+            match compared {
+                Compared::Older => continue,
+                Compared::Equal => {}
+                Compared::Odd(outcome) => {
+                    odd.insert(*index, outcome);
+                }
+            }
+            outcomes[*index] = InsertOutcome::Settled;
         }
+        put::put_newer(store, D::USERS, documents, &mut outcomes).await?;
     }
-    Ok(outcomes)
+    let copied = outcomes.into_iter().enumerate().map(|(index, outcome)| {
+        if let Some(odd) = odd.remove(&index) {
+            return odd;
+        }
+        match outcome {
+            InsertOutcome::Settled | InsertOutcome::Exists => Copied::Settled,
+            InsertOutcome::Rejected(fault) => Copied::Rejected(fault.to_string()),
+            InsertOutcome::Unsettled(error) => unsettled(items[index], &error),
+        }
+    });
+    Ok(copied.collect())
 }
 
 /// A document that waits for a later run alone, because of an error that says nothing about the others.

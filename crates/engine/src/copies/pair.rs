@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bson::Bson;
 use tierkeep_core::bson;
 use tierkeep_core::compare::{Found, Kind, Side, Sight};
-use tierkeep_core::db::{BackedUp, Handle, RaseenMainUser, RaseenTempUser, UserDatabase};
+use tierkeep_core::db::{BackedUp, RaseenMainUser, RaseenTempUser, UserDatabase};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::hr::HrCollection;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Find, Query, Store, StoreError};
 use tierkeep_core::version::Version;
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copies::adopt::{Adoption, adopt_copies};
 use crate::copies::pair::Pair;
-use crate::copies::put::{self, Placed};
+use crate::copies::put::{self, PutOutcome};
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 
@@ -312,19 +312,19 @@ impl PairSync<'_> {
             return Ok(());
         }
         let copies: Vec<RawDocumentBuf> = sound.iter().map(|it| self.form(it)).collect();
-        let mut placed = vec![Placed::There; copies.len()];
+        let mut placed = vec![PutOutcome::Stored; copies.len()];
         if put && !copies.is_empty() {
             placed = put::put(self.pair, self.from.other(), &copies).await?;
         }
         for ((source, copy), placed) in sound.iter().zip(&copies).zip(placed) {
             match placed {
-                Placed::There => {
+                PutOutcome::Stored => {
                     // A crash here leaves a source that does not know of its copy: the next backup notes it.
                     self.note(source, copy).await?;
                     self.tally.carried += 1;
                 }
-                Placed::Erased => self.tally.erased += 1,
-                Placed::Refused(reason) => {
+                PutOutcome::Erased => self.tally.erased += 1,
+                PutOutcome::Refused(reason) => {
                     let name = self.pair.kind.key(source).unwrap_or_default();
                     self.trouble(name, &reason);
                 }

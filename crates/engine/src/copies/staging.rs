@@ -1,7 +1,9 @@
-//! Entries: documents that hold an `_id` in temp, or in `external_users`, before they count.
+//! Staging: entering temp in two steps, so that a document never hides what moved while it was on its way.
 //!
-//! Owns how one is made, put there and taken out again. It never confirms one: who put it there does, after
-//! looking at main and at the erasure ledger once more.
+//! First the whole document is put into temp as an entry, which holds the `_id` and which no reader or mover sees. While
+//! it is there nothing else can enter temp, so main cannot change under it. Then main and the erasure ledger are read
+//! once more, and only if neither changed is the entry confirmed, by compare-and-set on its nonce; else it is withdrawn.
+//! An abandoned entry is replaced, never confirmed. Rule source: the protocol's section 2.
 
 use std::time::Duration;
 
@@ -15,10 +17,16 @@ use tierkeep_core::store::{
     Change, Fault, Find, Guard, Inserted, Query, Store, StoreError, Written,
 };
 use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
 
+use crate::claims::by_user;
 use crate::context::Engine;
 use crate::databases::retry::repeating;
+#[cfg(feature = "mutants")]
+use crate::mutant::Mutant;
 
+/// The most bytes of heads that are read at once.
+const MOST_HEAD_BYTES: usize = 4 * 1024 * 1024;
 /// How long an entry may stand before another writer takes its place. No step's safety rests on it.
 const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
@@ -37,13 +45,141 @@ pub(crate) fn as_entry(document: &RawDocument, nonce: &str, now: DateTime) -> Ra
         .apply(document)
 }
 
+/// A document in its final form that is to enter temp, and what was known when it was made.
+pub(crate) struct StagingEntry<'a> {
+    pub(crate) user: &'a UserId,
+    pub(crate) document: RawDocumentBuf,
+    /// The tombstone or abandoned entry that has the `_id`.
+    pub(crate) over: Option<&'a RawDocument>,
+    /// What main held, and what the ledger said.
+    pub(crate) known: Known,
+}
+
+/// What decides whether an entry may be confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    /// The version of main's own document, live or erased.
+    pub(crate) main: Option<Version>,
+    /// Below which the ledger says that content counts as erased.
+    pub(crate) fence: Option<Version>,
+}
+
+/// What became of a document that was to enter temp.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Entered {
+    /// It lives there, as answered.
+    Done(RawDocumentBuf),
+    /// Something changed meanwhile: look again.
+    Again,
+    /// The entry was no longer there: replaced by another writer, or confirmed by a call whose answer was lost.
+    Unmatched,
+    /// The database refuses it.
+    Refused(Fault),
+}
+
+/// Enters temp in two steps; `confirmation` makes the entry live.
+///
+/// # Errors
+/// [`StoreError`] where a database did not answer; the entry is withdrawn as far as temp can be reached, and is
+/// invisible in any case.
+pub(crate) async fn enter(
+    engine: &Engine,
+    staging: &StagingEntry<'_>,
+    confirmation: Change,
+) -> Result<Entered, StoreError> {
+    let user = staging.user;
+    let temp = engine.databases.raseen_temp_db().store().as_ref();
+    let nonce = engine.randomness().id();
+    #[cfg(feature = "mutants")]
+    if engine.mutation().has(Mutant::EnterInOneStep) {
+        let (users, document) = (RaseenTempUser::USERS, &staging.document);
+        return Ok(match place(temp, users, document, staging.over).await? {
+            Placed::Ours => Entered::Done(document.clone()),
+            Placed::Occupied => Entered::Again,
+            Placed::Refused(fault) => Entered::Refused(fault),
+        });
+    }
+    let entry = as_entry(&staging.document, &nonce, engine.clock().now());
+    match place(temp, RaseenTempUser::USERS, &entry, staging.over).await? {
+        Placed::Ours => {}
+        Placed::Occupied => return Ok(Entered::Again),
+        Placed::Refused(fault) => return Ok(Entered::Refused(fault)),
+    }
+    // A crash here leaves an entry that is invisible; the next writer replaces it, or the janitor withdraws it.
+    let seen = match look_again(engine, &[user.to_string()]).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            withdraw(engine, user, &nonce).await.ok();
+            return Err(error);
+        }
+    };
+    if seen.first() != Some(&staging.known) {
+        withdraw(engine, user, &nonce).await?;
+        return Ok(Entered::Again);
+    }
+    confirm(engine, user, &nonce, &confirmation).await
+}
+
+/// Reads main, linearizably, and the ledger once more, after entries of these users were put into temp.
+pub(crate) async fn look_again(
+    engine: &Engine,
+    users: &[String],
+) -> Result<Vec<Known>, StoreError> {
+    let heads = Find::new(Query::All)
+        .max_bytes(MOST_HEAD_BYTES)
+        .head()
+        .linearizable();
+    let main = by_user(engine.databases.raseen_main_db(), users, heads).await?;
+    let names: Vec<&str> = users.iter().map(String::as_str).collect();
+    let fences = engine.ledger().fences(&names).await?;
+    let in_main = |user: &String| {
+        let claims = main.get(user)?;
+        let native = claims
+            .iter()
+            .find(|claim| document::is_native(claim) && document::user_id(claim) == Some(user))?;
+        document::version(native)
+    };
+    Ok(users
+        .iter()
+        .zip(fences)
+        .map(|(user, fence)| Known {
+            main: in_main(user),
+            fence,
+        })
+        .collect())
+}
+
+/// Makes the entry with this nonce live; one that the database refuses is withdrawn.
+pub(crate) async fn confirm(
+    engine: &Engine,
+    user: &UserId,
+    nonce: &str,
+    confirmation: &Change,
+) -> Result<Entered, StoreError> {
+    let store = engine.databases.raseen_temp_db().store();
+    let id = Bson::String(user.to_string());
+    let guard = Guard::Entry {
+        nonce: nonce.to_owned(),
+    };
+    let written =
+        repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, confirmation)).await?;
+    Ok(match written {
+        Written::Applied(document) => Entered::Done(document),
+        Written::Rejected(fault) => {
+            withdraw(engine, user, nonce).await?;
+            Entered::Refused(fault)
+        }
+        Written::Unmatched | Written::TooLarge => Entered::Unmatched,
+    })
+}
+
 /// What became of a document that was to take its `_id`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Placed {
-    /// It is there.
+    /// The document is there.
     Ours,
-    /// Somebody else's document has the `_id`: a race was lost.
-    ImportOutcome,
+    /// Another document has the `_id`: a race was lost.
+    Occupied,
     /// The database refuses it.
     Refused(Fault),
 }
@@ -74,7 +210,7 @@ pub(crate) async fn place(
         (Some(State::Entering), _, Some(nonce)) => Guard::Entry {
             nonce: nonce.to_owned(),
         },
-        _ => return Ok(Placed::ImportOutcome),
+        _ => return Ok(Placed::Occupied),
     };
     let change = Change::Replace(document.clone());
     let id = document::id(document);
@@ -95,7 +231,7 @@ async fn who_has_it(
     Ok(if found.first() == Some(document) {
         Placed::Ours
     } else {
-        Placed::ImportOutcome
+        Placed::Occupied
     })
 }
 

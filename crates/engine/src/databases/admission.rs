@@ -13,7 +13,6 @@ use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
-use tierkeep_core::hr;
 use tierkeep_core::store::{
     Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
     Store, StoreError, Written,
@@ -101,9 +100,9 @@ impl Admission {
     /// HR records and documents of users are never mixed.
     fn is_of_this_kind(&self, collection: &str, document: &RawDocument) -> Result<()> {
         let role = self.inner.role();
-        if role.holds_hr() && hr::is_of_user(document) {
+        if role.holds_hr() && document::is_of_user(document) {
             Err(self.kept_out("a document of a user was kept out of the HR records"))
-        } else if role.users() == Some(collection) && hr::is_record(document) {
+        } else if role.users() == Some(collection) && document::is_hr_record(document) {
             Err(self.kept_out("an HR record was kept out of the documents of users"))
         } else {
             Ok(())

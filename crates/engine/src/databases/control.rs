@@ -4,7 +4,8 @@
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, Document, doc};
 use tierkeep_core::bson;
-use tierkeep_core::db::{EvaluationAudit, Handle, collection};
+use tierkeep_core::db::{EvaluationAudit, collection};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Class, Find, Inserted, Query, Store, StoreError};
 
 use crate::databases::retry::repeating;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{
-    Database, EvaluationAudit, ExternalUsers, Handle, RaseenMainHr, RaseenMainUser, RaseenTempUser,
-    Role, SrieMainHr, SrieMainUser,
+    Database, EvaluationAudit, ExternalUsers, RaseenMainHr, RaseenMainUser, RaseenTempUser, Role,
+    SrieMainHr, SrieMainUser,
 };
 use tierkeep_core::hr::HrCollection;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Hello, Store};
 
 use crate::databases::admission::Admission;

@@ -10,6 +10,7 @@ pub(crate) mod control;
 pub(crate) mod counters;
 pub(crate) mod doctor;
 pub(crate) mod error;
+pub(crate) mod lease;
 pub(crate) mod manager;
 pub(crate) mod open;
 pub(crate) mod optional_read;

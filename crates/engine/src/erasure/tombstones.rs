@@ -6,9 +6,10 @@
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, Role, UserDatabase};
+use tierkeep_core::db::{Role, UserDatabase};
 use tierkeep_core::document;
 use tierkeep_core::erasure::tombstone;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Class, Guard, Put, StoreError};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;

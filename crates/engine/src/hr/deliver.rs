@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, RaseenMainHr};
+use tierkeep_core::db::RaseenMainHr;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{self, BackupStatus, HrCollection};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, StoreError, Written};
 use tierkeep_core::version::Version;
 
@@ -177,7 +178,7 @@ impl Delivery<'_> {
             return Ok(Step::Over(Outcome::Again));
         };
         match document::version(found) {
-            None if document::has_version(found) || hr::is_of_user(found) => {
+            None if document::has_version(found) || document::is_of_user(found) => {
                 let why = "srie holds something under its id that is no record";
                 Ok(Step::Over(Outcome::Held(why.to_owned())))
             }

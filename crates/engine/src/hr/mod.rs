@@ -5,7 +5,8 @@
 //! function here names its databases by type. Rule source: the mission's Property 4.
 //!
 //! ```compile_fail
-//! use tierkeep_core::db::{Handle, RaseenMainHr, RaseenMainUser};
+//! use tierkeep_core::db::{RaseenMainHr, RaseenMainUser};
+//! use tierkeep_core::store::Handle;
 //! fn write_hr(_: &Handle<RaseenMainHr>) {}
 //! fn misroute(users: &Handle<RaseenMainUser>) {
 //!     write_hr(users);
@@ -26,9 +27,10 @@ use std::sync::Arc;
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::db::{BackedUp, Database, Handle, RaseenMainHr, Role};
+use tierkeep_core::db::{BackedUp, Database, RaseenMainHr, Role};
 use tierkeep_core::document::State;
 use tierkeep_core::hr::{BackupStatus, HrCollection, HrId, marked, updated_at};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Fault, Find, Query, StoreError};
 use tierkeep_core::version::Version;
 

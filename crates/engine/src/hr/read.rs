@@ -2,9 +2,10 @@
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::db::{Database, Handle, RaseenMainHr, Role};
+use tierkeep_core::db::{Database, RaseenMainHr, Role};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{HrCollection, HrId};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tracing::{error, warn};
 
@@ -134,7 +135,7 @@ async fn page<D: Database>(
 
 /// Whether a record is there for readers.
 pub(super) fn is_shown(record: &RawDocumentBuf) -> bool {
-    document::state(record) == Some(State::Live) && !tierkeep_core::hr::is_of_user(record)
+    document::state(record) == Some(State::Live) && !tierkeep_core::document::is_of_user(record)
 }
 
 fn warn_of_backup() {

@@ -148,7 +148,7 @@ impl HrRecords {
         }
         write.known_not_applied(before)?;
         let state = match document::state(before) {
-            _ if hr::is_of_user(before) => {
+            _ if document::is_of_user(before) => {
                 return Err(HrError::Unclear("it is the document of a user"));
             }
             Some(state @ (State::Live | State::Erased)) => state,
@@ -226,7 +226,7 @@ impl HrRecords {
         let reading = one(srie, write.collection, write.id, false);
         let read = tokio::time::timeout(BACKUP_WAITS, reading).await;
         let found = read.ok()?.ok()??;
-        (!hr::is_of_user(&found)).then_some(found)
+        (!document::is_of_user(&found)).then_some(found)
     }
 
     /// What the write makes of `live`, one above `above`; the ring of operations goes on from `before`.

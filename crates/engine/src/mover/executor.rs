@@ -10,13 +10,14 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::{
-    BackedUp, EvaluationAudit, Handle, Promotes, RaseenTempUser, UserDatabase, collection,
+    BackedUp, EvaluationAudit, Promotes, RaseenTempUser, UserDatabase, collection,
 };
 use tierkeep_core::document::{self, State};
 use tierkeep_core::mover::{
     Action, Batch, Copied, Item, Observation, Phase, Record, SeenInTemp, Status, Target, Verify,
     record_field,
 };
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Class, Fence, Find, Inserted, Query, StoreError};
 
 use tracing::{Instrument as _, debug_span};

@@ -8,10 +8,11 @@ use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt as _, stream};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, RaseenTempUser, UserDatabase};
+use tierkeep_core::db::{RaseenTempUser, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::mover::Item;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Find, Guard, Query, StoreError};
 use tierkeep_core::version::Version;
 

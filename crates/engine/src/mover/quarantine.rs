@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
-use tierkeep_core::db::{EvaluationAudit, Handle, Role, collection};
+use tierkeep_core::db::{EvaluationAudit, Role, collection};
 use tierkeep_core::digest::fingerprint;
 use tierkeep_core::document::{self, Edit, field};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, StoreError, id_order};
 
 use crate::databases::pages;

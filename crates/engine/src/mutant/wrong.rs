@@ -2,9 +2,10 @@
 
 use bson::{Bson, doc};
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::UserDatabase;
 use tierkeep_core::document;
 use tierkeep_core::mover::{Copies, Item, Seen};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Fence, Guard, StoreError};
 use tierkeep_core::user::UserId;
 

@@ -3,23 +3,20 @@
 //! Entering temp takes two steps. While the entry holds the `_id` nothing else can enter temp, so main
 //! cannot change under it; the second look at main finds what moved between reading and inserting.
 
-use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::store::{Change, Class, Guard, Written};
+use tierkeep_core::store::{Change, Class};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
 
 use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies};
-use crate::copies::staging::{Placed, as_entry, place, withdraw};
-use crate::databases::retry::repeating;
+use crate::copies::staging::{self, Entered, Known, Placed, StagingEntry, place};
 use crate::erasure::tombstones;
-use crate::mutant::Mutant;
 use crate::users::write::{Round, Write, already, check, receipt};
 use crate::users::{Users, UsersError};
 
@@ -27,12 +24,10 @@ use crate::users::{Users, UsersError};
 struct Base {
     /// The live document that is copied up.
     document: Option<RawDocumentBuf>,
-    /// The version main held when it was read, live or erased.
-    main: Option<Version>,
     /// The highest version seen anywhere.
     highest: Option<Version>,
-    /// What the erasure ledger said.
-    fence: Option<Version>,
+    /// What main held and the ledger said.
+    known: Known,
 }
 
 impl Users {
@@ -114,80 +109,37 @@ impl Users {
         let created = base.document.is_none();
         let now = self.engine.clock().now();
         let document = compose(write, base.document.as_deref(), base.highest, now)?;
-        let nonce = self.engine.randomness().id();
-        let in_one_step = self.engine.mutation().has(Mutant::EnterInOneStep);
-        let entry = if in_one_step {
-            document.clone()
-        } else {
-            as_entry(&document, &nonce, now)
+        let staging = StagingEntry {
+            user: write.user,
+            document,
+            over,
+            known: base.known,
         };
-        let (store, users) = self.target(role)?;
-        match place(store.as_ref(), users, &entry, over).await? {
-            Placed::Ours => {}
-            Placed::ImportOutcome => return Ok(Round::Again),
-            Placed::Refused(fault) => return Err(UsersError::Rejected(fault)),
-        }
-        if in_one_step {
-            let receipt = receipt(&document, &write.op, role, created);
-            return Ok(receipt.map_or(Round::Again, Round::Done));
-        }
-        // A crash here leaves an entry that nobody sees; the next writer takes its place.
-        let main = match CurrentCopy::of(
-            self.engine.databases.raseen_main_db(),
-            write.user,
-            Consistency::Linearizable,
-        )
-        .await
-        {
-            Ok(current) => current.version(),
-            Err(error) => {
-                self.leave(write, &nonce).await.ok();
-                return Err(error.into());
-            }
-        };
-        let fence = match self.engine.ledger().fence(write.user).await {
-            Ok(fence) => fence,
-            Err(error) => {
-                self.leave(write, &nonce).await.ok();
-                return Err(error.into());
-            }
-        };
-        if main != base.main || fence != base.fence {
-            self.leave(write, &nonce).await?;
-            return Ok(Round::Again);
-        }
-        let id = Bson::String(write.user.to_string());
-        let guard = Guard::Entry {
-            nonce: nonce.clone(),
-        };
-        let change = Change::Confirm { created };
-        match repeating(|| store.write(users, &id, &guard, &change)).await? {
-            Written::Applied(document) => {
+        match staging::enter(&self.engine, &staging, Change::Confirm { created }).await? {
+            Entered::Done(document) => {
                 Ok(receipt(&document, &write.op, role, created).map_or(Round::Again, Round::Done))
             }
-            Written::Rejected(fault) => {
-                self.leave(write, &nonce).await?;
-                Err(UsersError::Rejected(fault))
-            }
-            Written::Unmatched | Written::TooLarge => {
-                // Somebody took the entry's place, or it was confirmed and the answer lost.
-                let landed = CurrentCopy::of(
-                    self.engine.databases.raseen_temp_db(),
-                    write.user,
-                    Consistency::Majority,
-                )
-                .await?;
-                Ok(match landed {
-                    CurrentCopy::Live(document) => receipt(&document, &write.op, role, created)
-                        .map_or(Round::Again, Round::Done),
-                    CurrentCopy::Absent
-                    | CurrentCopy::Foreign(_)
-                    | CurrentCopy::Entering(_)
-                    | CurrentCopy::Erased(_)
-                    | CurrentCopy::Unclear(_) => Round::Again,
-                })
-            }
+            Entered::Again => Ok(Round::Again),
+            Entered::Refused(fault) => Err(UsersError::Rejected(fault)),
+            Entered::Unmatched => self.landed(write, created).await,
         }
+    }
+
+    /// Whether this write's own entry was confirmed, by a call whose answer was lost.
+    async fn landed(&self, write: &Write<'_>, created: bool) -> Result<Round, UsersError> {
+        let temp = self.engine.databases.raseen_temp_db();
+        let landed = CurrentCopy::of(temp, write.user, Consistency::Majority).await?;
+        Ok(match landed {
+            CurrentCopy::Live(document) => {
+                receipt(&document, &write.op, Role::RaseenTempUser, created)
+                    .map_or(Round::Again, Round::Done)
+            }
+            CurrentCopy::Absent
+            | CurrentCopy::Foreign(_)
+            | CurrentCopy::Entering(_)
+            | CurrentCopy::Erased(_)
+            | CurrentCopy::Unclear(_) => Round::Again,
+        })
     }
 
     /// Reads what the entry is made from; `None` after something was put in order first.
@@ -263,15 +215,12 @@ impl Users {
         let document = document.filter(|_| seen > buried || buried.is_none());
         Ok(Some(Base {
             document,
-            main: main_version,
             highest: seen.max(buried),
-            fence,
+            known: Known {
+                main: main_version,
+                fence,
+            },
         }))
-    }
-
-    /// Takes the own entry out again.
-    async fn leave(&self, write: &Write<'_>, nonce: &str) -> Result<(), UsersError> {
-        Ok(withdraw(&self.engine, write.user, nonce).await?)
     }
 }
 

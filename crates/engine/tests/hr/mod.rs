@@ -92,7 +92,7 @@ pub async fn check_equal(world: &World) {
 /// What must be true of every record at any time.
 pub fn check_record(record: &RawDocumentBuf) {
     assert!(hr::is_sound(record), "{record:?}");
-    assert!(hr::is_record(record), "{record:?}");
+    assert!(document::is_hr_record(record), "{record:?}");
     assert!(document::version(record).is_some(), "{record:?}");
     let buried = document::state(record) == Some(State::Erased);
     assert_eq!(record.get("n").unwrap().is_none(), buried, "{record:?}");

@@ -23,7 +23,7 @@ pub struct VerifyArgs {
     /// Mend what differs: the newer version wins; of one version, the copy that matches its own digest
     #[arg(long)]
     pub repair: bool,
-    /// RestoreScope to believe where digests do not decide
+    /// Whom to believe where digests do not decide
     #[arg(long, value_name = "main|srie", value_enum, requires = "repair")]
     #[arg(hide_possible_values = true)]
     pub prefer: Option<Preferred>,
@@ -32,7 +32,7 @@ pub struct VerifyArgs {
     pub sample: Option<u64>,
 }
 
-/// RestoreScope to believe.
+/// Whom to believe.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Preferred {
     /// The main databases.

@@ -61,9 +61,9 @@ pub struct EmailConfig {
     pub security: MailSecurity,
     /// User and password, where the server wants them.
     pub credentials: Option<(String, SecretString)>,
-    /// RestoreScope the mails are from.
+    /// Whom the mails are from.
     pub from: Mailbox,
-    /// RestoreScope they go to.
+    /// Whom they go to.
     pub to: Vec<Mailbox>,
 }
 

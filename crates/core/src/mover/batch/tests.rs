@@ -2,7 +2,10 @@
 
 use bson::doc;
 
+use bson::oid::ObjectId;
+
 use super::*;
+use crate::user::UserId;
 
 fn planned(n: u8, version: i64) -> Planned {
     let copy = RawDocumentBuf::try_from(&doc! { "n": i32::from(n), "v": version }).unwrap();

@@ -78,6 +78,9 @@ impl Merge {
     }
 }
 
+/// A page, and the place where the next one begins.
+type Fetched = Result<(Vec<RawDocumentBuf>, Option<Cursor>), StoreError>;
+
 /// One side.
 struct Pages {
     store: Arc<dyn Store>,
@@ -86,7 +89,7 @@ struct Pages {
     /// Where the page that comes next begins.
     after: Option<Cursor>,
     /// One page at most; given up when this is dropped.
-    on_its_way: JoinSet<Result<(Vec<RawDocumentBuf>, Option<Cursor>), StoreError>>,
+    on_its_way: JoinSet<Fetched>,
     over: bool,
 }
 

@@ -12,7 +12,7 @@ use tierkeep_core::user::UserId;
 
 use crate::copies::adopt::{Adoption, adopt_copies};
 use crate::copies::pair::Pair;
-use crate::copies::put::{self, Placed};
+use crate::copies::put::{self, PutOutcome};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones;
 
@@ -104,7 +104,7 @@ async fn apply(pair: &Pair, name: &str, sight: &Sight, remedy: Remedy) -> Result
     match remedy {
         Remedy::Copy { .. } => {
             let placed = put::put(pair, from.other(), std::slice::from_ref(&right)).await?;
-            Ok(!matches!(placed.first(), Some(Placed::Refused(_))))
+            Ok(!matches!(placed.first(), Some(PutOutcome::Refused(_))))
         }
         Remedy::Replace { .. } => {
             let Some(wrong) = as_seen(pair, name, sight, from.other()).await? else {

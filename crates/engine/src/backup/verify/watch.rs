@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::compare::{Kind, Side};
-use tierkeep_core::db::collection;
 use tierkeep_core::document;
-use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tierkeep_core::store::{Cursor, Query, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -22,7 +21,7 @@ use crate::backup::verify::merge::Merge;
 use crate::backup::verify::{Verified, VerifyOptions, clear, pairs, raise};
 use crate::context::Engine;
 use crate::copies::pair::Pair;
-use crate::databases::control;
+use crate::databases::lease::{Lease, stands};
 use crate::databases::retry::repeating;
 
 /// Names the pass's document in `control`.
@@ -225,25 +224,18 @@ impl VerificationWatch {
 
     /// Claims the turn; `None` when it is another service's, or too early.
     async fn claim(&self, now: DateTime) -> Result<Option<Pass>, StoreError> {
-        let store = self.engine.databases.audit_db().store();
-        let find = Find::new(Query::Ids(vec![Bson::String(PASS.into())]));
-        let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
-        let Some(found) = found.first().map(RawDocumentBuf::as_ref) else {
+        let audit = self.engine.databases.audit_db().store();
+        let lease = Lease::new(audit.as_ref(), PASS, "rev");
+        let Some(found) = lease.read().await? else {
             let pass = Pass {
                 rev: 1,
                 next_at: Some(clock::after(now, self.wait())),
                 ..Pass::default()
             };
-            let mut first = doc! { "_id": PASS };
-            first.extend(pass.fields());
-            let made =
-                control::insert_if_absent(store.as_ref(), collection::CONTROL, &first).await?;
-            return Ok(made.then_some(pass));
+            return Ok(lease.begin(pass.fields()).await?.then_some(pass));
         };
-        let mut pass = Pass::read(found);
-        // A time further away than any turn is one of a clock that has been set since.
-        let later = clock::after(now, self.wait() * 2);
-        if pass.next_at.is_some_and(|at| at > now && at <= later) {
+        let mut pass = Pass::read(&found);
+        if stands(pass.next_at, now, self.wait() * 2) {
             return Ok(None);
         }
         pass.next_at = Some(clock::after(now, self.wait()));
@@ -255,16 +247,14 @@ impl VerificationWatch {
 
     /// Writes the pass down, unless somebody else has meanwhile.
     async fn keep(&self, pass: &Pass) -> Result<bool, StoreError> {
-        let store = self.engine.databases.audit_db().store();
-        let ids = [Bson::String(PASS.into())];
-        let when = doc! { "rev": pass.rev };
+        let audit = self.engine.databases.audit_db().store();
         let next = Pass {
             rev: pass.rev + 1,
             ..pass.clone()
         };
-        let set = next.fields();
-        // None also where the answer to an own one was lost: the next turn begins where this one did.
-        Ok(repeating(|| store.amend(collection::CONTROL, &ids, &when, &set)).await? > 0)
+        // Also where the answer to an own change was lost: the next turn begins where this one did.
+        let lease = Lease::new(audit.as_ref(), PASS, "rev");
+        lease.set(pass.rev, &next.fields()).await
     }
 }
 

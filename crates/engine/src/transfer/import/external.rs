@@ -4,9 +4,10 @@ use bson::Bson;
 use bson::raw::RawDocumentBuf;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tierkeep_core::bson;
-use tierkeep_core::db::{ExternalUsers, Handle, UserDatabase};
+use tierkeep_core::db::{ExternalUsers, UserDatabase};
 use tierkeep_core::document::{self, Edit, Location, field};
 use tierkeep_core::legacy::{Composed, Refusal};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Guard, Inserted, StoreError, Written};
 use tierkeep_core::version::Version;
 

@@ -11,19 +11,19 @@ use bson::raw::RawDocumentBuf;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::UserDatabase;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Location};
 use tierkeep_core::legacy::Composed;
 use tierkeep_core::mover::{Copied, Copies, Item, Record, main_form};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Find, Guard, Query, StoreError, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, CurrentCopy, by_user};
-use crate::copies::adopt::{Entered, StagingEntry, enter};
 use crate::copies::batch::{copy, read_back};
-use crate::copies::staging::{is_abandoned, withdraw};
+use crate::copies::staging::{self, Entered, Known, StagingEntry, is_abandoned, withdraw};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
 use crate::transfer::import::external::{refused, replace};
@@ -154,18 +154,19 @@ impl Import {
                 let Some(version) = Version::above([main]) else {
                     return Ok(refused(arrival, "its version numbers are used up"));
                 };
-                let beside = StagingEntry {
+                let staging = StagingEntry {
                     user: &arrival.user,
-                    adopted: settled(arrival, Location::Temp, version),
+                    document: settled(arrival, Location::Temp, version),
                     over: None,
-                    main,
-                    // Nobody whom the ledger names comes here.
-                    fence: None,
+                    // No user whom the ledger names comes here.
+                    known: Known { main, fence: None },
                 };
-                Ok(match enter(engine, &beside).await? {
-                    Entered::Done if main.is_some() => ImportOutcome::Replaced,
-                    Entered::Done => ImportOutcome::Stored,
-                    Entered::Again => ImportOutcome::Busy,
+                let staged_at = arrival.created_at;
+                let admit = Change::Admit { staged_at };
+                Ok(match staging::enter(engine, &staging, admit).await? {
+                    Entered::Done(_) if main.is_some() => ImportOutcome::Replaced,
+                    Entered::Done(_) => ImportOutcome::Stored,
+                    Entered::Again | Entered::Unmatched => ImportOutcome::Busy,
                     Entered::Refused(fault) => refused(arrival, &fault.to_string()),
                 })
             }
@@ -208,7 +209,7 @@ impl Import {
                     Copied::Rejected(reason) => taken[*index] = refused(arrivals[*index], reason),
                     // Somebody else's content has this version there: whoever it is was faster.
                     Copied::Contradicted(_) | Copied::Unsettled => {
-                        taken[*index] = ImportOutcome::Busy
+                        taken[*index] = ImportOutcome::Busy;
                     }
                 }
             }

@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::UserDatabase;
 use tierkeep_core::document;
 use tierkeep_core::legacy::{Composed, Refusal};
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::UserType;
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use tierkeep_core::bson::Bson;
 use tierkeep_core::bson::raw::RawDocumentBuf;
-use tierkeep_core::db::{Handle, UserDatabase};
+use tierkeep_core::db::UserDatabase;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
+use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Find, Query, StoreError};
 
 use crate::databases::retry::repeating;

@@ -1,7 +1,6 @@
 //! How a document of a dump enters temp: as an entry first, confirmed after main and the ledger were looked at once
 //! more, so that it never hides what has moved meanwhile. Rule source: the protocol's section 2.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -13,11 +12,12 @@ use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Change, Fault, Guard, Inserted, StoreError, Written};
 use tierkeep_core::version::Version;
 
-use crate::claims::{Consistency, by_user, claims, native};
+use crate::claims::{Consistency, claims, native};
 use crate::context::Engine;
-use crate::copies::staging::{Placed, as_entry, is_abandoned, place, withdraw};
+use crate::copies::staging::{
+    self, Entered, Known, Placed, as_entry, is_abandoned, place, withdraw,
+};
 use crate::databases::retry::repeating;
-use crate::transfer::dump::import::stored::heads;
 use crate::transfer::dump::import::users::Candidate;
 use crate::transfer::dump::import::{CONTESTED, Outcome};
 
@@ -87,25 +87,14 @@ async fn confirmable<'a>(
     placed: &[&'a Candidate],
 ) -> Result<Vec<(&'a Candidate, Option<Outcome>)>, StoreError> {
     let users: Vec<String> = placed.iter().map(|it| it.user.to_string()).collect();
-    let main: HashMap<String, Vec<RawDocumentBuf>> = by_user(
-        engine.databases.raseen_main_db(),
-        &users,
-        heads().linearizable(),
-    )
-    .await?;
-    let names: Vec<&str> = users.iter().map(String::as_str).collect();
-    let fences = engine.ledger().fences(&names).await?;
+    let known = staging::look_again(engine, &users).await?;
     Ok(placed
         .iter()
-        .zip(fences)
-        .map(|(candidate, fence)| {
-            let in_main = main
-                .get(candidate.user.as_str())
-                .and_then(|claims| native(claims, &candidate.user))
-                .and_then(|found| document::version(found));
+        .zip(known)
+        .map(|(candidate, Known { main, fence })| {
             let verdict = if fence > candidate.version {
                 Some(Outcome::Erased)
-            } else if in_main >= candidate.version {
+            } else if main >= candidate.version {
                 Some(Outcome::NewerKept)
             } else {
                 None
@@ -126,22 +115,15 @@ async fn settle(
         withdraw(engine, &candidate.user, nonce).await?;
         return Ok(Some(outcome));
     }
-    let store = engine.databases.raseen_temp_db().store();
-    let id = Bson::String(candidate.user.to_string());
-    let guard = Guard::Entry {
-        nonce: nonce.to_owned(),
-    };
-    let change = Change::Replace(candidate.document.clone());
-    let written = repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, &change)).await?;
-    Ok(match written {
-        Written::Applied(_) => Some(Outcome::Imported),
-        Written::Rejected(fault) => {
-            withdraw(engine, &candidate.user, nonce).await?;
-            Some(refused(&fault))
-        }
-        // Its answer was lost, or another writer has taken the place over: what is there says which.
-        Written::Unmatched | Written::TooLarge => None,
-    })
+    let live = Change::Replace(candidate.document.clone());
+    Ok(
+        match staging::confirm(engine, &candidate.user, nonce, &live).await? {
+            Entered::Done(_) => Some(Outcome::Imported),
+            Entered::Refused(fault) => Some(refused(&fault)),
+            // Its answer was lost, or another writer has replaced it: what temp holds says which.
+            Entered::Unmatched | Entered::Again => None,
+        },
+    )
 }
 
 /// Enters where something is stored under the `_id` already.
@@ -193,7 +175,7 @@ async fn enter_beside_others(
         let over = there.map(AsRef::as_ref);
         match place(store.as_ref(), users, &entry, over).await? {
             Placed::Ours => {}
-            Placed::ImportOutcome => continue,
+            Placed::Occupied => continue,
             Placed::Refused(fault) => return Ok(refused(&fault)),
         }
         for (candidate, verdict) in confirmable(engine, &[candidate]).await? {

@@ -7,15 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 
 use tierkeep_core::adopt::{self, Quarantine};
 use tierkeep_core::bson::raw::{RawDocument, RawDocumentBuf};
-use tierkeep_core::db::{Handle, Role, UserDatabase};
+use tierkeep_core::db::{Role, UserDatabase};
 use tierkeep_core::digest::{self, Digest};
 use tierkeep_core::document::{self, State};
-use tierkeep_core::store::{Change, Guard, Inserted, Put, StoreError};
+use tierkeep_core::store::Handle;
+use tierkeep_core::store::{Change, Guard, StoreError};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, by_user, claims, native};
 use crate::context::Engine;
+use crate::copies::put::{self, InsertOutcome};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
 use crate::transfer::dump::import::epochs::carry_over;
@@ -359,50 +361,35 @@ impl<'a, D: UserDatabase> Import<'a, D> {
 
     /// Inserts; what is there already gives way to a higher version.
     async fn put(&self, writes: &[Candidate]) -> Result<Vec<(usize, Outcome)>, StoreError> {
-        let store = self.database.store();
+        let store = self.database.store().as_ref();
         let documents: Vec<RawDocumentBuf> = writes.iter().map(|it| it.document.clone()).collect();
-        let inserted = repeating(|| store.insert(D::USERS, &documents)).await?;
-        let mut outcomes = Vec::with_capacity(writes.len());
-        let mut there = Vec::new();
-        for (write, outcome) in writes.iter().zip(inserted) {
-            match outcome {
-                Inserted::Stored => outcomes.push((write.index, Outcome::Imported)),
-                Inserted::Exists => there.push(write),
-                Inserted::Rejected(fault) => outcomes.push((
-                    write.index,
-                    Outcome::Refused(format!("{} refuses it: {fault}", D::ROLE)),
-                )),
-                Inserted::Unsettled(error) => return Err(error),
+        let mut stored = put::insert(store, D::USERS, &documents).await?;
+        let mut taken = BTreeSet::new();
+        for (write, stored) in writes.iter().zip(&mut stored) {
+            if *stored != InsertOutcome::Exists || write.version.is_some() {
+                continue;
+            }
+            // An insert whose answer was lost, or another document.
+            let found = claims(self.database, &write.user, Consistency::Majority).await?;
+            *stored = InsertOutcome::Settled;
+            if !found.contains(&write.document) {
+                taken.insert(write.index);
             }
         }
-        let (versioned, foreign): (Vec<&Candidate>, Vec<&Candidate>) =
-            there.into_iter().partition(|it| it.version.is_some());
-        for write in foreign {
-            // An insert whose answer was lost, or somebody else's document.
-            let found = claims(self.database, &write.user, Consistency::Majority).await?;
-            let outcome = if found.contains(&write.document) {
-                Outcome::Imported
-            } else {
-                Outcome::Refused("another document has its _id".to_owned())
+        put::put_newer(store, D::USERS, &documents, &mut stored).await?;
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for (write, stored) in writes.iter().zip(stored) {
+            let outcome = match stored {
+                _ if taken.contains(&write.index) => {
+                    Outcome::Refused("another document has its _id".to_owned())
+                }
+                InsertOutcome::Settled | InsertOutcome::Exists => Outcome::Imported,
+                InsertOutcome::Rejected(fault) => {
+                    Outcome::Refused(format!("{} refuses it: {fault}", D::ROLE))
+                }
+                InsertOutcome::Unsettled(error) => return Err(error),
             };
             outcomes.push((write.index, outcome));
-        }
-        if versioned.is_empty() {
-            return Ok(outcomes);
-        }
-        let newer: Vec<RawDocumentBuf> = versioned.iter().map(|it| it.document.clone()).collect();
-        let put = repeating(|| store.put_newer(D::USERS, &newer)).await?;
-        for (write, outcome) in versioned.into_iter().zip(put) {
-            outcomes.push((
-                write.index,
-                match outcome {
-                    Put::Settled => Outcome::Imported,
-                    Put::Rejected(fault) => {
-                        Outcome::Refused(format!("{} refuses it: {fault}", D::ROLE))
-                    }
-                    Put::Unsettled(error) => return Err(error),
-                },
-            ));
         }
         Ok(outcomes)
     }
