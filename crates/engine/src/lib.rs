@@ -22,9 +22,8 @@ mod transfer;
 mod upkeep;
 mod users;
 
-pub use alerts::delivery::{
-    About, AlertDelivery, Channel, ChannelKind, Notice, Round, SHOWN, Undelivered, When,
-};
+pub use alerts::channel::{About, Channel, ChannelKind, Notice, Undelivered};
+pub use alerts::delivery::{AlertDelivery, Round, SHOWN, When};
 pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts};
 pub use audit::{
     AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Listed,

@@ -9,15 +9,15 @@
 //! and by digest (or as far as [`Verify::Version`] asks), from both main and srie at exactly the version that
 //! temp is then asked to delete.
 
+mod action;
 mod batch;
 mod item;
 mod plan;
 mod record;
 mod retry;
 
-pub use batch::{
-    Action, Batch, Copied, Copies, Fate, Observation, OutOfOrder, Phase, Seen, SeenInTemp, Target,
-};
+pub use action::{Action, Copied, Copies, Observation, Seen, SeenInTemp, Target};
+pub use batch::{Batch, Fate, OutOfOrder, Phase};
 pub use item::Item;
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};

@@ -12,8 +12,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
@@ -23,7 +22,9 @@ use tierkeep_core::store::{Find, Query, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::alerts::{Alert, AlertKind, read};
+use crate::alerts::channel::{About, Channel, Notice, Undelivered};
+use crate::alerts::channel_state::{ChannelState, KIND, Message, look};
+use crate::alerts::{AlertKind, read};
 use crate::context::Engine;
 use crate::databases::lease::{Lease, stands};
 use crate::databases::pages::Pages;
@@ -47,88 +48,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 pub const SHOWN: usize = 50;
 /// What was resolved longer ago is told nobody any more: a new channel does not begin with history.
 const STALE: Duration = Duration::from_hours(24 * 7);
-
-const KIND: &str = "alert_delivery";
-
-/// The ways in which people are told.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ChannelKind {
-    /// A signed POST.
-    Webhook,
-    /// A mail.
-    Email,
-}
-
-impl ChannelKind {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Webhook, Self::Email];
-
-    /// Its name, for people and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Email => "email",
-        }
-    }
-
-    /// The field of an alert that says whether it was told this way.
-    pub(crate) fn field(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook_notice",
-            Self::Email => "email_notice",
-        }
-    }
-
-    fn control(self) -> String {
-        format!("{KIND}/{}", self.as_str())
-    }
-}
-
-/// What a message is about.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum About {
-    /// These alerts were raised.
-    Raised(AlertKind),
-    /// The cause of these alerts is gone.
-    Resolved(AlertKind),
-}
-
-/// One message.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Notice {
-    /// Names the message; the same at every attempt to send it.
-    pub id: String,
-    /// When it was made, RFC 3339.
-    pub at: String,
-    /// What it is about; nothing where somebody only wants to see whether it arrives.
-    pub about: Option<About>,
-    /// How many alerts there are.
-    pub total: u64,
-    /// The first [`SHOWN`] of them.
-    pub alerts: Vec<Alert>,
-}
-
-/// Why a message was not delivered, as far as anybody knows.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct Undelivered {
-    /// What went wrong, without a secret or an address.
-    pub reason: String,
-    /// Whether the receiver may have it all the same.
-    pub may_have_arrived: bool,
-}
-
-/// A way in which people are told.
-#[async_trait]
-pub trait Channel: Send + Sync + Debug {
-    /// Which one.
-    fn kind(&self) -> ChannelKind;
-
-    /// Sends the message once.
-    ///
-    /// Dropping the future may leave the message delivered, as does an error that says so.
-    async fn send(&self, notice: &Notice) -> Result<(), Undelivered>;
-}
 
 /// What came of a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,26 +74,6 @@ pub enum When {
 pub struct AlertDelivery {
     engine: Arc<Engine>,
     channels: Vec<Arc<dyn Channel>>,
-}
-
-/// A message under way.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Message {
-    id: String,
-    about: About,
-    at: DateTime,
-    /// The receiver may have it: nothing may be added any more.
-    sealed: bool,
-}
-
-/// One channel's control document.
-#[derive(Clone, Debug, Default)]
-struct ChannelState {
-    turn: i64,
-    busy_until: Option<DateTime>,
-    next_at: Option<DateTime>,
-    failures: u32,
-    messages: Vec<Message>,
 }
 
 /// A turn at a channel's state.
@@ -455,62 +354,5 @@ fn group_of(alert: &RawDocument, stale: DateTime) -> Option<About> {
         Ok(resolved) if resolved <= stale => None,
         Ok(_) => Some(About::Resolved(kind)),
         Err(_) => Some(About::Raised(kind)),
-    }
-}
-
-impl Message {
-    fn write(&self) -> Bson {
-        let (resolved, kind) = match self.about {
-            About::Raised(kind) => (false, kind.as_str()),
-            About::Resolved(kind) => (true, kind.as_str()),
-        };
-        Bson::Document(doc! {
-            "id": &self.id,
-            "kind": kind,
-            "resolved": resolved,
-            "at": self.at,
-            "sealed": self.sealed,
-        })
-    }
-
-    fn read(message: &RawDocument) -> Option<Self> {
-        let kind = AlertKind::parse(message.get_str("kind").ok()?)?;
-        let about = if message.get_bool("resolved").ok()? {
-            About::Resolved(kind)
-        } else {
-            About::Raised(kind)
-        };
-        Some(Self {
-            id: message.get_str("id").ok()?.to_owned(),
-            about,
-            at: message.get_datetime("at").ok()?,
-            sealed: message.get_bool("sealed").ok()?,
-        })
-    }
-}
-
-async fn look(engine: &Engine, id: &str) -> Result<Option<ChannelState>, StoreError> {
-    let audit = engine.databases.audit_db().store();
-    let find = Find::new(Query::Ids(vec![Bson::String(id.to_owned())]));
-    let found = repeating(|| audit.find(collection::CONTROL, &find)).await?;
-    Ok(found.first().map(state))
-}
-
-fn state(found: &RawDocumentBuf) -> ChannelState {
-    let messages = found.get_array("messages").ok().map(|messages| {
-        let each = messages.into_iter().filter_map(Result::ok);
-        each.filter_map(|message| Message::read(message.as_document()?))
-            .collect()
-    });
-    ChannelState {
-        turn: found.get_i64("turn").unwrap_or_default(),
-        busy_until: found.get_datetime("busy_until").ok(),
-        next_at: found.get_datetime("next_at").ok(),
-        failures: found
-            .get_i32("failures")
-            .ok()
-            .and_then(|failures| u32::try_from(failures).ok())
-            .unwrap_or_default(),
-        messages: messages.unwrap_or_default(),
     }
 }

@@ -4,6 +4,8 @@
 //! An alert that cannot be stored is still an error line in the log. `delivery` tells people of alerts: what has not
 //! been told yet is marked in the alert itself.
 
+pub(crate) mod channel;
+mod channel_state;
 pub(crate) mod delivery;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 
-use delivery::ChannelKind;
+use channel::ChannelKind;
 
 use crate::context::Engine;
 use crate::databases::control;

@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::context::Engine;
 use crate::databases::lease::stands;
 use crate::databases::retry::repeating;
-use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary};
+use crate::mover::{MigrationService, Progress, Summary};
 
 /// The document of the mover's lease.
 pub(crate) const MOVER: &str = "mover";
@@ -202,68 +202,6 @@ impl MigrationService {
         }
         Ok(None)
     }
-
-    /// One look of a service: moves what is due unless somebody else is at it; `None` when somebody is.
-    ///
-    /// A run whose lease is taken over finishes the batches at work and leaves the rest to the other.
-    ///
-    /// # Errors
-    /// [`MoveError`] when a database was away.
-    pub async fn run_with_lease(
-        &self,
-        observer: &mut LeaseObserver,
-        stop: &CancellationToken,
-    ) -> Result<Option<Summary>, MoveError> {
-        let claimed = self.claim(observer).await.map_err(|error| MoveError {
-            error,
-            summary: Box::default(),
-        })?;
-        let Some(claim) = claimed else {
-            debug!(
-                user_type = "internal",
-                "another mover is at work; this one looks again later"
-            );
-            return Ok(None);
-        };
-        let halt = stop.child_token();
-        let run = self.migrate_expired_data(RunOptions::default(), &claim, &halt);
-        let outcome = claim.during(run, &halt).await;
-        claim.release().await;
-        outcome.map(Some)
-    }
-
-    /// Moves what is due, whoever else does: with the lease where it is free, so that services need not, and
-    /// else beside its holder.
-    ///
-    /// # Errors
-    /// [`MoveError`] when a database was away.
-    pub async fn run_beside_others(
-        &self,
-        options: RunOptions,
-        progress: &dyn Progress,
-        stop: &CancellationToken,
-    ) -> Result<Summary, MoveError> {
-        let claim = if options.dry_run {
-            None
-        } else {
-            // Without its lease the run is only less thrifty.
-            self.claim(&mut LeaseObserver::default())
-                .await
-                .ok()
-                .flatten()
-        };
-        let Some(claim) = claim else {
-            return self.migrate_expired_data(options, progress, stop).await;
-        };
-        let told = Told {
-            claim: &claim,
-            progress,
-        };
-        let run = self.migrate_expired_data(options, &told, stop);
-        let outcome = claim.during(run, &CancellationToken::new()).await;
-        claim.release().await;
-        outcome
-    }
 }
 
 impl Claim {
@@ -377,19 +315,6 @@ impl Progress for Claim {
     fn report(&self, summary: &Summary) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.summary = Some(summary.clone());
-    }
-}
-
-/// Tells the lease of a run's progress, and whoever else wants to know.
-struct Told<'a> {
-    claim: &'a Claim,
-    progress: &'a dyn Progress,
-}
-
-impl Progress for Told<'_> {
-    fn report(&self, summary: &Summary) {
-        self.claim.report(summary);
-        self.progress.report(summary);
     }
 }
 

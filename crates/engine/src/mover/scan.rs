@@ -1,33 +1,25 @@
 //! Scanning temp: first what other programs wrote, which is adopted, then what is due, page by page past
 //! parked and quarantined documents, so that bad ones never hold up the line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
 use futures_util::{StreamExt as _, stream};
-use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
-use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
+use tierkeep_core::db::collection;
 use tierkeep_core::document;
-use tierkeep_core::mover::{
-    Candidate, Item, Park, Planned, Record, Status, classify, record_field,
-};
-use tierkeep_core::store::{Class, Find, Query, StoreError, id_order};
-use tierkeep_core::user::UserId;
+use tierkeep_core::mover::{Candidate, Park, Planned, Record, Status, classify, record_field};
+use tierkeep_core::store::{Class, Find, Query, StoreError};
 use tracing::warn;
 
-use crate::alerts::{AlertKind, Alerts};
-use crate::claims::{Consistency, claims};
 use crate::context::Engine;
-use crate::context::MoveOutcome;
 use crate::copies::adopt::{Adoption, adopt_in_temp};
-use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
-use crate::mover::foreign;
+use crate::mover::marking::short;
 use crate::mover::outcomes::RunOutcomes;
 use crate::mover::pause::PauseCheck;
 use crate::mover::quarantine::Marks;
@@ -39,25 +31,23 @@ use crate::mover::{MigrationService, MoverSettings, RunOptions};
 const ADOPTION_ROUNDS: usize = 3;
 /// How many documents of other programs are adopted at once.
 const ADOPTIONS_AT_ONCE: usize = 32;
-/// How many marks are looked at in one go.
-const MARKS_AT_ONCE: usize = 500;
 
 #[derive(Debug)]
 pub(crate) struct Scan {
-    service: MigrationService,
-    options: RunOptions,
-    now: DateTime,
-    retention: Duration,
-    marks: Marks,
+    pub(super) service: MigrationService,
+    pub(super) options: RunOptions,
+    pub(super) now: DateTime,
+    pub(super) retention: Duration,
+    pub(super) marks: Marks,
     /// Whether any move was tried before this pass, and not completed: else no record parks a document.
     attempts: Option<bool>,
     queue: ScanQueue,
     taken: u64,
     adopted: u64,
     /// Documents without an `_id` that can be read were seen; they share one mark.
-    nameless: bool,
+    pub(super) nameless: bool,
     /// In a dry run, documents with marks are not written, only counted here.
-    unmarked: u64,
+    pub(super) unmarked: u64,
 }
 
 impl Scan {
@@ -320,128 +310,6 @@ impl Scan {
             .map(|record| (record.id, record))
             .collect())
     }
-
-    async fn quarantine(
-        &mut self,
-        document: &RawDocument,
-        reason: &Quarantine,
-    ) -> Result<(), StoreError> {
-        if self.marks.reason(document).is_some() {
-            return Ok(());
-        }
-        if self.options.dry_run {
-            self.unmarked += 1;
-            return Ok(());
-        }
-        self.service.engine.moves().add(MoveOutcome::Quarantined);
-        warn!(
-            user_id = document::user_id(document).and_then(known),
-            user_type = "internal",
-            document_id = %short(&document::id(document)),
-            %reason,
-            "a document in raseen_temp_user was quarantined",
-        );
-        self.marks
-            .mark(document, &reason.to_string(), self.now)
-            .await
-    }
-
-    /// Quarantines a document whose copies contradict each other, as temp holds it now; answers whether it
-    /// moves again instead.
-    pub(crate) async fn conflict(
-        &mut self,
-        item: &Item,
-        reason: &Quarantine,
-    ) -> Result<bool, StoreError> {
-        let temp = self.service.engine.databases.raseen_temp_db();
-        let store = temp.store();
-        let find = Find::new(Query::Ids(vec![Bson::String(item.user.to_string())]));
-        let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        let Some(document) = found
-            .first()
-            .filter(|document| document::version(document) == Some(item.version))
-        else {
-            return Ok(false);
-        };
-        if self.service.settings.foreign_writers && matches!(reason, Quarantine::Conflict { .. }) {
-            // Another program changed it after it was copied: it moves again, under the next version.
-            foreign::raise(temp, document, item).await?;
-            return Ok(true);
-        }
-        self.marks.look(&found).await?;
-        if self.marks.reason(document).is_none() {
-            Alerts::new(Arc::clone(&self.service.engine))
-                .raise(
-                    AlertKind::CopiesConflict,
-                    item.user.as_str(),
-                    &reason.to_string(),
-                )
-                .await?;
-        }
-        self.quarantine(document, reason).await?;
-        Ok(false)
-    }
-
-    /// Removes the marks of documents that are gone, were changed, or are their user's only ones again.
-    pub(crate) async fn release_mended(&mut self) -> Result<(), StoreError> {
-        let mut after = None;
-        while let Some(next) = self.marks.next(after, MARKS_AT_ONCE).await? {
-            let ids: Vec<Bson> = self
-                .marks
-                .near()
-                .map(|mark| mark.document.clone())
-                .collect();
-            let mut stand = self.standing(&ids).await?;
-            for id in &ids {
-                let unnamed = *id == Bson::Null && self.nameless;
-                if !stand.remove(&id_order(id)) && !unnamed {
-                    self.marks.release(id).await?;
-                }
-            }
-            after = Some(next);
-        }
-        Ok(())
-    }
-
-    /// Those of `ids` whose marks still stand.
-    async fn standing(&self, ids: &[Bson]) -> Result<BTreeSet<Vec<u8>>, StoreError> {
-        let store = self.service.engine.databases.raseen_temp_db().store();
-        let mut stand = BTreeSet::new();
-        let find = Find::new(Query::Ids(ids.to_vec()));
-        let mut pages = Pages::new(store.as_ref(), RaseenTempUser::USERS, find);
-        while let Some(page) = pages.next().await? {
-            for document in &page {
-                let Some(reason) = self.marks.reason(document) else {
-                    continue;
-                };
-                if self.still_applies(reason, document).await? {
-                    stand.insert(id_order(&document::id(document)));
-                }
-            }
-        }
-        Ok(stand)
-    }
-
-    /// A document that shares its user with others is mended when the others go, without changing itself.
-    async fn still_applies(
-        &self,
-        reason: &str,
-        document: &RawDocument,
-    ) -> Result<bool, StoreError> {
-        let user = document::user_id(document).and_then(|user| UserId::parse(user).ok());
-        let Some(user) =
-            user.filter(|user| reason == Quarantine::SeveralClaims(user.clone()).to_string())
-        else {
-            return Ok(true);
-        };
-        let claims = claims(
-            self.service.engine.databases.raseen_temp_db(),
-            &user,
-            Consistency::Majority,
-        )
-        .await?;
-        Ok(claims.len() > 1)
-    }
 }
 
 /// Adopts one document, again where a race was lost.
@@ -453,13 +321,4 @@ async fn adopt(engine: &Engine, document: &RawDocument) -> Result<Adoption, Stor
         }
     }
     Ok(Adoption::Again)
-}
-
-/// A user id of a document that may hold anything, for a log line.
-fn known(text: &str) -> Option<String> {
-    UserId::parse(text).ok().map(|user| user.to_string())
-}
-
-fn short(id: &Bson) -> String {
-    id.to_string().chars().take(80).collect()
 }

@@ -17,7 +17,8 @@ use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies};
 use crate::copies::staging::{self, Entered, Known, Placed, StagingEntry, place};
 use crate::erasure::tombstones;
-use crate::users::write::{Round, Write, already, check, receipt};
+use crate::users::conditions::{already, check, receipt};
+use crate::users::write::{Round, Write};
 use crate::users::{Users, UsersError};
 
 /// What an entry is made from.

@@ -5,6 +5,7 @@ use bson::doc;
 use bson::oid::ObjectId;
 
 use super::*;
+use crate::digest::Digest;
 use crate::user::UserId;
 
 fn planned(n: u8, version: i64) -> Planned {

@@ -12,6 +12,7 @@ mod hr;
 mod internal;
 mod place;
 mod settle;
+mod steps;
 
 pub use compare::Compared;
 

@@ -5,8 +5,10 @@
 //! has stored. Where to look: `users` (what becomes of a user's document), `temp` (how one enters temp), `hr` (records),
 //! `stored` (looking at what is there), `epochs` (erasures that the dump knows of).
 
+mod candidate;
 mod epochs;
 mod hr;
+mod plan;
 mod stored;
 mod temp;
 mod users;

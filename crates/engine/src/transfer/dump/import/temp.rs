@@ -18,7 +18,7 @@ use crate::copies::staging::{
     self, Entered, Known, Placed, as_entry, is_abandoned, place, withdraw,
 };
 use crate::databases::retry::repeating;
-use crate::transfer::dump::import::users::Candidate;
+use crate::transfer::dump::import::candidate::Candidate;
 use crate::transfer::dump::import::{CONTESTED, Outcome};
 
 /// How many documents are confirmed at once.

@@ -3,16 +3,13 @@
 //!
 //! Decides from what it has read; every write is guarded all the same. Documents for temp go through `temp`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use tierkeep_core::adopt::{self, Quarantine};
-use tierkeep_core::bson::raw::{RawDocument, RawDocumentBuf};
+use tierkeep_core::bson::raw::RawDocumentBuf;
 use tierkeep_core::db::{Role, UserDatabase};
-use tierkeep_core::digest::{self, Digest};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Guard, StoreError};
-use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, by_user, claims, native};
@@ -20,8 +17,10 @@ use crate::context::Engine;
 use crate::copies::put::{self, InsertOutcome};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
+use crate::transfer::dump::import::candidate::{Candidate, Read, read, shown};
 use crate::transfer::dump::import::epochs::carry_over;
-use crate::transfer::dump::import::stored::{Content, compared, heads};
+use crate::transfer::dump::import::plan::{Plan, hidden};
+use crate::transfer::dump::import::stored::heads;
 use crate::transfer::dump::import::{CONTESTED, Outcome};
 
 /// How often a page is looked at whose documents move or change meanwhile.
@@ -32,36 +31,6 @@ pub(crate) struct Import<'a, D: UserDatabase> {
     pub(crate) engine: &'a Engine,
     pub(crate) database: &'a Handle<D>,
     dry_run: bool,
-}
-
-/// A document of the dump that belongs to a user.
-#[derive(Clone, Debug)]
-pub(crate) struct Candidate {
-    /// Its place in the page.
-    pub(crate) index: usize,
-    pub(crate) user: UserId,
-    /// `None`: another program wrote it.
-    pub(crate) version: Option<Version>,
-    pub(crate) is_tombstone: bool,
-    pub(crate) document: RawDocumentBuf,
-}
-
-/// What is stored of the users of a page, heads alone.
-struct Stored {
-    /// In the database that is filled.
-    here: HashMap<String, Vec<RawDocumentBuf>>,
-    /// In those whose copy would count before it, or that it would hide.
-    beside: Vec<(Role, HashMap<String, Vec<RawDocumentBuf>>)>,
-    /// How the documents here compare that have the version of the dump's; those that are gone again are left out.
-    contents: HashMap<String, Content>,
-}
-
-/// What is to be done with a document.
-enum Plan {
-    Done(Outcome),
-    Write,
-    /// What is stored has moved or changed while it was looked at: to be looked at again.
-    Changed,
 }
 
 impl<'a, D: UserDatabase> Import<'a, D> {
@@ -183,169 +152,6 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         self.engine.ledger().fences(&users).await
     }
 
-    async fn stored(&self, candidates: &[Candidate]) -> Result<Stored, StoreError> {
-        let users: Vec<String> = candidates.iter().map(|it| it.user.to_string()).collect();
-        let here = by_user(self.database, &users, heads()).await?;
-        let (temp, main) = (
-            self.engine.databases.raseen_temp_db(),
-            self.engine.databases.raseen_main_db(),
-        );
-        let mut beside = Vec::new();
-        if [Role::RaseenMainUser, Role::SrieMainUser].contains(&D::ROLE) {
-            beside.push((Role::RaseenTempUser, by_user(temp, &users, heads()).await?));
-        }
-        if [Role::RaseenTempUser, Role::SrieMainUser].contains(&D::ROLE) {
-            beside.push((Role::RaseenMainUser, by_user(main, &users, heads()).await?));
-        }
-        let contents = {
-            // A claim that agrees is enough where copies claim their digest; what temp claims is stale.
-            let claim = [Role::RaseenMainUser, Role::SrieMainUser].contains(&D::ROLE);
-            let mut doubtful = Vec::new();
-            let mut same = HashMap::new();
-            for candidate in candidates.iter().filter(|it| it.version.is_some()) {
-                let head = here
-                    .get(candidate.user.as_str())
-                    .and_then(|claims| native(claims, &candidate.user))
-                    .filter(|head| document::version(head) == candidate.version);
-                let Some(head) = head else { continue };
-                let claimed = Digest::claimed_by(head);
-                if claim
-                    && claimed.is_some()
-                    && claimed == Digest::claimed_by(&candidate.document)
-                    && document::state(head) == document::state(&candidate.document)
-                {
-                    same.insert(candidate.user.to_string(), Content::Same);
-                } else {
-                    doubtful.push(&candidate.document);
-                }
-            }
-            same.extend(compared(self.database, &doubtful).await?);
-            same
-        };
-        Ok(Stored {
-            here,
-            beside,
-            contents,
-        })
-    }
-
-    async fn plan(
-        &self,
-        candidate: &Candidate,
-        fence: Option<Version>,
-        stored: &Stored,
-    ) -> Result<Plan, StoreError> {
-        let none = Vec::new();
-        let user = candidate.user.as_str();
-        let here = stored.here.get(user).unwrap_or(&none);
-        let beside = stored
-            .beside
-            .iter()
-            .map(|(role, claims)| (*role, claims.get(user).unwrap_or(&none)));
-        let Some(version) = candidate.version else {
-            if fence.is_some() {
-                return Ok(Plan::Done(Outcome::Erased));
-            }
-            return self.plan_foreign(candidate, here, beside).await;
-        };
-        // A tombstone stands at its own fence.
-        if fence.is_some_and(|fence| version < fence) {
-            return Ok(Plan::Done(Outcome::Erased));
-        }
-        if !candidate.is_tombstone && here.iter().any(|it| !document::is_native(it)) {
-            let reason = "another program's document of this user is stored, which has no version to compare with";
-            return Ok(refused(reason));
-        }
-        // An entry counts for nobody, and whoever put it there finds out when it is taken over.
-        if let Some(head) = native(here, &candidate.user).filter(|head| !is_entry(head))
-            && let Some(found) = document::version(head)
-        {
-            if found > version {
-                return Ok(Plan::Done(Outcome::NewerKept));
-            }
-            if found == version {
-                return Ok(match stored.contents.get(user) {
-                    Some(Content::Same) => Plan::Done(Outcome::Unchanged),
-                    Some(Content::Other) => {
-                        refused(&format!("version {version} is stored with other content"))
-                    }
-                    None => Plan::Changed,
-                });
-            }
-        }
-        if candidate.is_tombstone {
-            return Ok(Plan::Write);
-        }
-        for (role, claims) in beside {
-            let found = native(claims, &candidate.user).filter(|it| !is_entry(it));
-            let Some(found) = found.and_then(|found| document::version(found)) else {
-                continue;
-            };
-            match (D::ROLE, role) {
-                (Role::RaseenTempUser, Role::RaseenMainUser) if found > version => {
-                    return Ok(Plan::Done(Outcome::NewerKept));
-                }
-                // It has moved.
-                (Role::RaseenTempUser, Role::RaseenMainUser) if found == version => {
-                    let main = self.engine.databases.raseen_main_db();
-                    let contents = compared(main, &[&candidate.document]).await?;
-                    return Ok(match contents.get(user) {
-                        Some(Content::Same) => Plan::Done(Outcome::Unchanged),
-                        Some(Content::Other) => refused(&format!(
-                            "{role} holds version {version} with other content"
-                        )),
-                        None => Plan::Changed,
-                    });
-                }
-                (Role::RaseenMainUser, Role::RaseenTempUser) if found < version => {
-                    return Ok(refused(&hidden(found, version)));
-                }
-                _ => {}
-            }
-        }
-        Ok(Plan::Write)
-    }
-
-    /// A document of another program is put where nothing of its user is stored that it would contradict: nothing
-    /// tells which of two is newer.
-    async fn plan_foreign(
-        &self,
-        candidate: &Candidate,
-        here: &[RawDocumentBuf],
-        beside: impl Iterator<Item = (Role, &Vec<RawDocumentBuf>)>,
-    ) -> Result<Plan, StoreError> {
-        let fingerprint = digest::fingerprint(&candidate.document);
-        let is_from_it =
-            |claim: &RawDocumentBuf| document::adopted_from(claim) == Some(fingerprint.as_str());
-        if here.iter().any(is_from_it) {
-            return Ok(Plan::Done(Outcome::Unchanged));
-        }
-        if !here.is_empty() {
-            let whole = claims(self.database, &candidate.user, Consistency::Majority).await?;
-            let is_it = |claim: &RawDocumentBuf| *claim == candidate.document || is_from_it(claim);
-            return Ok(if whole.iter().any(is_it) {
-                Plan::Done(Outcome::Unchanged)
-            } else if whole.is_empty() {
-                Plan::Changed
-            } else {
-                refused(
-                    "the user is stored already, and this document has no version to compare with",
-                )
-            });
-        }
-        for (role, claims) in beside {
-            if claims.iter().any(is_from_it) {
-                return Ok(Plan::Done(Outcome::Unchanged));
-            }
-            if claims.iter().any(|claim| document::is_native(claim)) {
-                return Ok(refused(&format!(
-                    "{role} holds the user already, and this document has no version to compare with"
-                )));
-            }
-        }
-        Ok(Plan::Write)
-    }
-
     async fn write(&self, writes: &[Candidate]) -> Result<Vec<(usize, Outcome)>, StoreError> {
         if D::ROLE != Role::RaseenTempUser {
             return self.put(writes).await;
@@ -457,78 +263,4 @@ fn set(written: &mut [(usize, Outcome)], index: usize, outcome: Outcome) {
     if let Some(place) = written.iter_mut().find(|(it, _)| *it == index) {
         place.1 = outcome;
     }
-}
-
-fn hidden(found: Version, version: Version) -> String {
-    format!(
-        "raseen_temp_user holds version {found} of the user, which would hide version {version}"
-    )
-}
-
-fn refused(reason: &str) -> Plan {
-    Plan::Done(Outcome::Refused(reason.to_owned()))
-}
-
-fn is_entry(document: &RawDocument) -> bool {
-    document::state(document) == Some(State::Entering)
-}
-
-/// What a document of a dump is.
-enum Read {
-    /// A user's, with its version where it has one.
-    User(UserId, Option<Version>),
-    /// It was being put into temp: nobody ever saw it.
-    Entry,
-    Refused(String),
-}
-
-fn read(document: &RawDocument, expected: UserType) -> Read {
-    if !document::is_native(document) {
-        return match adopt::foreign(document, expected) {
-            Ok(foreign) => Read::User(foreign.user, None),
-            Err(reason) => Read::Refused(reason.to_string()),
-        };
-    }
-    if let Err(reason) = adopt::check_metadata(document) {
-        return Read::Refused(reason.to_string());
-    }
-    let id = document::user_id(document).unwrap_or_default();
-    let user = match UserId::parse(id) {
-        Ok(user) if user.user_type() == expected && user.as_str() == id => user,
-        Ok(_) | Err(_) => {
-            let id = id.chars().take(64).collect();
-            return Read::Refused(Quarantine::NotOfType(expected, id).to_string());
-        }
-    };
-    let wrong_type = match document.get(document::field::USER_TYPE) {
-        Ok(Some(user_type)) => user_type.as_str() != Some(expected.as_str()),
-        Ok(None) | Err(_) => false,
-    };
-    if wrong_type {
-        return Read::Refused(format!(
-            "its user_type does not belong in a database of {expected} users"
-        ));
-    }
-    if is_entry(document) {
-        return Read::Entry;
-    }
-    let claims_other = Digest::claimed_by(document).is_some_and(|it| it != Digest::of(document));
-    if claims_other
-        && document
-            .get_str(document::field::DATA_LOCATION)
-            .is_ok_and(|it| it == "main")
-    {
-        return Read::Refused("its content is not what its own digest says".to_owned());
-    }
-    Read::User(user, document::version(document))
-}
-
-/// What a document is named by in a report.
-fn shown(document: &RawDocument) -> String {
-    if let Some(user) = document::user_id(document) {
-        return user.to_owned();
-    }
-    let id = document::id(document);
-    id.as_str()
-        .map_or_else(|| id.to_string(), ToOwned::to_owned)
 }

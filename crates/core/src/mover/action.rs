@@ -1,0 +1,112 @@
+//! What a batch asks for next, and what it is answered.
+
+use super::item::Item;
+use crate::adopt::Quarantine;
+use crate::digest::Digest;
+use crate::version::Version;
+use bson::raw::RawDocumentBuf;
+use std::borrow::Cow;
+
+/// Which copy is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// `srie_main_user`, first.
+    Backup,
+    /// `raseen_main_user`, only what the backup has taken.
+    Main,
+}
+
+/// Documents of a batch beside their copies, in one order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Copies<'a> {
+    /// Which documents.
+    pub items: Vec<&'a Item>,
+    /// The copy of each; the batch's own where all of it is meant.
+    pub documents: Cow<'a, [RawDocumentBuf]>,
+}
+
+/// What to do next. Each action may be repeated or abandoned at any point.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action<'a> {
+    /// Look whether temp holds another document of the same user, whatever its `_id`.
+    Claims(Vec<&'a Item>),
+    /// Make sure that each has a pending record.
+    Record(Vec<&'a Item>),
+    /// Put each copy into the target, unless the same or a newer version is there.
+    Copy(Target, Copies<'a>),
+    /// Read the copies in srie and main back, as far as [`Verify`](super::Verify) asks.
+    /// Beside each what was copied: equal bytes need no digest.
+    ReadBack(Copies<'a>),
+    /// Read what temp holds now.
+    ReadTemp(Vec<&'a Item>),
+    /// Look each up in the erasure ledger; where it was erased above its version, put the tombstones again.
+    Erasures(Vec<&'a Item>),
+    /// Delete each from temp at exactly its version.
+    Delete(Vec<&'a Item>),
+    /// Mark the records completed.
+    Complete(Vec<&'a Item>),
+    /// Nothing is left to do.
+    Done,
+}
+
+/// What became of one copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Copied {
+    /// The target holds this version or a newer one.
+    Settled,
+    /// The target refuses the document.
+    Rejected(String),
+    /// The target holds something that cannot be compared with the document.
+    Contradicted(Quarantine),
+    /// The target could not say; the document waits for a later run.
+    Unsettled,
+}
+
+/// What a copy was found to be.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Seen {
+    /// Its version.
+    pub version: Version,
+    /// The digest of its content: computed, or claimed by the copy itself where
+    /// [`Verify::Version`](super::Verify::Version) asks for no more.
+    pub digest: Digest,
+}
+
+/// What temp was found to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeenInTemp {
+    /// Nothing, a tombstone, or an entry: the version is gone.
+    Gone,
+    /// A live document.
+    Live(Version),
+}
+
+/// The answer to an action, item by item in the action's order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Observation {
+    /// To [`Action::Claims`]: whether it is its user's only document.
+    Claims(Vec<bool>),
+    /// To [`Action::Record`].
+    Recorded(Vec<Copied>),
+    /// To [`Action::Copy`].
+    Copied(Vec<Copied>),
+    /// To [`Action::ReadBack`]: (srie, main).
+    ReadBack(Vec<(Option<Seen>, Option<Seen>)>),
+    /// To [`Action::ReadTemp`].
+    Temp(Vec<SeenInTemp>),
+    /// To [`Action::Erasures`]: whether it was erased.
+    Erasures(Vec<bool>),
+    /// To [`Action::Delete`]: it was done, and what became of each is not known.
+    Deleted,
+    /// To [`Action::Delete`]: as many went as there were, so each did.
+    DeletedAll,
+    /// To [`Action::Complete`].
+    Completed,
+}
+
+impl<'a> Copies<'a> {
+    /// Each document beside its copy.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Item, &RawDocumentBuf)> {
+        self.items.iter().copied().zip(self.documents.iter())
+    }
+}

@@ -1,0 +1,83 @@
+//! Runs under the mover's lease: one look of a service, and a run by hand beside it.
+
+use crate::mover::lease::{Claim, LeaseObserver};
+use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// Tells the lease of a run's progress, and whoever else wants to know.
+pub(super) struct Told<'a> {
+    claim: &'a Claim,
+    progress: &'a dyn Progress,
+}
+
+impl MigrationService {
+    /// One look of a service: moves what is due unless somebody else is at it; `None` when somebody is.
+    ///
+    /// A run whose lease is taken over finishes the batches at work and leaves the rest to the other.
+    ///
+    /// # Errors
+    /// [`MoveError`] when a database was away.
+    pub async fn run_with_lease(
+        &self,
+        observer: &mut LeaseObserver,
+        stop: &CancellationToken,
+    ) -> Result<Option<Summary>, MoveError> {
+        let claimed = self.claim(observer).await.map_err(|error| MoveError {
+            error,
+            summary: Box::default(),
+        })?;
+        let Some(claim) = claimed else {
+            debug!(
+                user_type = "internal",
+                "another mover is at work; this one looks again later"
+            );
+            return Ok(None);
+        };
+        let halt = stop.child_token();
+        let run = self.migrate_expired_data(RunOptions::default(), &claim, &halt);
+        let outcome = claim.during(run, &halt).await;
+        claim.release().await;
+        outcome.map(Some)
+    }
+
+    /// Moves what is due, whoever else does: with the lease where it is free, so that services need not, and
+    /// else beside its holder.
+    ///
+    /// # Errors
+    /// [`MoveError`] when a database was away.
+    pub async fn run_beside_others(
+        &self,
+        options: RunOptions,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Summary, MoveError> {
+        let claim = if options.dry_run {
+            None
+        } else {
+            // Without its lease the run is only less thrifty.
+            self.claim(&mut LeaseObserver::default())
+                .await
+                .ok()
+                .flatten()
+        };
+        let Some(claim) = claim else {
+            return self.migrate_expired_data(options, progress, stop).await;
+        };
+        let told = Told {
+            claim: &claim,
+            progress,
+        };
+        let run = self.migrate_expired_data(options, &told, stop);
+        let outcome = claim.during(run, &CancellationToken::new()).await;
+        claim.release().await;
+        outcome
+    }
+}
+
+impl Progress for Told<'_> {
+    fn report(&self, summary: &Summary) {
+        self.claim.report(summary);
+        self.progress.report(summary);
+    }
+}
