@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bson::raw::RawDocumentBuf;
 use rstest::rstest;
+use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::document::Edit;
+use tierkeep_core::store::Inserted;
 use tierkeep_engine::{
     Failed, LeaseObserver, MoverPhase, NoProgress, Progress, RunOptions, Status, Summary,
 };
@@ -63,6 +67,46 @@ async fn the_phase_says_what_the_mover_is_doing(
     let idle = status(&world).await;
     assert_eq!(idle.mover.phase, MoverPhase::Idle);
     assert_eq!(idle.mover.holder, None);
+}
+
+/// A readable document of another program that is due, and behind it one whose `_id` is not UTF-8.
+async fn unreadable_id_behind_a_readable_one(world: &World) -> bool {
+    let old = world.ago(DAY + HOUR).await;
+    world
+        .plant(Role::RaseenTempUser, SeedUser::new(1, old).build())
+        .await;
+    let seed = SeedUser::new(2, old).build();
+    let mut bytes = Edit::new().set("_id", "AAAA").apply(&seed).into_bytes();
+    let at = bytes.windows(4).position(|bytes| bytes == b"AAAA").unwrap();
+    bytes[at] = 0xff;
+    let unreadable = [RawDocumentBuf::from_bytes(bytes).unwrap()];
+    let store = &world.stores[&Role::RaseenTempUser];
+    let inserted = store.insert("internal_users", &unreadable).await;
+    inserted.is_ok_and(|inserted| inserted == [Inserted::Stored])
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn every_look_ends_where_the_last_document_has_an_id_that_cannot_be_read(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let is_stored = unreadable_id_behind_a_readable_one(&world).await;
+    assert_eq!(
+        is_stored,
+        backend == Backend::Mongo,
+        "only MongoDB takes it"
+    );
+    let looks = async {
+        assert!(status(&world).await.due >= 1);
+        let inspector = world.inspector();
+        assert!(inspector.due(&RunOptions::default()).await.unwrap() >= 1);
+        inspector.waiting(HOUR).await.unwrap();
+        inspector.simulate(DAY).await.unwrap();
+        world.engine.databases().contents().await
+    };
+    let looked = tokio::time::timeout(Duration::from_secs(60), looks).await;
+    assert_eq!(looked.expect("a look went round and round").len(), 7);
 }
 
 #[rstest]
