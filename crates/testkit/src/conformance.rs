@@ -105,6 +105,8 @@ macro_rules! conformance_suite {
             what_is_appended_ends_with_the_first_that_is_not_stored
             of_racing_appends_no_place_is_left_out
             nothing_inserted_has_no_outcome
+            a_dropped_insert_may_be_repeated
+            a_dropped_append_leaves_a_beginning_of_its_batch
             hostile_documents_survive_a_put
             hostile_documents_survive_a_put_over_older_ones
             a_put_leaves_nothing_of_the_older_document
@@ -225,5 +227,42 @@ mod tests {
             }
         }
         assert!(laws > 60, "only {laws} laws were found");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The laws that a text names: an L and a number.
+    fn laws(text: &str) -> BTreeSet<u32> {
+        text.split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter_map(|word| word.strip_prefix('L')?.parse().ok())
+            .collect()
+    }
+
+    #[test]
+    fn every_law_of_the_store_is_cited_by_a_test_that_checks_it() {
+        let stated = laws(include_str!("../../core/src/store/mod.rs"));
+        let cited: BTreeSet<u32> = [
+            include_str!("conformance/finding.rs"),
+            include_str!("conformance/inserting.rs"),
+            include_str!("conformance/paging.rs"),
+            include_str!("conformance/putting.rs"),
+            include_str!("conformance/racing.rs"),
+            include_str!("conformance/removing.rs"),
+            include_str!("conformance/sections.rs"),
+            include_str!("conformance/server.rs"),
+            include_str!("conformance/writing.rs"),
+        ]
+        .into_iter()
+        // The head of a file says which laws it is about; only a test's own words count.
+        .flat_map(|file| file.lines().filter(|line| line.starts_with("/// ")))
+        .flat_map(laws)
+        .collect();
+        assert!(!stated.is_empty());
+        assert_eq!(stated, cited);
+        let numbers: Vec<u32> = (1..=u32::try_from(stated.len()).unwrap()).collect();
+        assert_eq!(stated.into_iter().collect::<Vec<_>>(), numbers);
     }
 }

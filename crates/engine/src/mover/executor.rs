@@ -14,11 +14,11 @@ use tierkeep_core::db::{
 };
 use tierkeep_core::document::{self, State};
 use tierkeep_core::mover::{
-    Action, Batch, Copied, Item, Observation, Phase, Record, SeenInTemp, Status, Target, Verify,
-    record_field,
+    Action, Batch, Copied, Item, Observation, OutOfOrder, Phase, Record, SeenInTemp, Status,
+    Target, Verify, record_field,
 };
 use tierkeep_core::store::Handle;
-use tierkeep_core::store::{Class, Fence, Find, Inserted, Query, StoreError};
+use tierkeep_core::store::{Fence, Find, Inserted, Query, StoreError};
 
 use tracing::{Instrument as _, debug_span};
 
@@ -49,13 +49,18 @@ pub(crate) struct Movement {
     foreign_writers: bool,
 }
 
-/// A batch stopped because a database did not do its part; nothing is lost.
+/// Why a batch stopped before its end; nothing is lost.
 #[derive(Debug)]
-pub(crate) struct Stopped {
-    /// As far as it came; `None` when an answer did not fit.
-    pub(crate) batch: Option<Batch>,
-    /// Why.
-    pub(crate) error: StoreError,
+pub(crate) enum Stopped {
+    /// A database did not do its part.
+    Database {
+        /// As far as the batch came.
+        batch: Batch,
+        /// The database's error.
+        error: StoreError,
+    },
+    /// An observation did not fit the phase: a fault of this program.
+    OutOfOrder(OutOfOrder),
 }
 
 impl Movement {
@@ -84,22 +89,12 @@ impl Movement {
                 Ok(Some(observation)) => observation,
                 Ok(None) => break,
                 Err(error) => {
-                    return Err(Box::new(Stopped {
-                        batch: Some(batch),
-                        error,
-                    }));
+                    return Err(Box::new(Stopped::Database { batch, error }));
                 }
             };
-            batch = batch.observe(observation).map_err(|_| {
-                let database = self.audit.store().role();
-                let error = StoreError {
-                    database,
-                    operation: "observe",
-                    class: Class::Corrupt,
-                    code: 0,
-                };
-                Box::new(Stopped { batch: None, error })
-            })?;
+            batch = batch
+                .observe(observation)
+                .map_err(|fault| Box::new(Stopped::OutOfOrder(fault)))?;
         }
         Ok(batch)
     }

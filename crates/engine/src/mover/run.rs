@@ -13,7 +13,7 @@ use tierkeep_core::store::StoreError;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Instrument as _, debug_span, error, info};
 
 /// After this many passes in a row without progress, a run leaves the rest to a later one.
 pub(super) const IDLE_PASSES: u32 = 40;
@@ -194,7 +194,8 @@ impl MigrationService {
                             .throttle
                             .begin(&settings, planned.len(), Instant::now());
                         at_work.begin(begun, planned, |planned| {
-                            work(movement.clone(), planned, part)
+                            let batch = debug_span!("move.batch", run_id = %outcomes.run_id());
+                            work(movement.clone(), planned, part).instrument(batch)
                         });
                     }
                     Ok(None) => {}
@@ -222,8 +223,17 @@ impl MigrationService {
                     if let Some(one) = one {
                         self.throttle.stopped(one.begun);
                     }
-                    failure.get_or_insert(stopped.error);
-                    stopped.batch
+                    match *stopped {
+                        Stopped::Database { batch, error } => {
+                            failure.get_or_insert(error);
+                            Some(batch)
+                        }
+                        Stopped::OutOfOrder(fault) => {
+                            error!(user_type = "internal", %fault, "a batch ended early");
+                            outcomes.left(one.map_or(0, |one| one.documents));
+                            None
+                        }
+                    }
                 }
                 None => {
                     outcomes.left(one.map_or(0, |one| one.documents));

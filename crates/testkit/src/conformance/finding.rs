@@ -350,7 +350,8 @@ pub async fn a_place_is_where_its_document_stands(store: &Arc<dyn Store>) {
     }
 }
 
-/// L9: who was told that a document is stored finds it, and as it was last written.
+/// L1, L9: a write that was acknowledged is found by every later read, majority and linearizable, as it was last
+/// written. That it survives a crash of the process is shown by the tests that kill one.
 pub async fn what_was_acknowledged_is_read_back(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "what_was_acknowledged_is_read_back").await;
     for n in 1..=20 {

@@ -1,6 +1,8 @@
-//! Laws of [`Store::insert`] and [`Store::append`]: L4, L12, L13, L14, L23, L24.
+//! Laws of [`Store::insert`] and [`Store::append`]: L3, L4, L12, L13, L14, L23, L24, L25.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bson::raw::RawDocumentBuf;
 use bson::{DateTime, rawdoc};
@@ -189,4 +191,48 @@ pub async fn what_is_appended_ends_with_the_first_that_is_not_stored(store: &Arc
     let expected = [&batch[..3], &clash[..1]].concat();
     assert_eq!(stored, expected);
     assert_eq!(bench.append(&[]).await, []);
+}
+
+/// L3: an insert whose future is dropped stored each document whole or not at all, and may be repeated.
+pub async fn a_dropped_insert_may_be_repeated(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_dropped_insert_may_be_repeated").await;
+    for n in 1..=20 {
+        let user = native_user(n, 1).build();
+        dropped(store.insert(bench.collection, std::slice::from_ref(&user))).await;
+        let again = bench.insert(std::slice::from_ref(&user)).await;
+        assert!(
+            matches!(again[..], [Inserted::Stored | Inserted::Exists]),
+            "{again:?}"
+        );
+        let ids = Query::Ids(vec![tierkeep_core::document::id(&user)]);
+        assert_eq!(bench.find(Find::new(ids)).await, [user]);
+    }
+}
+
+/// L3, L25: an append whose future is dropped stored a beginning of the batch, never a document without those before it.
+pub async fn a_dropped_append_leaves_a_beginning_of_its_batch(store: &Arc<dyn Store>) {
+    let name = "a_dropped_append_leaves_a_beginning_of_its_batch";
+    let bench = Bench::unique(store, name).await;
+    let batch: Vec<_> = (1..=30)
+        .map(|n| record(&format!("a{n:02}"), "u", n))
+        .collect();
+    dropped(store.append(bench.collection, &batch)).await;
+    let stored = bench.find(Find::new(Query::All)).await;
+    assert!(batch.starts_with(&stored), "{} stored", stored.len());
+    for left in &batch {
+        bench.append(std::slice::from_ref(left)).await;
+    }
+    assert_eq!(bench.find(Find::new(Query::All)).await, batch);
+}
+
+/// Begins a call and drops its future, wherever it is after a few looks.
+async fn dropped<T>(call: impl Future<Output = T>) {
+    let mut call = std::pin::pin!(call);
+    for _ in 0..3 {
+        let looked = poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready()));
+        if looked.await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
