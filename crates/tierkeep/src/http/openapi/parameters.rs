@@ -13,7 +13,7 @@ const USER_NAME: &str = "^[A-Za-z0-9_-]{1,39}$";
 const OF_USERS: &str = "user";
 
 /// Says what the parameters of an operation take, and that a public user is named by one.
-pub(super) fn describe(operation: &mut Operation, changes: bool, sections: &[Section]) {
+pub(in crate::http) fn describe(operation: &mut Operation, changes: bool, sections: &[Section]) {
     let parameters = operation.parameters.get_or_insert_default();
     for parameter in &mut *parameters {
         let RefOr::T(parameter) = parameter else {

@@ -8,14 +8,14 @@ use serde::Deserialize;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{Failed, RunOptions, Verified, VerifyOptions};
 
-use super::super::HttpState;
-use super::super::admin::{Outlived, pause, resume, retry, run, verify};
-use super::super::problem::Problem;
 use super::backup::told;
 use super::operator::{Operator, Signed};
 use super::overview::PATIENCE;
 use super::page::{Frame, Place, Shown, ok, see};
 use super::words::many;
+use crate::http::response::problem::Problem;
+use crate::http::routes::admin::{Outlived, pause, resume, retry, run, verify};
+use crate::http::state::HttpState;
 
 /// How the audit trail says that an administrator came.
 const HOW: &str = "on the dashboard";

@@ -6,10 +6,10 @@ use askama::Template;
 use axum::extract::State;
 use tierkeep_engine::{Alert, AlertKind};
 
-use super::super::HttpState;
 use super::operator::Operator;
 use super::page::{Frame, Place, Shown, ok};
 use super::words::{Words, number};
+use crate::http::state::HttpState;
 
 #[derive(Template)]
 #[template(path = "ui/alerts.html")]

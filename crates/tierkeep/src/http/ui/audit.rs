@@ -8,11 +8,11 @@ use serde_json::Value;
 use tierkeep_core::audit::Kind;
 use tierkeep_engine::{AuditFilter, Listed};
 
-use super::super::HttpState;
-use super::super::problem::Problem;
 use super::operator::Operator;
 use super::page::{Frame, Place, Shown, ok};
 use super::words::{When, Words};
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many entries are on a page.

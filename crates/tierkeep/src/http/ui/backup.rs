@@ -7,12 +7,12 @@ use axum::extract::State;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{Alert, AlertKind, Status, Verified};
 
-use super::super::HttpState;
 use super::alerts::title;
 use super::operator::Operator;
 use super::overview::within;
 use super::page::{Frame, Place, Shown, ok};
 use super::words::{Words, many, number};
+use crate::http::state::HttpState;
 
 /// How many findings a notice names.
 const NAMED: usize = 5;

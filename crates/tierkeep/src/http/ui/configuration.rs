@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::super::HttpState;
 use super::operator::Operator;
 use super::page::{Frame, Place, Shown, ok};
 use crate::config::shown::Shown as Setting;
+use crate::http::state::HttpState;
 
 #[derive(Template)]
 #[template(path = "ui/configuration.html")]

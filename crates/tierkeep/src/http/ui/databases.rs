@@ -7,13 +7,13 @@ use serde::Deserialize;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{DatabaseContents, Status};
 
-use super::super::HttpState;
-use super::super::health::DatabaseHealth;
 use super::operator::Operator;
 use super::overview::within;
 use super::page::{Frame, Place, Shown, ok};
 use super::safety::consequence;
 use super::words::{Words, bytes, number};
+use crate::http::state::HttpState;
+use crate::http::state::probe::DatabaseHealth;
 
 /// One database.
 pub(super) struct Row {

@@ -8,11 +8,11 @@ use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
 use tierkeep_engine::{MigrationView, QuarantineView, RecordFilter};
 
-use super::super::HttpState;
-use super::super::problem::Problem;
 use super::operator::Operator;
 use super::page::{Frame, Place, Shown, ok};
 use super::words::{Words, bytes};
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many records are on a page.

@@ -7,12 +7,12 @@ use axum::http::Request;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
-use super::super::HttpState;
-use super::super::caller::Admin;
 use super::form::Fields;
 use super::page::Refused;
 use super::sign_in;
 use super::words::{When, Words};
+use crate::http::request::caller::Admin;
+use crate::http::state::HttpState;
 
 /// An administrator with a session. As an extractor it shows everybody else the sign-in form.
 #[derive(Clone, Debug)]

@@ -12,7 +12,6 @@ use tierkeep_engine::{
     Alert, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter, Simulation, Status,
 };
 
-use super::super::HttpState;
 use super::alerts::title;
 use super::chart::Chart;
 use super::databases::{self, Row};
@@ -21,6 +20,7 @@ use super::operator::Operator;
 use super::page::{Frame, Place, Shown, ok};
 use super::safety::Safety;
 use super::words::{When, Words, many, number, span};
+use crate::http::state::HttpState;
 
 const DAY: Duration = Duration::from_hours(24);
 /// How long a page waits for a part of it.

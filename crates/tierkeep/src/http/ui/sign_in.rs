@@ -10,13 +10,13 @@ use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 
-use super::super::HttpState;
-use super::super::caller::Admin;
-use super::super::problem::Problem;
 use super::form::Fields;
 use super::operator::Signed;
 use super::page::{Frame, Place, Refused, Shown, see, shown};
-use super::session::{SESSION, cookies, fresh};
+use crate::http::request::caller::Admin;
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
+use crate::http::state::sessions::{SESSION, cookies, fresh};
 
 /// Ties the sign-in form to the browser that asked for it.
 const FORM: &str = "tierkeep_sign_in";

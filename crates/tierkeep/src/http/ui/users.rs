@@ -9,13 +9,13 @@ use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{AuditFilter, Copy, Explanation};
 
-use super::super::HttpState;
 use super::audit::{Line, lines};
 use super::migrations::class;
 use super::operator::Operator;
 use super::overview::within;
 use super::page::{Frame, Place, Shown, ok, see, shown};
 use super::words::{Words, bytes, many};
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many entries of the audit trail are shown with a user.

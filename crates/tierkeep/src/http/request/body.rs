@@ -1,0 +1,148 @@
+//! Bodies: owns the checks before a body is read and the reading itself.
+//!
+//! Must never hold more of a body than its limit, or wait for one for ever.
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use futures_util::StreamExt;
+use tierkeep_core::bson::Document;
+use tierkeep_core::content;
+use tierkeep_core::user::UserType;
+
+use crate::http::limits::Limits;
+use crate::http::response::offload;
+use crate::http::response::problem::Problem;
+
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// The largest buffer that a Content-Length alone is believed for.
+const BELIEVED_BYTES: usize = 64 * 1024;
+
+/// What a body is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::http) enum Kind {
+    /// A whole section: `application/json`.
+    Section,
+    /// A JSON Merge Patch: `application/merge-patch+json` or `application/json`.
+    Patch,
+}
+
+impl Kind {
+    fn takes(self, media_type: &str) -> bool {
+        let is = |name: &str| media_type.eq_ignore_ascii_case(name);
+        match self {
+            Self::Section => is(JSON),
+            Self::Patch => is(JSON) || is(MERGE_PATCH),
+        }
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::Section => "application/json in UTF-8, without a content encoding",
+            Self::Patch => {
+                "application/merge-patch+json or application/json in UTF-8, without a content encoding"
+            }
+        }
+    }
+}
+
+/// The JSON object in the body of a request by this type of user.
+///
+/// # Errors
+/// Checked in this order: [`Problem::UnsupportedMediaType`], [`Problem::BodyTooLarge`],
+/// [`Problem::BodyTimeout`], [`Problem::Body`].
+pub(in crate::http) async fn object(
+    request: Request,
+    kind: Kind,
+    limits: &Limits,
+    user_type: UserType,
+) -> Result<Document, Problem> {
+    check_type(request.headers(), kind)?;
+    let limit_bytes = limits.max_body_bytes(user_type);
+    let announced = announced_bytes(request.headers());
+    if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
+        return Err(Problem::BodyTooLarge { limit_bytes });
+    }
+    let reading = collect(request.into_body(), limit_bytes, announced);
+    let body = tokio::time::timeout(limits.body_timeout, reading)
+        .await
+        .map_err(|_| Problem::BodyTimeout)??;
+    let parsed = offload::run(body.len(), move || content::parse(&body));
+    Ok(parsed.await??)
+}
+
+fn check_type(headers: &HeaderMap, kind: Kind) -> Result<(), Problem> {
+    let refused = Problem::UnsupportedMediaType(kind.expected());
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return Err(refused);
+    };
+    let fits = only.to_str().is_ok_and(|text| fits(text, kind));
+    let plain = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if fits && plain { Ok(()) } else { Err(refused) }
+}
+
+fn fits(content_type: &str, kind: Kind) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|essence| kind.takes(essence));
+    let utf8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .all(|(_, charset)| {
+            let charset = charset.trim().trim_matches('"');
+            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+        });
+    named && utf8
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn collect(body: Body, limit_bytes: usize, announced: Option<u64>) -> Result<Bytes, Problem> {
+    let believed = announced
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or_default();
+    let mut collected = Vec::with_capacity(believed.min(BELIEVED_BYTES));
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::Malformed("the body broke off"))?;
+        if chunk.len() > limit_bytes - collected.len() {
+            return Err(Problem::BodyTooLarge { limit_bytes });
+        }
+        collected.extend_from_slice(&chunk);
+    }
+    Ok(collected.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("application/json", true, true)]
+    #[case("APPLICATION/JSON; Charset=\"UTF-8\"", true, true)]
+    #[case("application/json;charset=utf-8; x=y", true, true)]
+    #[case("application/json; charset=iso-8859-1", false, false)]
+    #[case("application/merge-patch+json", false, true)]
+    #[case("application/json-patch+json", false, false)]
+    #[case("application/jsonp", false, false)]
+    #[case("text/json", false, false)]
+    #[case("", false, false)]
+    fn a_body_is_json_in_utf8(
+        #[case] content_type: &str,
+        #[case] section: bool,
+        #[case] patch: bool,
+    ) {
+        assert_eq!(fits(content_type, Kind::Section), section);
+        assert_eq!(fits(content_type, Kind::Patch), patch);
+    }
+}

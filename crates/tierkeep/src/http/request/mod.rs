@@ -1,0 +1,7 @@
+//! Reading a request: owns who the caller is, the body, the conditional headers and what is known about a request until
+//! its log line.
+
+pub(in crate::http) mod body;
+pub(in crate::http) mod caller;
+pub(in crate::http) mod conditions;
+pub(in crate::http) mod context;

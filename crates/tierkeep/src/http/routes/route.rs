@@ -1,0 +1,55 @@
+//! `/v1/route`: the decision, explained.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use tierkeep_core::db::Role;
+use tierkeep_core::route;
+use utoipa::ToSchema;
+
+use crate::http::openapi::IdentityRefusals;
+use crate::http::request::caller::Asking;
+use crate::http::response::answer;
+use crate::http::response::problem::Problem;
+
+/// Who the caller is, and where reads and writes go.
+#[derive(Serialize, ToSchema, Debug)]
+pub(in crate::http) struct Route<'a> {
+    /// `internal` or `external`.
+    user_type: &'static str,
+    /// The user's id, with its prefix.
+    user_id: &'a str,
+    /// Why the caller is taken for this user.
+    reason: &'static str,
+    /// The databases that reads look in, in order.
+    reads: Vec<&'static str>,
+    /// The database that writes go to.
+    writes: &'static str,
+}
+
+/// Who the caller is, why, and which databases reads and writes go to.
+#[utoipa::path(
+    get,
+    path = "/v1/route",
+    tag = "user",
+    operation_id = "explain_route",
+    responses(
+        (status = 200, description = "the decision", body = Route<'static>),
+        IdentityRefusals,
+    ),
+    security((), ("jwt" = [], "github_token" = [])),
+)]
+pub(in crate::http) async fn get(asking: Asking) -> Result<Response, Problem> {
+    let user_type = asking.user_type();
+    let route = Route {
+        user_type: user_type.as_str(),
+        user_id: asking.user().as_str(),
+        reason: asking.reason(),
+        reads: route::reads(user_type)
+            .iter()
+            .map(|role| Role::name(*role))
+            .collect(),
+        writes: route::writes(user_type).name(),
+    };
+    answer::json(StatusCode::OK, &route)
+}
