@@ -1,8 +1,8 @@
-//! Turns: owns how many requests of people without credentials may be at work in the databases at once.
+//! The concurrency limit: owns how many public requests may use the databases at once.
 //!
-//! Must never be asked for by internal users, whose requests wait for nobody's turn: however many public requests
-//! arrive, connections, disks and processors are left for them. Who gets no turn waits in line, which takes
-//! nothing but an open connection; the line is bounded in length and time.
+//! Must never apply to internal users: however many public requests arrive, connections, disks and processors are left
+//! for them. A public request without a permit waits in a queue, which costs no more than an open connection. The queue is
+//! bounded in length and in time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,62 +13,62 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::response::problem::Problem;
 
-/// How many may wait in line, some of them with a body that was received.
-const MOST_WAITING: usize = 256;
-/// How long they may: longer than a disk or an election keeps a healthy database from answering.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The most requests in the queue. Some of them hold a body that was received.
+const MAX_QUEUED: usize = 256;
+/// The longest wait in the queue: longer than a disk or an election keeps a healthy database from answering.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// A turn; it ends when it is dropped.
+/// The right to use the databases; dropping it gives it back.
 #[derive(Debug)]
-#[must_use = "a turn that is dropped is over"]
-pub(in crate::http) struct Turn(
+#[must_use = "dropping a permit gives it back"]
+pub(in crate::http) struct Permit(
     #[expect(dead_code, reason = "given back when dropped")] OwnedSemaphorePermit,
 );
 
-/// So many turns, and a line for those who wait for one.
+/// A semaphore with a bounded queue in front of it.
 #[derive(Debug)]
-pub(in crate::http) struct Turns {
-    free: Arc<Semaphore>,
-    line: Semaphore,
-    /// How many had a turn so far.
-    given: AtomicU64,
+pub(in crate::http) struct ConcurrencyLimit {
+    permits: Arc<Semaphore>,
+    queue: Semaphore,
+    /// How many permits were granted so far.
+    granted: AtomicU64,
 }
 
-impl Turns {
-    /// So many at once.
-    pub(in crate::http) fn new(at_once: usize) -> Self {
+impl ConcurrencyLimit {
+    /// A limit of this many permits at once.
+    pub(in crate::http) fn new(permits: usize) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS))),
-            line: Semaphore::new(MOST_WAITING),
-            given: AtomicU64::new(0),
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            queue: Semaphore::new(MAX_QUEUED),
+            granted: AtomicU64::new(0),
         }
     }
 
-    /// The next turn, in the order in which they were asked for. Cancel safe.
+    /// Acquires a permit, in order of arrival. Cancel safe.
     ///
     /// # Errors
-    /// [`Problem::Busy`] when the line is full or too slow, [`Problem::Stalled`] when it does not move at all.
-    pub(in crate::http) async fn take(&self) -> Result<Turn, Problem> {
-        let turn = self.permit().await?;
-        self.given.fetch_add(1, Ordering::Relaxed);
-        Ok(Turn(turn))
+    /// [`Problem::Busy`] when the queue is full or too slow, [`Problem::Stalled`] when it does not advance at all.
+    pub(in crate::http) async fn acquire(&self) -> Result<Permit, Problem> {
+        let permit = self.queued().await?;
+        self.granted.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit(permit))
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        if let Ok(turn) = Arc::clone(&self.free).try_acquire_owned() {
-            return Ok(turn);
+    async fn queued(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
         }
-        let _place = self.line.try_acquire().map_err(|_| Problem::Busy)?;
-        let mut turn = pin!(Arc::clone(&self.free).acquire_owned());
-        let mut given = 0;
-        // A line that stood still in the second half waits for something that does not answer.
+        let _queued = self.queue.try_acquire().map_err(|_| Problem::Busy)?;
+        let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
+        let mut granted = 0;
+        // A queue that did not advance in the second half waits for something that does not answer.
         for _ in 0..2 {
-            given = self.given.load(Ordering::Relaxed);
-            if let Ok(Ok(turn)) = tokio::time::timeout(LONGEST_WAIT / 2, &mut turn).await {
-                return Ok(turn);
+            granted = self.granted.load(Ordering::Relaxed);
+            if let Ok(Ok(permit)) = tokio::time::timeout(MAX_WAIT / 2, &mut permit).await {
+                return Ok(permit);
             }
         }
-        if self.given.load(Ordering::Relaxed) == given {
+        if self.granted.load(Ordering::Relaxed) == granted {
             Err(Problem::Stalled)
         } else {
             Err(Problem::Busy)
@@ -83,23 +83,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_gets_no_turn_in_time_is_asked_to_come_again() {
-        let turns = Turns::new(1);
-        let first = turns.take().await.unwrap();
-        assert_eq!(turns.take().await.unwrap_err(), Problem::Stalled);
-        let (second, ()) = tokio::join!(turns.take(), async {
-            tokio::time::sleep(LONGEST_WAIT / 2).await;
+    async fn a_request_without_a_permit_in_time_is_refused() {
+        let limit = ConcurrencyLimit::new(1);
+        let first = limit.acquire().await.unwrap();
+        assert_eq!(limit.acquire().await.unwrap_err(), Problem::Stalled);
+        let (second, ()) = tokio::join!(limit.acquire(), async {
+            tokio::time::sleep(MAX_WAIT / 2).await;
             drop(first);
         });
         drop(second.unwrap());
-        drop(turns.take().await.unwrap());
+        drop(limit.acquire().await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_database_that_stands_still_for_some_seconds_refuses_nobody() {
-        let turns = Turns::new(2);
-        let at_work = join_all([turns.take(), turns.take()]).await;
-        let (third, ()) = tokio::join!(turns.take(), async {
+    async fn a_database_that_stalls_for_some_seconds_causes_no_refusal() {
+        let limit = ConcurrencyLimit::new(2);
+        let at_work = join_all([limit.acquire(), limit.acquire()]).await;
+        let (third, ()) = tokio::join!(limit.acquire(), async {
             tokio::time::sleep(Duration::from_secs(4)).await;
             drop(at_work);
         });
@@ -107,37 +107,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_line_has_an_end() {
-        let turns = Turns::new(1);
-        let _first = turns.take().await.unwrap();
+    async fn the_queue_is_bounded() {
+        let limit = ConcurrencyLimit::new(1);
+        let _first = limit.acquire().await.unwrap();
         let began = tokio::time::Instant::now();
-        let waited = join_all((0..=MOST_WAITING).map(async |_| {
-            let refused = turns.take().await.unwrap_err();
+        let waited = join_all((0..=MAX_QUEUED).map(async |_| {
+            let refused = limit.acquire().await.unwrap_err();
             (refused, began.elapsed())
         }));
         let mut refused = waited.await;
         refused.sort_by_key(|(_, waited)| *waited);
         assert_eq!(refused.remove(0), (Problem::Busy, Duration::ZERO));
         for refused in refused {
-            assert_eq!(refused, (Problem::Stalled, LONGEST_WAIT));
+            assert_eq!(refused, (Problem::Stalled, MAX_WAIT));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_that_is_too_slow_is_not_one_that_stands_still() {
-        let turns = Turns::new(1);
-        let at_work = turns.take().await.unwrap();
-        // The second gets its turn just before it would have to go, and the third none.
-        let line = join_all((0..3).map(async |_| {
-            let turn = turns.take().await?;
-            tokio::time::sleep(LONGEST_WAIT * 6 / 10).await;
-            drop(turn);
+    async fn a_slow_queue_is_busy_and_not_stalled() {
+        let limit = ConcurrencyLimit::new(1);
+        let at_work = limit.acquire().await.unwrap();
+        // The second gets its permit just before its wait would end, the third gets none.
+        let queue = join_all((0..3).map(async |_| {
+            let permit = limit.acquire().await?;
+            tokio::time::sleep(MAX_WAIT * 6 / 10).await;
+            drop(permit);
             Ok::<_, Problem>(())
         }));
-        let (line, ()) = tokio::join!(line, async {
-            tokio::time::sleep(LONGEST_WAIT * 3 / 10).await;
+        let (queue, ()) = tokio::join!(queue, async {
+            tokio::time::sleep(MAX_WAIT * 3 / 10).await;
             drop(at_work);
         });
-        assert_eq!(line, [Ok(()), Ok(()), Err(Problem::Busy)]);
+        assert_eq!(queue, [Ok(()), Ok(()), Err(Problem::Busy)]);
     }
 }

@@ -19,7 +19,7 @@ use governor::{Quota, RateLimiter};
 use ipnet::IpNet;
 use tierkeep_core::user::UserId;
 
-use crate::http::limits::concurrency::{Turn, Turns};
+use crate::http::limits::concurrency::{ConcurrencyLimit, Permit};
 use crate::http::response::problem::Problem;
 
 /// The most callers that a bucket is kept for at once.
@@ -193,7 +193,7 @@ struct Buckets {
     new_users: Bucket,
     /// Addresses that have made all the users they may, and until when.
     full: Mutex<HashMap<Who, Duration>>,
-    turns: Turns,
+    concurrency: ConcurrencyLimit,
     clock: Steady,
 }
 
@@ -219,7 +219,7 @@ impl Traffic {
             internal: bucket("internal", Quota::per_second(INTERNAL_RATE)),
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
             full: Mutex::default(),
-            turns: Turns::new(settings.concurrency.get() as usize),
+            concurrency: ConcurrencyLimit::new(settings.concurrency.get() as usize),
             clock: Arc::clone(clock),
             settings,
         }))
@@ -276,8 +276,8 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Problem::Busy`] or [`Problem::Stalled`].
-    pub(in crate::http) async fn turn(&self) -> Result<Turn, Problem> {
-        self.0.turns.take().await
+    pub(in crate::http) async fn permit(&self) -> Result<Permit, Problem> {
+        self.0.concurrency.acquire().await
     }
 
     /// Counts a request whose credentials did not suffice.

@@ -31,7 +31,7 @@ const OPTIONAL_BODIES: [&str; 3] = ["run_migration", "retry_migrations", "verify
 #[openapi(
     info(
         title = "tierkeep",
-        description = "Decides who is asking, stores each user's document in the right database and moves \
+        description = "Decides who is caller, stores each user's document in the right database and moves \
                        internal users' documents after their retention.\n\nRefusals are problem details (RFC \
                        9457) with a stable `code`. HEAD works wherever GET does; any other method is a 405 \
                        `method_not_allowed` with `Allow`, any other path a 404 `not_found`.",
@@ -283,7 +283,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// The refusals of every route that asks who is asking.
+    /// The refusals of every route that asks who is caller.
     IdentityRefusals(OF_IDENTITY);
     /// The refusals of reading a document.
     ReadRefusals(OF_IDENTITY, OF_READS);

@@ -9,7 +9,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema, Type};
 const TAGS: &str = r#"^(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*$"#;
 const USER_ID: &str = "^(internal_[0-9A-Fa-f]{24}|external_[A-Za-z0-9_-]{1,39})$";
 const USER_NAME: &str = "^[A-Za-z0-9_-]{1,39}$";
-/// The tag of routes that ask who is asking.
+/// The tag of routes that ask who is caller.
 const OF_USERS: &str = "user";
 
 /// Says what the parameters of an operation take, and that a public user is named by one.

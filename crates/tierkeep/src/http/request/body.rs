@@ -21,28 +21,28 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// The largest buffer that a Content-Length alone is believed for.
 const BELIEVED_BYTES: usize = 64 * 1024;
 
-/// What a body is.
+/// The format of a request body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::http) enum Kind {
-    /// A whole section: `application/json`.
-    Section,
+pub(in crate::http) enum BodyFormat {
+    /// A JSON object: `application/json`.
+    Json,
     /// A JSON Merge Patch: `application/merge-patch+json` or `application/json`.
-    Patch,
+    MergePatch,
 }
 
-impl Kind {
+impl BodyFormat {
     fn takes(self, media_type: &str) -> bool {
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
         match self {
-            Self::Section => is(JSON),
-            Self::Patch => is(JSON) || is(MERGE_PATCH),
+            Self::Json => is(JSON),
+            Self::MergePatch => is(JSON) || is(MERGE_PATCH),
         }
     }
 
     fn expected(self) -> &'static str {
         match self {
-            Self::Section => "application/json in UTF-8, without a content encoding",
-            Self::Patch => {
+            Self::Json => "application/json in UTF-8, without a content encoding",
+            Self::MergePatch => {
                 "application/merge-patch+json or application/json in UTF-8, without a content encoding"
             }
         }
@@ -56,11 +56,11 @@ impl Kind {
 /// [`Problem::BodyTimeout`], [`Problem::Body`].
 pub(in crate::http) async fn object(
     request: Request,
-    kind: Kind,
+    format: BodyFormat,
     limits: &Limits,
     user_type: UserType,
 ) -> Result<Document, Problem> {
-    check_type(request.headers(), kind)?;
+    check_type(request.headers(), format)?;
     let limit_bytes = limits.max_body_bytes(user_type);
     let announced = announced_bytes(request.headers());
     if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
@@ -74,13 +74,13 @@ pub(in crate::http) async fn object(
     Ok(parsed.await??)
 }
 
-fn check_type(headers: &HeaderMap, kind: Kind) -> Result<(), Problem> {
-    let refused = Problem::UnsupportedMediaType(kind.expected());
+fn check_type(headers: &HeaderMap, format: BodyFormat) -> Result<(), Problem> {
+    let refused = Problem::UnsupportedMediaType(format.expected());
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else {
         return Err(refused);
     };
-    let fits = only.to_str().is_ok_and(|text| fits(text, kind));
+    let fits = only.to_str().is_ok_and(|text| fits(text, format));
     let plain = headers
         .get_all(CONTENT_ENCODING)
         .iter()
@@ -88,9 +88,9 @@ fn check_type(headers: &HeaderMap, kind: Kind) -> Result<(), Problem> {
     if fits && plain { Ok(()) } else { Err(refused) }
 }
 
-fn fits(content_type: &str, kind: Kind) -> bool {
+fn fits(content_type: &str, format: BodyFormat) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
-    let named = parts.next().is_some_and(|essence| kind.takes(essence));
+    let named = parts.next().is_some_and(|essence| format.takes(essence));
     let utf8 = parts
         .filter_map(|parameter| parameter.split_once('='))
         .filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
@@ -142,7 +142,7 @@ mod tests {
         #[case] section: bool,
         #[case] patch: bool,
     ) {
-        assert_eq!(fits(content_type, Kind::Section), section);
-        assert_eq!(fits(content_type, Kind::Patch), patch);
+        assert_eq!(fits(content_type, BodyFormat::Json), section);
+        assert_eq!(fits(content_type, BodyFormat::MergePatch), patch);
     }
 }

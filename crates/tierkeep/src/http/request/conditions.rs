@@ -27,23 +27,23 @@ struct Tag {
     weak: bool,
 }
 
-/// What a read comes to under its conditions.
+/// What a conditional read answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::http) enum Reading {
-    /// The document is sent.
-    Wanted,
-    /// The caller has it already: 304.
-    Had,
+pub(in crate::http) enum ConditionalRead {
+    /// The document.
+    Send,
+    /// 304: the caller has this version.
+    NotModified,
 }
 
-/// Whether a read of a document of this version is wanted.
+/// Evaluates the conditions of a read of a document at this version.
 ///
 /// # Errors
 /// [`UsersError::Mismatch`] where `If-Match` fails; [`Problem::Malformed`].
 pub(in crate::http) fn of_read(
     headers: &HeaderMap,
     current: Option<Version>,
-) -> Result<Reading, Problem> {
+) -> Result<ConditionalRead, Problem> {
     let (wanted, had) = (read(headers, &IF_MATCH)?, read(headers, &IF_NONE_MATCH)?);
     if let Some(tags) = wanted
         && !tags.any(|tag| !tag.weak && tag.version.is_some() && tag.version == current)
@@ -52,7 +52,11 @@ pub(in crate::http) fn of_read(
     }
     let had =
         had.is_some_and(|tags| tags.any(|tag| tag.version.is_some() && tag.version == current));
-    Ok(if had { Reading::Had } else { Reading::Wanted })
+    Ok(if had {
+        ConditionalRead::NotModified
+    } else {
+        ConditionalRead::Send
+    })
 }
 
 /// As [`of_read`], of an HR record.
@@ -62,7 +66,7 @@ pub(in crate::http) fn of_read(
 pub(in crate::http) fn of_hr_read(
     headers: &HeaderMap,
     current: Option<Version>,
-) -> Result<Reading, Problem> {
+) -> Result<ConditionalRead, Problem> {
     of_read(headers, current).map_err(of_record)
 }
 
@@ -284,18 +288,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case(IF_NONE_MATCH, "\"7\"", Ok(Reading::Had))]
-    #[case(IF_NONE_MATCH, "W/\"7\"", Ok(Reading::Had))]
-    #[case(IF_NONE_MATCH, "*", Ok(Reading::Had))]
-    #[case(IF_NONE_MATCH, "\"8\"", Ok(Reading::Wanted))]
-    #[case(IF_MATCH, "\"7\"", Ok(Reading::Wanted))]
-    #[case(IF_MATCH, "*", Ok(Reading::Wanted))]
+    #[case(IF_NONE_MATCH, "\"7\"", Ok(ConditionalRead::NotModified))]
+    #[case(IF_NONE_MATCH, "W/\"7\"", Ok(ConditionalRead::NotModified))]
+    #[case(IF_NONE_MATCH, "*", Ok(ConditionalRead::NotModified))]
+    #[case(IF_NONE_MATCH, "\"8\"", Ok(ConditionalRead::Send))]
+    #[case(IF_MATCH, "\"7\"", Ok(ConditionalRead::Send))]
+    #[case(IF_MATCH, "*", Ok(ConditionalRead::Send))]
     #[case(IF_MATCH, "W/\"7\"", Err(()))]
     #[case(IF_MATCH, "\"8\"", Err(()))]
     fn reads_are_conditional(
         #[case] name: HeaderName,
         #[case] value: &str,
-        #[case] expected: Result<Reading, ()>,
+        #[case] expected: Result<ConditionalRead, ()>,
     ) {
         let read = of_read(&headers(&name, &[value]), Version::new(7));
         assert_eq!(read.map_err(|_| ()), expected);
@@ -304,6 +308,6 @@ mod tests {
     #[test]
     fn a_document_without_a_version_matches_no_etag() {
         let headers = headers(&IF_NONE_MATCH, &["\"abc\""]);
-        assert_eq!(of_read(&headers, None), Ok(Reading::Wanted));
+        assert_eq!(of_read(&headers, None), Ok(ConditionalRead::Send));
     }
 }

@@ -17,15 +17,15 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// One request. Shared between the layers, which begin and end it, and the routes, which learn who asks.
 #[derive(Debug)]
-pub(in crate::http) struct Visit {
+pub(in crate::http) struct RequestContext {
     request_id: HeaderValue,
-    visitor: OnceLock<Visitor>,
+    subject: OnceLock<Subject>,
     allowance: OnceLock<Allowance>,
 }
 
 /// For whom a request is served or refused.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Visitor {
+pub(in crate::http) struct Subject {
     /// Whose markers the log lines carry.
     pub(in crate::http) user_type: UserType,
     /// The user, where there is one to address.
@@ -34,24 +34,24 @@ pub(in crate::http) struct Visitor {
     pub(in crate::http) ambiguous: bool,
 }
 
-impl Visit {
+impl RequestContext {
     /// A request with these headers. Its id is the caller's own, where that is fit, else a new one.
     pub(in crate::http) fn begin(headers: &HeaderMap) -> Self {
         Self {
             request_id: accepted(headers).unwrap_or_else(made),
-            visitor: OnceLock::new(),
+            subject: OnceLock::new(),
             allowance: OnceLock::new(),
         }
     }
 
     /// Notes who is asking; the first answer stays.
-    pub(in crate::http) fn note(&self, visitor: Visitor) {
-        self.visitor.get_or_init(|| visitor);
+    pub(in crate::http) fn note(&self, subject: Subject) {
+        self.subject.get_or_init(|| subject);
     }
 
-    /// Who is asking, where that has been asked.
-    pub(in crate::http) fn visitor(&self) -> Option<&Visitor> {
-        self.visitor.get()
+    /// Who is caller, where that has been asked.
+    pub(in crate::http) fn subject(&self) -> Option<&Subject> {
+        self.subject.get()
     }
 
     /// Notes what the caller may still ask; the first answer stays.
@@ -102,7 +102,7 @@ mod tests {
         for value in sent {
             headers.append(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
         }
-        Visit::begin(&headers).request_id_text().to_owned()
+        RequestContext::begin(&headers).request_id_text().to_owned()
     }
 
     #[test]

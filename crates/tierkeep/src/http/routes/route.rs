@@ -8,7 +8,7 @@ use tierkeep_core::route;
 use utoipa::ToSchema;
 
 use crate::http::openapi::IdentityRefusals;
-use crate::http::request::caller::Asking;
+use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::response::answer;
 use crate::http::response::problem::Problem;
 
@@ -39,12 +39,12 @@ pub(in crate::http) struct Route<'a> {
     ),
     security((), ("jwt" = [], "github_token" = [])),
 )]
-pub(in crate::http) async fn get(asking: Asking) -> Result<Response, Problem> {
-    let user_type = asking.user_type();
+pub(in crate::http) async fn get(caller: AuthenticatedCaller) -> Result<Response, Problem> {
+    let user_type = caller.user_type();
     let route = Route {
         user_type: user_type.as_str(),
-        user_id: asking.user().as_str(),
-        reason: asking.reason(),
+        user_id: caller.user().as_str(),
+        reason: caller.reason(),
         reads: route::reads(user_type)
             .iter()
             .map(|role| Role::name(*role))

@@ -10,9 +10,9 @@ use tierkeep_core::user::Section;
 use tierkeep_engine::UsersError;
 
 use crate::http::openapi::{RemoveRefusals, SectionRefusals, WriteRefusals};
-use crate::http::request::body::{self, Kind};
-use crate::http::request::caller::Asking;
-use crate::http::request::conditions::{self, Reading};
+use crate::http::request::body::{self, BodyFormat};
+use crate::http::request::caller::AuthenticatedCaller;
+use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
 use crate::http::response::answer::Changed;
 use crate::http::response::offload;
@@ -70,18 +70,18 @@ fn unknown(sections: &[Section]) -> Problem {
 )]
 pub(in crate::http) async fn get(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let turn = asking.turn(&state).await?;
-    let found = state.users.read(asking.user()).await?;
-    drop(turn);
+    let permit = caller.permit(&state).await?;
+    let found = state.users.read(caller.user()).await?;
+    drop(permit);
     let found = found.ok_or(UsersError::NotFound)?;
     let Ok(stored) = found.document.get_document(section.as_str()) else {
         return Err(Problem::SectionNotFound);
     };
-    if conditions::of_read(&headers, found.version())? == Reading::Had {
+    if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
         return Ok(answer::from_document(answer::not_modified(), &found));
     }
     let size_bytes = stored.as_bytes().len();
@@ -115,20 +115,20 @@ pub(in crate::http) async fn get(
 )]
 pub(in crate::http) async fn put(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     Named(section): Named,
     request: Request,
 ) -> Result<Response, Problem> {
     let HttpState { users, limits, .. } = &state;
-    let user = asking.user();
-    asking.may_write(&state).await?;
+    let user = caller.user();
+    caller.may_write(&state).await?;
     let headers = request.headers().clone();
-    let value = body::object(request, Kind::Section, limits, asking.user_type()).await?;
-    let _turn = asking.turn(&state).await?;
+    let value = body::object(request, BodyFormat::Json, limits, caller.user_type()).await?;
+    let _permit = caller.permit(&state).await?;
     let value = content::to_raw(&value)?;
     let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.put(user, &section, value, condition).await?;
-    asking.wrote(&state, &receipt);
+    caller.wrote(&state, &receipt);
     answer::changed(user, &receipt)
 }
 
@@ -156,19 +156,19 @@ pub(in crate::http) async fn put(
 )]
 pub(in crate::http) async fn patch(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     Named(section): Named,
     request: Request,
 ) -> Result<Response, Problem> {
     let HttpState { users, limits, .. } = &state;
-    let user = asking.user();
-    asking.may_write(&state).await?;
+    let user = caller.user();
+    caller.may_write(&state).await?;
     let headers = request.headers().clone();
-    let patch = body::object(request, Kind::Patch, limits, asking.user_type()).await?;
-    let _turn = asking.turn(&state).await?;
+    let patch = body::object(request, BodyFormat::MergePatch, limits, caller.user_type()).await?;
+    let _permit = caller.permit(&state).await?;
     let condition = conditions::of_write(&headers, users, user).await?;
     let receipt = users.patch(user, &section, &patch, condition).await?;
-    asking.wrote(&state, &receipt);
+    caller.wrote(&state, &receipt);
     answer::changed(user, &receipt)
 }
 
@@ -190,13 +190,13 @@ pub(in crate::http) async fn patch(
 )]
 pub(in crate::http) async fn delete(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let HttpState { users, .. } = &state;
-    let user = asking.user();
-    asking.may_remove(&state).await?;
+    let user = caller.user();
+    caller.may_remove(&state).await?;
     let condition = conditions::of_write(&headers, users, user).await?;
     match users.remove(user, &section, condition).await {
         Ok(receipt) => answer::changed(user, &receipt),

@@ -11,8 +11,8 @@ use tierkeep_engine::{Condition, UsersError};
 use utoipa::ToSchema;
 
 use crate::http::openapi::{EraseRefusals, ReadRefusals};
-use crate::http::request::caller::Asking;
-use crate::http::request::conditions::{self, Reading};
+use crate::http::request::caller::AuthenticatedCaller;
+use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
 use crate::http::response::offload;
 use crate::http::response::problem::Problem;
@@ -41,14 +41,14 @@ use crate::http::state::HttpState;
 )]
 pub(in crate::http) async fn get(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let turn = asking.turn(&state).await?;
-    let found = state.users.read(asking.user()).await?;
-    drop(turn);
+    let permit = caller.permit(&state).await?;
+    let found = state.users.read(caller.user()).await?;
+    drop(permit);
     let found = found.ok_or(UsersError::NotFound)?;
-    if conditions::of_read(&headers, found.version())? == Reading::Had {
+    if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
         return Ok(answer::from_document(answer::not_modified(), &found));
     }
     let document = found.document.clone();
@@ -90,17 +90,17 @@ pub(in crate::http) struct Erasing {
 )]
 pub(in crate::http) async fn delete(
     State(state): State<HttpState>,
-    asking: Asking,
+    caller: AuthenticatedCaller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let user = asking.user();
+    let user = caller.user();
     let HttpState {
         users,
         erasures,
         audit,
         ..
     } = &state;
-    asking.may_remove(&state).await?;
+    caller.may_remove(&state).await?;
     let condition = conditions::of_write(&headers, users, user).await?;
     if condition != Condition::None {
         let found = users.read(user).await?;
@@ -109,7 +109,7 @@ pub(in crate::http) async fn delete(
     if !erasures.is_known(user).await? {
         return Err(UsersError::NotFound.into());
     }
-    asking.erases(audit).await?;
+    caller.erases(audit).await?;
     let pending = erasures.erase(user).await?.pending;
     if pending.is_empty() {
         return Ok(answer::empty(StatusCode::NO_CONTENT));

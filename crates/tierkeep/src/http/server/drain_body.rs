@@ -25,7 +25,7 @@ pub(in crate::http) async fn layer(request: Request, next: Next) -> Response {
     }
     let waits_for_go_ahead = request.headers().contains_key(EXPECT);
     next.run(request.map(|body| {
-        Body::from_stream(Lingering {
+        Body::from_stream(DrainOnDrop {
             rest: Some(body.into_data_stream()),
             coming: !waits_for_go_ahead,
         })
@@ -33,14 +33,14 @@ pub(in crate::http) async fn layer(request: Request, next: Next) -> Response {
     .await
 }
 
-struct Lingering {
+struct DrainOnDrop {
     /// What has not been read; `None` at the end.
     rest: Option<BodyDataStream>,
     /// The caller sends, or has been told to.
     coming: bool,
 }
 
-impl Stream for Lingering {
+impl Stream for DrainOnDrop {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -56,7 +56,7 @@ impl Stream for Lingering {
     }
 }
 
-impl Drop for Lingering {
+impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         if let (true, Some(rest), Ok(runtime)) =
             (self.coming, self.rest.take(), Handle::try_current())

@@ -26,7 +26,7 @@ use tracing::{Instrument, debug, error, info, info_span};
 
 use crate::http::limits::Limits;
 use crate::http::request::caller::GITHUB_TOKEN;
-use crate::http::request::context::{Visit, Visitor};
+use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::answer::REQUEST_ID;
 use crate::http::response::problem::Problem;
 use crate::http::server::drain_body;
@@ -46,7 +46,7 @@ pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) 
         .layer(from_fn_with_state(limits.request_timeout, deadline))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(ui::refusals))
-        .layer(from_fn_with_state(metrics, visit))
+        .layer(from_fn_with_state(metrics, context))
         .layer(SetSensitiveRequestHeadersLayer::new([
             AUTHORIZATION,
             COOKIE,
@@ -54,10 +54,10 @@ pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) 
         ]))
 }
 
-async fn visit(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+async fn context(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let visit = Arc::new(Visit::begin(request.headers()));
-    request.extensions_mut().insert(Arc::clone(&visit));
+    let context = Arc::new(RequestContext::begin(request.headers()));
+    request.extensions_mut().insert(Arc::clone(&context));
     let method = request.method().clone();
     let route = request
         .extensions()
@@ -69,31 +69,31 @@ async fn visit(State(metrics): State<Metrics>, mut request: Request, next: Next)
         otel.kind = "server",
         otel.status_code = Empty,
         http.response.status_code = Empty,
-        request_id = visit.request_id_text(),
+        request_id = context.request_id_text(),
         %method,
         route,
     );
 
     let mut answer = next.run(request).instrument(span.clone()).await;
-    add_headers(answer.headers_mut(), &visit);
+    add_headers(answer.headers_mut(), &context);
     let (status, took) = (answer.status(), started.elapsed());
-    let user_type = visit.visitor().map(|visitor| visitor.user_type.as_str());
+    let user_type = context.subject().map(|subject| subject.user_type.as_str());
     metrics.request(user_type.unwrap_or(NOBODY), &route, status.as_str(), took);
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    span.in_scope(|| log(&visit, &method, &route, status, took));
+    span.in_scope(|| log(&context, &method, &route, status, took));
     answer
 }
 
-fn add_headers(headers: &mut HeaderMap, visit: &Visit) {
-    headers.insert(REQUEST_ID, visit.request_id().clone());
+fn add_headers(headers: &mut HeaderMap, context: &RequestContext) {
+    headers.insert(REQUEST_ID, context.request_id().clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-    if let Some(allowance) = visit.allowance() {
+    if let Some(allowance) = context.allowance() {
         for (name, value) in [
             (RATE_LIMIT_POLICY, allowance.policy_header()),
             (RATE_LIMIT, allowance.header()),
@@ -103,24 +103,24 @@ fn add_headers(headers: &mut HeaderMap, visit: &Visit) {
             }
         }
     }
-    let ambiguous = |visitor: &Visitor| visitor.ambiguous && visitor.user.is_some();
-    if visit.visitor().is_some_and(ambiguous) {
+    let ambiguous = |subject: &Subject| subject.ambiguous && subject.user.is_some();
+    if context.subject().is_some_and(ambiguous) {
         headers.insert(DECISION, HeaderValue::from_static(AMBIGUOUS));
     }
 }
 
 /// One line for each request of a user; probes and strangers to every route are of no interest.
-fn log(visit: &Visit, method: &Method, route: &str, status: StatusCode, took: Duration) {
+fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCode, took: Duration) {
     let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let request_id = visit.request_id_text();
+    let request_id = context.request_id_text();
     let status = status.as_u16();
-    let Some(visitor) = visit.visitor() else {
+    let Some(subject) = context.subject() else {
         debug!(%method, route, status, latency_ms, request_id, "request");
         return;
     };
     info!(
-        user_id = visitor.user.as_ref().map(UserId::as_str),
-        user_type = visitor.user_type.as_str(),
+        user_id = subject.user.as_ref().map(UserId::as_str),
+        user_type = subject.user_type.as_str(),
         %method,
         route,
         status,

@@ -32,7 +32,7 @@ pub struct HttpState {
     pub hr: HrRecords,
     /// Erasing them.
     pub erasures: ErasureService,
-    /// Who is asking.
+    /// Who is caller.
     pub detector: Arc<UserTypeDetector>,
     /// Which GitHub account internal users came with before.
     pub bindings: Bindings,

@@ -25,9 +25,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one may take while nobody does: as long as a driver looks for a server, and a little longer.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long an answer is repeated before the databases are asked again.
-const REMEMBERED: Duration = Duration::from_secs(1);
+const CACHED_FOR: Duration = Duration::from_secs(1);
 /// How often a service looks by itself.
-const EVERY: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is wrong with a database that answers and was not admitted: it is wired wrongly, or about to be checked.
 const NOT_ADMITTED: &str = "not_admitted";
 
@@ -147,7 +147,7 @@ impl HealthSource {
                 row = self.database(role, WATCH_TIMEOUT).await;
             }
             self.watched().databases.insert(role, row);
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 
@@ -155,7 +155,7 @@ impl HealthSource {
         loop {
             let documents = tokio::join!(self.overdue(), self.quarantined());
             self.watched().documents = Some(documents);
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
         }
     }
 
@@ -177,16 +177,16 @@ impl HealthSource {
         }
         let mut found = self.found.lock().await;
         if let Some((at, findings)) = &*found
-            && at.elapsed() < REMEMBERED
+            && at.elapsed() < CACHED_FOR
         {
             return findings.clone();
         }
-        let findings = self.look().await;
+        let findings = self.probe().await;
         *found = Some((Instant::now(), findings.clone()));
         findings
     }
 
-    async fn look(&self) -> Findings {
+    async fn probe(&self) -> Findings {
         let probes = Role::ALL.map(|role| self.database(role, PROBE_TIMEOUT));
         let (databases, overdue, quarantined) =
             tokio::join!(join_all(probes), self.overdue(), self.quarantined());
@@ -239,19 +239,19 @@ impl HealthSource {
 
     async fn overdue(&self) -> bool {
         let store = self.databases().raseen_temp_db().store();
-        let look = async {
+        let probe = async {
             let now = store.hello().await.ok()?.now;
             let late = Query::Due(clock::before(now, self.overdue_after));
             let find = Find::new(late).limit(1).head();
             let found = store.find(RaseenTempUser::USERS, &find).await.ok()?;
             Some(!found.is_empty())
         };
-        matches!(timeout(PROBE_TIMEOUT, look).await, Ok(Some(true)))
+        matches!(timeout(PROBE_TIMEOUT, probe).await, Ok(Some(true)))
     }
 
     async fn quarantined(&self) -> bool {
-        let look = self.service.quarantined(1);
-        let found = timeout(PROBE_TIMEOUT, look).await;
+        let probe = self.service.quarantined(1);
+        let found = timeout(PROBE_TIMEOUT, probe).await;
         matches!(found, Ok(Ok(marks)) if !marks.is_empty())
     }
 }

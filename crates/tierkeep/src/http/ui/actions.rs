@@ -11,7 +11,7 @@ use tierkeep_engine::{Failed, RunOptions, Verified, VerifyOptions};
 use super::backup::told;
 use super::operator::{Operator, Signed};
 use super::overview::PATIENCE;
-use super::page::{Frame, Place, Shown, ok, see};
+use super::page::{Frame, PageResult, Place, ok, see};
 use super::words::many;
 use crate::http::response::problem::Problem;
 use crate::http::routes::admin::{Outlived, pause, resume, retry, run, verify};
@@ -31,7 +31,7 @@ enum Action {
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct Wanted {
+pub(super) struct ActionSubject {
     #[serde(default)]
     user: String,
 }
@@ -52,9 +52,9 @@ struct Confirm {
 pub(super) async fn ask(
     by: Operator,
     name: Result<Path<String>, PathRejection>,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
-    let user = query.map_or_else(|_| String::new(), |Query(wanted)| wanted.user);
+    query: Result<Query<ActionSubject>, QueryRejection>,
+) -> PageResult {
+    let user = query.map_or_else(|_| String::new(), |Query(subject)| subject.user);
     let (name, action) = read(name, &user)?;
     ok(&Confirm {
         frame: Frame::inside(action.title(), None, &by),
@@ -72,7 +72,7 @@ pub(super) async fn post(
     State(state): State<HttpState>,
     name: Result<Path<String>, PathRejection>,
     signed: Signed,
-) -> Shown {
+) -> PageResult {
     let user = signed.fields.get("user").unwrap_or_default();
     let (_, action) = read(name, user)?;
     action.take(&state, &signed.by).await?;

@@ -9,7 +9,7 @@ use tierkeep_engine::{DatabaseContents, Status};
 
 use super::operator::Operator;
 use super::overview::within;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::safety::consequence;
 use super::words::{Words, bytes, number};
 use crate::http::state::HttpState;
@@ -31,7 +31,7 @@ pub(super) struct Row {
 
 /// What the page is asked for.
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct ContentsSwitch {
     /// Whatever its value: everything is read once, to say what there is.
     contents: Option<String>,
 }
@@ -60,17 +60,17 @@ enum Contents {
 pub(super) async fn get(
     State(state): State<HttpState>,
     by: Operator,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
+    query: Result<Query<ContentsSwitch>, QueryRejection>,
+) -> PageResult {
     let scan_interval = state.mover.scan_interval;
     let status = async { Ok::<_, ()>(state.mover.service.status(scan_interval).await) };
     let contents = async {
-        if query.map_or(true, |Query(wanted)| wanted.contents.is_none()) {
+        if query.map_or(true, |Query(switch)| switch.contents.is_none()) {
             return Contents::Unasked;
         }
         let databases = state.mover.service.databases();
-        let look = async { Ok::<_, ()>(databases.contents().await) };
-        within(look)
+        let reading = async { Ok::<_, ()>(databases.contents().await) };
+        within(reading)
             .await
             .map_or(Contents::TookTooLong, Contents::Known)
     };

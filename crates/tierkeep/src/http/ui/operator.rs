@@ -35,7 +35,7 @@ impl FromRequestParts<HttpState> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Response> {
         let Some(session) = state.sessions.of(&parts.headers) else {
-            return Err(sign_in::wanted(parts));
+            return Err(sign_in::required(parts));
         };
         let admin = Admin::of_session(state, parts, session.user);
         let admin = admin.map_err(|problem| Refused::Problem(problem).into_response())?;

@@ -12,7 +12,7 @@ use axum::response::Response;
 
 use super::form::Fields;
 use super::operator::Signed;
-use super::page::{Frame, Place, Refused, Shown, see, shown};
+use super::page::{Frame, PageResult, Place, Refused, render, see};
 use crate::http::request::caller::Admin;
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
@@ -47,7 +47,7 @@ pub(in crate::http) async fn get() -> Response {
 }
 
 /// The form, for a request that needs a session and has none.
-pub(super) fn wanted(parts: &Parts) -> Response {
+pub(super) fn required(parts: &Parts) -> Response {
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let next = if parts.method.is_safe() { path } else { "" };
     let had_one = parts.headers.contains_key(COOKIE);
@@ -63,13 +63,13 @@ fn form(status: StatusCode, next: &str, why: Option<String>) -> Response {
         next,
         why,
     };
-    let mut answer = shown(status, &page);
+    let mut answer = render(status, &page);
     set(&mut answer, FORM, &csrf, FORM_PATH, FORM_SECONDS, false);
     answer
 }
 
 /// Begins a session for an administrator's JWT.
-pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>) -> Shown {
+pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>) -> PageResult {
     let (parts, body) = request.into_parts();
     let head = Parts::clone(&parts);
     let fields = Fields::read(Request::from_parts(parts, body)).await?;

@@ -1,4 +1,4 @@
-//! Who is asking: owns which parts of a request are handed to the User Type Detector, and what becomes
+//! Who is caller: owns which parts of a request are handed to the User Type Detector, and what becomes
 //! of its decision.
 //!
 //! Must never decide by itself, or look at anything but the two credential headers and `username`.
@@ -19,9 +19,9 @@ use tierkeep_engine::{AuditTrail, Decided, Met, OnChange, Receipt};
 use tierkeep_identity::{Credentials, Detection, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::{Instrument as _, debug_span, warn};
 
-use crate::http::limits::concurrency::Turn;
+use crate::http::limits::concurrency::Permit;
 use crate::http::limits::traffic::Allowance;
-use crate::http::request::context::{Visit, Visitor};
+use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
 
@@ -31,16 +31,16 @@ const USERNAME: &str = "username";
 
 /// A caller who is known. As an extractor it refuses everybody else.
 #[derive(Debug)]
-pub(in crate::http) struct Asking {
+pub(in crate::http) struct AuthenticatedCaller {
     caller: Caller,
     /// The role of the JWT; why there is no valid one.
     jwt: Result<VerifiedJwt, &'static str>,
-    visit: Option<Arc<Visit>>,
+    context: Option<Arc<RequestContext>>,
     /// For whose address the request counts.
     from: IpAddr,
 }
 
-impl Asking {
+impl AuthenticatedCaller {
     /// The user.
     pub(in crate::http) fn user(&self) -> &UserId {
         &self.caller.user
@@ -65,7 +65,7 @@ impl Asking {
         match self.user_type() {
             UserType::Internal => Ok(()),
             UserType::External => {
-                let request_id = request_id(self.visit.as_ref());
+                let request_id = request_id(self.context.as_ref());
                 has_role(state, &self.jwt, RoleClaim::Admin, request_id).await
             }
         }
@@ -85,7 +85,7 @@ impl Asking {
         let Some(full) = state.traffic.is_full(self.from) else {
             return Ok(());
         };
-        let _turn = self.turn(state).await?;
+        let _permit = self.permit(state).await?;
         match state.users.read(self.user()).await? {
             Some(_) => Ok(()),
             None => Err(limited(full)),
@@ -97,10 +97,13 @@ impl Asking {
     ///
     /// # Errors
     /// [`Problem::Busy`] or [`Problem::Stalled`].
-    pub(in crate::http) async fn turn(&self, state: &HttpState) -> Result<Option<Turn>, Problem> {
+    pub(in crate::http) async fn permit(
+        &self,
+        state: &HttpState,
+    ) -> Result<Option<Permit>, Problem> {
         match self.user_type() {
             UserType::Internal => Ok(None),
-            UserType::External => Ok(Some(state.traffic.turn().await?)),
+            UserType::External => Ok(Some(state.traffic.permit().await?)),
         }
     }
 
@@ -121,13 +124,13 @@ fn limited(allowance: Allowance) -> Problem {
 /// Notes what the caller may still ask, and refuses one request too many.
 fn counted(parts: &Parts, counted: Result<Allowance, Allowance>) -> Result<(), Problem> {
     let (Ok(allowance) | Err(allowance)) = counted;
-    if let Some(visit) = parts.extensions.get::<Arc<Visit>>() {
-        visit.allow(allowance);
+    if let Some(context) = parts.extensions.get::<Arc<RequestContext>>() {
+        context.allow(allowance);
     }
     counted.map(|_| ()).map_err(limited)
 }
 
-impl Asking {
+impl AuthenticatedCaller {
     /// Writes into the audit trail that the user is about to be erased; that must not be done without it.
     ///
     /// # Errors
@@ -138,12 +141,12 @@ impl Asking {
             .about(Some(self.user()))
             .by(self.jwt.as_ref().ok().map(|jwt| jwt.user.as_str()))
             .decided("erase")
-            .within(request_id(self.visit.as_ref()));
+            .within(request_id(self.context.as_ref()));
         Ok(audit.record(draft).await?)
     }
 }
 
-impl FromRequestParts<HttpState> for Asking {
+impl FromRequestParts<HttpState> for AuthenticatedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
@@ -159,13 +162,13 @@ impl FromRequestParts<HttpState> for Asking {
             detection.decision = decision;
         }
         state.metrics.decided(word(&detection.decision));
-        let visitor = visitor(&detection);
-        if visitor.ambiguous {
-            warn_of(&detection, &visitor);
+        let subject = subject(&detection);
+        if subject.ambiguous {
+            warn_of(&detection, &subject);
         }
-        let visit = parts.extensions.get::<Arc<Visit>>().cloned();
-        if let Some(visit) = &visit {
-            visit.note(visitor);
+        let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
+        if let Some(context) = &context {
+            context.note(subject);
         }
         match &detection.decision {
             Decision::Caller(caller) if caller.user_type() == UserType::Internal => {
@@ -177,7 +180,7 @@ impl FromRequestParts<HttpState> for Asking {
             | Decision::InvalidUsername(_)
             | Decision::AmbiguousIdentity => {}
         }
-        keep(state, &detection, request_id(visit.as_ref())).await?;
+        keep(state, &detection, request_id(context.as_ref())).await?;
         let caller = known(detection.decision)?;
         let jwt = match detection.jwt {
             Some(jwt) => Ok(jwt),
@@ -186,7 +189,7 @@ impl FromRequestParts<HttpState> for Asking {
         Ok(Self {
             caller,
             jwt,
-            visit,
+            context,
             from,
         })
     }
@@ -244,7 +247,7 @@ async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Dec
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Admin {
     user: UserId,
-    visit: Option<Arc<Visit>>,
+    context: Option<Arc<RequestContext>>,
 }
 
 impl Admin {
@@ -289,7 +292,7 @@ impl Admin {
             .by(Some(self.user.as_str()))
             .decided(action)
             .because(how)
-            .within(request_id(self.visit.as_ref()));
+            .within(request_id(self.context.as_ref()));
         Ok(audit.record(draft).await?)
     }
 
@@ -316,9 +319,9 @@ impl Admin {
         parts: &Parts,
         user: UserId,
     ) -> Result<Self, Problem> {
-        let visit = met(parts, Some(&user));
+        let context = met(parts, Some(&user));
         counted(parts, state.traffic.internal(&user))?;
-        Ok(Self { user, visit })
+        Ok(Self { user, context })
     }
 
     /// Who this is.
@@ -331,23 +334,23 @@ impl Admin {
         parts: &Parts,
         jwt: Result<VerifiedJwt, &'static str>,
     ) -> Result<(Self, DateTime), Problem> {
-        let (jwt, visit) = by_role(state, parts, jwt, RoleClaim::Admin).await?;
+        let (jwt, context) = by_role(state, parts, jwt, RoleClaim::Admin).await?;
         let user = jwt.user;
-        Ok((Self { user, visit }, jwt.expires_at))
+        Ok((Self { user, context }, jwt.expires_at))
     }
 }
 
 /// Notes somebody who has a role, or would have one.
-fn met(parts: &Parts, user: Option<&UserId>) -> Option<Arc<Visit>> {
-    let visit = parts.extensions.get::<Arc<Visit>>().cloned();
-    if let Some(visit) = &visit {
-        visit.note(Visitor {
+fn met(parts: &Parts, user: Option<&UserId>) -> Option<Arc<RequestContext>> {
+    let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
+    if let Some(context) = &context {
+        context.note(Subject {
             user_type: UserType::Internal,
             user: user.cloned(),
             ambiguous: false,
         });
     }
-    visit
+    context
 }
 
 impl FromRequestParts<HttpState> for Admin {
@@ -364,7 +367,7 @@ impl FromRequestParts<HttpState> for Admin {
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Hr {
     user: UserId,
-    visit: Option<Arc<Visit>>,
+    context: Option<Arc<RequestContext>>,
 }
 
 impl Hr {
@@ -383,7 +386,7 @@ impl Hr {
             .by(Some(self.user.as_str()))
             .decided(action)
             .because(record)
-            .within(request_id(self.visit.as_ref()))
+            .within(request_id(self.context.as_ref()))
             .in_database(Some(Role::RaseenMainHr));
         Ok(audit.record(draft).await?)
     }
@@ -394,33 +397,33 @@ impl FromRequestParts<HttpState> for Hr {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
         let jwt = role(state, &credentials(&parts.headers, &parts.uri));
-        let (jwt, visit) = by_role(state, parts, jwt, RoleClaim::Hr).await?;
+        let (jwt, context) = by_role(state, parts, jwt, RoleClaim::Hr).await?;
         let user = jwt.user;
-        Ok(Self { user, visit })
+        Ok(Self { user, context })
     }
 }
 
-/// Who is asking, by the JWT alone, which must have this role.
+/// Who is caller, by the JWT alone, which must have this role.
 async fn by_role(
     state: &HttpState,
     parts: &Parts,
     jwt: Result<VerifiedJwt, &'static str>,
     wanted: RoleClaim,
-) -> Result<(VerifiedJwt, Option<Arc<Visit>>), Problem> {
-    let visit = met(parts, jwt.as_ref().ok().map(|jwt| &jwt.user));
+) -> Result<(VerifiedJwt, Option<Arc<RequestContext>>), Problem> {
+    let context = met(parts, jwt.as_ref().ok().map(|jwt| &jwt.user));
     let from = state.traffic.address(&parts.extensions, &parts.headers);
     let count = match &jwt {
         Ok(jwt) => state.traffic.internal(&jwt.user),
         Err(_) => state.traffic.failed(from),
     };
     counted(parts, count)?;
-    has_role(state, &jwt, wanted, request_id(visit.as_ref())).await?;
+    has_role(state, &jwt, wanted, request_id(context.as_ref())).await?;
     let jwt = jwt.map_err(|why| Problem::JwtRequired(why, wanted))?;
-    Ok((jwt, visit))
+    Ok((jwt, context))
 }
 
-fn request_id(visit: Option<&Arc<Visit>>) -> Option<&str> {
-    visit.map(|visit| visit.request_id_text())
+fn request_id(context: Option<&Arc<RequestContext>>) -> Option<&str> {
+    context.map(|context| context.request_id_text())
 }
 
 fn role(state: &HttpState, credentials: &Credentials) -> Result<VerifiedJwt, &'static str> {
@@ -448,9 +451,9 @@ async fn has_role(
         Err(reason) => (Problem::JwtRequired(reason, wanted), *reason),
     };
     let actor = jwt.as_ref().ok().map(|jwt| &jwt.user);
-    let _turn = match actor {
+    let _permit = match actor {
         Some(_) => None,
-        None => Some(state.traffic.turn().await?),
+        None => Some(state.traffic.permit().await?),
     };
     state.audit.refuse(reason, actor, request_id).await?;
     Err(refusal)
@@ -465,13 +468,13 @@ async fn keep(
     let account = detection.github_owner.as_ref();
     let account = account.map(|owner| owner.id.to_string());
     // Who has a valid JWT and names no public user waits for nobody.
-    let _turn = match &detection.decision {
+    let _permit = match &detection.decision {
         Decision::Caller(caller) if caller.user_type() == UserType::Internal => None,
         Decision::IdentityUnavailable => None,
         Decision::Caller(_)
         | Decision::CredentialsRequired { .. }
         | Decision::InvalidUsername(_)
-        | Decision::AmbiguousIdentity => Some(state.traffic.turn().await?),
+        | Decision::AmbiguousIdentity => Some(state.traffic.permit().await?),
     };
     let decided = Decided {
         decision: &detection.decision,
@@ -517,14 +520,14 @@ fn known(decision: Decision) -> Result<Caller, Problem> {
     }
 }
 
-fn visitor(detection: &Detection) -> Visitor {
-    let nobody = |user_type, ambiguous| Visitor {
+fn subject(detection: &Detection) -> Subject {
+    let nobody = |user_type, ambiguous| Subject {
         user_type,
         user: None,
         ambiguous,
     };
     match &detection.decision {
-        Decision::Caller(caller) => Visitor {
+        Decision::Caller(caller) => Subject {
             user_type: caller.user_type(),
             user: Some(caller.user.clone()),
             ambiguous: caller.ambiguous,
@@ -537,7 +540,7 @@ fn visitor(detection: &Detection) -> Visitor {
     }
 }
 
-fn warn_of(detection: &Detection, visitor: &Visitor) {
+fn warn_of(detection: &Detection, subject: &Subject) {
     let reason = match &detection.decision {
         Decision::Caller(caller) => caller.reason,
         Decision::CredentialsRequired { reason, .. } => reason,
@@ -545,8 +548,8 @@ fn warn_of(detection: &Detection, visitor: &Visitor) {
         Decision::InvalidUsername(_) | Decision::IdentityUnavailable => return,
     };
     warn!(
-        user_id = visitor.user.as_ref().map(UserId::as_str),
-        user_type = visitor.user_type.as_str(),
+        user_id = subject.user.as_ref().map(UserId::as_str),
+        user_type = subject.user_type.as_str(),
         reason,
         "it is not clear who is asking",
     );

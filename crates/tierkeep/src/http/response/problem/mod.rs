@@ -168,7 +168,7 @@ pub enum Problem {
     /// Nobody to address.
     #[error("{0}; send a JWT and a GitHub token, or name a public user with ?username=")]
     CredentialsRequired(&'static str),
-    /// No valid JWT, where it alone says who is asking.
+    /// No valid JWT, where it alone says who is caller.
     #[error("{0}; this takes a JWT with the role {1}")]
     JwtRequired(&'static str, RoleClaim),
     /// The movement was stopped everywhere.

@@ -37,10 +37,10 @@ pub(in crate::http) async fn get(
     _admin: Admin,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&uri)?;
+    let query = AlertListQuery::read(&uri)?;
     let alerts = state.mover.service.alerts();
     let page = alerts
-        .page(wanted.filter, wanted.after.as_deref(), wanted.limit)
+        .page(query.filter, query.after.as_deref(), query.limit)
         .await?;
     let next_cursor = page.next.map(|place| URL_SAFE_NO_PAD.encode(place));
     answer::json(
@@ -49,31 +49,31 @@ pub(in crate::http) async fn get(
     )
 }
 
-struct Wanted {
+struct AlertListQuery {
     filter: AlertFilter,
     after: Option<String>,
     limit: usize,
 }
 
-impl Wanted {
+impl AlertListQuery {
     /// Parameters of other names mean nothing here and are passed over.
     fn read(uri: &Uri) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::Malformed("the query cannot be read"))?;
-        let mut wanted = Self {
+        let mut query = Self {
             filter: AlertFilter::Open,
             after: None,
             limit: USUAL_LIMIT,
         };
         for (name, value) in pairs {
             match name.as_str() {
-                "filter" => wanted.filter = filter(&value)?,
-                "limit" => wanted.limit = limit(&value)?,
-                "cursor" => wanted.after = Some(cursor(&value)?),
+                "filter" => query.filter = filter(&value)?,
+                "limit" => query.limit = limit(&value)?,
+                "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
         }
-        Ok(wanted)
+        Ok(query)
     }
 }
 

@@ -37,8 +37,8 @@ pub(in crate::http) async fn get(
     _admin: Admin,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&uri)?;
-    let page = state.audit.page(&wanted.filter, wanted.after, wanted.limit);
+    let query = AuditListQuery::read(&uri)?;
+    let page = state.audit.page(&query.filter, query.after, query.limit);
     let page = page.await?;
     let next_cursor = page.next.map(|place| place.to_string());
     answer::json(
@@ -47,32 +47,32 @@ pub(in crate::http) async fn get(
     )
 }
 
-struct Wanted {
+struct AuditListQuery {
     filter: AuditFilter,
     after: Option<i64>,
     limit: usize,
 }
 
-impl Wanted {
+impl AuditListQuery {
     /// Parameters of other names mean nothing here and are passed over.
     fn read(uri: &Uri) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::Malformed("the query cannot be read"))?;
-        let mut wanted = Self {
+        let mut query = Self {
             filter: AuditFilter::default(),
             after: None,
             limit: USUAL_LIMIT,
         };
         for (name, value) in pairs {
             match name.as_str() {
-                "kind" => wanted.filter.kind = Some(kind(&value)?),
-                "user" => wanted.filter.user = Some(user(&value)?),
-                "limit" => wanted.limit = limit(&value)?,
-                "cursor" => wanted.after = Some(cursor(&value)?),
+                "kind" => query.filter.kind = Some(kind(&value)?),
+                "user" => query.filter.user = Some(user(&value)?),
+                "limit" => query.limit = limit(&value)?,
+                "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
         }
-        Ok(wanted)
+        Ok(query)
     }
 }
 

@@ -41,11 +41,11 @@ pub(in crate::http) async fn get(
     _admin: Admin,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&uri)?;
+    let query = MigrationListQuery::read(&uri)?;
     let page = state
         .mover
         .service
-        .migrations(&wanted.filter, wanted.after, wanted.limit)
+        .migrations(&query.filter, query.after, query.limit)
         .await?;
     let next_cursor = page.next.map(ObjectId::to_hex);
     answer::json(
@@ -54,32 +54,32 @@ pub(in crate::http) async fn get(
     )
 }
 
-struct Wanted {
+struct MigrationListQuery {
     filter: RecordFilter,
     after: Option<ObjectId>,
     limit: usize,
 }
 
-impl Wanted {
+impl MigrationListQuery {
     /// Parameters of other names mean nothing here and are passed over.
     fn read(uri: &Uri) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::Malformed("the query cannot be read"))?;
-        let mut wanted = Self {
+        let mut query = Self {
             filter: RecordFilter::default(),
             after: None,
             limit: USUAL_LIMIT,
         };
         for (name, value) in pairs {
             match name.as_str() {
-                "status" => wanted.filter.status = Some(status(&value)?),
-                "user" => wanted.filter.user = Some(user(&value)?),
-                "limit" => wanted.limit = limit(&value)?,
-                "cursor" => wanted.after = Some(cursor(&value)?),
+                "status" => query.filter.status = Some(status(&value)?),
+                "user" => query.filter.user = Some(user(&value)?),
+                "limit" => query.limit = limit(&value)?,
+                "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
         }
-        Ok(wanted)
+        Ok(query)
     }
 }
 

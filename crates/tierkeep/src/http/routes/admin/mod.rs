@@ -1,6 +1,6 @@
 //! `/v1/admin`: what an administrator sees of the movement and tells it. One route per file.
 //!
-//! Every route takes a JWT with the role admin, and looks at nothing else to know who is asking.
+//! Every route takes a JWT with the role admin, and looks at nothing else to know who is caller.
 
 pub(in crate::http) mod alerts;
 pub(in crate::http) mod audit;
@@ -29,7 +29,7 @@ use tierkeep_engine::{ConnectError, RestoreError, UsersError};
 use tracing::{error, info};
 
 use crate::http::limits::Limits;
-use crate::http::request::body::{self, Kind};
+use crate::http::request::body::{self, BodyFormat};
 use crate::http::response::answer;
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
@@ -42,7 +42,7 @@ async fn optional_object(request: Request, limits: &Limits) -> Result<Document, 
     if request.body().is_end_stream() {
         return Ok(Document::new());
     }
-    body::object(request, Kind::Section, limits, UserType::Internal).await
+    body::object(request, BodyFormat::Json, limits, UserType::Internal).await
 }
 
 /// A field of a body says something that it cannot.

@@ -39,10 +39,10 @@ pub(in crate::http) async fn get(
     Collection(collection): Collection,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::read(&uri)?;
+    let query = HrListQuery::read(&uri)?;
     let page = state
         .hr
-        .list(&collection, wanted.after.as_ref(), wanted.limit);
+        .list(&collection, query.after.as_ref(), query.limit);
     let page = page.await?;
     let size_bytes = page
         .records
@@ -65,28 +65,28 @@ pub(in crate::http) async fn get(
     Ok(answer::from_source(listed.await??, source))
 }
 
-struct Wanted {
+struct HrListQuery {
     after: Option<HrId>,
     limit: usize,
 }
 
-impl Wanted {
+impl HrListQuery {
     /// Parameters of other names mean nothing here and are passed over.
     fn read(uri: &Uri) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::Malformed("the query cannot be read"))?;
-        let mut wanted = Self {
+        let mut query = Self {
             after: None,
             limit: USUAL_LIMIT,
         };
         for (name, value) in pairs {
             match name.as_str() {
-                "limit" => wanted.limit = limit(&value)?,
-                "cursor" => wanted.after = Some(cursor(&value)?),
+                "limit" => query.limit = limit(&value)?,
+                "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
         }
-        Ok(wanted)
+        Ok(query)
     }
 }
 

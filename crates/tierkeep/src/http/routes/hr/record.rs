@@ -8,9 +8,9 @@ use tierkeep_engine::{HrError, HrReceipt};
 
 use super::{Named, content, shown};
 use crate::http::openapi::{HrReadRefusals, HrRemoveRefusals, HrWriteRefusals};
-use crate::http::request::body::{self, Kind};
+use crate::http::request::body::{self, BodyFormat};
 use crate::http::request::caller::Hr;
-use crate::http::request::conditions::{self, Reading};
+use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
@@ -48,8 +48,8 @@ pub(in crate::http) async fn get(
     let found = found.ok_or(HrError::NotFound)?;
     let (version, source) = (found.version(), found.source);
     let answer = match conditions::of_hr_read(&headers, version)? {
-        Reading::Had => answer::tagged(answer::not_modified(), version),
-        Reading::Wanted => shown(StatusCode::OK, found.record).await?,
+        ConditionalRead::NotModified => answer::tagged(answer::not_modified(), version),
+        ConditionalRead::Send => shown(StatusCode::OK, found.record).await?,
     };
     Ok(answer::from_source(answer, source))
 }
@@ -81,7 +81,7 @@ pub(in crate::http) async fn put(
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
-    let body = body::object(request, Kind::Section, &state.limits, UserType::Internal).await?;
+    let body = body::object(request, BodyFormat::Json, &state.limits, UserType::Internal).await?;
     let content = content(&body)?;
     let Named { collection, id } = &named;
     let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
@@ -120,7 +120,13 @@ pub(in crate::http) async fn patch(
     request: Request,
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
-    let patch = body::object(request, Kind::Patch, &state.limits, UserType::Internal).await?;
+    let patch = body::object(
+        request,
+        BodyFormat::MergePatch,
+        &state.limits,
+        UserType::Internal,
+    )
+    .await?;
     content(&patch)?;
     let Named { collection, id } = &named;
     let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;

@@ -21,21 +21,21 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Where requests are answered.
 #[derive(Debug)]
-pub(super) struct Doors {
-    public: Door,
+pub(super) struct Listeners {
+    public: Listener,
     /// Where operators look, if not there.
-    ops: Option<Door>,
+    ops: Option<Listener>,
 }
 
 /// An address at which requests are answered.
 #[derive(Debug)]
-struct Door {
+struct Listener {
     address: SocketAddr,
     opened: Arc<OnceLock<Router>>,
     serving: JoinHandle<()>,
 }
 
-impl Doors {
+impl Listeners {
     /// Takes the addresses, and answers there until `stop`: at first that the service is starting.
     ///
     /// # Errors
@@ -51,8 +51,10 @@ impl Doors {
             None => None,
         };
         Ok(Self {
-            public: Door::serve(public, metrics, stop)?,
-            ops: ops.map(|ops| Door::serve(ops, metrics, stop)).transpose()?,
+            public: Listener::serve(public, metrics, stop)?,
+            ops: ops
+                .map(|ops| Listener::serve(ops, metrics, stop))
+                .transpose()?,
         })
     }
 
@@ -79,8 +81,8 @@ impl Doors {
 
     /// Waits until nothing is answered any more.
     pub(super) async fn ended(self) {
-        for door in std::iter::once(self.public).chain(self.ops) {
-            if door.serving.await.is_err() {
+        for listener in std::iter::once(self.public).chain(self.ops) {
+            if listener.serving.await.is_err() {
                 warn!("the service ended early");
             }
         }
@@ -99,7 +101,7 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
     Ok(listener)
 }
 
-impl Door {
+impl Listener {
     fn serve(
         listener: TcpListener,
         metrics: &Metrics,
