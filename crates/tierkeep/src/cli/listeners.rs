@@ -1,5 +1,4 @@
-//! The addresses that the service listens on: owns taking them, and what is answered there until the databases
-//! are open.
+//! Listeners: owns binding the addresses of the service, and which router answers on each.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -19,15 +18,15 @@ use crate::metrics::Metrics;
 /// How long requests in flight may take to finish when the service is told to stop.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Where requests are answered.
+/// The listeners of the service.
 #[derive(Debug)]
 pub(super) struct Listeners {
     public: Listener,
-    /// Where operators look, if not there.
+    /// The listener of operators, where it is another.
     ops: Option<Listener>,
 }
 
-/// An address at which requests are answered.
+/// An address, and the server on it.
 #[derive(Debug)]
 struct Listener {
     address: SocketAddr,
@@ -36,10 +35,11 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Takes the addresses, and answers there until `stop`: at first that the service is starting.
+    /// Binds the addresses, and serves them until `stop`. Until [`Listeners::open`] the responses say that the service is
+    /// starting.
     ///
     /// # Errors
-    /// A wrong use where one is taken already, or none of this machine's.
+    /// [`UsageError`] where an address is in use, or is not one of this machine.
     pub(super) async fn at(
         settings: &HttpSettings,
         metrics: &Metrics,
@@ -58,17 +58,17 @@ impl Listeners {
         })
     }
 
-    /// Where callers are answered, with the port that the system chose.
+    /// The address of callers, with the port that the system chose.
     pub(super) fn address(&self) -> SocketAddr {
         self.public.address
     }
 
-    /// Where operators look, if not there.
+    /// The address of operators, where it is another.
     pub(super) fn ops_address(&self) -> Option<SocketAddr> {
         self.ops.as_ref().map(|ops| ops.address)
     }
 
-    /// From now on the routes answer.
+    /// Lets the routes answer.
     pub(super) fn open(&self, state: HttpState) {
         let Some(ops) = &self.ops else {
             self.public.opened.set(http::router(state)).ok();
@@ -79,7 +79,7 @@ impl Listeners {
         ops.opened.set(routers.ops).ok();
     }
 
-    /// Waits until nothing is answered any more.
+    /// Waits until every server has ended.
     pub(super) async fn ended(self) {
         for listener in std::iter::once(self.public).chain(self.ops) {
             if listener.serving.await.is_err() {

@@ -17,7 +17,8 @@ mod state;
 mod ui;
 
 pub use limits::Limits;
-pub use limits::traffic::{Steady, Traffic, TrafficSettings, steady};
+pub use limits::bucket::{Steady, steady};
+pub use limits::traffic::{Traffic, TrafficSettings};
 pub use response::problem::{Code, Problem};
 pub use server::{Connections, Routers, router, routers, serve, starting};
 pub use state::HttpState;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::NoPermit;
 
 /// The most requests in the queue. Some of them hold a body that was received.
 const MAX_QUEUED: usize = 256;
@@ -47,18 +47,18 @@ impl ConcurrencyLimit {
     /// Acquires a permit, in order of arrival. Cancel safe.
     ///
     /// # Errors
-    /// [`Problem::Busy`] when the queue is full or too slow, [`Problem::Stalled`] when it does not advance at all.
-    pub(in crate::http) async fn acquire(&self) -> Result<Permit, Problem> {
+    /// [`NoPermit::Busy`] when the queue is full or too slow, [`NoPermit::Stalled`] when it does not advance at all.
+    pub(in crate::http) async fn acquire(&self) -> Result<Permit, NoPermit> {
         let permit = self.queued().await?;
         self.granted.fetch_add(1, Ordering::Relaxed);
         Ok(Permit(permit))
     }
 
-    async fn queued(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    async fn queued(&self) -> Result<OwnedSemaphorePermit, NoPermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let _queued = self.queue.try_acquire().map_err(|_| Problem::Busy)?;
+        let _queued = self.queue.try_acquire().map_err(|_| NoPermit::Busy)?;
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
         let mut granted = 0;
         // A queue that did not advance in the second half waits for something that does not answer.
@@ -69,9 +69,9 @@ impl ConcurrencyLimit {
             }
         }
         if self.granted.load(Ordering::Relaxed) == granted {
-            Err(Problem::Stalled)
+            Err(NoPermit::Stalled)
         } else {
-            Err(Problem::Busy)
+            Err(NoPermit::Busy)
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
     async fn a_request_without_a_permit_in_time_is_refused() {
         let limit = ConcurrencyLimit::new(1);
         let first = limit.acquire().await.unwrap();
-        assert_eq!(limit.acquire().await.unwrap_err(), Problem::Stalled);
+        assert_eq!(limit.acquire().await.unwrap_err(), NoPermit::Stalled);
         let (second, ()) = tokio::join!(limit.acquire(), async {
             tokio::time::sleep(MAX_WAIT / 2).await;
             drop(first);
@@ -117,9 +117,9 @@ mod tests {
         }));
         let mut refused = waited.await;
         refused.sort_by_key(|(_, waited)| *waited);
-        assert_eq!(refused.remove(0), (Problem::Busy, Duration::ZERO));
+        assert_eq!(refused.remove(0), (NoPermit::Busy, Duration::ZERO));
         for refused in refused {
-            assert_eq!(refused, (Problem::Stalled, MAX_WAIT));
+            assert_eq!(refused, (NoPermit::Stalled, MAX_WAIT));
         }
     }
 
@@ -132,12 +132,12 @@ mod tests {
             let permit = limit.acquire().await?;
             tokio::time::sleep(MAX_WAIT * 6 / 10).await;
             drop(permit);
-            Ok::<_, Problem>(())
+            Ok::<_, NoPermit>(())
         }));
         let (queue, ()) = tokio::join!(queue, async {
             tokio::time::sleep(MAX_WAIT * 3 / 10).await;
             drop(at_work);
         });
-        assert_eq!(queue, [Ok(()), Ok(()), Err(Problem::Busy)]);
+        assert_eq!(queue, [Ok(()), Ok(()), Err(NoPermit::Busy)]);
     }
 }

@@ -1,8 +1,11 @@
 //! Limits: owns how large a body may be, how long a request may take, how often a caller may ask and how many requests
 //! use the databases at once.
 //!
-//! Where to look: `traffic` (rate limits), `concurrency` (the semaphore for public requests).
+//! Where to look: `traffic` (rate limits), `bucket` (how they count), `address` (which address a request counts for), `concurrency` (the
+//! semaphore for public requests).
 
+pub(in crate::http) mod address;
+pub(in crate::http) mod bucket;
 pub(in crate::http) mod concurrency;
 pub(in crate::http) mod traffic;
 
@@ -10,16 +13,16 @@ use std::time::Duration;
 
 use tierkeep_core::user::UserType;
 
-/// How much is taken, and how long is waited for it.
+/// The limits of size and time of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// The largest body of an internal user, in bytes.
     pub max_body_internal_bytes: usize,
     /// The largest body of an external user, in bytes.
     pub max_body_external_bytes: usize,
-    /// How long a body may take to arrive.
+    /// The deadline for a body to arrive.
     pub body_timeout: Duration,
-    /// How long a request may take altogether; longer than `body_timeout`.
+    /// The deadline of a request; longer than `body_timeout`.
     pub request_timeout: Duration,
 }
 

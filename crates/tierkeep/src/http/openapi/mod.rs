@@ -1,8 +1,12 @@
 //! `/openapi.json`: owns what the OpenAPI document says beyond what stands at each route.
+//!
+//! Where to look: `schema` (schemas of bodies), `refusals` (responses with problem details), `parameters` (parameters that
+//! several routes share).
 
 mod parameters;
+pub(in crate::http) mod refusals;
+pub(in crate::http) mod schema;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -10,33 +14,38 @@ use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::Response as Answer;
 use axum::routing::get;
 use axum::{Extension, Router};
-use serde_json::{Map, Value};
 use tierkeep_core::user::{Section, UserType};
+use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{
-    ContentBuilder, Header, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
-};
-use utoipa::{IntoResponses, OpenApi as _, ToSchema};
+use utoipa::openapi::{OpenApi, RefOr, Required};
 
 use crate::http::response::answer;
-use crate::http::response::problem::{Code, Sent};
-use crate::http::state::HttpState;
+use crate::http::response::problem::ProblemDetails;
 use crate::metrics::{Metrics, NOBODY};
 
-/// The operations whose body can be left out.
+/// The operations whose body is optional.
 const OPTIONAL_BODIES: [&str; 3] = ["run_migration", "retry_migrations", "verify"];
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Effect {
+    /// It reads.
+    Reads,
+    /// It changes something.
+    Changes,
+}
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "tierkeep",
-        description = "Decides who is caller, stores each user's document in the right database and moves \
+        description = "Decides who is asking, stores each user's document in the right database and moves \
                        internal users' documents after their retention.\n\nRefusals are problem details (RFC \
                        9457) with a stable `code`. HEAD works wherever GET does; any other method is a 405 \
                        `method_not_allowed` with `Allow`, any other path a 404 `not_found`.",
     ),
-    components(schemas(Sent<'static>)),
+    components(schemas(ProblemDetails<'static>)),
     paths(show),
     tags(
         (name = "user", description = "Users' documents."),
@@ -48,7 +57,7 @@ const OPTIONAL_BODIES: [&str; 3] = ["run_migration", "retry_migrations", "verify
 )]
 struct Document;
 
-/// The document before the routes add themselves.
+/// The document, before routes are added.
 pub(in crate::http) fn document() -> OpenApi {
     let mut document = Document::openapi();
     let components = document.components.get_or_insert_default();
@@ -76,27 +85,20 @@ fn schemes() -> [(&'static str, SecurityScheme); 2] {
     ]
 }
 
-/// The route that shows the document, which never changes while the service runs.
-pub(in crate::http) fn router(mut document: OpenApi, sections: &[Section]) -> Router<HttpState> {
+/// The route of the document, which does not change while the service runs.
+pub(in crate::http) fn router<S: Clone + Send + Sync + 'static>(
+    mut document: OpenApi,
+    sections: &[Section],
+) -> Router<S> {
     for (path, item) in &mut document.paths.paths {
-        for (operation, changes) in operations(item) {
-            parameters::describe(operation, changes, sections);
-            may_be_left_out(operation);
-            add_headers(operation, path.starts_with("/v1/"));
+        for (operation, effect) in operations(item) {
+            parameters::describe(operation, effect, sections);
+            mark_required(operation);
+            add_headers(operation, path);
         }
     }
-    let text: Arc<str> = written(&document).unwrap_or_default().into();
+    let text: Arc<str> = document.to_json().unwrap_or_default().into();
     Router::new().route("/openapi.json", get(show).layer(Extension(text)))
-}
-
-/// The document with the schemas that no type of this crate has.
-fn written(document: &OpenApi) -> serde_json::Result<String> {
-    let mut document = serde_json::to_value(document)?;
-    let schemas: Map<String, Value> = serde_json::from_str(include_str!("schemas.json"))?;
-    if let Some(Value::Object(known)) = document.pointer_mut("/components/schemas") {
-        known.extend(schemas);
-    }
-    serde_json::to_string(&document)
 }
 
 /// This document.
@@ -115,7 +117,7 @@ async fn show(Extension(text): Extension<Arc<str>>) -> Answer {
     answer
 }
 
-/// Begins to count what each route may answer.
+/// Creates the counters of every status that a route can answer.
 pub(in crate::http) fn expect(document: &mut OpenApi, metrics: &Metrics) {
     for (path, item) in &mut document.paths.paths {
         let callers: &[&str] = if path.starts_with("/v1/user") || path == "/v1/route" {
@@ -135,9 +137,10 @@ pub(in crate::http) fn expect(document: &mut OpenApi, metrics: &Metrics) {
     }
 }
 
-/// The operations, and whether each changes anything.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool)> {
-    let reads = item.get.iter_mut().map(|operation| (operation, false));
+/// The operations of a path, and what each does.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, Effect)> {
+    let reads = item.get.iter_mut();
+    let reads = reads.map(|operation| (operation, Effect::Reads));
     let changes = [
         &mut item.put,
         &mut item.patch,
@@ -145,11 +148,11 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&mut Operation, bool
         &mut item.delete,
     ];
     let changes = changes.into_iter().flatten();
-    reads.chain(changes.map(|operation| (operation, true)))
+    reads.chain(changes.map(|operation| (operation, Effect::Changes)))
 }
 
-/// Says which bodies can be left out. None is ever `null`.
-fn may_be_left_out(operation: &mut Operation) {
+/// Marks bodies as required or optional. None of them can be `null`.
+fn mark_required(operation: &mut Operation) {
     let id = operation.operation_id.as_deref().unwrap_or_default();
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         let optional = OPTIONAL_BODIES.contains(&id);
@@ -161,8 +164,8 @@ fn may_be_left_out(operation: &mut Operation) {
     }
 }
 
-/// Describes the headers that every answer carries, and those of every answer to a user.
-fn add_headers(operation: &mut Operation, of_user: bool) {
+/// Describes the headers of every response, and those of every response to a user.
+fn add_headers(operation: &mut Operation, path: &str) {
     for response in operation.responses.responses.values_mut() {
         let RefOr::T(response) = response else {
             continue;
@@ -170,10 +173,10 @@ fn add_headers(operation: &mut Operation, of_user: bool) {
         let mut add = |name: &str, about: &str| {
             response
                 .headers
-                .insert(name.to_owned(), RefOr::T(header(about)));
+                .insert(name.to_owned(), RefOr::T(refusals::header(about)));
         };
         add("X-Request-Id", "names the request; accepted or made");
-        if of_user {
+        if path.starts_with("/v1/") {
             add(
                 "RateLimit-Policy",
                 "the size of the caller's bucket and the seconds that fill it",
@@ -186,171 +189,4 @@ fn add_headers(operation: &mut Operation, of_user: bool) {
             add("Tierkeep-Decision", about);
         }
     }
-}
-
-const OF_IDENTITY: &[Code] = &[
-    Code::AmbiguousIdentity,
-    Code::CredentialsRequired,
-    Code::InvalidUsername,
-    Code::RateLimited,
-    Code::Internal,
-    Code::IdentityUnavailable,
-];
-const OF_READS: &[Code] = &[
-    Code::Malformed,
-    Code::UserNotFound,
-    Code::Conflict,
-    Code::VersionMismatch,
-    Code::DatabaseUnavailable,
-];
-const OF_SECTIONS: &[Code] = &[Code::SectionNotFound, Code::UnknownSection];
-const OF_WRITES: &[Code] = &[
-    Code::PublicWritesOff,
-    Code::Malformed,
-    Code::UnknownSection,
-    Code::RequestTimeout,
-    Code::Conflict,
-    Code::VersionMismatch,
-    Code::TooLarge,
-    Code::UnsupportedMediaType,
-    Code::InvalidContent,
-    Code::DatabaseUnavailable,
-    Code::OutcomeUnknown,
-];
-const OF_ERASURES: &[Code] = &[
-    Code::Malformed,
-    Code::RoleRequired,
-    Code::UserNotFound,
-    Code::Conflict,
-    Code::VersionMismatch,
-    Code::DatabaseUnavailable,
-    Code::OutcomeUnknown,
-];
-const OF_REMOVALS: &[Code] = &[Code::RoleRequired, Code::OutcomeUnknown];
-const OF_ADMINS: &[Code] = &[
-    Code::RateLimited,
-    Code::CredentialsRequired,
-    Code::RoleRequired,
-    Code::UserNotFound,
-    Code::Internal,
-    Code::DatabaseUnavailable,
-];
-const OF_HR: &[Code] = &[
-    Code::RateLimited,
-    Code::CredentialsRequired,
-    Code::RoleRequired,
-    Code::UnknownCollection,
-    Code::Malformed,
-    Code::Internal,
-    Code::DatabaseUnavailable,
-];
-const OF_HR_RECORDS: &[Code] = &[
-    Code::RecordNotFound,
-    Code::VersionMismatch,
-    Code::InvalidContent,
-];
-const OF_HR_CHANGES: &[Code] = &[Code::Conflict, Code::OutcomeUnknown];
-const OF_HR_BODIES: &[Code] = &[
-    Code::VersionMismatch,
-    Code::InvalidContent,
-    Code::RequestTimeout,
-    Code::TooLarge,
-    Code::UnsupportedMediaType,
-];
-const OF_DATABASES: &[Code] = &[Code::UnknownDatabase];
-const OF_ADMIN_LISTS: &[Code] = &[Code::Malformed];
-const OF_ADMIN_WRITES: &[Code] = &[
-    Code::Malformed,
-    Code::RequestTimeout,
-    Code::MoverPaused,
-    Code::TooLarge,
-    Code::UnsupportedMediaType,
-    Code::InvalidContent,
-    Code::OutcomeUnknown,
-];
-
-macro_rules! refusals {
-    ($($(#[$doc:meta])* $name:ident($($codes:expr),*);)*) => {$(
-        $(#[$doc])*
-        pub(in crate::http) struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                by_status([$($codes),*].into_iter().flatten().copied())
-            }
-        }
-    )*};
-}
-
-refusals! {
-    /// The refusals of every route that asks who is caller.
-    IdentityRefusals(OF_IDENTITY);
-    /// The refusals of reading a document.
-    ReadRefusals(OF_IDENTITY, OF_READS);
-    /// The refusals of reading a section.
-    SectionRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS);
-    /// The refusals of writing a section.
-    WriteRefusals(OF_IDENTITY, OF_WRITES);
-    /// The refusals of removing a section.
-    RemoveRefusals(OF_IDENTITY, OF_READS, OF_SECTIONS, OF_REMOVALS);
-    /// The refusals of erasing a user.
-    EraseRefusals(OF_IDENTITY, OF_ERASURES);
-    /// The refusals of listing HR records.
-    HrListRefusals(OF_HR);
-    /// The refusals of reading an HR record.
-    HrReadRefusals(OF_HR, OF_HR_RECORDS);
-    /// The refusals of writing an HR record.
-    HrWriteRefusals(OF_HR, OF_HR_BODIES, OF_HR_CHANGES);
-    /// The refusals of removing an HR record.
-    HrRemoveRefusals(OF_HR, OF_HR_RECORDS, OF_HR_CHANGES);
-    /// The refusals of every route for administrators.
-    AdminRefusals(OF_ADMINS);
-    /// The refusal of a database that does not exist.
-    UnknownDatabase(OF_DATABASES);
-    /// The refusals of lists for administrators.
-    AdminListRefusals(OF_ADMINS, OF_ADMIN_LISTS);
-    /// The refusals of what administrators change.
-    AdminWriteRefusals(OF_ADMINS, OF_ADMIN_WRITES);
-}
-
-fn by_status(codes: impl Iterator<Item = Code>) -> BTreeMap<String, RefOr<Response>> {
-    let mut grouped: BTreeMap<String, BTreeSet<Code>> = BTreeMap::new();
-    for code in codes {
-        let status = code.status().as_str().to_owned();
-        grouped.entry(status).or_default().insert(code);
-    }
-    grouped
-        .into_iter()
-        .map(|(status, codes)| (status, RefOr::T(refusal(&codes))))
-        .collect()
-}
-
-fn refusal(codes: &BTreeSet<Code>) -> Response {
-    let described: Vec<String> = codes
-        .iter()
-        .map(|code| format!("`{}`: {}", code.as_str(), code.title()))
-        .collect();
-    let schema = RefOr::Ref(Ref::from_schema_name(Sent::name()));
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let mut response = ResponseBuilder::new()
-        .description(described.join("; "))
-        .content("application/problem+json", content);
-    let any = |holds: fn(&Code) -> bool| codes.iter().any(holds);
-    if any(|code| code.retry_after_seconds().is_some() || *code == Code::RateLimited) {
-        response = response.header("Retry-After", header("seconds"));
-    }
-    if any(|code| *code == Code::CredentialsRequired) {
-        response = response.header("WWW-Authenticate", header("Bearer"));
-    }
-    if any(|code| *code == Code::VersionMismatch) {
-        let about = "the quoted version that counts now, where it is known";
-        response = response.header("ETag", header(about));
-    }
-    response.build()
-}
-
-fn header(about: &str) -> Header {
-    let mut header = Header::default();
-    header.description = Some(about.to_owned());
-    header
 }

@@ -1,19 +1,21 @@
-//! Bodies: owns the checks before a body is read and the reading itself.
+//! Bodies: owns the checks before a body is read, and reading it.
 //!
-//! Must never hold more of a body than its limit, or wait for one for ever.
+//! Must never hold more of a body than its limit, or wait for one without a deadline.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use tierkeep_core::bson::Document;
 use tierkeep_core::content;
 use tierkeep_core::user::UserType;
 
+use super::fields;
 use crate::http::limits::Limits;
 use crate::http::response::offload;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::BodyError;
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -52,30 +54,46 @@ impl BodyFormat {
 /// The JSON object in the body of a request by this type of user.
 ///
 /// # Errors
-/// Checked in this order: [`Problem::UnsupportedMediaType`], [`Problem::BodyTooLarge`],
-/// [`Problem::BodyTimeout`], [`Problem::Body`].
+/// Checked in this order: [`BodyError::MediaType`], [`BodyError::TooLarge`],
+/// [`BodyError::Timeout`], [`BodyError::Invalid`].
 pub(in crate::http) async fn object(
     request: Request,
     format: BodyFormat,
     limits: &Limits,
     user_type: UserType,
-) -> Result<Document, Problem> {
+) -> Result<Document, BodyError> {
     check_type(request.headers(), format)?;
     let limit_bytes = limits.max_body_bytes(user_type);
     let announced = announced_bytes(request.headers());
     if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
-        return Err(Problem::BodyTooLarge { limit_bytes });
+        return Err(BodyError::TooLarge { limit_bytes });
     }
     let reading = collect(request.into_body(), limit_bytes, announced);
     let body = tokio::time::timeout(limits.body_timeout, reading)
         .await
-        .map_err(|_| Problem::BodyTimeout)??;
+        .map_err(|_| BodyError::Timeout)??;
     let parsed = offload::run(body.len(), move || content::parse(&body));
     Ok(parsed.await??)
 }
 
-fn check_type(headers: &HeaderMap, format: BodyFormat) -> Result<(), Problem> {
-    let refused = Problem::UnsupportedMediaType(format.expected());
+/// The JSON object in the body of an administrator's request, read into its type; an empty object where there is no body.
+///
+/// # Errors
+/// As of [`object`]; [`BodyError::Invalid`] also for unknown fields and for values that a field does not take.
+pub(in crate::http) async fn optional<T: DeserializeOwned>(
+    request: Request,
+    limits: &Limits,
+) -> Result<T, BodyError> {
+    let document = if request.body().is_end_stream() {
+        Document::new()
+    } else {
+        object(request, BodyFormat::Json, limits, UserType::Internal).await?
+    };
+    Ok(fields::read(&document)?)
+}
+
+fn check_type(headers: &HeaderMap, format: BodyFormat) -> Result<(), BodyError> {
+    let refused = BodyError::MediaType(format.expected());
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else {
         return Err(refused);
@@ -105,16 +123,20 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn collect(body: Body, limit_bytes: usize, announced: Option<u64>) -> Result<Bytes, Problem> {
+async fn collect(
+    body: Body,
+    limit_bytes: usize,
+    announced: Option<u64>,
+) -> Result<Bytes, BodyError> {
     let believed = announced
         .and_then(|bytes| usize::try_from(bytes).ok())
         .unwrap_or_default();
     let mut collected = Vec::with_capacity(believed.min(BELIEVED_BYTES));
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Problem::Malformed("the body broke off"))?;
+        let chunk = chunk.map_err(|_| BodyError::BrokenOff)?;
         if chunk.len() > limit_bytes - collected.len() {
-            return Err(Problem::BodyTooLarge { limit_bytes });
+            return Err(BodyError::TooLarge { limit_bytes });
         }
         collected.extend_from_slice(&chunk);
     }

@@ -7,9 +7,11 @@ use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Condition, Found, HrError, HrRecords, Users, UsersError};
+use tierkeep_engine::{Condition, Found, HrRecords, Users};
 
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{
+    RecordConditionError, RecordReadError, UserConditionError, UserReadError,
+};
 
 /// What a conditional header says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,64 +38,84 @@ pub(in crate::http) enum ConditionalRead {
     NotModified,
 }
 
-/// Evaluates the conditions of a read of a document at this version.
+/// Why a condition does not let a request go on, before it is said of a user or of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Failed {
+    Malformed(&'static str),
+    Mismatch(Option<Version>),
+}
+
+impl From<Failed> for UserConditionError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Malformed(why) => Self::Malformed(why),
+            Failed::Mismatch(current) => Self::Mismatch(current),
+        }
+    }
+}
+
+impl From<Failed> for RecordConditionError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Malformed(why) => Self::Malformed(why),
+            Failed::Mismatch(current) => Self::Mismatch(current),
+        }
+    }
+}
+
+/// Evaluates the conditions of a read of a user's document at this version.
 ///
 /// # Errors
-/// [`UsersError::Mismatch`] where `If-Match` fails; [`Problem::Malformed`].
+/// [`UserConditionError::Mismatch`] where `If-Match` fails; [`UserConditionError::Malformed`].
 pub(in crate::http) fn of_read(
     headers: &HeaderMap,
     current: Option<Version>,
-) -> Result<ConditionalRead, Problem> {
-    let (wanted, had) = (read(headers, &IF_MATCH)?, read(headers, &IF_NONE_MATCH)?);
-    if let Some(tags) = wanted
-        && !tags.any(|tag| !tag.weak && tag.version.is_some() && tag.version == current)
+) -> Result<ConditionalRead, UserConditionError> {
+    Ok(evaluate(headers, current)?)
+}
+
+/// Evaluates the conditions of a read of an HR record at this version.
+///
+/// # Errors
+/// [`RecordConditionError::Mismatch`] where `If-Match` fails; [`RecordConditionError::Malformed`].
+pub(in crate::http) fn of_hr_read(
+    headers: &HeaderMap,
+    current: Option<Version>,
+) -> Result<ConditionalRead, RecordConditionError> {
+    Ok(evaluate(headers, current)?)
+}
+
+fn evaluate(headers: &HeaderMap, current: Option<Version>) -> Result<ConditionalRead, Failed> {
+    let if_match = read(headers, &IF_MATCH)?;
+    let if_none_match = read(headers, &IF_NONE_MATCH)?;
+    let is_current = |tag: &Tag| tag.version.is_some() && tag.version == current;
+    if let Some(tags) = if_match
+        && !tags.any(|tag| !tag.weak && is_current(tag))
     {
-        return Err(UsersError::Mismatch { current }.into());
+        return Err(Failed::Mismatch(current));
     }
-    let had =
-        had.is_some_and(|tags| tags.any(|tag| tag.version.is_some() && tag.version == current));
-    Ok(if had {
+    Ok(if if_none_match.is_some_and(|tags| tags.any(is_current)) {
         ConditionalRead::NotModified
     } else {
         ConditionalRead::Send
     })
 }
 
-/// As [`of_read`], of an HR record.
+/// The condition of a write of a user's document.
 ///
 /// # Errors
-/// [`HrError::Mismatch`] where `If-Match` fails; [`Problem::Malformed`].
-pub(in crate::http) fn of_hr_read(
-    headers: &HeaderMap,
-    current: Option<Version>,
-) -> Result<ConditionalRead, Problem> {
-    of_read(headers, current).map_err(of_record)
-}
-
-/// The refusal of a condition, said of an HR record.
-fn of_record(problem: Problem) -> Problem {
-    if let Problem::Users(UsersError::Mismatch { current }) = problem {
-        HrError::Mismatch { current }.into()
-    } else {
-        problem
-    }
-}
-
-/// The condition of a write.
-///
-/// # Errors
-/// [`UsersError::Mismatch`] where no version can fulfil it; [`Problem::Malformed`]; errors of a read where
-/// several versions are named.
+/// [`UserConditionError::Mismatch`] where no version can fulfil it; [`UserConditionError::Malformed`];
+/// [`UserConditionError::Read`] where several versions are named.
 pub(in crate::http) async fn of_write(
     headers: &HeaderMap,
     users: &Users,
     user: &UserId,
-) -> Result<Condition, Problem> {
+) -> Result<Condition, UserConditionError> {
     match required(headers)? {
         Required::Condition(condition) => Ok(condition),
         Required::OneOf(versions) => {
-            let found = users.read(user).await?;
-            one_of(&versions, found.and_then(|found| found.version()))
+            let found = users.read(user).await.map_err(UserReadError::from)?;
+            Ok(one_of(&versions, found.and_then(|found| found.version()))?)
         }
     }
 }
@@ -101,20 +123,20 @@ pub(in crate::http) async fn of_write(
 /// The condition of a write of an HR record.
 ///
 /// # Errors
-/// [`HrError::Mismatch`] where no version can fulfil it; [`Problem::Malformed`]; errors of a read where several
-/// versions are named.
+/// [`RecordConditionError::Mismatch`] where no version can fulfil it; [`RecordConditionError::Malformed`];
+/// [`RecordConditionError::Read`] where several versions are named.
 pub(in crate::http) async fn of_hr_write(
     headers: &HeaderMap,
     records: &HrRecords,
     collection: &HrCollection,
     id: &HrId,
-) -> Result<Condition, Problem> {
-    match required(headers).map_err(of_record)? {
+) -> Result<Condition, RecordConditionError> {
+    match required(headers)? {
         Required::Condition(condition) => Ok(condition),
         Required::OneOf(versions) => {
-            let found = records.read(collection, id).await?;
-            let current = found.and_then(|found| found.version());
-            one_of(&versions, current).map_err(of_record)
+            let found = records.read(collection, id).await;
+            let found = found.map_err(RecordReadError::from)?;
+            Ok(one_of(&versions, found.and_then(|found| found.version()))?)
         }
     }
 }
@@ -126,12 +148,12 @@ enum Required {
     OneOf(Vec<Version>),
 }
 
-fn required(headers: &HeaderMap) -> Result<Required, Problem> {
+fn required(headers: &HeaderMap) -> Result<Required, Failed> {
     let absent = match read(headers, &IF_NONE_MATCH)? {
         None => false,
         Some(Tags::Any) => true,
         Some(Tags::Listed(_)) => {
-            return Err(Problem::Malformed(
+            return Err(Failed::Malformed(
                 "If-None-Match takes nothing but * on a write",
             ));
         }
@@ -139,7 +161,7 @@ fn required(headers: &HeaderMap) -> Result<Required, Problem> {
     let tags = match (read(headers, &IF_MATCH)?, absent) {
         (None, true) => return Ok(Required::Condition(Condition::Absent)),
         (None, false) => return Ok(Required::Condition(Condition::None)),
-        (Some(_), true) => return Err(UsersError::Mismatch { current: None }.into()),
+        (Some(_), true) => return Err(Failed::Mismatch(None)),
         (Some(Tags::Any), false) => return Ok(Required::Condition(Condition::Exists)),
         (Some(Tags::Listed(tags)), false) => tags,
     };
@@ -154,14 +176,14 @@ fn required(headers: &HeaderMap) -> Result<Required, Problem> {
     })
 }
 
-/// Whether the condition of a write holds for what is stored.
+/// Checks the condition of a write against the stored document.
 ///
 /// # Errors
-/// [`UsersError::Mismatch`].
+/// [`UserConditionError::Mismatch`].
 pub(in crate::http) fn check(
     condition: Condition,
     stored: Option<&Found>,
-) -> Result<(), UsersError> {
+) -> Result<(), UserConditionError> {
     let current = stored.and_then(Found::version);
     let holds = match condition {
         Condition::None => true,
@@ -169,14 +191,16 @@ pub(in crate::http) fn check(
         Condition::Exists => stored.is_some(),
         Condition::Absent => stored.is_none(),
     };
-    holds.then_some(()).ok_or(UsersError::Mismatch { current })
+    holds
+        .then_some(())
+        .ok_or(UserConditionError::Mismatch(current))
 }
 
 /// The one of several versions that the document is at; the write is guarded by it.
-fn one_of(versions: &[Version], current: Option<Version>) -> Result<Condition, Problem> {
+fn one_of(versions: &[Version], current: Option<Version>) -> Result<Condition, Failed> {
     match current {
         Some(version) if versions.contains(&version) => Ok(Condition::Version(version)),
-        Some(_) | None => Err(UsersError::Mismatch { current }.into()),
+        Some(_) | None => Err(Failed::Mismatch(current)),
     }
 }
 
@@ -190,8 +214,8 @@ impl Tags {
 }
 
 /// The header as one list, over all its lines; `None` where it is not sent.
-fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Problem> {
-    let malformed = || Problem::Malformed("If-Match and If-None-Match take * or quoted ETags");
+fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Failed> {
+    let malformed = || Failed::Malformed("If-Match and If-None-Match take * or quoted ETags");
     let mut tags = Vec::new();
     let mut any = false;
     let mut sent = false;

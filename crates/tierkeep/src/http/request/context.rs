@@ -1,4 +1,4 @@
-//! One request from its arrival to its log line: owns what became known about it on the way.
+//! The request context: owns what becomes known about a request between its arrival and its log line.
 //!
 //! Must never hold a token, a query or a body.
 
@@ -9,13 +9,13 @@ use axum::http::header::HeaderValue;
 use tierkeep_core::user::{UserId, UserType};
 use uuid::Uuid;
 
-use crate::http::limits::traffic::Allowance;
+use crate::http::limits::bucket::Allowance;
 use crate::http::response::answer::REQUEST_ID;
 
 /// The longest request id that is accepted.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// One request. Shared between the layers, which begin and end it, and the routes, which learn who asks.
+/// What is known about one request. The layers create it and log it; the extractors fill it.
 #[derive(Debug)]
 pub(in crate::http) struct RequestContext {
     request_id: HeaderValue,
@@ -23,10 +23,10 @@ pub(in crate::http) struct RequestContext {
     allowance: OnceLock<Allowance>,
 }
 
-/// For whom a request is served or refused.
+/// The user that a request is served or refused for.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Subject {
-    /// Whose markers the log lines carry.
+    /// The user type, for the marker of log lines.
     pub(in crate::http) user_type: UserType,
     /// The user, where there is one to address.
     pub(in crate::http) user: Option<UserId>,
@@ -35,7 +35,7 @@ pub(in crate::http) struct Subject {
 }
 
 impl RequestContext {
-    /// A request with these headers. Its id is the caller's own, where that is fit, else a new one.
+    /// A context for a request with these headers. Its id is the caller's own where that is valid, else a new one.
     pub(in crate::http) fn begin(headers: &HeaderMap) -> Self {
         Self {
             request_id: accepted(headers).unwrap_or_else(made),
@@ -44,22 +44,22 @@ impl RequestContext {
         }
     }
 
-    /// Notes who is asking; the first answer stays.
+    /// Notes the subject; the first one stays.
     pub(in crate::http) fn note(&self, subject: Subject) {
         self.subject.get_or_init(|| subject);
     }
 
-    /// Who is caller, where that has been asked.
+    /// The subject, once an extractor has noted it.
     pub(in crate::http) fn subject(&self) -> Option<&Subject> {
         self.subject.get()
     }
 
-    /// Notes what the caller may still ask; the first answer stays.
+    /// Notes what is left of the caller's bucket; the first note stays.
     pub(in crate::http) fn allow(&self, allowance: Allowance) {
         self.allowance.get_or_init(|| allowance);
     }
 
-    /// What the caller may still ask, where that was counted.
+    /// What is left of the caller's bucket, once the request was counted.
     pub(in crate::http) fn allowance(&self) -> Option<&Allowance> {
         self.allowance.get()
     }

@@ -5,3 +5,5 @@ pub(in crate::http) mod body;
 pub(in crate::http) mod caller;
 pub(in crate::http) mod conditions;
 pub(in crate::http) mod context;
+pub(in crate::http) mod fields;
+pub(in crate::http) mod query;

@@ -4,14 +4,11 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
-use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
-use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
-use tierkeep_engine::{Found, Receipt};
-use utoipa::ToSchema;
+use tierkeep_engine::Found;
 
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::InternalError;
 
 /// Names the request, in both directions.
 pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,26 +17,12 @@ const SOURCE: HeaderName = HeaderName::from_static("tierkeep-source");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What a write answers.
-#[derive(Serialize, ToSchema, Debug)]
-pub(in crate::http) struct Changed<'a> {
-    /// The user's id, with its prefix.
-    user_id: &'a str,
-    /// The document's version after the write; the same as the ETag.
-    version: i64,
-    /// The database that holds the document.
-    database: &'static str,
-    /// When the content changed, RFC 3339.
-    #[schema(format = DateTime)]
-    updated_at: String,
-}
-
 /// This value as JSON, with this status.
 pub(in crate::http) fn json(
     status: StatusCode,
     value: &impl Serialize,
-) -> Result<Response<Body>, Problem> {
-    let body = serde_json::to_vec(value).map_err(|_| Problem::Internal)?;
+) -> Result<Response<Body>, InternalError> {
+    let body = serde_json::to_vec(value).map_err(|_| InternalError)?;
     Ok(bytes(status, JSON, body))
 }
 
@@ -55,23 +38,13 @@ pub(in crate::http) fn bytes(
     answer
 }
 
-/// What a write did: 201 where the user is new.
-pub(in crate::http) fn changed(
-    user: &UserId,
-    receipt: &Receipt,
-) -> Result<Response<Body>, Problem> {
-    let status = if receipt.created {
+/// The status of a write: 201 where it created something.
+pub(in crate::http) fn created_or_ok(created: bool) -> StatusCode {
+    if created {
         StatusCode::CREATED
     } else {
         StatusCode::OK
-    };
-    let changed = Changed {
-        user_id: user.as_str(),
-        version: receipt.version.get(),
-        database: receipt.database.name(),
-        updated_at: rfc3339(receipt.updated_at),
-    };
-    Ok(tagged(json(status, &changed)?, Some(receipt.version)))
+    }
 }
 
 /// The answer with the headers that say which document it is from.

@@ -1,24 +1,24 @@
-//! Heavy work: owns the choice between doing it here and on a thread that may block.
+//! Offloading: owns the choice between converting a document on this thread and on a blocking one.
 //!
-//! Reading or writing megabytes of JSON takes long enough to make every other request wait.
+//! Parsing or writing megabytes of JSON on an async thread delays every other request of that thread.
 
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::InternalError;
 
-/// The size of a document from which work on it is moved away.
-const HEAVY_BYTES: usize = 256 * 1024;
+/// The size from which a conversion is offloaded.
+const OFFLOAD_BYTES: usize = 256 * 1024;
 
-/// Does work on `size_bytes` of data where it keeps nobody waiting.
+/// Runs work on `size_bytes` of data, on a blocking thread where the data is large.
 ///
 /// # Errors
-/// [`Problem::Internal`] when the work panicked elsewhere.
+/// [`InternalError`] when offloaded work panicked.
 pub(in crate::http) async fn run<T: Send + 'static>(
     size_bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    if size_bytes < HEAVY_BYTES {
+) -> Result<T, InternalError> {
+    if size_bytes < OFFLOAD_BYTES {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| Problem::Internal)
+        .map_err(|_| InternalError)
 }

@@ -4,11 +4,13 @@
 
 pub(in crate::http) mod admin;
 pub(in crate::http) mod docs;
+mod error;
 pub(in crate::http) mod health;
 pub(in crate::http) mod hr;
 pub(in crate::http) mod metrics;
 mod route;
 mod section;
+mod section_content;
 mod user;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::http::state::HttpState;
 
-/// What callers need.
+/// The routes of callers.
 pub(in crate::http) fn public() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(user::get, user::delete))
@@ -39,22 +41,22 @@ pub(in crate::http) fn public() -> OpenApiRouter<HttpState> {
         .routes(routes!(admin::migrations::get))
         .routes(routes!(admin::run::post))
         .routes(routes!(admin::retry::post))
-        .routes(routes!(admin::pause::post))
-        .routes(routes!(admin::resume::post))
+        .routes(routes!(admin::mover::pause))
+        .routes(routes!(admin::mover::resume))
         .routes(routes!(admin::verify::post))
         .routes(routes!(admin::restore::post))
         .routes(routes!(admin::audit::get))
         .routes(routes!(admin::alerts::get))
 }
 
-/// What whoever runs the process asks, on every address.
+/// The probes of a supervisor or load balancer, on every address.
 pub(in crate::http) fn probes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }
 
-/// What operators look at; `TIERKEEP_OPS_LISTEN` moves it to an address of its own.
+/// The routes of operators; `TIERKEEP_OPS_LISTEN` moves them to an address of their own.
 pub(in crate::http) fn ops() -> OpenApiRouter<HttpState> {
     OpenApiRouter::new()
         .routes(routes!(health::databases::all))

@@ -7,10 +7,18 @@ use tierkeep_core::db::Role;
 use tierkeep_core::route;
 use utoipa::ToSchema;
 
-use crate::http::openapi::IdentityRefusals;
+use super::error::route_error;
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{CallerError, InternalError};
+
+route_error! {
+    /// Why the decision is not explained.
+    ExplainRouteError after [CallerError] also [] {
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
 
 /// Who the caller is, and where reads and writes go.
 #[derive(Serialize, ToSchema, Debug)]
@@ -35,11 +43,13 @@ pub(in crate::http) struct Route<'a> {
     operation_id = "explain_route",
     responses(
         (status = 200, description = "the decision", body = Route<'static>),
-        IdentityRefusals,
+        ExplainRouteError,
     ),
     security((), ("jwt" = [], "github_token" = [])),
 )]
-pub(in crate::http) async fn get(caller: AuthenticatedCaller) -> Result<Response, Problem> {
+pub(in crate::http) async fn get(
+    caller: AuthenticatedCaller,
+) -> Result<Response, ExplainRouteError> {
     let user_type = caller.user_type();
     let route = Route {
         user_type: user_type.as_str(),
@@ -51,5 +61,5 @@ pub(in crate::http) async fn get(caller: AuthenticatedCaller) -> Result<Response
             .collect(),
         writes: route::writes(user_type).name(),
     };
-    answer::json(StatusCode::OK, &route)
+    Ok(answer::json(StatusCode::OK, &route)?)
 }

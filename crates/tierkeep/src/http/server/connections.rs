@@ -1,7 +1,7 @@
 //! Connections: owns accepting them and ending them.
 //!
-//! Must never let one caller's silence hold a connection for ever, whether he does not send or does not read, or
-//! an end cut a request off before its grace has passed.
+//! Must never let a caller that neither sends nor reads hold a connection without a deadline, or cut off a request before
+//! the grace period of a shutdown has passed.
 
 use std::io;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 use tracing::{debug, warn};
 
-use crate::http::limits::traffic::Peer;
+use crate::http::limits::address::Peer;
 
-/// How many connections there are, and how long each of their callers is waited for.
+/// The limits of connections: how many, and the time-outs of each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connections {
-    /// The most that are open at once; more wait until one ends.
+    /// The most open connections; further ones wait until one ends.
     pub most: usize,
-    /// How long a caller may take to send a request's head, and a connection be idle.
+    /// The time-out for the head of a request, and for an idle connection.
     pub head_timeout: Duration,
-    /// How long a caller may read nothing of an answer.
+    /// The time-out for a caller that does not read the response.
     pub read_nothing_timeout: Duration,
 }
 
@@ -98,13 +98,13 @@ async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, Peer, Option<OwnedSemaphorePermit>)> {
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.ok();
     let (stream, peer) = listener.accept().await?;
     Ok((stream, Peer(peer), place))
 }
 
-/// A caller that has left already is no trouble; anything else may pass.
+/// A caller that has disconnected already is ignored; after any other error accepting pauses.
 async fn refused(error: &io::Error) {
     let left = matches!(
         error.kind(),

@@ -1,7 +1,7 @@
-//! Bodies that nobody reads: owns what happens to the rest of one after its request was refused.
+//! Draining: owns what happens to the unread rest of a request body.
 //!
-//! A connection that is closed while the caller still sends is reset, and the caller may never see the
-//! answer. So what is left is received and thrown away, up to a bound, while the answer is on its way.
+//! A connection that is closed while the caller still sends is reset, and the caller may not see the response. So the
+//! rest of the body is received and discarded, up to a bound of size and time, while the response is sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,10 +15,10 @@ use axum::response::Response;
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Handle;
 
-const MOST_BYTES: usize = 64 << 20;
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_BYTES: usize = 64 << 20;
+const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Gives the request a body whose rest is received when it is dropped.
+/// Gives the request a body that drains its rest when it is dropped.
 pub(in crate::http) async fn layer(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
@@ -34,9 +34,9 @@ pub(in crate::http) async fn layer(request: Request, next: Next) -> Response {
 }
 
 struct DrainOnDrop {
-    /// What has not been read; `None` at the end.
+    /// The unread rest; `None` at the end.
     rest: Option<BodyDataStream>,
-    /// The caller sends, or has been told to.
+    /// The caller sends, or was told to with 100 Continue.
     coming: bool,
 }
 
@@ -61,13 +61,13 @@ impl Drop for DrainOnDrop {
         if let (true, Some(rest), Ok(runtime)) =
             (self.coming, self.rest.take(), Handle::try_current())
         {
-            runtime.spawn(tokio::time::timeout(LONGEST, discard(rest)));
+            runtime.spawn(tokio::time::timeout(MAX_TIME, discard(rest)));
         }
     }
 }
 
 async fn discard(mut rest: BodyDataStream) {
-    let mut left = MOST_BYTES;
+    let mut left = MAX_BYTES;
     while let Some(Ok(chunk)) = rest.next().await {
         match left.checked_sub(chunk.len()) {
             Some(less) => left = less,

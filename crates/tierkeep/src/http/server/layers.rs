@@ -1,5 +1,5 @@
-//! What surrounds every request: owns request ids, the log line, panics, deadlines and the headers that
-//! every answer carries.
+//! The layers around every request: owns request ids, the log line, panics, deadlines and the headers of every
+//! response.
 //!
 //! Must never log a header's value, a query or a body. The 🔐/🌐 marker is made by the log layer from
 //! `user_type`.
@@ -109,7 +109,7 @@ fn add_headers(headers: &mut HeaderMap, context: &RequestContext) {
     }
 }
 
-/// One line for each request of a user; probes and strangers to every route are of no interest.
+/// One line for each request of a user; probes and requests to no route are logged at debug level.
 fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCode, took: Duration) {
     let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let request_id = context.request_id_text();

@@ -22,13 +22,13 @@ use crate::http::{openapi, routes, ui};
 /// The routes on two addresses.
 #[derive(Clone, Debug)]
 pub struct Routers {
-    /// What callers need.
+    /// The routes of callers.
     pub public: Router,
-    /// What operators look at.
+    /// The routes of operators.
     pub ops: Router,
 }
 
-/// Every route on one address, with all that surrounds it.
+/// Every route on one address, inside the layers.
 pub fn router(state: HttpState) -> Router {
     let routes = described().merge(public()).merge(probes()).merge(ops());
     finished(routes, state)
@@ -44,7 +44,7 @@ pub fn routers(state: HttpState) -> Routers {
     }
 }
 
-/// The routes with the document about them and all that surrounds them.
+/// The routes, the document about them and the layers around them.
 fn finished(routes: OpenApiRouter<HttpState>, state: HttpState) -> Router {
     let (routes, mut api) = routes.split_for_parts();
     openapi::expect(&mut api, &state.metrics);
@@ -58,12 +58,12 @@ fn finished(routes: OpenApiRouter<HttpState>, state: HttpState) -> Router {
     layers::around(routes, limits, metrics)
 }
 
-/// No route yet, and what the document says beyond them.
+/// A router without routes, with the OpenAPI document.
 fn described() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(openapi::document())
 }
 
-/// What operators look at, with the dashboard.
+/// The routes of operators, with the dashboard.
 fn ops() -> OpenApiRouter<HttpState> {
     routes::ops()
         .routes(routes!(ui::sign_in::get))

@@ -1,6 +1,6 @@
-//! What is answered until the databases are open: that the service lives, and is starting.
+//! Starting: owns the responses until the databases are open.
 //!
-//! Must never keep a request waiting for the start, or let one through to a database that was not checked.
+//! Must never keep a request waiting for the start, or pass one to a database that was not checked.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,12 +13,13 @@ use tower::ServiceExt;
 use crate::http::limits::Limits;
 use crate::http::response::answer;
 use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::InternalError;
 use crate::http::routes::health::{self, Health};
 use crate::http::routes::metrics as exposition;
 use crate::http::server::layers;
 use crate::metrics::Metrics;
 
-/// Hands every request to `opened` as soon as it is there. Until then `/health/live` answers, `/health/ready`
+/// Passes every request to `opened` as soon as it is set. Until then `/health/live` answers, `/health/ready`
 /// says `starting`, `/metrics` tells what is known, and everything else is 503.
 pub fn starting(opened: Arc<OnceLock<Router>>, metrics: Metrics) -> Router {
     let known = metrics.clone();
@@ -38,7 +39,7 @@ pub fn starting(opened: Arc<OnceLock<Router>>, metrics: Metrics) -> Router {
     })
 }
 
-async fn ready() -> Result<Response, Problem> {
+async fn ready() -> Result<Response, InternalError> {
     let health = Health::starting();
     answer::json(health.code(), &health)
 }

@@ -23,34 +23,34 @@ use crate::http::limits::Limits;
 use crate::http::limits::traffic::Traffic;
 use crate::metrics::Metrics;
 
-/// Everything that the routes stand on. Clones share it.
+/// Everything that the routes use. Clones share it.
 #[derive(Clone, Debug)]
 pub struct HttpState {
     /// Users' documents.
     pub users: Users,
     /// HR records.
     pub hr: HrRecords,
-    /// Erasing them.
+    /// Erases users.
     pub erasures: ErasureService,
-    /// Who is caller.
+    /// Identifies callers.
     pub detector: Arc<UserTypeDetector>,
-    /// Which GitHub account internal users came with before.
+    /// The GitHub accounts that internal users are bound to.
     pub bindings: Bindings,
-    /// The sections that exist, in the order in which they are named to callers.
+    /// The sections that exist, in the order of messages.
     pub sections: Arc<[Section]>,
-    /// How much is taken, and how long is waited for it.
+    /// The limits of size and time.
     pub limits: Limits,
-    /// How much callers may ask.
+    /// Rate limits and the concurrency limit.
     pub traffic: Traffic,
-    /// Whether the service is fit to serve.
+    /// The health of the service.
     pub health: HealthSource,
-    /// Proof of what is decided and done.
+    /// The audit trail.
     pub audit: AuditTrail,
     /// The movement, for administrators.
     pub mover: Mover,
-    /// What the service counts.
+    /// The counters of the service.
     pub metrics: Metrics,
-    /// Who is signed in to the dashboard.
+    /// The sessions of the dashboard.
     pub sessions: Sessions,
     /// The effective settings, for the dashboard.
     pub settings: Arc<[Shown]>,

@@ -1,8 +1,7 @@
-//! The look at the databases behind every health route: owns what is looked at, and how often.
+//! The probes of the databases behind every health route: owns what is probed, and how often.
 //!
-//! A service watches: it asks each database for itself every two seconds, whether anybody wants to know or not, so
-//! that what is away and what comes back is noticed, and answers from what it saw last. Where nobody watches, callers
-//! that come together share one look.
+//! A service runs a watch, which probes each database every two seconds, notices outages and returns, and answers health
+//! requests from its last results. Without a watch, concurrent callers share one probe (single flight).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +19,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-/// How long a look may take while somebody waits for it.
+/// The time-out of a probe that a caller waits for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one may take while nobody does: as long as a driver looks for a server, and a little longer.
+/// The time-out of a probe of the watch: a little longer than a driver takes to select a server.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long an answer is repeated before the databases are asked again.
+/// How long a result without a watch is reused.
 const CACHED_FOR: Duration = Duration::from_secs(1);
-/// How often a service looks by itself.
+/// The interval of the watch.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is wrong with a database that answers and was not admitted: it is wired wrongly, or about to be checked.
 const NOT_ADMITTED: &str = "not_admitted";
@@ -40,7 +39,7 @@ pub enum Phase {
     Draining,
 }
 
-/// Whether the service is fit to serve. Clones share what they found.
+/// The health of the service. Clones share their results.
 #[derive(Clone, Debug)]
 pub struct HealthSource {
     service: MigrationService,
@@ -50,7 +49,7 @@ pub struct HealthSource {
     watched: Arc<Mutex<Watched>>,
 }
 
-/// What a watch saw last; incomplete until it has seen everything once.
+/// The last results of the watch; incomplete until each probe has ended once.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Watched {
     databases: BTreeMap<Role, DatabaseHealth>,
@@ -58,7 +57,7 @@ struct Watched {
     documents: Option<(bool, bool)>,
 }
 
-/// What a look at the databases found.
+/// The result of probing all databases.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::http) struct Findings {
     /// All seven.
@@ -87,20 +86,20 @@ pub(in crate::http) struct DatabaseHealth {
 }
 
 impl Findings {
-    /// The databases that are away.
+    /// The databases that are down.
     pub(in crate::http) fn away(&self) -> impl Iterator<Item = Role> {
         let down = |row: &&DatabaseHealth| row.error.is_some();
         self.databases.iter().filter(down).map(|row| row.name)
     }
 
-    /// Whether a database is away without which nothing works.
+    /// Whether a critical database is down.
     pub(in crate::http) fn is_down(&self) -> bool {
         self.away().any(Role::critical)
     }
 }
 
 impl Watched {
-    /// What was seen, once everything was.
+    /// The results, once they are complete.
     fn findings(&self) -> Option<Findings> {
         let (overdue, quarantined) = self.documents?;
         let databases = Role::ALL.map(|role| self.databases.get(&role).cloned());
@@ -129,7 +128,7 @@ impl HealthSource {
         }
     }
 
-    /// Watches until `stop` is cancelled, and lets databases in that come back.
+    /// Runs the watch until `stop` is cancelled, and readmits databases that are back.
     pub async fn watch(self, stop: CancellationToken) {
         let rows = join_all(Role::ALL.map(|role| self.watch_database(role)));
         tokio::select! {
@@ -168,8 +167,8 @@ impl HealthSource {
         *self.phase.borrow()
     }
 
-    /// What the watch saw last; without one, what was found within the last second, else what is found now.
-    /// Callers that come together share one look.
+    /// The last results of the watch; without one, the results of the last second, else those of a probe now, which
+    /// concurrent callers share.
     pub(in crate::http) async fn findings(&self) -> Findings {
         let watched = self.watched().clone();
         if let Some(findings) = watched.findings() {
@@ -201,7 +200,7 @@ impl HealthSource {
         self.service.databases()
     }
 
-    /// Whether the database says hello and is the one it was configured as.
+    /// Probes a database: whether it answers, and is the one it was configured as.
     async fn database(&self, role: Role, limit: Duration) -> DatabaseHealth {
         let began = Instant::now();
         let error = self.error_of(role, limit).await;

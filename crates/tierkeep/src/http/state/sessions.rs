@@ -1,4 +1,4 @@
-//! Sessions of the dashboard: owns who is signed in, and for how long.
+//! Sessions of the dashboard: owns which administrators are signed in, and until when.
 //!
 //! Must never keep a token that would open a session, in whatever form it was given: the table holds hashes. The
 //! table is bounded and this process's own (ADR 14).
@@ -39,7 +39,7 @@ pub(in crate::http) struct Session {
     pub(in crate::http) user: UserId,
     /// What its forms carry.
     pub(in crate::http) csrf: String,
-    /// When it ends, if nobody signs out before.
+    /// When it ends without a sign-out.
     pub(in crate::http) expires_at: DateTime,
     /// What the next page tells.
     notice: Option<String>,
@@ -60,7 +60,7 @@ impl fmt::Debug for Session {
 }
 
 impl Sessions {
-    /// Nobody is signed in; sessions end by this clock.
+    /// An empty table; sessions expire by this clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let open = Mutex::default();
         Self(Arc::new(Table { clock, open }))
@@ -127,7 +127,7 @@ impl Sessions {
     }
 }
 
-/// A text that nobody guesses.
+/// A random text of 256 bits.
 pub(in crate::http) fn fresh() -> String {
     let random: [u8; 32] = rand::random();
     blake3::Hash::from_bytes(random).to_hex().to_string()

@@ -48,7 +48,7 @@ struct Databases {
 
 /// What the databases hold.
 enum Contents {
-    /// Nobody asked.
+    /// The page was not asked for it.
     Unasked,
     /// It took longer than a page is waited for.
     TookTooLong,

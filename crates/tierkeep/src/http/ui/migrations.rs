@@ -52,7 +52,7 @@ struct Migrations {
     records: Vec<MigrationView>,
     next: Option<String>,
     quarantine: Vec<QuarantineView>,
-    /// A text that names nobody.
+    /// The text is not that of a user.
     nobody: bool,
 }
 

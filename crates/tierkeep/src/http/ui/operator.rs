@@ -1,4 +1,4 @@
-//! Whoever is signed in: owns that every page behind the sign-in has an administrator, and every form of theirs
+//! The signed-in administrator: owns that every page behind the sign-in has an administrator, and every form of theirs
 //! its token.
 
 use axum::body::Body;
@@ -38,7 +38,7 @@ impl FromRequestParts<HttpState> for Operator {
             return Err(sign_in::required(parts));
         };
         let admin = Admin::of_session(state, parts, session.user);
-        let admin = admin.map_err(|problem| Refused::Problem(problem).into_response())?;
+        let admin = admin.map_err(|limited| Refused::Problem(limited.into()).into_response())?;
         let words = Words::new(state.mover.service.databases().clock().now());
         let reads = parts.method.is_safe();
         let notice = reads.then(|| state.sessions.told(&session.key)).flatten();

@@ -85,7 +85,7 @@ pub(super) struct Frame {
     pub(super) title: String,
     /// What the next page after an action tells.
     pub(super) notice: Option<String>,
-    /// Whoever is signed in, and where.
+    /// The administrator who is signed in, and the page.
     pub(super) inside: Option<Inside>,
     pub(super) style: &'static str,
     pub(super) icon: &'static str,
@@ -124,7 +124,7 @@ impl Entry {
 }
 
 impl Frame {
-    /// A page for whoever is not signed in.
+    /// A page without a session.
     pub(super) fn outside(title: &str) -> Self {
         Self {
             title: title.to_owned(),

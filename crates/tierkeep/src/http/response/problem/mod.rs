@@ -1,151 +1,29 @@
-//! Refusals: owns which status and which stable code each of them has, and how they look (RFC 9457).
+//! Refusals: owns the one type of them, and which code each one has.
 //!
 //! Must never say more than the caller may know: no host, no driver's text, no token.
+//!
+//! Where to look: `code` (codes and their status), `causes` (the closed errors that lead here, and their conversion), `details`
+//! (how a refusal is sent).
 
-use std::borrow::Cow;
+pub(in crate::http) mod causes;
+mod code;
+mod details;
 
-use axum::http::header::{ETAG, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use axum::http::Method;
 use tierkeep_core::content::InvalidBody;
 use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{EraseError, HrError, UsersError};
 use tierkeep_identity::RoleClaim;
-use utoipa::ToSchema;
 
-use crate::http::response::answer;
+pub use self::code::Code;
+pub(in crate::http) use self::details::ProblemDetails;
 
 /// The longest `detail`; longer ones quote the caller's own body.
 const MAX_DETAIL_CHARS: usize = 300;
-/// When a turn may be free again.
+/// After how many seconds a permit may be free again.
 const BUSY_SECONDS: u64 = 1;
-
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
-        /// The stable name of a kind of refusal.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Code {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Code {
-            /// All of them, in the order of their status.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The name as callers see it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
-            }
-
-            /// The status it comes with.
-            pub fn status(self) -> StatusCode {
-                match self { $(Self::$name => StatusCode::$status,)* }
-            }
-
-            /// What it means, in a few words that never change.
-            pub fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)* }
-            }
-        }
-    };
-}
-
-codes! {
-    /// The request cannot be read.
-    Malformed = "malformed", BAD_REQUEST, "The request cannot be read";
-    /// Strict mode: a public name and credentials at once.
-    AmbiguousIdentity = "ambiguous_identity", BAD_REQUEST, "A public user name and credentials came together";
-    /// Nobody to address.
-    CredentialsRequired = "credentials_required", UNAUTHORIZED, "Credentials or a user name are required";
-    /// Known, but not allowed.
-    RoleRequired = "role_required", FORBIDDEN, "A role is required";
-    /// External users may only read.
-    PublicWritesOff = "public_writes_off", FORBIDDEN, "External users may only read here";
-    /// No such path.
-    NotFound = "not_found", NOT_FOUND, "There is nothing at this path";
-    /// The user is not stored.
-    UserNotFound = "user_not_found", NOT_FOUND, "The user is not stored";
-    /// The user is stored, the section is not.
-    SectionNotFound = "section_not_found", NOT_FOUND, "The section is not stored";
-    /// No section has this name.
-    UnknownSection = "unknown_section", NOT_FOUND, "There is no section of this name";
-    /// No collection of HR records has this name.
-    UnknownCollection = "unknown_collection", NOT_FOUND, "There is no collection of this name";
-    /// The HR record is not stored.
-    RecordNotFound = "record_not_found", NOT_FOUND, "The record is not stored";
-    /// No database has this name.
-    UnknownDatabase = "unknown_database", NOT_FOUND, "There is no database of this name";
-    /// The path does not take this method.
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
-    /// The body did not arrive in time.
-    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
-    /// Documents contradict each other.
-    Conflict = "conflict", CONFLICT, "The user's documents contradict each other";
-    /// The movement was stopped everywhere.
-    MoverPaused = "mover_paused", CONFLICT, "The movement is paused";
-    /// A condition does not hold.
-    VersionMismatch = "version_mismatch", PRECONDITION_FAILED, "The condition does not hold";
-    /// Over a limit of size.
-    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body or the document would be too large";
-    /// Another type of body.
-    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not supported";
-    /// JSON that cannot be stored.
-    InvalidContent = "invalid_content", UNPROCESSABLE_ENTITY, "The content cannot be stored";
-    /// The `username` names nobody.
-    InvalidUsername = "invalid_username", UNPROCESSABLE_ENTITY, "The user name is invalid";
-    /// Too many requests.
-    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
-    /// A defect of the service.
-    Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
-    /// A database is away.
-    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "A database is not available";
-    /// GitHub could not be asked.
-    IdentityUnavailable = "identity_unavailable", SERVICE_UNAVAILABLE, "The identity cannot be checked now";
-    /// Nobody knows whether the write happened.
-    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Whether the change was made is not known";
-}
-
-impl Code {
-    /// After how many seconds it is worth trying again; `None` where nothing would be different.
-    pub fn retry_after_seconds(self) -> Option<u16> {
-        match self {
-            Self::DatabaseUnavailable | Self::IdentityUnavailable => Some(5),
-            Self::OutcomeUnknown => Some(1),
-            Self::Malformed
-            | Self::AmbiguousIdentity
-            | Self::CredentialsRequired
-            | Self::RoleRequired
-            | Self::NotFound
-            | Self::UserNotFound
-            | Self::SectionNotFound
-            | Self::UnknownSection
-            | Self::UnknownCollection
-            | Self::RecordNotFound
-            | Self::UnknownDatabase
-            | Self::MethodNotAllowed
-            | Self::RequestTimeout
-            | Self::Conflict
-            | Self::MoverPaused
-            | Self::VersionMismatch
-            | Self::TooLarge
-            | Self::UnsupportedMediaType
-            | Self::InvalidContent
-            | Self::InvalidUsername
-            | Self::PublicWritesOff
-            | Self::RateLimited
-            | Self::Internal => None,
-        }
-    }
-
-    /// The address of the page about it.
-    pub fn page(self) -> String {
-        let repository = env!("CARGO_PKG_REPOSITORY");
-        format!("{repository}/blob/main/docs/errors/{}.md", self.as_str())
-    }
-}
 
 /// Why a request is refused.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -159,16 +37,19 @@ pub enum Problem {
     /// Nothing was erased.
     #[error(transparent)]
     Erase(#[from] EraseError),
+    /// A database did not answer.
+    #[error(transparent)]
+    Database(#[from] StoreError),
     /// The body cannot be read or stored.
     #[error(transparent)]
     Body(#[from] InvalidBody),
     /// A header, or the body's framing, cannot be read.
     #[error("{0}")]
     Malformed(&'static str),
-    /// Nobody to address.
+    /// No sufficient credentials, and no name of a public user.
     #[error("{0}; send a JWT and a GitHub token, or name a public user with ?username=")]
     CredentialsRequired(&'static str),
-    /// No valid JWT, where it alone says who is caller.
+    /// No valid JWT, where no other credential counts.
     #[error("{0}; this takes a JWT with the role {1}")]
     JwtRequired(&'static str, RoleClaim),
     /// The movement was stopped everywhere.
@@ -177,10 +58,10 @@ pub enum Problem {
     /// The databases are not open yet.
     #[error("the service is starting: its databases are not open yet")]
     Starting,
-    /// GitHub, or the account of before, could not be asked.
+    /// GitHub, or the binding to an earlier account, could not be read.
     #[error("whose the GitHub token is cannot be found out now")]
     IdentityUnavailable,
-    /// The `username` names nobody.
+    /// The `username` is not valid.
     #[error(transparent)]
     InvalidUsername(InvalidUsername),
     /// Strict mode: a public name and credentials at once.
@@ -245,12 +126,6 @@ pub enum Problem {
     Internal,
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        Self::Users(UsersError::Unavailable(error))
-    }
-}
-
 impl Problem {
     /// The one mapping from what went wrong to code and status.
     pub fn code(&self) -> Code {
@@ -302,7 +177,9 @@ impl Problem {
             Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
             Self::BodyTooLarge { .. } => Code::TooLarge,
             Self::BodyTimeout => Code::RequestTimeout,
-            Self::Starting | Self::Stalled | Self::ReadTimeout => Code::DatabaseUnavailable,
+            Self::Database(_) | Self::Starting | Self::Stalled | Self::ReadTimeout => {
+                Code::DatabaseUnavailable
+            }
             Self::WriteTimeout => Code::OutcomeUnknown,
             Self::Internal => Code::Internal,
         }
@@ -321,7 +198,8 @@ impl Problem {
 
     /// What is wrong with this request, for people.
     pub(in crate::http) fn detail(&self) -> String {
-        let detail = if let Self::Users(UsersError::Unavailable(error))
+        let detail = if let Self::Database(error)
+        | Self::Users(UsersError::Unavailable(error))
         | Self::Hr(HrError::Unavailable(error))
         | Self::Erase(EraseError::Unavailable(error)) = self
         {
@@ -348,62 +226,7 @@ fn unavailable(error: &StoreError) -> String {
     )
 }
 
-/// A refusal as it is sent.
-#[derive(Serialize, ToSchema, Debug)]
-#[schema(as = Problem)]
-pub(in crate::http) struct Sent<'a> {
-    /// The page about the code.
-    #[serde(rename = "type")]
-    #[schema(format = "uri")]
-    kind: String,
-    /// What the code means.
-    title: &'a str,
-    /// The status, once more.
-    status: u16,
-    /// What is wrong with this request.
-    detail: Cow<'a, str>,
-    /// The stable name.
-    code: &'a str,
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let code = self.code();
-        let sent = Sent {
-            kind: code.page(),
-            title: code.title(),
-            status: code.status().as_u16(),
-            detail: self.detail().into(),
-            code: code.as_str(),
-        };
-        let body = serde_json::to_vec(&sent).unwrap_or_default();
-        let media_type = HeaderValue::from_static("application/problem+json");
-        let mut answer = answer::bytes(code.status(), media_type, body);
-        if let Some(seconds) = code.retry_after_seconds() {
-            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        if let Some(seconds) = self.too_many() {
-            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-        if code.status() == StatusCode::UNAUTHORIZED {
-            let scheme = HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-        }
-        if let Self::Users(UsersError::Mismatch {
-            current: Some(version),
-        })
-        | Self::Hr(HrError::Mismatch {
-            current: Some(version),
-        }) = self
-            && let Ok(tag) = HeaderValue::try_from(format!("\"{version}\""))
-        {
-            answer.headers_mut().insert(ETAG, tag);
-        }
-        answer
-    }
-}
-
-/// 404 for every path that is none of ours.
+/// 404 for every path that is not a route.
 pub(in crate::http) async fn unknown_path() -> Problem {
     Problem::UnknownPath
 }

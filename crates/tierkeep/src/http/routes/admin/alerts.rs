@@ -1,19 +1,52 @@
 //! `GET /v1/admin/alerts`.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
-use tierkeep_engine::AlertFilter;
+use tierkeep_core::store::StoreError;
+use tierkeep_engine::{Alert, AlertFilter, AlertKind};
 
-use super::migrations::{USUAL_LIMIT, limit};
-use crate::http::openapi::AdminListRefusals;
+use super::super::error::route_error;
+use crate::http::openapi::schema::{BodyOf, Rfc3339, body};
 use crate::http::request::caller::Admin;
+use crate::http::request::query;
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{InternalError, QueryError, RoleError};
 use crate::http::state::HttpState;
+
+route_error! {
+    /// Why alerts are not listed.
+    ListAlertsError after [RoleError] also [UserNotFound] {
+        /// The query cannot be read.
+        Query(QueryError),
+        /// `evaluation_audit` did not answer.
+        Database(StoreError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+body! {
+    component AlertBody("Alert") from Alert {
+        kind: AlertKind,
+        subject: String,
+        first_at: Rfc3339,
+        last_at: Rfc3339,
+        count: i64,
+        resolved_at: Option<Rfc3339>,
+        message: String,
+    }
+}
+
+body! {
+    /// A page of alerts; `next_cursor` is null on the last.
+    component AlertPage("AlertPage") {
+        items: Vec<AlertBody>,
+        next_cursor: Option<String>,
+    }
+}
 
 /// Alerts, page by page, by kind and subject: those whose cause is not gone, or all.
 #[utoipa::path(
@@ -27,8 +60,8 @@ use crate::http::state::HttpState;
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = ref("#/components/schemas/AlertPage")),
-        AdminListRefusals,
+        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = AlertPage),
+        ListAlertsError,
     ),
     security(("jwt" = [])),
 )]
@@ -36,19 +69,20 @@ pub(in crate::http) async fn get(
     State(state): State<HttpState>,
     _admin: Admin,
     uri: Uri,
-) -> Result<Response, Problem> {
+) -> Result<Response, ListAlertsError> {
     let query = AlertListQuery::read(&uri)?;
     let alerts = state.mover.service.alerts();
     let page = alerts
         .page(query.filter, query.after.as_deref(), query.limit)
         .await?;
-    let next_cursor = page.next.map(|place| URL_SAFE_NO_PAD.encode(place));
-    answer::json(
-        StatusCode::OK,
-        &json!({ "items": page.items, "next_cursor": next_cursor }),
-    )
+    let page = AlertPage {
+        items: BodyOf::body_of(page.items),
+        next_cursor: page.next.map(|place| URL_SAFE_NO_PAD.encode(place)),
+    };
+    Ok(answer::json(StatusCode::OK, &page)?)
 }
 
+/// Which page is asked for.
 struct AlertListQuery {
     filter: AlertFilter,
     after: Option<String>,
@@ -56,19 +90,16 @@ struct AlertListQuery {
 }
 
 impl AlertListQuery {
-    /// Parameters of other names mean nothing here and are passed over.
-    fn read(uri: &Uri) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    fn read(uri: &Uri) -> Result<Self, QueryError> {
         let mut query = Self {
             filter: AlertFilter::Open,
             after: None,
-            limit: USUAL_LIMIT,
+            limit: query::DEFAULT_LIMIT,
         };
-        for (name, value) in pairs {
+        for (name, value) in query::pairs(uri)? {
             match name.as_str() {
                 "filter" => query.filter = filter(&value)?,
-                "limit" => query.limit = limit(&value)?,
+                "limit" => query.limit = query::limit(&value)?,
                 "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
@@ -77,19 +108,17 @@ impl AlertListQuery {
     }
 }
 
-fn filter(text: &str) -> Result<AlertFilter, Problem> {
+fn filter(text: &str) -> Result<AlertFilter, QueryError> {
     match text {
         "open" => Ok(AlertFilter::Open),
         "all" => Ok(AlertFilter::All),
-        _ => Err(Problem::Malformed("filter is open or all")),
+        _ => Err(QueryError("filter is open or all")),
     }
 }
 
-fn cursor(text: &str) -> Result<String, Problem> {
+fn cursor(text: &str) -> Result<String, QueryError> {
     let place = URL_SAFE_NO_PAD.decode(text).ok();
     place
         .and_then(|place| String::from_utf8(place).ok())
-        .ok_or(Problem::Malformed(
-            "cursor is the next_cursor of the page before",
-        ))
+        .ok_or(query::INVALID_CURSOR)
 }

@@ -1,22 +1,61 @@
 //! `GET /v1/admin/migrations`.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use serde_json::json;
 use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
-use tierkeep_core::user::UserId;
-use tierkeep_engine::RecordFilter;
+use tierkeep_core::store::StoreError;
+use tierkeep_engine::{MigrationView, RecordFilter};
 
-use crate::http::openapi::AdminListRefusals;
+use super::super::error::route_error;
+use crate::http::openapi::schema::{BodyOf, Rfc3339, body};
 use crate::http::request::caller::Admin;
+use crate::http::request::query;
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{InternalError, QueryError, RoleError};
 use crate::http::state::HttpState;
 
-pub(in crate::http) const USUAL_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1_000;
+route_error! {
+    /// Why migration records are not listed.
+    ListMigrationsError after [RoleError] also [UserNotFound] {
+        /// The query cannot be read.
+        Query(QueryError),
+        /// `evaluation_audit` did not answer.
+        Database(StoreError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+body! {
+    /// A migration record.
+    component MigrationBody("Migration") from MigrationView {
+        migration_id: String,
+        user_id: String,
+        source_db: String,
+        target_db: String,
+        backup_db: String,
+        migration_date: Option<Rfc3339>,
+        status: String,
+        data_size: i64,
+        retry_count: i32,
+        version: i64,
+        run_id: Option<String>,
+        started_at: Option<Rfc3339>,
+        finished_at: Option<Rfc3339>,
+        next_attempt_at: Option<Rfc3339>,
+        error: Option<String>,
+    }
+}
+
+body! {
+    /// A page of records; `next_cursor` is null on the last.
+    component MigrationPage("Migrations") {
+        items: Vec<MigrationBody>,
+        next_cursor: Option<String>,
+    }
+}
 
 /// Migration records, page by page, in the order in which their documents entered temp.
 #[utoipa::path(
@@ -31,8 +70,8 @@ const MAX_LIMIT: usize = 1_000;
         ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = ref("#/components/schemas/Migrations")),
-        AdminListRefusals,
+        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = MigrationPage),
+        ListMigrationsError,
     ),
     security(("jwt" = [])),
 )]
@@ -40,20 +79,20 @@ pub(in crate::http) async fn get(
     State(state): State<HttpState>,
     _admin: Admin,
     uri: Uri,
-) -> Result<Response, Problem> {
+) -> Result<Response, ListMigrationsError> {
     let query = MigrationListQuery::read(&uri)?;
-    let page = state
-        .mover
-        .service
+    let service = &state.mover.service;
+    let page = service
         .migrations(&query.filter, query.after, query.limit)
         .await?;
-    let next_cursor = page.next.map(ObjectId::to_hex);
-    answer::json(
-        StatusCode::OK,
-        &json!({ "items": page.records, "next_cursor": next_cursor }),
-    )
+    let page = MigrationPage {
+        items: BodyOf::body_of(page.records),
+        next_cursor: page.next.map(ObjectId::to_hex),
+    };
+    Ok(answer::json(StatusCode::OK, &page)?)
 }
 
+/// Which page is asked for.
 struct MigrationListQuery {
     filter: RecordFilter,
     after: Option<ObjectId>,
@@ -61,20 +100,17 @@ struct MigrationListQuery {
 }
 
 impl MigrationListQuery {
-    /// Parameters of other names mean nothing here and are passed over.
-    fn read(uri: &Uri) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    fn read(uri: &Uri) -> Result<Self, QueryError> {
         let mut query = Self {
             filter: RecordFilter::default(),
             after: None,
-            limit: USUAL_LIMIT,
+            limit: query::DEFAULT_LIMIT,
         };
-        for (name, value) in pairs {
+        for (name, value) in query::pairs(uri)? {
             match name.as_str() {
                 "status" => query.filter.status = Some(status(&value)?),
-                "user" => query.filter.user = Some(user(&value)?),
-                "limit" => query.limit = limit(&value)?,
+                "user" => query.filter.user = Some(query::user(&value)?),
+                "limit" => query.limit = query::limit(&value)?,
                 "cursor" => query.after = Some(cursor(&value)?),
                 _ => {}
             }
@@ -83,23 +119,10 @@ impl MigrationListQuery {
     }
 }
 
-fn status(text: &str) -> Result<Status, Problem> {
-    Status::parse(text).ok_or(Problem::Malformed("status is pending, completed or failed"))
+fn status(text: &str) -> Result<Status, QueryError> {
+    Status::parse(text).ok_or(QueryError("status is pending, completed or failed"))
 }
 
-pub(in crate::http) fn user(text: &str) -> Result<UserId, Problem> {
-    UserId::parse(text)
-        .map_err(|_| Problem::Malformed("user is a user id: internal_… or external_…"))
-}
-
-pub(in crate::http) fn limit(text: &str) -> Result<usize, Problem> {
-    let limit = text.parse().ok();
-    limit
-        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-        .ok_or(Problem::Malformed("limit is a whole number from 1 to 1000"))
-}
-
-fn cursor(text: &str) -> Result<ObjectId, Problem> {
-    ObjectId::parse_str(text)
-        .map_err(|_| Problem::Malformed("cursor is the next_cursor of the page before"))
+fn cursor(text: &str) -> Result<ObjectId, QueryError> {
+    ObjectId::parse_str(text).map_err(|_| query::INVALID_CURSOR)
 }

@@ -8,11 +8,21 @@ use serde::Serialize;
 use tierkeep_core::db::Role;
 use utoipa::ToSchema;
 
-use crate::http::openapi::UnknownDatabase;
+use super::super::error::route_error;
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{InternalError, UnknownDatabase};
 use crate::http::state::HttpState;
 use crate::http::state::probe::DatabaseHealth;
+
+route_error! {
+    /// Why a database is not reported.
+    ReadDatabaseError after [] also [] {
+        /// The path names no database.
+        Unknown(UnknownDatabase),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
 
 /// A row for each database.
 #[derive(Serialize, ToSchema, Debug)]
@@ -32,7 +42,9 @@ pub(in crate::http) struct DatabasesHealth {
         (status = 503, description = "one of them is down", body = DatabasesHealth),
     ),
 )]
-pub(in crate::http) async fn all(State(state): State<HttpState>) -> Result<Response, Problem> {
+pub(in crate::http) async fn all(
+    State(state): State<HttpState>,
+) -> Result<Response, InternalError> {
     let findings = state.health.findings().await;
     let status = status(!findings.is_down());
     let databases = findings.databases;
@@ -49,21 +61,21 @@ pub(in crate::http) async fn all(State(state): State<HttpState>) -> Result<Respo
     responses(
         (status = 200, description = "it is up", body = DatabaseHealth),
         (status = 503, description = "it is down", body = DatabaseHealth),
-        UnknownDatabase,
+        ReadDatabaseError,
     ),
 )]
 pub(in crate::http) async fn one(
     State(state): State<HttpState>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Response, Problem> {
-    // What is no text is the name of nothing.
+) -> Result<Response, ReadDatabaseError> {
+    // A name that cannot be decoded names no database either.
     let role = name.ok().and_then(|Path(name)| Role::by_name(&name));
-    let role = role.ok_or(Problem::UnknownDatabase)?;
+    let role = role.ok_or(UnknownDatabase)?;
     let findings = state.health.findings().await;
     let mut rows = findings.databases.into_iter();
     let row = rows.find(|row| row.name == role);
-    let row = row.ok_or(Problem::UnknownDatabase)?;
-    answer::json(status(row.error.is_none()), &row)
+    let row = row.ok_or(UnknownDatabase)?;
+    Ok(answer::json(status(row.error.is_none()), &row)?)
 }
 
 fn status(up: bool) -> StatusCode {

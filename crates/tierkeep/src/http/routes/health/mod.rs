@@ -1,7 +1,7 @@
 //! `/health`: whether the process lives, whether it is fit to serve, and each database for itself.
 //!
-//! Must never change anything, take longer than its time-out, or name a host. Where to look: `look` (what is
-//! looked at, and how often), `databases` (a row for each database).
+//! Must never change anything, take longer than its time-out, or name a host. Where to look: `databases` (a row for each
+//! database), `state::probe` (what is probed, and how often).
 
 pub(in crate::http) mod databases;
 
@@ -13,7 +13,7 @@ use tierkeep_core::db::{Database, RaseenTempUser};
 use utoipa::ToSchema;
 
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::InternalError;
 use crate::http::state::HttpState;
 use crate::http::state::probe::{Findings, Phase};
 
@@ -80,7 +80,7 @@ impl Health {
     operation_id = "live",
     responses((status = 200, description = "it does", body = Health)),
 )]
-pub(in crate::http) async fn live() -> Result<Response, Problem> {
+pub(in crate::http) async fn live() -> Result<Response, InternalError> {
     answer::json(StatusCode::OK, &Health::of("ok", Vec::new()))
 }
 
@@ -95,7 +95,9 @@ pub(in crate::http) async fn live() -> Result<Response, Problem> {
         (status = 503, description = "`starting`, `draining` or `down`", body = Health),
     ),
 )]
-pub(in crate::http) async fn ready(State(state): State<HttpState>) -> Result<Response, Problem> {
+pub(in crate::http) async fn ready(
+    State(state): State<HttpState>,
+) -> Result<Response, InternalError> {
     let health = match state.health.phase() {
         Phase::Draining => Health::draining(),
         Phase::Serving => Health::found(&state.health.findings().await),

@@ -1,19 +1,40 @@
 //! `GET /v1/hr/{collection}`.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
 use tierkeep_core::hr::{self, HrId};
 
+use super::super::error::route_error;
 use super::Collection;
-use crate::http::openapi::HrListRefusals;
 use crate::http::request::caller::Hr;
-use crate::http::response::answer;
-use crate::http::response::offload;
-use crate::http::response::problem::Problem;
-use crate::http::routes::admin::migrations::{USUAL_LIMIT, limit};
+use crate::http::request::query;
+use crate::http::response::problem::causes::{
+    InternalError, QueryError, RecordReadError, RoleError, UnknownCollection,
+};
+use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
+
+route_error! {
+    /// Why records are not listed.
+    ListRecordsError after [RoleError, UnknownCollection] also [] {
+        /// The query cannot be read.
+        Query(QueryError),
+        /// The records cannot be read.
+        Read(RecordReadError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+/// A page of records.
+#[derive(Serialize, Debug)]
+struct RecordPage<'a> {
+    items: Vec<Value>,
+    next_cursor: Option<&'a str>,
+}
 
 /// The records of a collection, whole, page by page, in order of their ids. A page ends early where records are large.
 #[utoipa::path(
@@ -29,7 +50,7 @@ use crate::http::state::HttpState;
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
             headers(("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"))),
-        HrListRefusals,
+        ListRecordsError,
     ),
     security(("jwt" = [])),
 )]
@@ -38,12 +59,12 @@ pub(in crate::http) async fn get(
     _hr: Hr,
     Collection(collection): Collection,
     uri: Uri,
-) -> Result<Response, Problem> {
+) -> Result<Response, ListRecordsError> {
     let query = HrListQuery::read(&uri)?;
     let page = state
         .hr
         .list(&collection, query.after.as_ref(), query.limit);
-    let page = page.await?;
+    let page = page.await.map_err(RecordReadError::from)?;
     let size_bytes = page
         .records
         .iter()
@@ -57,40 +78,34 @@ pub(in crate::http) async fn get(
             .filter_map(|record| hr::shown(record))
             .collect();
         let next_cursor = page.next.as_ref().map(HrId::as_str);
-        answer::json(
-            StatusCode::OK,
-            &json!({ "items": items, "next_cursor": next_cursor }),
-        )
+        let page = RecordPage { items, next_cursor };
+        answer::json(StatusCode::OK, &page)
     });
     Ok(answer::from_source(listed.await??, source))
 }
 
+/// Which page is asked for.
 struct HrListQuery {
     after: Option<HrId>,
     limit: usize,
 }
 
 impl HrListQuery {
-    /// Parameters of other names mean nothing here and are passed over.
-    fn read(uri: &Uri) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    fn read(uri: &Uri) -> Result<Self, QueryError> {
         let mut query = Self {
             after: None,
-            limit: USUAL_LIMIT,
+            limit: query::DEFAULT_LIMIT,
         };
-        for (name, value) in pairs {
+        for (name, value) in query::pairs(uri)? {
             match name.as_str() {
-                "limit" => query.limit = limit(&value)?,
-                "cursor" => query.after = Some(cursor(&value)?),
+                "limit" => query.limit = query::limit(&value)?,
+                "cursor" => {
+                    let id = HrId::parse(&value).map_err(|_| query::INVALID_CURSOR)?;
+                    query.after = Some(id);
+                }
                 _ => {}
             }
         }
         Ok(query)
     }
-}
-
-fn cursor(text: &str) -> Result<HrId, Problem> {
-    HrId::parse(text)
-        .map_err(|_| Problem::Malformed("cursor is the next_cursor of the page before"))
 }

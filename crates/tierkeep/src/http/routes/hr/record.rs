@@ -3,17 +3,64 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserType;
-use tierkeep_engine::{HrError, HrReceipt};
 
+use super::super::error::route_error;
 use super::{Named, content, shown};
-use crate::http::openapi::{HrReadRefusals, HrRemoveRefusals, HrWriteRefusals};
 use crate::http::request::body::{self, BodyFormat};
 use crate::http::request::caller::Hr;
 use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
-use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::{
+    BodyError, InternalError, InvalidRecord, RecordConditionError, RecordNotFound, RecordReadError,
+    RecordRemoveError, RecordWriteError, RoleError, UnknownCollection,
+};
 use crate::http::state::HttpState;
+
+route_error! {
+    /// Why a record is not answered.
+    ReadRecordError after [RoleError, UnknownCollection, InvalidRecord] also [] {
+        /// The record cannot be read.
+        Read(RecordReadError),
+        /// The record is not stored.
+        NotFound(RecordNotFound),
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+route_error! {
+    /// Why a record is neither replaced nor patched.
+    WriteRecordError after [RoleError, UnknownCollection] also [] {
+        /// The body cannot be read.
+        Body(BodyError),
+        /// The body cannot be the content of a record, or the id cannot be one.
+        Content(InvalidRecord),
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The audit trail did not answer.
+        Database(StoreError),
+        /// The engine did not write the record.
+        Write(RecordWriteError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+route_error! {
+    /// Why a record is not removed.
+    RemoveRecordError after [RoleError, UnknownCollection, InvalidRecord] also [Internal] {
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The audit trail did not answer.
+        Database(StoreError),
+        /// The engine did not remove the record.
+        Remove(RecordRemoveError),
+    }
+}
 
 /// Read a record.
 #[utoipa::path(
@@ -34,7 +81,7 @@ use crate::http::state::HttpState;
                 ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
             )),
         (status = 304, description = "the caller's copy is still right"),
-        HrReadRefusals,
+        ReadRecordError,
     ),
     security(("jwt" = [])),
 )]
@@ -43,9 +90,10 @@ pub(in crate::http) async fn get(
     _hr: Hr,
     named: Named,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let found = state.hr.read(&named.collection, &named.id).await?;
-    let found = found.ok_or(HrError::NotFound)?;
+) -> Result<Response, ReadRecordError> {
+    let found = state.hr.read(&named.collection, &named.id).await;
+    let found = found.map_err(RecordReadError::from)?;
+    let found = found.ok_or(RecordNotFound)?;
     let (version, source) = (found.version(), found.source);
     let answer = match conditions::of_hr_read(&headers, version)? {
         ConditionalRead::NotModified => answer::tagged(answer::not_modified(), version),
@@ -70,7 +118,7 @@ pub(in crate::http) async fn get(
     responses(
         (status = 200, description = "replaced; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
-        HrWriteRefusals,
+        WriteRecordError,
     ),
     security(("jwt" = [])),
 )]
@@ -79,15 +127,8 @@ pub(in crate::http) async fn put(
     hr: Hr,
     named: Named,
     request: Request,
-) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
-    let body = body::object(request, BodyFormat::Json, &state.limits, UserType::Internal).await?;
-    let content = content(&body)?;
-    let Named { collection, id } = &named;
-    let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
-    hr.does(&state.audit, "put", &named.text()).await?;
-    let receipt = state.hr.put(collection, id, content, condition).await?;
-    written(receipt).await
+) -> Result<Response, WriteRecordError> {
+    write(&state, &hr, &named, (request, BodyFormat::Json)).await
 }
 
 /// Change a record by a JSON Merge Patch (RFC 7396); a missing record counts as empty.
@@ -109,7 +150,7 @@ pub(in crate::http) async fn put(
     responses(
         (status = 200, description = "changed; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
-        HrWriteRefusals,
+        WriteRecordError,
     ),
     security(("jwt" = [])),
 )]
@@ -118,21 +159,36 @@ pub(in crate::http) async fn patch(
     hr: Hr,
     named: Named,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Response, WriteRecordError> {
+    write(&state, &hr, &named, (request, BodyFormat::MergePatch)).await
+}
+
+/// Replaces or patches a record, as the format of the body says.
+async fn write(
+    state: &HttpState,
+    hr: &Hr,
+    named: &Named,
+    (request, format): (Request, BodyFormat),
+) -> Result<Response, WriteRecordError> {
     let headers = request.headers().clone();
-    let patch = body::object(
-        request,
-        BodyFormat::MergePatch,
-        &state.limits,
-        UserType::Internal,
-    )
-    .await?;
-    content(&patch)?;
-    let Named { collection, id } = &named;
+    let body = body::object(request, format, &state.limits, UserType::Internal).await?;
+    let content = content(&body)?;
+    let Named { collection, id } = named;
     let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
-    hr.does(&state.audit, "patch", &named.text()).await?;
-    let receipt = state.hr.patch(collection, id, &patch, condition).await?;
-    written(receipt).await
+    let (records, name) = (&state.hr, named.text());
+    let written = match format {
+        BodyFormat::Json => {
+            hr.does(&state.audit, "put", &name).await?;
+            records.put(collection, id, content, condition).await
+        }
+        BodyFormat::MergePatch => {
+            hr.does(&state.audit, "patch", &name).await?;
+            records.patch(collection, id, &body, condition).await
+        }
+    };
+    let receipt = written.map_err(RecordWriteError)?;
+    let status = answer::created_or_ok(receipt.created);
+    Ok(shown(status, receipt.record).await?)
 }
 
 /// Remove a record from `raseen_main_hr` and its backup.
@@ -148,7 +204,7 @@ pub(in crate::http) async fn patch(
     ),
     responses(
         (status = 204, description = "removed; from the backup too, or as soon as that is back"),
-        HrRemoveRefusals,
+        RemoveRecordError,
     ),
     security(("jwt" = [])),
 )]
@@ -157,19 +213,11 @@ pub(in crate::http) async fn delete(
     hr: Hr,
     named: Named,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, RemoveRecordError> {
     let Named { collection, id } = &named;
     let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
     hr.does(&state.audit, "delete", &named.text()).await?;
-    state.hr.remove(collection, id, condition).await?;
+    let removed = state.hr.remove(collection, id, condition).await;
+    removed.map_err(RecordRemoveError)?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
-}
-
-async fn written(receipt: HrReceipt) -> Result<Response, Problem> {
-    let status = if receipt.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    shown(status, receipt.record).await
 }
