@@ -181,6 +181,7 @@ macro_rules! conformance_suite {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use tierkeep_core::db::Role;
@@ -228,11 +229,6 @@ mod tests {
         }
         assert!(laws > 60, "only {laws} laws were found");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
 
     /// The laws that a text names: an L and a number.
     fn laws(text: &str) -> BTreeSet<u32> {

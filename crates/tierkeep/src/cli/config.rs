@@ -49,12 +49,12 @@ pub fn run(command: &ConfigCommand, context: &Context) -> anyhow::Result<Exit> {
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct SettingsReport {
     settings: Vec<Row>,
 }
 
 fn show(context: &Context) -> anyhow::Result<Exit> {
-    let shown = Shown {
+    let shown = SettingsReport {
         settings: context.loaded.all().map(Row::from).collect(),
     };
     context

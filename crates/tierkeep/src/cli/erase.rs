@@ -20,7 +20,7 @@ pub struct EraseArgs {
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct ErasureReport {
     user_id: String,
     pending: Vec<Role>,
 }
@@ -46,7 +46,7 @@ pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     } else {
         Exit::Unreachable
     };
-    let outcome = Outcome {
+    let outcome = ErasureReport {
         user_id: user.to_string(),
         pending,
     };
@@ -54,7 +54,7 @@ pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn text(user: &UserId, outcome: &Outcome) -> String {
+fn text(user: &UserId, outcome: &ErasureReport) -> String {
     let names = |roles: &[Role]| {
         let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
         names.join(", ")

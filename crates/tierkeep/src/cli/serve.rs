@@ -16,7 +16,7 @@ use tracing::field::display;
 use tracing::{info, warn};
 
 use super::Context;
-use super::door::Doors;
+use super::listeners::Listeners;
 use crate::alerts::channels;
 use crate::config::ServiceSettings;
 use crate::config::shown::Shown;
@@ -45,20 +45,20 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
     // The addresses are taken first: a second service must not open the databases and then fail.
-    let doors = Doors::at(&service.http, &metrics, &stop).await?;
-    let (address, ops_address) = (doors.address(), doors.ops_address().map(display));
+    let listeners = Listeners::at(&service.http, &metrics, &stop).await?;
+    let (address, ops_address) = (listeners.address(), listeners.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
     info!(%address, ops_address, "starting: opening the databases");
     let opening = context.open(&service.settings, Purpose::Work);
     let Some(opened) = stop.run_until_cancelled(opening).await else {
-        doors.ended().await;
+        listeners.ended().await;
         return Ok(Exit::Done);
     };
     let (engine, opened) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             stop.cancel();
-            doors.ended().await;
+            listeners.ended().await;
             return Err(error);
         }
     };
@@ -90,7 +90,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         service.settings.scan_interval,
         stop.clone(),
     ));
-    doors.open(state);
+    listeners.open(state);
     let upkeep = Upkeep::new(Arc::clone(&engine), service.settings.tombstone_ttl)
         .with_record_retention(service.settings.record_retention);
     let watch = VerificationWatch::new(Arc::clone(&engine), service.settings.verify_period);
@@ -115,7 +115,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         phase.send_replace(Phase::Draining);
         phase
     });
-    doors.ended().await;
+    listeners.ended().await;
     stop.cancel();
     if health.await.is_err() || refresh.await.is_err() {
         warn!("the watch over the databases ended early");

@@ -40,7 +40,7 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct StatusReport {
     #[serde(flatten)]
     status: Status,
     /// How many alerts are open; none where nobody could say.
@@ -62,8 +62,8 @@ pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let (engine, _) = context.open(&settings, Purpose::Look).await?;
     let service = MigrationService::new(engine, settings.mover);
     if !args.watch {
-        let shown = look(&service, settings.scan_interval, args.contents).await;
-        context.output().result(&shown, text)?;
+        let report = read_status(&service, settings.scan_interval, args.contents).await;
+        context.output().result(&report, text)?;
         return Ok(Exit::Done);
     }
     // Waited for all the time: one that comes during a look counts too. A snapshot is written in one go.
@@ -85,8 +85,8 @@ async fn watch(
     let head = if redraws { REDRAW } else { "" };
     let mut output = context.output();
     loop {
-        let shown = look(service, scan_interval, false).await;
-        output.result(&shown, |shown| format!("{head}{}", text(shown)))?;
+        let report = read_status(service, scan_interval, false).await;
+        output.result(&report, |report| format!("{head}{}", text(report)))?;
         tokio::time::sleep(every).await;
         if context.format == Format::Text && !redraws {
             output.line("")?;
@@ -94,8 +94,12 @@ async fn watch(
     }
 }
 
-async fn look(service: &MigrationService, scan_interval: Duration, contents: bool) -> Shown {
-    Shown {
+async fn read_status(
+    service: &MigrationService,
+    scan_interval: Duration,
+    contents: bool,
+) -> StatusReport {
+    StatusReport {
         status: Inspector::from(service).status(scan_interval).await,
         open_alerts: service.alerts().count_open().await.ok(),
         contents: if contents {
@@ -106,8 +110,8 @@ async fn look(service: &MigrationService, scan_interval: Duration, contents: boo
     }
 }
 
-fn text(shown: &Shown) -> String {
-    let status = &shown.status;
+fn text(report: &StatusReport) -> String {
+    let status = &report.status;
     let mut table = super::table(&["database", "reachable", "breaker", "documents"]);
     for database in &status.databases {
         table.add_row([
@@ -121,14 +125,14 @@ fn text(shown: &Shown) -> String {
     }
     let mut text = format!("{table}\n\n");
     text.push_str(&movement(status));
-    match shown.open_alerts {
+    match report.open_alerts {
         Some(0) => text.push_str("alerts: none open\n"),
         Some(open) => {
             let _ = writeln!(text, "alerts: {open} open (tierkeep alerts list)");
         }
         None => text.push_str("alerts: unknown, evaluation_audit is away\n"),
     }
-    if let Some(contents) = &shown.contents {
+    if let Some(contents) = &report.contents {
         let _ = writeln!(text, "\n{}", contents_table(contents));
     }
     text

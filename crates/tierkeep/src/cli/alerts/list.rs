@@ -23,7 +23,7 @@ pub struct ListArgs {
 }
 
 #[derive(Serialize)]
-struct Page {
+struct AlertListing {
     items: Vec<Alert>,
     next_cursor: Option<String>,
 }
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
     let AlertPage { items, next } = alerts
         .page(filter, args.cursor.as_deref(), args.limit)
         .await?;
-    let page = Page {
+    let page = AlertListing {
         items,
         next_cursor: next,
     };
@@ -53,7 +53,7 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn text(page: &Page, all: bool) -> String {
+fn text(page: &AlertListing, all: bool) -> String {
     if page.items.is_empty() {
         let what = if all { "no alerts" } else { "no open alerts" };
         return what.to_owned();

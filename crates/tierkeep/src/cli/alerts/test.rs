@@ -14,11 +14,11 @@ use crate::exit::{Exit, UsageError};
 
 #[derive(Serialize)]
 struct Tested {
-    channels: Vec<Outcome>,
+    channels: Vec<ChannelTest>,
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct ChannelTest {
     channel: &'static str,
     delivered: bool,
     error: Option<String>,
@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
             alerts: Vec::new(),
         };
         let error = channel.send(&notice).await.err();
-        tested.channels.push(Outcome {
+        tested.channels.push(ChannelTest {
             channel: channel.kind().as_str(),
             delivered: error.is_none(),
             error: error.map(|error| error.to_string()),

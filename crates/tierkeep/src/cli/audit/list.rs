@@ -35,7 +35,7 @@ fn kind(text: &str) -> Result<Kind, String> {
 }
 
 #[derive(Serialize)]
-struct Page {
+struct AuditListing {
     items: Vec<Listed>,
     next_cursor: Option<String>,
 }
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
     };
     let trail = engine.audit_trail();
     let AuditPage { items, next } = trail.page(&filter, args.cursor, args.limit).await?;
-    let page = Page {
+    let page = AuditListing {
         items,
         next_cursor: next.map(|place| place.to_string()),
     };
@@ -64,7 +64,7 @@ const COLUMNS: [&str; 7] = [
     "seq", "at", "kind", "user_id", "actor", "decision", "reason",
 ];
 
-fn text(page: &Page) -> String {
+fn text(page: &AuditListing) -> String {
     if page.items.is_empty() {
         return "no entries".to_owned();
     }

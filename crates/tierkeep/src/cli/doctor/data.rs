@@ -20,7 +20,7 @@ use crate::exit::{self, Exit};
 const NAMED: usize = 5;
 
 /// Looks at the data, where the databases can be opened.
-pub(super) async fn look(settings: &Settings, context: &Context) -> Vec<Finding> {
+pub(super) async fn examine(settings: &Settings, context: &Context) -> Vec<Finding> {
     let mut once = settings.clone();
     once.connect = ConnectSettings {
         retries: 0,

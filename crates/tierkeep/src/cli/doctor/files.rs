@@ -15,7 +15,7 @@ use crate::config::{Loaded, ServiceSettings, Source};
 use crate::spool::FileSpool;
 
 /// Looks at every file that holds a secret, and at the spool.
-pub(super) fn look(loaded: &Loaded) -> Vec<Finding> {
+pub(super) fn examine(loaded: &Loaded) -> Vec<Finding> {
     let mut files = BTreeSet::new();
     for effective in loaded.all().filter(|it| it.setting.kind.is_secret()) {
         files.extend(effective.file.clone());

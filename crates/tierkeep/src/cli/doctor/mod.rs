@@ -50,7 +50,7 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<Exit> {
         Ok(service) => findings.extend(files::unwise(service)),
         Err(problems) => findings.extend(problems.as_slice().iter().map(misconfigured)),
     }
-    findings.extend(files::look(&context.loaded));
+    findings.extend(files::examine(&context.loaded));
     // Without a key for JWTs, for example, the databases can be looked at all the same.
     if let Ok(settings) = Settings::of(&context.loaded) {
         let spool = settings.audit.spool_dir();
@@ -93,13 +93,13 @@ async fn databases(settings: &Settings, context: &Context) -> Vec<Finding> {
     let examined = examine(&stores, &clock).await;
     let mut findings = examined.findings;
     let (reached, prepared) = (&examined.reached, &examined.prepared);
-    findings.extend(servers::look(settings, &context.servers, reached, prepared).await);
+    findings.extend(servers::examine(settings, &context.servers, reached, prepared).await);
     // Where databases are wired wrongly, their data says nothing.
     let sound = findings
         .iter()
         .all(|finding| finding.severity != Severity::Error || finding.check == "topology");
     if sound && !prepared.is_empty() {
-        findings.extend(data::look(settings, context).await);
+        findings.extend(data::examine(settings, context).await);
     }
     findings
 }

@@ -14,7 +14,7 @@ use crate::open::mongo_stores;
 const OLDEST: u32 = 5;
 
 /// Looks at the servers that answered, and at the databases that were prepared.
-pub(super) async fn look(
+pub(super) async fn examine(
     settings: &Settings,
     servers: &Servers,
     reached: &BTreeSet<Role>,

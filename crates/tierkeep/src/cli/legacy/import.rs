@@ -42,7 +42,7 @@ pub struct ImportArgs {
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct ImportReport {
     #[serde(flatten)]
     report: Report,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
             .map_err(|error| anyhow::anyhow!("{} cannot be written: {error}", path.display()))?;
     }
     let stopped = report.stopped && !args.follow;
-    let outcome = Outcome { report, followed };
+    let outcome = ImportReport { report, followed };
     context.output().result(&outcome, |it| {
         let mut text = text::report(&it.report);
         if let Some(followed) = &it.followed {

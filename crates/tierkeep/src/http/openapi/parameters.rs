@@ -5,21 +5,23 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn}
 use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema, Type};
 
+use super::Effect;
+use super::schema::USER_ID;
+
 /// A list of ETags.
 const TAGS: &str = r#"^(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*$"#;
-const USER_ID: &str = "^(internal_[0-9A-Fa-f]{24}|external_[A-Za-z0-9_-]{1,39})$";
 const USER_NAME: &str = "^[A-Za-z0-9_-]{1,39}$";
-/// The tag of routes that ask who is asking.
+/// The tag of routes that identify the caller.
 const OF_USERS: &str = "user";
 
-/// Says what the parameters of an operation take, and that a public user is named by one.
-pub(super) fn describe(operation: &mut Operation, changes: bool, sections: &[Section]) {
+/// Describes the values of the parameters of an operation, and the parameter that names a public user.
+pub(in crate::http) fn describe(operation: &mut Operation, effect: Effect, sections: &[Section]) {
     let parameters = operation.parameters.get_or_insert_default();
     for parameter in &mut *parameters {
         let RefOr::T(parameter) = parameter else {
             continue;
         };
-        if let Some(schema) = schema(parameter, changes, sections) {
+        if let Some(schema) = schema(parameter, effect, sections) {
             parameter.schema = Some(RefOr::T(schema));
         }
     }
@@ -29,9 +31,9 @@ pub(super) fn describe(operation: &mut Operation, changes: bool, sections: &[Sec
     }
 }
 
-fn schema(parameter: &Parameter, changes: bool, sections: &[Section]) -> Option<Schema> {
+fn schema(parameter: &Parameter, effect: Effect, sections: &[Section]) -> Option<Schema> {
     match parameter.name.as_str() {
-        "If-None-Match" if changes => Some(one_of(["*"])),
+        "If-None-Match" if effect == Effect::Changes => Some(one_of(["*"])),
         "If-Match" | "If-None-Match" => Some(any_or_tags()),
         "user" | "user_id" => Some(text(USER_ID)),
         "section" => Some(one_of(sections.iter().map(Section::as_str))),

@@ -8,14 +8,17 @@ use serde::Deserialize;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{Failed, RunOptions, Verified, VerifyOptions};
 
-use super::super::HttpState;
-use super::super::admin::{Outlived, pause, resume, retry, run, verify};
-use super::super::problem::Problem;
 use super::backup::told;
 use super::operator::{Operator, Signed};
 use super::overview::PATIENCE;
-use super::page::{Frame, Place, Shown, ok, see};
+use super::page::{Frame, PageResult, Place, ok, see};
 use super::words::many;
+use crate::http::response::problem::Problem;
+use crate::http::routes::admin::mover::{MoverSwitch, switch};
+use crate::http::routes::admin::task::TaskState;
+use crate::http::routes::admin::verify::Comparison;
+use crate::http::routes::admin::{retry, run, verify};
+use crate::http::state::HttpState;
 
 /// How the audit trail says that an administrator came.
 const HOW: &str = "on the dashboard";
@@ -31,7 +34,7 @@ enum Action {
 }
 
 #[derive(Deserialize, Default)]
-pub(super) struct Wanted {
+pub(super) struct ActionSubject {
     #[serde(default)]
     user: String,
 }
@@ -52,9 +55,9 @@ struct Confirm {
 pub(super) async fn ask(
     by: Operator,
     name: Result<Path<String>, PathRejection>,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
-    let user = query.map_or_else(|_| String::new(), |Query(wanted)| wanted.user);
+    query: Result<Query<ActionSubject>, QueryRejection>,
+) -> PageResult {
+    let user = query.map_or_else(|_| String::new(), |Query(subject)| subject.user);
     let (name, action) = read(name, &user)?;
     ok(&Confirm {
         frame: Frame::inside(action.title(), None, &by),
@@ -72,7 +75,7 @@ pub(super) async fn post(
     State(state): State<HttpState>,
     name: Result<Path<String>, PathRejection>,
     signed: Signed,
-) -> Shown {
+) -> PageResult {
     let user = signed.fields.get("user").unwrap_or_default();
     let (_, action) = read(name, user)?;
     action.take(&state, &signed.by).await?;
@@ -114,11 +117,11 @@ impl Action {
         let admin = &by.admin;
         Ok(Some(match self {
             Self::Verify => return verified(state, by).await,
-            Self::Pause if pause::pause(state, admin, HOW).await? => {
+            Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
                 "The movement is paused everywhere. Batches at work are finished first.".into()
             }
             Self::Pause => "The movement was paused already.".into(),
-            Self::Resume if resume::resume(state, admin, HOW).await? => {
+            Self::Resume if switch(state, admin, MoverSwitch::Resume, HOW).await? => {
                 "The movement goes on everywhere.".into()
             }
             Self::Resume => "The movement was not paused.".into(),
@@ -206,12 +209,16 @@ async fn verified(state: &HttpState, by: &Operator) -> Result<Option<String>, Pr
         "The comparison goes on. What it finds is told here when the page is loaded again after it.".into(),
     );
     let tell = move |found: &Verified| sessions.tell(&session, told(found));
-    let options = VerifyOptions::default();
-    match verify::verify(state, &by.admin, options, HOW, PATIENCE, tell).await {
-        Ok(Outlived::Done(_) | Outlived::GoesOn(_)) => Ok(None),
-        Err(problem) => {
+    let comparison = Comparison {
+        options: VerifyOptions::default(),
+        how: HOW,
+        longest_wait: PATIENCE,
+    };
+    match verify::verify(state, &by.admin, comparison, tell).await {
+        Ok(TaskState::Done(_) | TaskState::Running(_)) => Ok(None),
+        Err(error) => {
             state.sessions.told(&by.session);
-            Err(problem)
+            Err(error.into())
         }
     }
 }

@@ -6,23 +6,23 @@ use askama::Template;
 use axum::extract::State;
 use tierkeep_engine::{Alert, AlertKind};
 
-use super::super::HttpState;
 use super::operator::Operator;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::words::{Words, number};
+use crate::http::state::HttpState;
 
 #[derive(Template)]
 #[template(path = "ui/alerts.html")]
-struct Page {
+struct AlertsPage {
     frame: Frame,
     words: Words,
     alerts: Vec<Alert>,
 }
 
 /// The open alerts.
-pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let alerts = state.mover.service.open_alerts().await?;
-    ok(&Page {
+    ok(&AlertsPage {
         frame: Frame::inside("Alerts", Some(Place::Alerts), &by),
         words: by.words,
         alerts,

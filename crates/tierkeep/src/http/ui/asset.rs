@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::Response;
 
-use super::super::answer;
+use crate::http::response::answer;
 
 const STYLE: &[u8] = include_bytes!("../../../assets/dashboard.css");
 const ICON: &[u8] = include_bytes!("../../../assets/icon.svg");

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tierkeep_core::audit::Kind;
 use tierkeep_engine::{AuditFilter, Listed};
 
-use super::super::HttpState;
-use super::super::problem::Problem;
 use super::operator::Operator;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::words::{When, Words};
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many entries are on a page.
@@ -20,7 +20,7 @@ const PAGE: usize = 50;
 
 /// What the form asks for.
 #[derive(Deserialize, Default)]
-pub(super) struct Wanted {
+pub(super) struct AuditSearch {
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -49,7 +49,7 @@ pub(super) struct Line {
 #[template(path = "ui/audit.html")]
 struct Audit {
     frame: Frame,
-    wanted: Wanted,
+    search: AuditSearch,
     kinds: [&'static str; 8],
     lines: Vec<Line>,
     next: Option<String>,
@@ -61,22 +61,22 @@ struct Audit {
 pub(super) async fn get(
     State(state): State<HttpState>,
     by: Operator,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
-    let Query(wanted) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
-    let user = candidates(&wanted.user).into_iter().next();
-    let nobody = user.is_none() && !wanted.user.trim().is_empty();
+    query: Result<Query<AuditSearch>, QueryRejection>,
+) -> PageResult {
+    let Query(search) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    let user = candidates(&search.user).into_iter().next();
+    let nobody = user.is_none() && !search.user.trim().is_empty();
     let filter = AuditFilter {
-        kind: Kind::parse(&wanted.kind),
+        kind: Kind::parse(&search.kind),
         user,
     };
     let newest_first = filter == AuditFilter::default() && !nobody;
     let (lines, next) = if nobody {
         (Vec::new(), None)
     } else if newest_first {
-        newest(&state, &wanted, by.words).await?
+        newest(&state, &search, by.words).await?
     } else {
-        let after = wanted.cursor.parse().ok();
+        let after = search.cursor.parse().ok();
         let page = state.audit.page(&filter, after, PAGE).await?;
         let kind = filter.kind.map_or("", Kind::as_str);
         let user = filter.user.as_ref().map_or("", |user| user.as_str());
@@ -86,7 +86,7 @@ pub(super) async fn get(
     };
     ok(&Audit {
         frame: Frame::inside("Audit trail", Some(Place::Audit), &by),
-        wanted,
+        search,
         kinds: Kind::ALL.map(Kind::as_str),
         lines,
         next,
@@ -98,10 +98,10 @@ pub(super) async fn get(
 /// The last entries before a place, or of all; and where those before them are.
 async fn newest(
     state: &HttpState,
-    wanted: &Wanted,
+    search: &AuditSearch,
     words: Words,
 ) -> Result<(Vec<Line>, Option<String>), Problem> {
-    let before: Option<i64> = wanted.before.parse().ok();
+    let before: Option<i64> = search.before.parse().ok();
     let before = match before {
         Some(before) => before,
         None => state.audit.head().await?.count.saturating_add(1),

@@ -7,12 +7,12 @@ use axum::extract::State;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{Alert, AlertKind, Inspector, Status, Verified};
 
-use super::super::HttpState;
 use super::alerts::title;
 use super::operator::Operator;
 use super::overview::within;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::words::{Words, many, number};
+use crate::http::state::HttpState;
 
 /// How many findings a notice names.
 const NAMED: usize = 5;
@@ -21,7 +21,7 @@ const PERIOD: &str = "TIERKEEP_VERIFY_PERIOD";
 
 #[derive(Template)]
 #[template(path = "ui/backup.html")]
-struct Page {
+struct BackupPage {
     frame: Frame,
     words: Words,
     pairs: Vec<Pair>,
@@ -41,7 +41,7 @@ struct Pair {
 }
 
 /// How the backup stands.
-pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let service = &state.mover.service;
     let status = async {
         Ok::<_, ()>(
@@ -58,7 +58,7 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
         )
     };
     let settings = state.settings.iter();
-    ok(&Page {
+    ok(&BackupPage {
         frame: Frame::inside("Backup", Some(Place::Backup), &by),
         words: by.words,
         pairs: pairs(status.as_ref()),

@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::super::HttpState;
 use super::operator::Operator;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use crate::config::shown::Shown as Setting;
+use crate::http::state::HttpState;
 
 #[derive(Template)]
 #[template(path = "ui/configuration.html")]
@@ -16,7 +16,7 @@ struct Configuration<'a> {
 }
 
 /// The settings.
-pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     ok(&Configuration {
         frame: Frame::inside("Configuration", Some(Place::Configuration), &by),
         settings: &state.settings,

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{DatabaseContents, Inspector, Status};
 
-use super::super::HttpState;
-use super::super::health::DatabaseHealth;
 use super::operator::Operator;
 use super::overview::within;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::safety::consequence;
 use super::words::{Words, bytes, number};
+use crate::http::state::HttpState;
+use crate::http::state::probe::DatabaseHealth;
 
 /// One database.
 pub(super) struct Row {
@@ -31,7 +31,7 @@ pub(super) struct Row {
 
 /// What the page is asked for.
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct ContentsSwitch {
     /// Whatever its value: everything is read once, to say what there is.
     contents: Option<String>,
 }
@@ -48,7 +48,7 @@ struct Databases {
 
 /// What the databases hold.
 enum Contents {
-    /// Nobody asked.
+    /// The page was not asked for it.
     Unasked,
     /// It took longer than a page is waited for.
     TookTooLong,
@@ -60,8 +60,8 @@ enum Contents {
 pub(super) async fn get(
     State(state): State<HttpState>,
     by: Operator,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
+    query: Result<Query<ContentsSwitch>, QueryRejection>,
+) -> PageResult {
     let scan_interval = state.mover.scan_interval;
     let status = async {
         Ok::<_, ()>(
@@ -71,12 +71,12 @@ pub(super) async fn get(
         )
     };
     let contents = async {
-        if query.map_or(true, |Query(wanted)| wanted.contents.is_none()) {
+        if query.map_or(true, |Query(switch)| switch.contents.is_none()) {
             return Contents::Unasked;
         }
         let engine = state.mover.service.engine();
-        let look = async { Ok::<_, ()>(engine.databases().contents().await) };
-        within(look)
+        let reading = async { Ok::<_, ()>(engine.databases().contents().await) };
+        within(reading)
             .await
             .map_or(Contents::TookTooLong, Contents::Known)
     };

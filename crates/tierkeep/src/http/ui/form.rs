@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{Form, FromRequest};
 use axum::http::{Request, StatusCode};
 
-use super::super::problem::Problem;
+use crate::http::response::problem::Problem;
 
 /// The largest form; the largest JWT that is looked at fits in.
 pub(super) const MOST_BYTES: usize = 32 * 1024;

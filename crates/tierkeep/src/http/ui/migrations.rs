@@ -8,11 +8,11 @@ use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
 use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter};
 
-use super::super::HttpState;
-use super::super::problem::Problem;
 use super::operator::Operator;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::words::{Words, bytes};
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many records are on a page.
@@ -30,7 +30,7 @@ const SINCE: [(&str, &str, i64); 4] = [
 
 /// What the form asks for.
 #[derive(Deserialize, Default)]
-pub(super) struct Wanted {
+pub(super) struct MigrationSearch {
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -46,13 +46,13 @@ pub(super) struct Wanted {
 struct Migrations {
     frame: Frame,
     words: Words,
-    wanted: Wanted,
+    search: MigrationSearch,
     statuses: [&'static str; 3],
     since: [(&'static str, &'static str, i64); 4],
     records: Vec<MigrationView>,
     next: Option<String>,
     quarantine: Vec<QuarantineView>,
-    /// A text that names nobody.
+    /// The text is not that of a user.
     nobody: bool,
 }
 
@@ -60,18 +60,18 @@ struct Migrations {
 pub(super) async fn get(
     State(state): State<HttpState>,
     by: Operator,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
-    let Query(wanted) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
-    let user = candidates(&wanted.user).into_iter().next();
-    let nobody = user.is_none() && !wanted.user.trim().is_empty();
+    query: Result<Query<MigrationSearch>, QueryRejection>,
+) -> PageResult {
+    let Query(search) = query.map_err(|_| Problem::Malformed("the query cannot be read"))?;
+    let user = candidates(&search.user).into_iter().next();
+    let nobody = user.is_none() && !search.user.trim().is_empty();
     let filter = RecordFilter {
-        status: Status::parse(&wanted.status),
+        status: Status::parse(&search.status),
         user,
     };
-    let after = match ObjectId::parse_str(&wanted.cursor) {
+    let after = match ObjectId::parse_str(&search.cursor) {
         Ok(cursor) => Some(cursor),
-        Err(_) => since(&state, &wanted.since),
+        Err(_) => since(&state, &search.since),
     };
     let inspector = Inspector::from(&state.mover.service);
     let (records, next) = if nobody {
@@ -84,10 +84,10 @@ pub(super) async fn get(
     ok(&Migrations {
         frame: Frame::inside("Migrations", Some(Place::Migrations), &by),
         words: by.words,
-        next: next.map(|next| wanted.following(&next.to_hex())),
+        next: next.map(|next| search.following(&next.to_hex())),
         statuses: [Status::Failed, Status::Pending, Status::Completed].map(Status::as_str),
         since: SINCE,
-        wanted,
+        search,
         records,
         quarantine,
         nobody,
@@ -95,8 +95,8 @@ pub(super) async fn get(
 }
 
 /// Records' ids begin with the second in which their documents entered temp (ADR 2).
-fn since(state: &HttpState, wanted: &str) -> Option<ObjectId> {
-    let (_, _, days) = SINCE.iter().find(|(name, _, _)| *name == wanted)?;
+fn since(state: &HttpState, search: &str) -> Option<ObjectId> {
+    let (_, _, days) = SINCE.iter().find(|(name, _, _)| *name == search)?;
     let now = state.mover.service.engine().clock().now();
     let began = now.timestamp_millis() / 1_000 - days * DAY_SECONDS;
     let began = u32::try_from(began).ok().filter(|_| *days > 0)?;
@@ -105,7 +105,7 @@ fn since(state: &HttpState, wanted: &str) -> Option<ObjectId> {
     Some(ObjectId::from_bytes(id))
 }
 
-impl Wanted {
+impl MigrationSearch {
     /// The address of the page after this one.
     fn following(&self, cursor: &str) -> String {
         // Whatever is no letter, digit or one of these is no status, user or time either.

@@ -21,7 +21,6 @@ mod operator;
 mod overview;
 mod page;
 mod safety;
-mod session;
 pub(super) mod sign_in;
 mod users;
 mod words;
@@ -32,10 +31,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
 pub(super) use page::refusals;
-pub use session::Sessions;
 
-use super::HttpState;
-use super::problem::Problem;
+use crate::http::response::problem::Problem;
+use crate::http::state::HttpState;
 
 /// The pages behind the sign-in form. They are no part of the API, and its document does not describe them.
 pub(super) fn pages() -> Router<HttpState> {

@@ -1,4 +1,4 @@
-//! Whoever is signed in: owns that every page behind the sign-in has an administrator, and every form of theirs
+//! The signed-in administrator: owns that every page behind the sign-in has an administrator, and every form of theirs
 //! its token.
 
 use axum::body::Body;
@@ -7,12 +7,12 @@ use axum::http::Request;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
-use super::super::HttpState;
-use super::super::caller::Admin;
 use super::form::Fields;
 use super::page::Refused;
 use super::sign_in;
 use super::words::{When, Words};
+use crate::http::request::caller::Admin;
+use crate::http::state::HttpState;
 
 /// An administrator with a session. As an extractor it shows everybody else the sign-in form.
 #[derive(Clone, Debug)]
@@ -35,10 +35,10 @@ impl FromRequestParts<HttpState> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Response> {
         let Some(session) = state.sessions.of(&parts.headers) else {
-            return Err(sign_in::wanted(parts));
+            return Err(sign_in::required(parts));
         };
         let admin = Admin::of_session(state, parts, session.user);
-        let admin = admin.map_err(|problem| Refused::Problem(problem).into_response())?;
+        let admin = admin.map_err(|limited| Refused::Problem(limited.into()).into_response())?;
         let words = Words::new(state.mover.service.engine().clock().now());
         let reads = parts.method.is_safe();
         let notice = reads.then(|| state.sessions.told(&session.key)).flatten();

@@ -13,15 +13,15 @@ use tierkeep_engine::{
     Simulation, Status,
 };
 
-use super::super::HttpState;
 use super::alerts::title;
 use super::chart::Chart;
 use super::databases::{self, Row};
 use super::migrations::document_id;
 use super::operator::Operator;
-use super::page::{Frame, Place, Shown, ok};
+use super::page::{Frame, PageResult, Place, ok};
 use super::safety::Safety;
 use super::words::{When, Words, many, number, span};
+use crate::http::state::HttpState;
 
 const DAY: Duration = Duration::from_hours(24);
 /// How long a page waits for a part of it.
@@ -53,12 +53,12 @@ struct Tier {
 }
 
 /// What this comes to within a page's patience; none where it fails or takes longer.
-pub(super) async fn within<T, E>(look: impl Future<Output = Result<T, E>>) -> Option<T> {
-    tokio::time::timeout(PATIENCE, look).await.ok()?.ok()
+pub(super) async fn within<T, E>(reading: impl Future<Output = Result<T, E>>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, reading).await.ok()?.ok()
 }
 
 /// The overview.
-pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> Shown {
+pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let service = &state.mover.service;
     let inspector = Inspector::from(service);
     let failed = RecordFilter {

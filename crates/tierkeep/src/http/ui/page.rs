@@ -13,10 +13,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::super::problem::Problem;
 use super::asset;
 use super::operator::Operator;
 use super::words::When;
+use crate::http::response::problem::Problem;
 
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; \
@@ -85,7 +85,7 @@ pub(super) struct Frame {
     pub(super) title: String,
     /// What the next page after an action tells.
     pub(super) notice: Option<String>,
-    /// Whoever is signed in, and where.
+    /// The administrator who is signed in, and the page.
     pub(super) inside: Option<Inside>,
     pub(super) style: &'static str,
     pub(super) icon: &'static str,
@@ -124,7 +124,7 @@ impl Entry {
 }
 
 impl Frame {
-    /// A page for whoever is not signed in.
+    /// A page without a session.
     pub(super) fn outside(title: &str) -> Self {
         Self {
             title: title.to_owned(),
@@ -155,7 +155,7 @@ impl Frame {
 }
 
 /// What handlers of pages answer.
-pub(super) type Shown = Result<Response, Refused>;
+pub(super) type PageResult = Result<Response, Refused>;
 
 /// A refusal as a page.
 #[derive(Debug)]
@@ -186,14 +186,14 @@ impl IntoResponse for Refused {
                 frame: Frame::outside("The form is not from this session"),
                 detail: "Nothing was done. Go back, load the page again and repeat it.".into(),
             };
-            return shown(StatusCode::FORBIDDEN, &page);
+            return render(StatusCode::FORBIDDEN, &page);
         };
         let code = problem.code();
         let page = RefusedPage {
             frame: Frame::outside(code.title()),
             detail: problem.detail(),
         };
-        let mut answer = shown(code.status(), &page);
+        let mut answer = render(code.status(), &page);
         // After how long it is worth trying again is said as on every other route.
         if let Some(wait) = problem.into_response().headers_mut().remove(RETRY_AFTER) {
             answer.headers_mut().insert(RETRY_AFTER, wait);
@@ -224,7 +224,7 @@ pub(in crate::http) async fn refusals(request: Request, next: Next) -> Response 
         frame: Frame::outside(&said.title),
         detail: said.detail,
     };
-    let (shown, body) = shown(head.status, &page).into_parts();
+    let (shown, body) = render(head.status, &page).into_parts();
     head.headers.remove(CONTENT_LENGTH);
     head.headers.extend(shown.headers);
     Response::from_parts(head, body)
@@ -242,7 +242,7 @@ struct Said {
 }
 
 /// This page, with this status.
-pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
+pub(super) fn render(status: StatusCode, page: &impl Template) -> Response {
     let Ok(text) = page.render() else {
         return Problem::Internal.into_response();
     };
@@ -268,8 +268,8 @@ pub(super) fn guard(headers: &mut axum::http::HeaderMap) {
     clippy::unnecessary_wraps,
     reason = "it is the last line of handlers that may refuse"
 )]
-pub(super) fn ok(page: &impl Template) -> Shown {
-    Ok(shown(StatusCode::OK, page))
+pub(super) fn ok(page: &impl Template) -> PageResult {
+    Ok(render(StatusCode::OK, page))
 }
 
 /// Look there next, with GET.

@@ -10,13 +10,14 @@ use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 
-use super::super::HttpState;
-use super::super::caller::Admin;
-use super::super::problem::Problem;
 use super::form::Fields;
 use super::operator::Signed;
-use super::page::{Frame, Place, Refused, Shown, see, shown};
-use super::session::{SESSION, cookies, fresh};
+use super::page::{Frame, PageResult, Place, Refused, render, see};
+use crate::http::request::caller::Admin;
+use crate::http::response::problem::Problem;
+use crate::http::response::problem::causes::RoleError;
+use crate::http::state::HttpState;
+use crate::http::state::sessions::{SESSION, cookies, fresh};
 
 /// Ties the sign-in form to the browser that asked for it.
 const FORM: &str = "tierkeep_sign_in";
@@ -47,7 +48,7 @@ pub(in crate::http) async fn get() -> Response {
 }
 
 /// The form, for a request that needs a session and has none.
-pub(super) fn wanted(parts: &Parts) -> Response {
+pub(super) fn required(parts: &Parts) -> Response {
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let next = if parts.method.is_safe() { path } else { "" };
     let had_one = parts.headers.contains_key(COOKIE);
@@ -63,13 +64,22 @@ fn form(status: StatusCode, next: &str, why: Option<String>) -> Response {
         next,
         why,
     };
-    let mut answer = shown(status, &page);
-    set(&mut answer, FORM, &csrf, FORM_PATH, FORM_SECONDS, false);
+    let mut answer = render(status, &page);
+    set(
+        &mut answer,
+        Cookie {
+            name: FORM,
+            value: &csrf,
+            path: FORM_PATH,
+            seconds: FORM_SECONDS,
+        },
+        Scheme::Any,
+    );
     answer
 }
 
 /// Begins a session for an administrator's JWT.
-pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>) -> Shown {
+pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>) -> PageResult {
     let (parts, body) = request.into_parts();
     let head = Parts::clone(&parts);
     let fields = Fields::read(Request::from_parts(parts, body)).await?;
@@ -88,16 +98,22 @@ pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>)
             let begun = state.sessions.begin(admin.user().clone(), believed_until);
             let (secret, lasts) = begun;
             let mut answer = see(next);
-            let secure = is_secure(&head.headers);
-            set(&mut answer, SESSION, &secret, "/ui/", lasts, secure);
-            set(&mut answer, FORM, "", FORM_PATH, 0, false);
+            let session = Cookie {
+                name: SESSION,
+                value: &secret,
+                path: "/ui/",
+                seconds: lasts,
+            };
+            set(&mut answer, session, Scheme::of(&head.headers));
+            set(&mut answer, Cookie::gone(FORM, FORM_PATH), Scheme::Any);
             Ok(answer)
         }
-        Err(problem @ (Problem::JwtRequired(..) | Problem::RoleRequired(_))) => {
+        Err(refused @ (RoleError::JwtRequired(..) | RoleError::RoleRequired(_))) => {
+            let problem = Problem::from(refused);
             let why = format!("Not signed in: {problem}.");
             Ok(form(problem.code().status(), next, Some(why)))
         }
-        Err(other) => Err(Refused::Problem(other)),
+        Err(other) => Err(Refused::Problem(other.into())),
     }
 }
 
@@ -110,7 +126,11 @@ pub(super) async fn out(
     drop(signed);
     state.sessions.end(&headers);
     let mut answer = see("/");
-    set(&mut answer, SESSION, "", "/ui/", 0, is_secure(&headers));
+    set(
+        &mut answer,
+        Cookie::gone(SESSION, "/ui/"),
+        Scheme::of(&headers),
+    );
     answer
 }
 
@@ -126,14 +146,26 @@ fn inside(next: &str) -> &str {
     }
 }
 
-/// Whether the browser came over https, as it says itself: proxies in between are of no matter. A caller that does
-/// not say is taken to, unless it is on this machine.
-fn is_secure(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match text(ORIGIN) {
-        Some(origin) if origin.starts_with("http://") => false,
-        Some(origin) if origin.starts_with("https://") => true,
-        Some(_) | None => !text(HOST).is_some_and(is_loopback),
+/// The schemes over which the browser may send a cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scheme {
+    /// https alone.
+    Https,
+    /// http too.
+    Any,
+}
+
+impl Scheme {
+    /// https where the browser came over it, as its `Origin` says: proxies in between do not matter. Without `Origin`, https
+    /// unless the host is this machine.
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        match text(ORIGIN) {
+            Some(origin) if origin.starts_with("http://") => Self::Any,
+            Some(origin) if origin.starts_with("https://") => Self::Https,
+            Some(_) | None if text(HOST).is_some_and(is_loopback) => Self::Any,
+            Some(_) | None => Self::Https,
+        }
     }
 }
 
@@ -147,8 +179,39 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn set(answer: &mut Response, name: &str, value: &str, path: &str, seconds: u64, secure: bool) {
-    let secure = if secure { "; Secure" } else { "" };
+/// A cookie that no script can read.
+#[derive(Clone, Copy)]
+struct Cookie<'a> {
+    name: &'a str,
+    value: &'a str,
+    path: &'a str,
+    /// How long the browser keeps it.
+    seconds: u64,
+}
+
+impl<'a> Cookie<'a> {
+    /// One that the browser drops at once.
+    fn gone(name: &'a str, path: &'a str) -> Self {
+        Self {
+            name,
+            value: "",
+            path,
+            seconds: 0,
+        }
+    }
+}
+
+fn set(answer: &mut Response, cookie: Cookie<'_>, scheme: Scheme) {
+    let secure = match scheme {
+        Scheme::Https => "; Secure",
+        Scheme::Any => "",
+    };
+    let Cookie {
+        name,
+        value,
+        path,
+        seconds,
+    } = cookie;
     let cookie = format!(
         "{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
     );
@@ -194,6 +257,6 @@ mod tests {
             headers.insert(ORIGIN, HeaderValue::from_static(origin));
         }
         headers.insert(HOST, HeaderValue::from_static(host));
-        assert_eq!(is_secure(&headers), secure);
+        assert_eq!(Scheme::of(&headers) == Scheme::Https, secure);
     }
 }

@@ -9,27 +9,27 @@ use tierkeep_core::db::Role;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{AuditFilter, Copy, Explanation, Inspector};
 
-use super::super::HttpState;
 use super::audit::{Line, lines};
 use super::migrations::class;
 use super::operator::Operator;
 use super::overview::within;
-use super::page::{Frame, Place, Shown, ok, see, shown};
+use super::page::{Frame, PageResult, Place, ok, render, see};
 use super::words::{Words, bytes, many};
+use crate::http::state::HttpState;
 use crate::lookup::candidates;
 
 /// How many entries of the audit trail are shown with a user.
 const ENTRIES: usize = 50;
 
 #[derive(Deserialize, Default)]
-pub(super) struct Wanted {
+pub(super) struct UserSearch {
     #[serde(default)]
     q: String,
 }
 
 #[derive(Template)]
 #[template(path = "ui/users.html")]
-struct Users {
+struct UserSearchPage {
     frame: Frame,
     q: String,
     /// Why nobody was found.
@@ -38,7 +38,7 @@ struct Users {
 
 #[derive(Template)]
 #[template(path = "ui/user.html")]
-struct Page {
+struct UserPage {
     frame: Frame,
     words: Words,
     user: Explanation,
@@ -58,11 +58,11 @@ struct Agreement {
 pub(super) async fn find(
     State(state): State<HttpState>,
     by: Operator,
-    query: Result<Query<Wanted>, QueryRejection>,
-) -> Shown {
-    let q = query.map_or_else(|_| String::new(), |Query(wanted)| wanted.q);
+    query: Result<Query<UserSearch>, QueryRejection>,
+) -> PageResult {
+    let q = query.map_or_else(|_| String::new(), |Query(search)| search.q);
     if q.trim().is_empty() {
-        return ok(&Users {
+        return ok(&UserSearchPage {
             frame: Frame::inside("Find a user", Some(Place::Users), &by),
             q: String::new(),
             why: None,
@@ -79,7 +79,7 @@ pub(super) async fn get(
     State(state): State<HttpState>,
     by: Operator,
     text: Result<Path<String>, PathRejection>,
-) -> Shown {
+) -> PageResult {
     let text = text.map_or_else(|_| String::new(), |Path(text)| text);
     let Some((id, user)) = known(&state, &text).await else {
         return Ok(nobody(&by, text));
@@ -90,7 +90,7 @@ pub(super) async fn get(
     };
     let page = within(state.audit.page(&filter, None, ENTRIES)).await;
     let more = page.as_ref().is_some_and(|page| page.next.is_some());
-    ok(&Page {
+    ok(&UserPage {
         frame: Frame::inside(user.user_id.clone(), Some(Place::Users), &by),
         words: by.words,
         agreement: Agreement::of(&user),
@@ -117,15 +117,15 @@ fn nobody(by: &Operator, q: String) -> axum::response::Response {
     } else {
         "No database holds anything about this user, and every database was asked."
     };
-    let page = Users {
+    let page = UserSearchPage {
         frame: Frame::inside("Nobody found", Some(Place::Users), by),
         q,
         why: Some(why.to_owned()),
     };
-    shown(StatusCode::NOT_FOUND, &page)
+    render(StatusCode::NOT_FOUND, &page)
 }
 
-impl Page {
+impl UserPage {
     fn counts(&self, copy: &Copy) -> bool {
         self.user.authoritative == Some(copy.database)
     }

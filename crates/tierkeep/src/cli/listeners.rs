@@ -1,0 +1,126 @@
+//! Listeners: owns binding the addresses of the service, and which router answers on each.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::config::HttpSettings;
+use crate::exit::UsageError;
+use crate::http::{self, Connections, HttpState};
+use crate::metrics::Metrics;
+
+/// How long requests in flight may take to finish when the service is told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The listeners of the service.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    public: Listener,
+    /// The listener of operators, where it is another.
+    ops: Option<Listener>,
+}
+
+/// An address, and the server on it.
+#[derive(Debug)]
+struct Listener {
+    address: SocketAddr,
+    opened: Arc<OnceLock<Router>>,
+    serving: JoinHandle<()>,
+}
+
+impl Listeners {
+    /// Binds the addresses, and serves them until `stop`. Until [`Listeners::open`] the responses say that the service is
+    /// starting.
+    ///
+    /// # Errors
+    /// [`UsageError`] where an address is in use, or is not one of this machine.
+    pub(super) async fn at(
+        settings: &HttpSettings,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let public = bind(settings.listen, "--listen").await?;
+        let ops = match settings.ops_listen {
+            Some(listen) => Some(bind(listen, "TIERKEEP_OPS_LISTEN").await?),
+            None => None,
+        };
+        Ok(Self {
+            public: Listener::serve(public, metrics, stop)?,
+            ops: ops
+                .map(|ops| Listener::serve(ops, metrics, stop))
+                .transpose()?,
+        })
+    }
+
+    /// The address of callers, with the port that the system chose.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.public.address
+    }
+
+    /// The address of operators, where it is another.
+    pub(super) fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(|ops| ops.address)
+    }
+
+    /// Lets the routes answer.
+    pub(super) fn open(&self, state: HttpState) {
+        let Some(ops) = &self.ops else {
+            self.public.opened.set(http::router(state)).ok();
+            return;
+        };
+        let routers = http::routers(state);
+        self.public.opened.set(routers.public).ok();
+        ops.opened.set(routers.ops).ok();
+    }
+
+    /// Waits until every server has ended.
+    pub(super) async fn ended(self) {
+        for listener in std::iter::once(self.public).chain(self.ops) {
+            if listener.serving.await.is_err() {
+                warn!("the service ended early");
+            }
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| UsageError {
+            message: format!("cannot listen on {address}: {error}"),
+            remedy: Some(format!(
+                "stop what listens there, or give another address with {setting}"
+            )),
+        })?;
+    Ok(listener)
+}
+
+impl Listener {
+    fn serve(
+        listener: TcpListener,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let opened = Arc::new(OnceLock::new());
+        let router = http::starting(Arc::clone(&opened), metrics.clone());
+        let serving = http::serve(
+            listener,
+            router,
+            Connections::default(),
+            stop.clone(),
+            GRACE,
+        );
+        Ok(Self {
+            address,
+            opened,
+            serving: tokio::spawn(serving),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! The detector's decision: owns its record in the audit trail, its warnings, and the refusal that it can be.
+
+use tierkeep_core::identity::{Caller, Decision};
+use tierkeep_core::user::{UserId, UserType};
+use tierkeep_engine::{BindingCheck, Decided, OnChange};
+use tierkeep_identity::Detection;
+use tracing::warn;
+
+use crate::http::request::context::Subject;
+use crate::http::response::problem::causes::CallerError;
+use crate::http::state::HttpState;
+
+/// The label of a decision in metrics.
+pub(super) fn label(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Caller(caller) if caller.ambiguous => "ambiguous",
+        Decision::Caller(caller) => caller.user_type().as_str(),
+        Decision::CredentialsRequired { .. } => "credentials_required",
+        Decision::IdentityUnavailable => "identity_unavailable",
+        Decision::InvalidUsername(_) => "invalid_username",
+        Decision::AmbiguousIdentity => "ambiguous_identity",
+    }
+}
+
+/// The decision that replaces this one where an internal user arrives with another GitHub account than before.
+pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Decision> {
+    let (Decision::Caller(caller), Some(owner)) = (&detection.decision, &detection.github_owner)
+    else {
+        return None;
+    };
+    let refuses = match state.bindings.on_change() {
+        OnChange::Refuse => true,
+        OnChange::Follow => false,
+    };
+    let user_type = caller.user_type().as_str();
+    match state.bindings.meet(&caller.user, owner.id).await {
+        Ok(BindingCheck::Same) => None,
+        Ok(BindingCheck::Other) => {
+            warn!(
+                user_id = caller.user.as_str(),
+                user_type, "the user arrives with another GitHub account than before",
+            );
+            refuses.then_some(Decision::CredentialsRequired {
+                ambiguous: true,
+                reason: "the GitHub token belongs to another account than before",
+            })
+        }
+        Err(error) => {
+            warn!(
+                user_id = caller.user.as_str(),
+                user_type,
+                database = %error.database,
+                error = error.class.as_str(),
+                "the user's GitHub account was not compared with the one of before",
+            );
+            refuses.then_some(Decision::IdentityUnavailable)
+        }
+    }
+}
+
+/// Records the decision in the audit trail, before anything is done on the strength of it.
+///
+/// # Errors
+/// [`CallerError::NoPermit`] and [`CallerError::Audit`].
+pub(super) async fn record(
+    state: &HttpState,
+    detection: &Detection,
+    request_id: Option<&str>,
+) -> Result<(), CallerError> {
+    let account = detection.github_owner.as_ref();
+    let account = account.map(|owner| owner.id.to_string());
+    // A caller with a valid JWT who names no public user needs no permit.
+    let _permit = match &detection.decision {
+        Decision::Caller(caller) if caller.user_type() == UserType::Internal => None,
+        Decision::IdentityUnavailable => None,
+        Decision::Caller(_)
+        | Decision::CredentialsRequired { .. }
+        | Decision::InvalidUsername(_)
+        | Decision::AmbiguousIdentity => Some(state.traffic.permit().await?),
+    };
+    let decided = Decided {
+        decision: &detection.decision,
+        actor: detection.jwt.as_ref().map(|jwt| &jwt.user),
+        account: account.as_deref(),
+        request_id,
+    };
+    Ok(state.audit.decided(decided).await?)
+}
+
+/// The caller, or the refusal that the decision is.
+pub(super) fn caller(decision: Decision) -> Result<Caller, CallerError> {
+    match decision {
+        Decision::Caller(caller) => Ok(caller),
+        Decision::CredentialsRequired { reason, .. } => {
+            Err(CallerError::CredentialsRequired(reason))
+        }
+        Decision::IdentityUnavailable => Err(CallerError::IdentityUnavailable),
+        Decision::InvalidUsername(why) => Err(CallerError::InvalidUsername(why)),
+        Decision::AmbiguousIdentity => Err(CallerError::AmbiguousIdentity),
+    }
+}
+
+/// The subject of the request, for its headers and its log line.
+pub(super) fn subject(detection: &Detection) -> Subject {
+    let unknown = |user_type, ambiguous| Subject {
+        user_type,
+        user: None,
+        ambiguous,
+    };
+    match &detection.decision {
+        Decision::Caller(caller) => Subject {
+            user_type: caller.user_type(),
+            user: Some(caller.user.clone()),
+            ambiguous: caller.ambiguous,
+        },
+        Decision::CredentialsRequired { ambiguous, .. } => unknown(UserType::External, *ambiguous),
+        Decision::AmbiguousIdentity => unknown(UserType::External, true),
+        Decision::InvalidUsername(_) => unknown(UserType::External, false),
+        // The JWT is valid, so this is not a public user.
+        Decision::IdentityUnavailable => unknown(UserType::Internal, false),
+    }
+}
+
+/// Logs an ambiguous identity.
+pub(super) fn warn_of_ambiguity(detection: &Detection, subject: &Subject) {
+    if !subject.ambiguous {
+        return;
+    }
+    let reason = match &detection.decision {
+        Decision::Caller(caller) => caller.reason,
+        Decision::CredentialsRequired { reason, .. } => reason,
+        Decision::AmbiguousIdentity => "a public user was named and credentials came along",
+        Decision::InvalidUsername(_) | Decision::IdentityUnavailable => return,
+    };
+    warn!(
+        user_id = subject.user.as_ref().map(UserId::as_str),
+        user_type = subject.user_type.as_str(),
+        reason,
+        "it is not clear who is asking",
+    );
+}

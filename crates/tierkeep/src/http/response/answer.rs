@@ -1,0 +1,85 @@
+//! Answers of success: owns their headers and how JSON is written.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+use tierkeep_core::db::Role;
+use tierkeep_core::version::Version;
+use tierkeep_engine::Found;
+
+use crate::http::response::problem::causes::InternalError;
+
+/// Names the request, in both directions.
+pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says that the answer comes from the backup.
+const SOURCE: HeaderName = HeaderName::from_static("tierkeep-source");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// This value as JSON, with this status.
+pub(in crate::http) fn json(
+    status: StatusCode,
+    value: &impl Serialize,
+) -> Result<Response<Body>, InternalError> {
+    let body = serde_json::to_vec(value).map_err(|_| InternalError)?;
+    Ok(bytes(status, JSON, body))
+}
+
+/// These bytes, with this status and media type.
+pub(in crate::http) fn bytes(
+    status: StatusCode,
+    media_type: HeaderValue,
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, media_type);
+    answer
+}
+
+/// The status of a write: 201 where it created something.
+pub(in crate::http) fn created_or_ok(created: bool) -> StatusCode {
+    if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    }
+}
+
+/// The answer with the headers that say which document it is from.
+pub(in crate::http) fn from_document(answer: Response<Body>, found: &Found) -> Response<Body> {
+    from_source(tagged(answer, found.version()), found.source)
+}
+
+/// The answer with the header that says that it comes from a backup, where it does.
+pub(in crate::http) fn from_source(mut answer: Response<Body>, source: Role) -> Response<Body> {
+    if [Role::SrieMainUser, Role::SrieMainHr].contains(&source) {
+        let backup = HeaderValue::from_static(source.name());
+        answer.headers_mut().insert(SOURCE, backup);
+    }
+    answer
+}
+
+/// 304: the caller's copy is still right.
+pub(in crate::http) fn not_modified() -> Response<Body> {
+    empty(StatusCode::NOT_MODIFIED)
+}
+
+/// An answer that says all with its status.
+pub(in crate::http) fn empty(status: StatusCode) -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The answer with the version as its ETag, where there is one.
+pub(in crate::http) fn tagged(
+    mut answer: Response<Body>,
+    version: Option<Version>,
+) -> Response<Body> {
+    if let Some(tag) = version.and_then(|v| HeaderValue::try_from(format!("\"{v}\"")).ok()) {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    answer
+}

@@ -1,0 +1,186 @@
+//! `POST /v1/admin/verify`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Deserializer};
+use tierkeep_core::compare::{Class, Side};
+use tierkeep_core::content::InvalidBody;
+use tierkeep_core::store::StoreError;
+use tierkeep_engine::{Difference, Verification, Verified, VerifyOptions};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::OVER_HTTP;
+use super::task::{self, Begun, TaskError, TaskState};
+use crate::http::openapi::schema::{amount, body, constant, of, request};
+use crate::http::request::body;
+use crate::http::request::caller::Admin;
+use crate::http::request::fields::{self, Amount, Flag};
+use crate::http::response::problem::causes::BodyError;
+use crate::http::state::HttpState;
+
+/// What to compare, and whether to repair it.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct VerifyRequest {
+    #[serde(default)]
+    repair: Flag,
+    #[serde(default, deserialize_with = "side")]
+    prefer: Option<Side>,
+    sample: Option<Amount>,
+}
+
+fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Side>, D::Error> {
+    let parse = |text: &str| match text {
+        "main" => Ok(Side::Main),
+        "srie" => Ok(Side::Srie),
+        _ => Err("main or srie".to_owned()),
+    };
+    fields::text(deserializer, parse).map(Some)
+}
+
+impl TryFrom<VerifyRequest> for VerifyOptions {
+    type Error = BodyError;
+
+    fn try_from(request: VerifyRequest) -> Result<Self, BodyError> {
+        let repair = request.repair.0;
+        if request.prefer.is_some() && !repair {
+            let why = "prefer says how to repair; give repair: true with it";
+            return Err(InvalidBody::Content(why.into()).into());
+        }
+        Ok(Self {
+            repair,
+            prefer: request.prefer,
+            sample: request.sample.map(|Amount(sample)| sample),
+        })
+    }
+}
+
+impl PartialSchema for VerifyRequest {
+    fn schema() -> RefOr<Schema> {
+        let mend = "mend what differs";
+        let sample = || amount().description(Some("about so many documents in place of all"));
+        let prefer = of(Type::String)
+            .enum_values(Some(["main", "srie"]))
+            .description(Some("whom to believe where digests do not decide"));
+        let compare = [
+            ("repair", of(Type::Boolean).description(Some(mend))),
+            ("sample", sample()),
+        ];
+        let repair = [
+            ("repair", constant(true).description(Some(mend))),
+            ("prefer", prefer),
+            ("sample", sample()),
+        ];
+        let either = AnyOfBuilder::new()
+            .description(Some("Without repair nothing is changed."))
+            .item(request(compare, &[]))
+            .item(request(repair, &["repair", "prefer"]));
+        RefOr::T(either.build().into())
+    }
+}
+
+impl ToSchema for VerifyRequest {}
+
+body! {
+    /// What the comparison of main with its backup found.
+    component VerifiedBody("Verified") from Verified {
+        checked: u64,
+        matched: u64,
+        missing_in_backup: u64,
+        missing_in_main: u64,
+        different: u64,
+        repaired: u64,
+        in_flight: u64,
+        /// The first ones; the counts say how many there are.
+        findings: Vec<DifferenceBody>,
+        complete: bool,
+        elapsed_ms: u64,
+    }
+}
+
+body! {
+    inline DifferenceBody("Difference") from Difference {
+        collection: String,
+        id: String,
+        class: Class,
+        /// the version in main
+        main: Option<i64>,
+        /// the version in srie
+        srie: Option<i64>,
+        reason: Option<String>,
+        repaired: bool,
+    }
+}
+
+/// Compare main with its backup, users and HR records, and mend what differs where that is asked for.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/verify",
+    tag = "admin",
+    operation_id = "verify",
+    request_body(content = VerifyRequest, content_type = "application/json",
+        description = "`repair`: mend what differs; `prefer`: main or srie, whom to believe where digests do not decide; `sample`: about so many documents in place of all"),
+    responses(
+        (status = 200, description = "the same as `tierkeep verify --json`: `checked`, `matched`, `missing_in_backup`, `missing_in_main`, `different`, `repaired`, `in_flight`, and the first `findings`", body = VerifiedBody),
+        (status = 202, description = "it takes long and goes on; `run_id` names it in the log", body = Begun),
+        TaskError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn post(
+    State(state): State<HttpState>,
+    admin: Admin,
+    request: Request,
+) -> Result<Response, TaskError> {
+    let request: VerifyRequest = body::optional(request, &state.limits).await?;
+    let comparison = Comparison {
+        options: request.try_into()?,
+        how: OVER_HTTP,
+        longest_wait: task::longest_wait(&state.limits),
+    };
+    let verified = verify(&state, &admin, comparison, |_| ()).await?;
+    Ok(task::answer_of::<_, VerifiedBody>(verified)?)
+}
+
+/// A comparison that an administrator asks for.
+#[derive(Debug)]
+pub(in crate::http) struct Comparison {
+    /// What to compare and repair.
+    pub(in crate::http) options: VerifyOptions,
+    /// How the administrator came, for the audit trail.
+    pub(in crate::http) how: &'static str,
+    /// How long to wait for the result.
+    pub(in crate::http) longest_wait: Duration,
+}
+
+/// Compares, after the audit trail has recorded it. `on_result` gets the result, also after the wait has ended.
+///
+/// # Errors
+/// [`TaskError::Database`] and [`TaskError::Internal`].
+pub(in crate::http) async fn verify(
+    state: &HttpState,
+    admin: &Admin,
+    comparison: Comparison,
+    on_result: impl FnOnce(&Verified) + Send + 'static,
+) -> Result<TaskState<Verified>, TaskError> {
+    let Comparison {
+        options,
+        how,
+        longest_wait,
+    } = comparison;
+    let action = if options.repair { "repair" } else { "verify" };
+    admin.does(&state.audit, action, None, how).await?;
+    let verification = Verification::new(Arc::clone(state.mover.service.engine()));
+    let stop = state.mover.stop.clone();
+    let work = async move {
+        let verified = verification.run(&options, &|_| (), &stop).await?;
+        on_result(&verified);
+        Ok::<_, StoreError>(verified)
+    };
+    task::run(state, action, longest_wait, work).await
+}

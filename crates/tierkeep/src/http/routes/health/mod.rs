@@ -1,0 +1,106 @@
+//! `/health`: whether the process lives, whether it is fit to serve, and each database for itself.
+//!
+//! Must never change anything, take longer than its time-out, or name a host. Where to look: `databases` (a row for each
+//! database), `state::probe` (what is probed, and how often).
+
+pub(in crate::http) mod databases;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use tierkeep_core::db::{Database, RaseenTempUser};
+use utoipa::ToSchema;
+
+use crate::http::response::answer;
+use crate::http::response::problem::causes::InternalError;
+use crate::http::state::HttpState;
+use crate::http::state::probe::{Findings, Phase};
+
+/// Whether the service is fit to serve.
+#[derive(Serialize, ToSchema, Debug)]
+pub(in crate::http) struct Health {
+    /// `ok`, `degraded`, `starting`, `draining` or `down`.
+    status: &'static str,
+    /// What is wrong, in no particular words.
+    reasons: Vec<String>,
+}
+
+impl Health {
+    /// Of a service whose databases are not open yet.
+    pub(in crate::http) fn starting() -> Self {
+        Self::of("starting", vec!["the databases are not open yet".into()])
+    }
+
+    /// Of a service that ends.
+    fn draining() -> Self {
+        Self::of("draining", vec!["the service is shutting down".into()])
+    }
+
+    /// Of a service at work that found this.
+    fn found(findings: &Findings) -> Self {
+        let mut reasons: Vec<String> = findings
+            .away()
+            .map(|role| format!("{role} is away"))
+            .collect();
+        let temp = RaseenTempUser::ROLE;
+        if findings.overdue {
+            reasons.push(format!("documents in {temp} are overdue"));
+        }
+        if findings.quarantined {
+            reasons.push(format!("documents in {temp} are quarantined"));
+        }
+        let status = if findings.is_down() {
+            "down"
+        } else if reasons.is_empty() {
+            "ok"
+        } else {
+            "degraded"
+        };
+        Self::of(status, reasons)
+    }
+
+    fn of(status: &'static str, reasons: Vec<String>) -> Self {
+        Self { status, reasons }
+    }
+
+    pub(in crate::http) fn code(&self) -> StatusCode {
+        match self.status {
+            "ok" | "degraded" => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Whether the process lives.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    operation_id = "live",
+    responses((status = 200, description = "it does", body = Health)),
+)]
+pub(in crate::http) async fn live() -> Result<Response, InternalError> {
+    answer::json(StatusCode::OK, &Health::of("ok", Vec::new()))
+}
+
+/// Whether requests should be sent here.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    operation_id = "ready",
+    responses(
+        (status = 200, description = "`ok` or `degraded`", body = Health),
+        (status = 503, description = "`starting`, `draining` or `down`", body = Health),
+    ),
+)]
+pub(in crate::http) async fn ready(
+    State(state): State<HttpState>,
+) -> Result<Response, InternalError> {
+    let health = match state.health.phase() {
+        Phase::Draining => Health::draining(),
+        Phase::Serving => Health::found(&state.health.findings().await),
+    };
+    answer::json(health.code(), &health)
+}

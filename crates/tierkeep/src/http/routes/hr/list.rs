@@ -1,0 +1,111 @@
+//! `GET /v1/hr/{collection}`.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use tierkeep_core::hr::{self, HrId};
+
+use super::super::error::route_error;
+use super::Collection;
+use crate::http::request::caller::Hr;
+use crate::http::request::query;
+use crate::http::response::problem::causes::{
+    InternalError, QueryError, RecordReadError, RoleError, UnknownCollection,
+};
+use crate::http::response::{answer, offload};
+use crate::http::state::HttpState;
+
+route_error! {
+    /// Why records are not listed.
+    ListRecordsError after [RoleError, UnknownCollection] also [] {
+        /// The query cannot be read.
+        Query(QueryError),
+        /// The records cannot be read.
+        Read(RecordReadError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+/// A page of records.
+#[derive(Serialize, Debug)]
+struct RecordPage<'a> {
+    items: Vec<Value>,
+    next_cursor: Option<&'a str>,
+}
+
+/// The records of a collection, whole, page by page, in order of their ids. A page ends early where records are large.
+#[utoipa::path(
+    get,
+    path = "/v1/hr/{collection}",
+    tag = "hr",
+    operation_id = "list_hr_records",
+    params(
+        ("collection" = String, Path, description = "the collection's name"),
+        ("limit" = Option<usize>, Query, description = "at most so many, 1 to 1000; 100 where nothing is said"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
+            headers(("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"))),
+        ListRecordsError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn get(
+    State(state): State<HttpState>,
+    _hr: Hr,
+    Collection(collection): Collection,
+    uri: Uri,
+) -> Result<Response, ListRecordsError> {
+    let query = HrListQuery::read(&uri)?;
+    let page = state
+        .hr
+        .list(&collection, query.after.as_ref(), query.limit);
+    let page = page.await.map_err(RecordReadError::from)?;
+    let size_bytes = page
+        .records
+        .iter()
+        .map(|record| record.as_bytes().len())
+        .sum();
+    let source = page.source;
+    let listed = offload::run(size_bytes, move || {
+        let items: Vec<_> = page
+            .records
+            .iter()
+            .filter_map(|record| hr::shown(record))
+            .collect();
+        let next_cursor = page.next.as_ref().map(HrId::as_str);
+        let page = RecordPage { items, next_cursor };
+        answer::json(StatusCode::OK, &page)
+    });
+    Ok(answer::from_source(listed.await??, source))
+}
+
+/// Which page is asked for.
+struct HrListQuery {
+    after: Option<HrId>,
+    limit: usize,
+}
+
+impl HrListQuery {
+    fn read(uri: &Uri) -> Result<Self, QueryError> {
+        let mut query = Self {
+            after: None,
+            limit: query::DEFAULT_LIMIT,
+        };
+        for (name, value) in query::pairs(uri)? {
+            match name.as_str() {
+                "limit" => query.limit = query::limit(&value)?,
+                "cursor" => {
+                    let id = HrId::parse(&value).map_err(|_| query::INVALID_CURSOR)?;
+                    query.after = Some(id);
+                }
+                _ => {}
+            }
+        }
+        Ok(query)
+    }
+}

@@ -1,0 +1,223 @@
+//! `/v1/hr/{collection}/{id}`: one record.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::UserType;
+
+use super::super::error::route_error;
+use super::{Named, content, shown};
+use crate::http::request::body::{self, BodyFormat};
+use crate::http::request::caller::Hr;
+use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::answer;
+use crate::http::response::problem::causes::{
+    BodyError, InternalError, InvalidRecord, RecordConditionError, RecordNotFound, RecordReadError,
+    RecordRemoveError, RecordWriteError, RoleError, UnknownCollection,
+};
+use crate::http::state::HttpState;
+
+route_error! {
+    /// Why a record is not answered.
+    ReadRecordError after [RoleError, UnknownCollection, InvalidRecord] also [] {
+        /// The record cannot be read.
+        Read(RecordReadError),
+        /// The record is not stored.
+        NotFound(RecordNotFound),
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+route_error! {
+    /// Why a record is neither replaced nor patched.
+    WriteRecordError after [RoleError, UnknownCollection] also [] {
+        /// The body cannot be read.
+        Body(BodyError),
+        /// The body cannot be the content of a record, or the id cannot be one.
+        Content(InvalidRecord),
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The audit trail did not answer.
+        Database(StoreError),
+        /// The engine did not write the record.
+        Write(RecordWriteError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+route_error! {
+    /// Why a record is not removed.
+    RemoveRecordError after [RoleError, UnknownCollection, InvalidRecord] also [Internal] {
+        /// A condition does not hold.
+        Condition(RecordConditionError),
+        /// The audit trail did not answer.
+        Database(StoreError),
+        /// The engine did not remove the record.
+        Remove(RecordRemoveError),
+    }
+}
+
+/// Read a record.
+#[utoipa::path(
+    get,
+    path = "/v1/hr/{collection}/{id}",
+    tag = "hr",
+    operation_id = "read_hr_record",
+    params(
+        ("collection" = String, Path, description = "the collection's name"),
+        ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 where the record is at none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the record is at one of them"),
+    ),
+    responses(
+        (status = 200, description = "the whole record: as it was put, with `_id`, `created_at`, `updated_at` and `metadata`", body = Object,
+            headers(
+                ("ETag" = String, description = "the quoted version of the record"),
+                ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
+            )),
+        (status = 304, description = "the caller's copy is still right"),
+        ReadRecordError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn get(
+    State(state): State<HttpState>,
+    _hr: Hr,
+    named: Named,
+    headers: HeaderMap,
+) -> Result<Response, ReadRecordError> {
+    let found = state.hr.read(&named.collection, &named.id).await;
+    let found = found.map_err(RecordReadError::from)?;
+    let found = found.ok_or(RecordNotFound)?;
+    let (version, source) = (found.version(), found.source);
+    let answer = match conditions::of_hr_read(&headers, version)? {
+        ConditionalRead::NotModified => answer::tagged(answer::not_modified(), version),
+        ConditionalRead::Send => shown(StatusCode::OK, found.record).await?,
+    };
+    Ok(answer::from_source(answer, source))
+}
+
+/// Put a record into `raseen_main_hr` and its backup, whether there was one or not.
+#[utoipa::path(
+    put,
+    path = "/v1/hr/{collection}/{id}",
+    tag = "hr",
+    operation_id = "replace_hr_record",
+    params(
+        ("collection" = String, Path, description = "the collection's name"),
+        ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the record is stored"),
+    ),
+    request_body(content = Object, content_type = "application/json", description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`"),
+    responses(
+        (status = 200, description = "replaced; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        WriteRecordError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn put(
+    State(state): State<HttpState>,
+    hr: Hr,
+    named: Named,
+    request: Request,
+) -> Result<Response, WriteRecordError> {
+    write(&state, &hr, &named, (request, BodyFormat::Json)).await
+}
+
+/// Change a record by a JSON Merge Patch (RFC 7396); a missing record counts as empty.
+#[utoipa::path(
+    patch,
+    path = "/v1/hr/{collection}/{id}",
+    tag = "hr",
+    operation_id = "patch_hr_record",
+    params(
+        ("collection" = String, Path, description = "the collection's name"),
+        ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the record is stored"),
+    ),
+    request_body(
+        content((Object = "application/merge-patch+json"), (Object = "application/json")),
+        description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`; null removes a key",
+    ),
+    responses(
+        (status = 200, description = "changed; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        WriteRecordError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn patch(
+    State(state): State<HttpState>,
+    hr: Hr,
+    named: Named,
+    request: Request,
+) -> Result<Response, WriteRecordError> {
+    write(&state, &hr, &named, (request, BodyFormat::MergePatch)).await
+}
+
+/// Replaces or patches a record, as the format of the body says.
+async fn write(
+    state: &HttpState,
+    hr: &Hr,
+    named: &Named,
+    (request, format): (Request, BodyFormat),
+) -> Result<Response, WriteRecordError> {
+    let headers = request.headers().clone();
+    let body = body::object(request, format, &state.limits, UserType::Internal).await?;
+    let content = content(&body)?;
+    let Named { collection, id } = named;
+    let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
+    let (records, name) = (&state.hr, named.text());
+    let written = match format {
+        BodyFormat::Json => {
+            hr.does(&state.audit, "put", &name).await?;
+            records.put(collection, id, content, condition).await
+        }
+        BodyFormat::MergePatch => {
+            hr.does(&state.audit, "patch", &name).await?;
+            records.patch(collection, id, &body, condition).await
+        }
+    };
+    let receipt = written.map_err(RecordWriteError)?;
+    let status = answer::created_or_ok(receipt.created);
+    Ok(shown(status, receipt.record).await?)
+}
+
+/// Remove a record from `raseen_main_hr` and its backup.
+#[utoipa::path(
+    delete,
+    path = "/v1/hr/{collection}/{id}",
+    tag = "hr",
+    operation_id = "remove_hr_record",
+    params(
+        ("collection" = String, Path, description = "the collection's name"),
+        ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
+    ),
+    responses(
+        (status = 204, description = "removed; from the backup too, or as soon as that is back"),
+        RemoveRecordError,
+    ),
+    security(("jwt" = [])),
+)]
+pub(in crate::http) async fn delete(
+    State(state): State<HttpState>,
+    hr: Hr,
+    named: Named,
+    headers: HeaderMap,
+) -> Result<Response, RemoveRecordError> {
+    let Named { collection, id } = &named;
+    let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
+    hr.does(&state.audit, "delete", &named.text()).await?;
+    let removed = state.hr.remove(collection, id, condition).await;
+    removed.map_err(RecordRemoveError)?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}

@@ -1,0 +1,210 @@
+//! `/v1/user`: the whole document, and its erasure.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use tierkeep_core::content;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::Section;
+use tierkeep_engine::{Condition, EraseError};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
+use utoipa::openapi::{RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::error::route_error;
+use crate::http::openapi::schema::of;
+use crate::http::request::caller::AuthenticatedCaller;
+use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::problem::causes::{
+    CallerError, InternalError, NoPermit, RoleError, UserConditionError, UserNotFound,
+    UserReadError,
+};
+use crate::http::response::{answer, offload};
+use crate::http::state::HttpState;
+
+route_error! {
+    /// Why a user's document is not answered.
+    ReadUserError after [CallerError] also [] {
+        /// No permit to use the databases.
+        NoPermit(NoPermit),
+        /// The document cannot be read.
+        Read(UserReadError),
+        /// The user is not stored.
+        NotFound(UserNotFound),
+        /// A condition does not hold.
+        Condition(UserConditionError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+route_error! {
+    /// Why a user is not erased.
+    EraseUserError after [CallerError] also [] {
+        /// An external user is erased by an administrator.
+        Role(RoleError),
+        /// A condition does not hold.
+        Condition(UserConditionError),
+        /// The document cannot be read.
+        Read(UserReadError),
+        /// The user is not stored.
+        NotFound(UserNotFound),
+        /// The audit trail or the ledger did not answer.
+        Database(StoreError),
+        /// The engine did not erase the user.
+        Erase(EraseError),
+        /// The service failed.
+        Internal(InternalError),
+    }
+}
+
+/// A user's document as it is sent.
+#[derive(Serialize, Debug)]
+#[serde(transparent)]
+pub(in crate::http) struct UserDocument(Value);
+
+impl PartialSchema for UserDocument {
+    fn schema() -> RefOr<Schema> {
+        let texts = |names: [&str; 5]| {
+            let object = of(Type::Object).property(
+                "_id",
+                ObjectBuilder::new().schema_type(SchemaType::AnyValue),
+            );
+            names.iter().fold(object, |object, name| {
+                object.property(*name, of(Type::String))
+            })
+        };
+        let metadata = [
+            ("storage_location", Type::String),
+            ("backup_status", Type::String),
+            ("version", Type::Integer),
+            ("staged_at", Type::String),
+            ("updated_at", Type::String),
+            ("digest", Type::String),
+            ("schema_version", Type::Integer),
+        ];
+        let metadata = metadata
+            .into_iter()
+            .fold(of(Type::Object), |object, (name, kind)| {
+                object.property(name, of(kind))
+            });
+        let fields = [
+            "user_id",
+            "user_type",
+            "created_at",
+            "last_accessed",
+            "data_location",
+        ];
+        let document = texts(fields)
+            .property("metadata", metadata)
+            .required("_id")
+            .required("user_id")
+            .description(Some(
+                "A user's document. Beside these fields it has those sections that were put.",
+            ));
+        RefOr::T(document.build().into())
+    }
+}
+
+impl ToSchema for UserDocument {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "User".into()
+    }
+}
+
+/// Read the whole document, `metadata` included.
+#[utoipa::path(
+    get,
+    path = "/v1/user",
+    tag = "user",
+    operation_id = "read_user",
+    params(
+        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 where the document is at none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the document is at one of them"),
+    ),
+    responses(
+        (status = 200, description = "the document; dates are RFC 3339, other BSON types relaxed Extended JSON v2", body = UserDocument,
+            headers(
+                ("ETag" = String, description = "the quoted version"),
+                ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
+            )),
+        (status = 304, description = "the caller's copy is still right"),
+        ReadUserError,
+    ),
+    security((), ("jwt" = [], "github_token" = [])),
+)]
+pub(in crate::http) async fn get(
+    State(state): State<HttpState>,
+    caller: AuthenticatedCaller,
+    headers: HeaderMap,
+) -> Result<Response, ReadUserError> {
+    let permit = caller.permit(&state).await?;
+    let found = state.users.read(caller.user()).await;
+    drop(permit);
+    let found = found.map_err(UserReadError::from)?.ok_or(UserNotFound)?;
+    if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
+        return Ok(answer::from_document(answer::not_modified(), &found));
+    }
+    let document = found.document.clone();
+    let sections = state.sections;
+    let shown = offload::run(document.as_bytes().len(), move || {
+        let names = sections.iter().map(Section::as_str);
+        let document = UserDocument(content::show_user(&document, names));
+        answer::json(StatusCode::OK, &document)
+    });
+    Ok(answer::from_document(shown.await??, &found))
+}
+
+/// An erasure that some database has not confirmed.
+#[derive(Serialize, ToSchema, Debug)]
+pub(in crate::http) struct Erasing {
+    /// The databases that have not confirmed it.
+    #[schema(value_type = Vec<String>)]
+    pending: Vec<Role>,
+}
+
+/// Erase the user: the content goes from every database, and nothing brings it back. For a public user this
+/// takes a JWT with the role admin.
+///
+/// Erasing again is harmless. A later write starts a new life at a higher version. A condition is looked at
+/// before the erasure begins; what is written in that moment is erased too.
+#[utoipa::path(
+    delete,
+    path = "/v1/user",
+    tag = "user",
+    operation_id = "erase_user",
+    params(
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
+    ),
+    responses(
+        (status = 204, description = "erased: every database has confirmed it"),
+        (status = 202, description = "erased: it counts from now on, and is finished in the background where a database is away", body = Erasing),
+        EraseUserError,
+    ),
+    security(("jwt" = []), ("jwt" = [], "github_token" = [])),
+)]
+pub(in crate::http) async fn delete(
+    State(state): State<HttpState>,
+    caller: AuthenticatedCaller,
+    headers: HeaderMap,
+) -> Result<Response, EraseUserError> {
+    let user = caller.user();
+    caller.may_remove(&state).await?;
+    let condition = conditions::of_write(&headers, &state.users, user).await?;
+    if condition != Condition::None {
+        let found = state.users.read(user).await.map_err(UserReadError::from)?;
+        conditions::check(condition, found.as_ref())?;
+    }
+    if !state.erasures.is_known(user).await? {
+        return Err(UserNotFound.into());
+    }
+    caller.erases(&state.audit).await?;
+    let pending = state.erasures.erase(user).await?.pending;
+    if pending.is_empty() {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
+    Ok(answer::json(StatusCode::ACCEPTED, &Erasing { pending })?)
+}

@@ -1,0 +1,192 @@
+//! The layers around every request: owns request ids, the log line, panics, deadlines and the headers of every
+//! response.
+//!
+//! Must never log a header's value, a query or a body. The 🔐/🌐 marker is made by the log layer from
+//! `user_type`.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tierkeep_core::identity::AMBIGUOUS;
+use tierkeep_core::user::UserId;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tracing::field::Empty;
+use tracing::{Instrument, debug, error, info, info_span};
+
+use crate::http::limits::Limits;
+use crate::http::request::caller::GITHUB_TOKEN;
+use crate::http::request::context::{RequestContext, Subject};
+use crate::http::response::answer::REQUEST_ID;
+use crate::http::response::problem::Problem;
+use crate::http::server::drain_body;
+use crate::http::ui;
+use crate::metrics::{Metrics, NOBODY};
+
+const DECISION: HeaderName = HeaderName::from_static("tierkeep-decision");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// The route of a request that matched none.
+const NO_ROUTE: &str = "-";
+
+/// The routes with everything that surrounds them; the last layer is the outermost.
+pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) -> Router {
+    routes
+        .layer(from_fn(drain_body::layer))
+        .layer(from_fn_with_state(limits.request_timeout, deadline))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(ui::refusals))
+        .layer(from_fn_with_state(metrics, context))
+        .layer(SetSensitiveRequestHeadersLayer::new([
+            AUTHORIZATION,
+            COOKIE,
+            GITHUB_TOKEN,
+        ]))
+}
+
+async fn context(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let context = Arc::new(RequestContext::begin(request.headers()));
+    request.extensions_mut().insert(Arc::clone(&context));
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(NO_ROUTE.to_owned(), |path| path.as_str().to_owned());
+    let span = info_span!(
+        "http.request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.response.status_code = Empty,
+        request_id = context.request_id_text(),
+        %method,
+        route,
+    );
+
+    let mut answer = next.run(request).instrument(span.clone()).await;
+    add_headers(answer.headers_mut(), &context);
+    let (status, took) = (answer.status(), started.elapsed());
+    let user_type = context.subject().map(|subject| subject.user_type.as_str());
+    metrics.request(user_type.unwrap_or(NOBODY), &route, status.as_str(), took);
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    span.in_scope(|| log(&context, &method, &route, status, took));
+    answer
+}
+
+fn add_headers(headers: &mut HeaderMap, context: &RequestContext) {
+    headers.insert(REQUEST_ID, context.request_id().clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    if let Some(allowance) = context.allowance() {
+        for (name, value) in [
+            (RATE_LIMIT_POLICY, allowance.policy_header()),
+            (RATE_LIMIT, allowance.header()),
+        ] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+    let ambiguous = |subject: &Subject| subject.ambiguous && subject.user.is_some();
+    if context.subject().is_some_and(ambiguous) {
+        headers.insert(DECISION, HeaderValue::from_static(AMBIGUOUS));
+    }
+}
+
+/// One line for each request of a user; probes and requests to no route are logged at debug level.
+fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCode, took: Duration) {
+    let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let request_id = context.request_id_text();
+    let status = status.as_u16();
+    let Some(subject) = context.subject() else {
+        debug!(%method, route, status, latency_ms, request_id, "request");
+        return;
+    };
+    info!(
+        user_id = subject.user.as_ref().map(UserId::as_str),
+        user_type = subject.user_type.as_str(),
+        %method,
+        route,
+        status,
+        latency_ms,
+        request_id,
+        "request",
+    );
+}
+
+/// Ends what takes longer than a request may take.
+async fn deadline(State(longest): State<Duration>, request: Request, next: Next) -> Response {
+    let reads = request.method().is_safe();
+    match tokio::time::timeout(longest, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) if reads => Problem::ReadTimeout.into_response(),
+        Err(_) => Problem::WriteTimeout.into_response(),
+    }
+}
+
+/// The panic's own text may quote a document, so it stays with the panic hook.
+fn panicked(_thrown: Box<dyn Any + Send>) -> Response {
+    error!("a request ended in a panic");
+    Problem::Internal.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// The body of what is answered to a request to `path` that ends in a panic.
+    async fn panicking(path: &'static str) -> String {
+        let panics = get(async || -> StatusCode { panic!("secret") });
+        let router = around(
+            Router::new().route(path, panics),
+            Limits::default(),
+            Metrics::new(),
+        );
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        String::from_utf8(body.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_behind_a_page_is_a_page_that_does_not_quote_it() {
+        let body = panicking("/ui/").await;
+        assert!(
+            body.starts_with("<!doctype html>") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_does_not_quote_it() {
+        let body = panicking("/").await;
+        assert!(
+            body.contains("\"code\":\"internal\"") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+}

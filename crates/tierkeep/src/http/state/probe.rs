@@ -1,0 +1,257 @@
+//! The probes of the databases behind every health route: owns what is probed, and how often.
+//!
+//! A service runs a watch, which probes each database every two seconds, notices outages and returns, and answers health
+//! requests from its last results. Without a watch, concurrent callers share one probe (single flight).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::clock;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
+use tierkeep_core::store::{Class, Find, Query};
+use tierkeep_engine::{ConnectionManager, Inspector, MigrationService};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+/// The time-out of a probe that a caller waits for.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time-out of a probe of the watch: a little longer than a driver takes to select a server.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a result without a watch is reused.
+const CACHED_FOR: Duration = Duration::from_secs(1);
+/// The interval of the watch.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// What is wrong with a database that answers and was not admitted: it is wired wrongly, or about to be checked.
+const NOT_ADMITTED: &str = "not_admitted";
+
+/// Where the process stands in its life, once its databases are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// At work.
+    Serving,
+    /// Requests in flight are finished, and no more should be sent.
+    Draining,
+}
+
+/// The health of the service. Clones share their results.
+#[derive(Clone, Debug)]
+pub struct HealthSource {
+    service: MigrationService,
+    phase: watch::Receiver<Phase>,
+    overdue_after: Duration,
+    found: Arc<tokio::sync::Mutex<Option<(Instant, Findings)>>>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+/// The last results of the watch; incomplete until each probe has ended once.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Watched {
+    databases: BTreeMap<Role, DatabaseHealth>,
+    /// Whether documents are overdue, and whether some are quarantined.
+    documents: Option<(bool, bool)>,
+}
+
+/// The result of probing all databases.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::http) struct Findings {
+    /// All seven.
+    pub(in crate::http) databases: Vec<DatabaseHealth>,
+    /// Documents should have moved long ago.
+    pub(in crate::http) overdue: bool,
+    /// Documents cannot be moved.
+    pub(in crate::http) quarantined: bool,
+}
+
+/// One database.
+#[derive(Clone, PartialEq, Serialize, ToSchema, Debug)]
+pub(in crate::http) struct DatabaseHealth {
+    /// Its role.
+    #[schema(value_type = String)]
+    pub(in crate::http) name: Role,
+    /// `up` or `down`.
+    pub(in crate::http) status: &'static str,
+    /// How long it took to say hello; none while it is down.
+    pub(in crate::http) latency_ms: Option<f64>,
+    /// `closed` while calls go through, `open` while they are refused at once, `half_open` while one of them finds
+    /// out whether it is back.
+    pub(in crate::http) breaker: &'static str,
+    /// The class of what is wrong: `timeout`, `refused`, `no_server`, `auth` and so on.
+    pub(in crate::http) error: Option<&'static str>,
+}
+
+impl Findings {
+    /// The databases that are down.
+    pub(in crate::http) fn away(&self) -> impl Iterator<Item = Role> {
+        let down = |row: &&DatabaseHealth| row.error.is_some();
+        self.databases.iter().filter(down).map(|row| row.name)
+    }
+
+    /// Whether a critical database is down.
+    pub(in crate::http) fn is_down(&self) -> bool {
+        self.away().any(Role::critical)
+    }
+}
+
+impl Watched {
+    /// The results, once they are complete.
+    fn findings(&self) -> Option<Findings> {
+        let (overdue, quarantined) = self.documents?;
+        let databases = Role::ALL.map(|role| self.databases.get(&role).cloned());
+        Some(Findings {
+            databases: databases.into_iter().collect::<Option<_>>()?,
+            overdue,
+            quarantined,
+        })
+    }
+}
+
+impl HealthSource {
+    /// Health of the service's databases. Documents that have been in temp for `overdue_after` (the retention
+    /// and two scan intervals) count as overdue.
+    pub fn new(
+        service: MigrationService,
+        phase: watch::Receiver<Phase>,
+        overdue_after: Duration,
+    ) -> Self {
+        Self {
+            service,
+            phase,
+            overdue_after,
+            found: Arc::default(),
+            watched: Arc::default(),
+        }
+    }
+
+    /// Runs the watch until `stop` is cancelled, and readmits databases that are back.
+    pub async fn watch(self, stop: CancellationToken) {
+        let rows = join_all(Role::ALL.map(|role| self.watch_database(role)));
+        tokio::select! {
+            _ = rows => {}
+            () = self.watch_documents() => {}
+            () = stop.cancelled() => {}
+        }
+        *self.watched() = Watched::default();
+    }
+
+    async fn watch_database(&self, role: Role) {
+        loop {
+            let mut row = self.database(role, WATCH_TIMEOUT).await;
+            if row.error == Some(NOT_ADMITTED) && self.databases().heal_one(role).await.is_some() {
+                row = self.database(role, WATCH_TIMEOUT).await;
+            }
+            self.watched().databases.insert(role, row);
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    async fn watch_documents(&self) {
+        loop {
+            let documents = tokio::join!(self.overdue(), self.quarantined());
+            self.watched().documents = Some(documents);
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the process stands.
+    pub(in crate::http) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The last results of the watch; without one, the results of the last second, else those of a probe now, which
+    /// concurrent callers share.
+    pub(in crate::http) async fn findings(&self) -> Findings {
+        let watched = self.watched().clone();
+        if let Some(findings) = watched.findings() {
+            return findings;
+        }
+        let mut found = self.found.lock().await;
+        if let Some((at, findings)) = &*found
+            && at.elapsed() < CACHED_FOR
+        {
+            return findings.clone();
+        }
+        let findings = self.probe().await;
+        *found = Some((Instant::now(), findings.clone()));
+        findings
+    }
+
+    async fn probe(&self) -> Findings {
+        let probes = Role::ALL.map(|role| self.database(role, PROBE_TIMEOUT));
+        let (databases, overdue, quarantined) =
+            tokio::join!(join_all(probes), self.overdue(), self.quarantined());
+        Findings {
+            databases,
+            overdue,
+            quarantined,
+        }
+    }
+
+    fn databases(&self) -> &ConnectionManager {
+        self.service.engine().databases()
+    }
+
+    /// Probes a database: whether it answers, and is the one it was configured as.
+    async fn database(&self, role: Role, limit: Duration) -> DatabaseHealth {
+        let began = Instant::now();
+        let error = self.error_of(role, limit).await;
+        let milliseconds = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        // Without a breaker calls go through as long as there is a database.
+        let unguarded = if error.is_none() {
+            BreakerState::Closed
+        } else {
+            BreakerState::Open
+        };
+        let breaker = self.databases().breaker(role).unwrap_or(unguarded);
+        DatabaseHealth {
+            name: role,
+            status: if error.is_none() { "up" } else { "down" },
+            latency_ms: error.is_none().then_some(milliseconds),
+            breaker: breaker.as_str(),
+            error,
+        }
+    }
+
+    async fn error_of(&self, role: Role, limit: Duration) -> Option<&'static str> {
+        let Some(store) = self.databases().store(role) else {
+            return Some(NOT_ADMITTED);
+        };
+        match timeout(limit, store.hello()).await {
+            Err(_) => Some(Class::Timeout.as_str()),
+            Ok(Err(error)) => Some(error.class.as_str()),
+            Ok(Ok(_)) => self
+                .databases()
+                .away()
+                .contains(&role)
+                .then_some(NOT_ADMITTED),
+        }
+    }
+
+    async fn overdue(&self) -> bool {
+        let store = self.databases().raseen_temp_db().store();
+        let probe = async {
+            let now = store.hello().await.ok()?.now;
+            let late = Query::Due(clock::before(now, self.overdue_after));
+            let find = Find::new(late).limit(1).head();
+            let found = store.find(RaseenTempUser::USERS, &find).await.ok()?;
+            Some(!found.is_empty())
+        };
+        matches!(timeout(PROBE_TIMEOUT, probe).await, Ok(Some(true)))
+    }
+
+    async fn quarantined(&self) -> bool {
+        let inspector = Inspector::from(&self.service);
+        let probe = inspector.quarantined(1);
+        let found = timeout(PROBE_TIMEOUT, probe).await;
+        matches!(found, Ok(Ok(marks)) if !marks.is_empty())
+    }
+}
