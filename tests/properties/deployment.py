@@ -186,6 +186,28 @@ class Deployment:
             )
             assert changed.rowcount == 1
 
+    def spoil(self, role: str, user_id: str) -> None:
+        """Makes the user's document in one database unreadable: its version is a text."""
+        if self.backend == "mongodb":
+            found = self._client[self._names[role]][USERS[role]]
+            # Past the validator, as a program with other settings would.
+            found.database.command(
+                {
+                    "update": found.name,
+                    "updates": [{"q": {"user_id": user_id}, "u": {"$set": {"metadata.version": "1"}}}],
+                    "bypassDocumentValidation": True,
+                }
+            )
+            return
+        document = self.copy(role, user_id)
+        assert document
+        document["metadata"]["version"] = "1"
+        with self._file(role) as file:
+            file.execute(
+                f"UPDATE documents_of_{USERS[role]} SET doc = ? WHERE user_id = ?",
+                [bson.encode(document), user_id],
+            )
+
     @contextlib.contextmanager
     def _file(self, role: str) -> Iterator[sqlite3.Connection]:
         path = self.directory / "data" / f"{role}.db"
