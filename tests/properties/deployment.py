@@ -127,8 +127,8 @@ class Deployment:
         return json.loads(ran.stdout)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[Service]:
-        """A service on a free port, ended afterwards."""
+    def serving(self, until: str = "listening") -> Iterator[Service]:
+        """A service on a free port, from the moment it logs this, ended afterwards."""
         process = subprocess.Popen(
             [BINARY, "serve", "--listen", "127.0.0.1:0"],
             env=self.environment,
@@ -141,7 +141,7 @@ class Deployment:
             address = None
             for line in process.stderr:
                 said = json.loads(line)
-                if said["message"] == "listening":
+                if said["message"] == until:
                     address = said["address"]
                     break
             assert address, "serve ended before it listened"

@@ -107,37 +107,34 @@ def test_services_may_take_no_public_writes(github: str, connect: Connect) -> No
         refusal(client, lambda it: it.replace_section("scan_cache", {}), "public_writes_off")
 
 
-@contextlib.contextmanager
-def without(service: Service, role: str, proxy: faults.Proxy | None) -> Iterator[None]:
-    """The service while one of its databases is away."""
-    if proxy:
-        proxy.leave()
-        yield
-        return
-    # Another program's transaction, which the service cannot wait for the end of.
-    path = service.deployed.directory / "data" / f"{role}.db"
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_database_that_is_away_is_said_so(github: str, connect: Connect, backend: str) -> None:
+@pytest.fixture(scope="module", params=BACKENDS)
+def crippled(request: pytest.FixtureRequest, github: str) -> Iterator[str]:
+    """The address of a service that cannot reach external_users."""
+    backend: str = request.param
     with contextlib.ExitStack() as stack:
-        environment: dict[str, str] = {}
-        proxy = None
-        if backend == "mongodb":
-            servers = deployment.MONGODB_URL.split("//")[1].split("/")[0]
-            proxy = stack.enter_context(faults.proxied(servers))
-            name = f"p{deployment.subject()}_external_users"
-            environment["EXTERNAL_USERS_DB_URL"] = f"mongodb://{proxy.address}/{name}?directConnection=true"
-        service = stack.enter_context(running(backend, github, **environment))
-        client = connect(service.base, credentials=public(), retry=ONCE)
-        client.replace_section("scan_cache", {"a": 1})
-        with without(service, "external_users", proxy):
-            refused = refusal(client, lambda it: it.replace_section("scan_cache", {}), "database_unavailable")
-            assert (refused.retry_after, refused.nothing_changed) == (5, False)
-            assert "external_users" in refused.problem.detail
+        if backend == "sqlite":
+            deployed = deployment.Deployment(backend, github)
+            stack.callback(deployed.close)
+            assert deployed.run("init").returncode == 0
+            file = deployed.directory / "data" / "external_users.db"
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(file)))
+            # Another program's transaction: the service cannot open the file before its end.
+            other.execute("BEGIN EXCLUSIVE")
+            yield stack.enter_context(deployed.serving("starting: opening the databases")).base
+            return
+        servers = deployment.MONGODB_URL.split("//")[1].split("/")[0]
+        proxy = stack.enter_context(faults.proxied(servers))
+        name = f"p{deployment.subject()}_external_users"
+        url = f"mongodb://{proxy.address}/{name}?directConnection=true"
+        service = stack.enter_context(running(backend, github, EXTERNAL_USERS_DB_URL=url))
+        proxy.leave()
+        yield service.base
+
+
+def test_a_database_that_is_away_is_said_so(crippled: str, connect: Connect) -> None:
+    client = connect(crippled, credentials=public(), retry=ONCE)
+    refused = refusal(client, lambda it: it.replace_section("scan_cache", {}), "database_unavailable")
+    assert (refused.retry_after, refused.nothing_changed) == (5, False)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
