@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from agreement import COMING, codes_of, differences, operations
-from conftest import Service
+from support import Service
 
 import tierkeep
 from tierkeep import _routes

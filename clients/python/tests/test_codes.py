@@ -13,7 +13,7 @@ import deployment
 import faults
 import httpx
 import pytest
-from conftest import BACKENDS, Connect, Service, internal, public, role, running
+from support import BACKENDS, Connect, Service, internal, public, role, running
 
 import tierkeep
 from tierkeep import _routes, errors

@@ -11,7 +11,7 @@ import deployment
 import faults
 import httpx
 import pytest
-from conftest import Connect, Service, internal, public, running
+from support import Connect, Service, internal, public, running
 
 import tierkeep
 from tierkeep import errors, results

@@ -6,7 +6,7 @@ import datetime
 
 import deployment
 import pytest
-from conftest import Connect, Service, internal, role
+from support import Connect, Service, internal, role
 
 from tierkeep import errors, results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Connect, Service, internal, public, role
+from support import Connect, Service, internal, public, role
 
 import tierkeep
 from tierkeep import errors

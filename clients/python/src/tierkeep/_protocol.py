@@ -135,6 +135,8 @@ class Call(Generic[R_co]):
     if_match: Version | Sequence[Version] | None = None
     if_none_match: Version | Sequence[Version] | None = None
     body: Body | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Headers that go out as they are."""
     only_looks: bool = False
     """A call of a changing route that changes nothing, such as a dry run."""
 
@@ -156,6 +158,7 @@ class Call(Generic[R_co]):
         if self.body is not None:
             content = self.body if isinstance(self.body, bytes) else written(self.body)
             headers["Content-Type"] = self.route.media_type
+        headers |= self.headers
         url = base_url + expanded(self.route.path, self.path)
         sent = {name: str(value) for name, value in query.items()}
         return httpx.Request(self.route.method, url, params=sent or None, headers=headers, content=content)

@@ -433,12 +433,17 @@ class AsyncClient:
         return await self._call(Call(routes.DASHBOARD))
 
     async def _call(self, call: Call[R]) -> R:
+        return (await self._exchange(call))[1]
+
+    async def _exchange(self, call: Call[R]) -> tuple[httpx.Response, R]:
+        """The answer as it came, and as a result."""
         request_id = self._caller.request_id or uuid.uuid4().hex
         request = call.request(self._base_url, self._caller, request_id)
         attempt, waited = 1, 0.0
         while True:
             try:
-                return call.result(await self._send(request, request_id), request_id)
+                response = await self._send(request, request_id)
+                return response, call.result(response, request_id)
             except errors.TierkeepError as error:
                 chance = random.random()  # noqa: S311 - it spreads callers and guards nothing.
                 pause = self._retry.pause(error, attempt, waited, reads=call.reads, chance=chance)
