@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import fastapi
 import pydantic
 from fastapi import Depends, FastAPI, Path, Response
-
 from tierkeep import AsyncClient, errors
 from tierkeep.fastapi import Tierkeep
 
@@ -28,7 +27,10 @@ Caller = Annotated[AsyncClient, Depends(tierkeep.client)]
 RecordId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 Repository = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {"description": "a problem (RFC 9457)", "content": {"application/problem+json": {}}}
+    "default": {
+        "description": "tierkeep's refusal (RFC 9457), or FastAPI's own",
+        "content": {"application/problem+json": {}, "application/json": {}},
+    }
 }
 # How often a change is tried again on what somebody else wrote meanwhile.
 ATTEMPTS = 5

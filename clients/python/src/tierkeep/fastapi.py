@@ -234,10 +234,11 @@ async def _body(request: Request, limit: int) -> bytes:
 def _described(route: Route[Any]) -> dict[str, Any]:
     """What the application's OpenAPI document says of a route's request."""
     text = {"type": "string"}
-    parameters: list[dict[str, Any]] = [{"name": "username", "in": "query", "schema": text}]
+    name = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,39}$"}
+    parameters: list[dict[str, Any]] = [{"name": "username", "in": "query", "schema": name}]
     if "{section}" in route.path:
         parameters.append({"name": "section", "in": "path", "required": True, "schema": text})
-    parameters += [{"name": name, "in": "header", "schema": text} for name in route.headers]
+    parameters += [{"name": header, "in": "header", "schema": text} for header in route.headers]
     # Nobody needs credentials who names a public user.
     described: dict[str, Any] = {"parameters": parameters, "security": [{}]}
     if route.fields is not None:
