@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +40,21 @@ class Credentials:
     def role(cls, jwt: str) -> Credentials:
         """A JWT alone, for the routes that take the role ``hr`` or ``admin``."""
         return cls(jwt=jwt)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], username: str | None = None) -> Credentials:
+        """What the headers of a request say, in any letter case.
+
+        >>> Credentials.of({"authorization": "bearer eyJ...", "x-github-token": "gho_..."})
+        Credentials(jwt=..., github_token=...)
+        """
+        known = {name.lower(): value for name, value in headers.items()}
+        scheme, _, token = known.get("authorization", "").partition(" ")
+        return cls(
+            jwt=token.strip() if scheme.lower() == "bearer" else None,
+            github_token=known.get("x-github-token"),
+            username=username,
+        )
 
     def headers(self) -> dict[str, str]:
         """The headers that carry the credentials."""

@@ -36,10 +36,12 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from . import _routes as routes
 from . import errors
-from ._async.client import DEFAULT_TIMEOUT, DEFAULT_URL, RETRY, AsyncClient
+from ._async.client import DEFAULT_TIMEOUT, DEFAULT_URL, AsyncClient
 from ._protocol import JSON, MERGE_PATCH, PROBLEM, Call, Retry, Route
 from .credentials import Credentials
 
+IN_A_REQUEST = Retry(budget_seconds=1.0)
+"""How calls are repeated while a caller waits: one that has asked too much is told so at once."""
 MAX_BODY = 8 << 20
 """What the service takes of an internal user, unless it is set otherwise."""
 
@@ -81,15 +83,10 @@ def credentials(request: Request) -> Credentials:
 
     Nothing is judged here: the service decides. Only a name that is given twice is refused, as the service would.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     names = request.query_params.getlist("username")
     if len(names) > 1:
         raise _refused(request, errors.InvalidUsernameError, "username is given more than once")
-    return Credentials(
-        jwt=token.strip() if scheme.lower() == "bearer" else None,
-        github_token=request.headers.get("X-GitHub-Token"),
-        username=names[0] if names else None,
-    )
+    return Credentials.of(request.headers, names[0] if names else None)
 
 
 def address(request: Request) -> str | None:
@@ -122,7 +119,7 @@ class Tierkeep:
         base_url: str = DEFAULT_URL,
         *,
         timeout: float = DEFAULT_TIMEOUT,
-        retry: Retry = RETRY,
+        retry: Retry = IN_A_REQUEST,
         max_body: int = MAX_BODY,
         http: httpx.AsyncClient | None = None,
     ) -> None:

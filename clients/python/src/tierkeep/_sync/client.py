@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import random
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
+import time
 import httpx
 
 from .. import _routes as routes
