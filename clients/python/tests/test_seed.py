@@ -166,13 +166,9 @@ def test_ids_carry_their_prefix() -> None:
 
 def test_databases_follow_type_and_category() -> None:
     detector = seed.UserTypeDetector(tierkeep.Client())
-    chosen = {
-        (user_type, category): detector.get_appropriate_database(
-            cast("seed.UserType", user_type), cast("seed.DataCategory", category)
-        )
-        for user_type in ("internal", "external")
-        for category in ("user", "hr", "audit")
-    }
+    types: tuple[seed.UserType, ...] = ("internal", "external")
+    categories: tuple[seed.DataCategory, ...] = ("user", "hr", "audit")
+    chosen = {(one, it): detector.get_appropriate_database(one, it) for one in types for it in categories}
     assert chosen["internal", "user"] == "raseen_temp_user"
     assert chosen["external", "user"] == "external_users"
     assert {chosen[it, "hr"] for it in ("internal", "external")} == {"raseen_main_hr"}
