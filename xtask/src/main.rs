@@ -2,7 +2,7 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `tidy` (rules that no compiler checks), `bench` (measurements).
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (the Python package), `tidy` (rules that no compiler checks), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
@@ -11,6 +11,7 @@ mod mongod;
 mod python;
 mod test;
 mod tidy;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,12 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
+    /// Build the Python wheels into target/dist: one with the binary, one that is the client alone
+    Dist {
+        /// Put this binary in, instead of one that is built for release
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Measure the mover and the release binary, and bring docs/benchmarks*.md up to date
     ///
     /// Builds for release, starts a MongoDB replica set, and measures one part after the other; a part whose
@@ -118,6 +125,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
             Ok(())
         }
         Task::Tidy => tidy::run(root),
+        Task::Dist { binary } => wheel::dist(root, binary).await,
         Task::Bench { extra } => bench::run(root, &extra).await,
     }
 }
