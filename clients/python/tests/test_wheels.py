@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import pytest
 from support import Service
 
-PAGE = pathlib.Path(__file__).parents[3] / "docs" / "python.md"
+REPOSITORY = pathlib.Path(__file__).parents[3]
+PAGE = REPOSITORY / "docs" / "python.md"
 PACKAGE = pathlib.Path(__file__).parents[1]
 WHEELS = pathlib.Path(os.environ.get("TIERKEEP_WHEELS", PACKAGE / "dist"))
 # The page's service, which the tests start on a port of their own.
@@ -37,9 +38,10 @@ def installed(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 
 def examples() -> list[str]:
-    """The Python of the page's first section: sync, then async."""
+    """The Python of the page's first section, sync, then async, and of the README's trial."""
     first = PAGE.read_text().split("\n## ")[1]
-    return re.findall(r"```python\n(.*?)```", first, re.DOTALL)
+    trial = (REPOSITORY / "README.md").read_text().partition("## Try it\n")[2].partition("\n## ")[0]
+    return [text for page in (first, trial) for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
 def run_examples(folder: pathlib.Path, base: str) -> None:
@@ -72,9 +74,9 @@ def serving(folder: pathlib.Path) -> Iterator[str]:
         process.communicate(timeout=60)
 
 
-def test_the_page_has_a_sync_and_an_async_example() -> None:
-    sync, awaited = examples()
-    assert "await" not in sync
+def test_the_pages_have_sync_and_async_examples() -> None:
+    sync, awaited, trial = examples()
+    assert "await" not in sync + trial
     assert "await" in awaited
 
 
