@@ -31,14 +31,9 @@ class Scene:
     def store(self, service: deployment.Service) -> None:
         """Stores two users, as their clients would."""
         for subject, serial in [(self.young, "young"), (self.poisoned, "taken")]:
-            stored = service.ask(
-                "PUT",
-                "/v1/user/scan_cache",
-                jwt=deployment.token(subject),
-                github="good",
-                body={"serial": serial, "text": "what is in the document"},
-            )
-            assert stored.status_code == 201, stored.text
+            client = service.client(deployment.internal(subject))
+            content = {"serial": serial, "text": "what is in the document"}
+            assert client.replace_section("scan_cache", content).created
         self.deployed.shift(f"internal_{self.poisoned}", DAY)
 
     def fail(self) -> None:

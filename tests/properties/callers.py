@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Any
 
 import deployment
 import jwt
+import tierkeep
 from hypothesis import strategies as st
+from tierkeep import errors
 
 # What a JWT can be; only the first is valid.
 JWTS = ["valid", "missing", "expired", "forged", "refresh", "without exp", "unsigned", "garbage"]
 # What a GitHub token can be.
 GITHUB = ["good", "missing", "bad", "away"]
+REFUSALS: dict[str, type[errors.ServiceError]] = {
+    "refused": errors.CredentialsRequiredError,
+    "unavailable": errors.IdentityUnavailableError,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +30,13 @@ class Caller:
     github: str
     username: str | None
 
-    def credentials(self) -> dict[str, Any]:
-        """The arguments of `Service.ask` that send them."""
-        return {
-            "jwt": _jwt(self.jwt, self.subject),
-            "github": None if self.github == "missing" else f"{self.github}-{self.subject}",
-            "username": self.username,
-        }
+    def credentials(self) -> tierkeep.Credentials:
+        """What the caller sends."""
+        return tierkeep.Credentials(
+            jwt=_jwt(self.jwt, self.subject),
+            github_token=None if self.github == "missing" else f"{self.github}-{self.subject}",
+            username=self.username,
+        )
 
     @property
     def decision(self) -> str:
@@ -41,6 +46,11 @@ class Caller:
         if self.jwt != "valid" or self.github in ("missing", "bad"):
             return "refused"
         return "unavailable" if self.github == "away" else "internal"
+
+    @property
+    def refusal(self) -> type[errors.ServiceError] | None:
+        """What the service answers instead of a user's data."""
+        return REFUSALS.get(self.decision)
 
     @property
     def user_id(self) -> str | None:

@@ -18,9 +18,10 @@ import uuid
 from typing import Any, Iterator
 
 import bson
+import httpx
 import jwt
 import pymongo
-import requests
+import tierkeep
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes!"
 ROLES = {
@@ -127,8 +128,8 @@ class Deployment:
         return json.loads(ran.stdout)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[Service]:
-        """A service on a free port, ended afterwards."""
+    def serving(self, until: str = "listening") -> Iterator[Service]:
+        """A service on a free port, from the moment it logs this, ended afterwards."""
         process = subprocess.Popen(
             [BINARY, "serve", "--listen", "127.0.0.1:0"],
             env=self.environment,
@@ -141,13 +142,14 @@ class Deployment:
             address = None
             for line in process.stderr:
                 said = json.loads(line)
-                if said["message"] == "listening":
+                if said["message"] == until:
                     address = said["address"]
                     break
             assert address, "serve ended before it listened"
             # Nobody reads on, and a full pipe would hold the service up.
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            yield Service(f"http://{address}")
+            with contextlib.closing(Service(f"http://{address}")) as service:
+                yield service
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -186,6 +188,28 @@ class Deployment:
             )
             assert changed.rowcount == 1
 
+    def spoil(self, role: str, user_id: str) -> None:
+        """Makes the user's document in one database unreadable: its version is a text."""
+        if self.backend == "mongodb":
+            found = self._client[self._names[role]][USERS[role]]
+            # Past the validator, as a program with other settings would.
+            found.database.command(
+                {
+                    "update": found.name,
+                    "updates": [{"q": {"user_id": user_id}, "u": {"$set": {"metadata.version": "1"}}}],
+                    "bypassDocumentValidation": True,
+                }
+            )
+            return
+        document = self.copy(role, user_id)
+        assert document
+        document["metadata"]["version"] = "1"
+        with self._file(role) as file:
+            file.execute(
+                f"UPDATE documents_of_{USERS[role]} SET doc = ? WHERE user_id = ?",
+                [bson.encode(document), user_id],
+            )
+
     @contextlib.contextmanager
     def _file(self, role: str) -> Iterator[sqlite3.Connection]:
         path = self.directory / "data" / f"{role}.db"
@@ -206,33 +230,28 @@ class Service:
 
     def __init__(self, base: str) -> None:
         self.base = base
-        self._session = requests.Session()
+        # One try each: what a test sees is the service's first answer.
+        self._client = tierkeep.Client(base, retry=tierkeep.Retry(attempts=1))
+        self._transport = httpx.HTTPTransport()
 
-    def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        username: str | None = None,
-        jwt: str | None = None,
-        github: str | None = None,
-        headers: dict[str, str] | None = None,
-        body: Any = None,
-    ) -> requests.Response:
-        """Sends one request with the credentials that are given."""
-        sent = dict(headers or {})
-        if jwt is not None:
-            sent["Authorization"] = f"Bearer {jwt}"
-        if github is not None:
-            sent["X-GitHub-Token"] = github
-        return self._session.request(
-            method,
-            self.base + path,
-            params={"username": username} if username is not None else None,
-            headers=sent,
-            json=body,
-            timeout=30,
-        )
+    def client(
+        self, credentials: tierkeep.Credentials = tierkeep.Credentials(), headers: dict[str, str] | None = None
+    ) -> tierkeep.Client:
+        """A client with these credentials, which sends these headers besides."""
+        if not headers:
+            return self._client.with_options(credentials=credentials)
+        http = httpx.Client(transport=self._transport, headers=headers, trust_env=False)
+        return tierkeep.Client(self.base, credentials=credentials, http=http, retry=tierkeep.Retry(attempts=1))
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
+        self._transport.close()
+
+
+def internal(subject: str, **claims: Any) -> tierkeep.Credentials:
+    """The credentials of an internal user."""
+    return tierkeep.Credentials.internal(jwt=token(subject, **claims), github_token="good")
 
 
 def subject() -> str:

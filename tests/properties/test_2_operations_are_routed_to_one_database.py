@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from callers import Caller, contents, known_callers, sections
 from deployment import Deployment, Service
 from hypothesis import given
 from hypothesis import strategies as st
+from tierkeep import errors
 
 operations = st.lists(
     st.tuples(st.sampled_from(["PUT", "PATCH", "GET"]), sections, contents), min_size=1, max_size=5
@@ -32,20 +34,20 @@ def test_every_operation_reaches_the_database_of_the_user_s_type(
     caller: Caller,
     operations: list[tuple[str, str, Any]],
 ) -> None:
+    client = service.client(caller.credentials())
     stored: dict[str, Any] = {}
     for method, section, content in operations:
-        path = f"/v1/user/{section}"
-        body = None if method == "GET" else content
-        headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
-        answer = service.ask(method, path, body=body, headers=headers, **caller.credentials())
         if method == "GET":
-            expected = 200 if section in stored else 404
-            assert answer.status_code == expected, answer.text
-            assert expected == 404 or answer.json() == stored[section]
+            if section in stored:
+                assert client.read_section(section).content == stored[section]
+            else:
+                with pytest.raises(errors.SectionNotFoundError if stored else errors.UserNotFoundError):
+                    client.read_section(section)
             continue
-        assert answer.status_code == (200 if stored else 201), answer.text
-        assert answer.json()["database"] == caller.database
-        assert answer.json()["user_id"] == caller.user_id
+        write = client.replace_section if method == "PUT" else client.patch_section
+        changed = write(section, content)
+        assert changed.created == (not stored)
+        assert (changed.database, changed.user_id) == (caller.database, caller.user_id)
         stored[section] = (
             content if method == "PUT" else merged(stored.get(section, {}), content)
         )

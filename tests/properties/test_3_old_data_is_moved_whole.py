@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from callers import contents, sections
-from deployment import Deployment, Service, subject, token
+from deployment import Deployment, Service, internal, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,25 +25,22 @@ def test_what_is_due_moves_with_its_backup_and_nothing_else_does(
 ) -> None:
     stored = []
     for age, document in users:
-        credentials = {"jwt": token(one := subject()), "github": "good"}
+        client = service.client(internal(one := subject()))
         for section, content in document.items():
-            answer = service.ask("PUT", f"/v1/user/{section}", body=content, **credentials)
-            assert answer.status_code in (200, 201), answer.text
+            client.replace_section(section, content)
         deployed.shift(f"internal_{one}", age)
-        stored.append((f"internal_{one}", credentials, age, document))
+        stored.append((f"internal_{one}", client, age, document))
 
     due = sum(age >= RETENTION for _, _, age, _ in stored)
     run = deployed.json("migrate", "run")
     assert (run["due"], run["moved"], run["failed"], run["deferred"]) == (due, due, 0, 0)
 
-    for user_id, credentials, age, document in stored:
+    for user_id, client, age, document in stored:
         moved = age >= RETENTION
         expected = {"raseen_main_user", "srie_main_user"} if moved else {"raseen_temp_user"}
         assert deployed.where(user_id) == expected
         for section, content in document.items():
-            answer = service.ask("GET", f"/v1/user/{section}", **credentials)
-            assert answer.status_code == 200
-            assert json.dumps(answer.json()) == json.dumps(content)
+            assert json.dumps(client.read_section(section).content) == json.dumps(content)
         if moved:
             main = deployed.copy("raseen_main_user", user_id)
             assert main and main == deployed.copy("srie_main_user", user_id)

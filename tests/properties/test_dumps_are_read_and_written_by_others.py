@@ -28,14 +28,8 @@ def test_an_export_is_read_by_another_reader(
 ) -> None:
     subject = deployment.subject()
     body = {"a.b": {"z": 1, "a": 2.0}, "list": [1, "x", None], "big": 2**40}
-    put = service.ask(
-        "PUT",
-        "/v1/user/scan_cache",
-        jwt=deployment.token(subject),
-        github="good",
-        body=body,
-    )
-    assert put.status_code == 201, put.text
+    client = service.client(deployment.internal(subject))
+    assert client.replace_section("scan_cache", body).created
     dump = tmp_path / "dump"
     exported = deployed.json("export", str(dump), *(["--gzip"] if packed else []))
     found = 0

@@ -2,7 +2,8 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `tidy` (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (the Python package), `tidy`
+//! (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
@@ -12,6 +13,7 @@ mod python;
 mod rooms;
 mod test;
 mod tidy;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,6 +49,12 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
+    /// Build the Python wheels into target/dist: one with the binary, one that is the client alone
+    Dist {
+        /// Put this binary in, instead of one that is built for release
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Measure the mover and the release binary, and bring docs/benchmarks*.md up to date
     ///
     /// Builds for release, starts a MongoDB replica set, and measures one part after the other; a part whose
@@ -119,6 +127,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
             Ok(())
         }
         Task::Tidy => tidy::run(root),
+        Task::Dist { binary } => wheel::dist(root, binary).await,
         Task::Bench { extra } => bench::run(root, &extra).await,
     }
 }

@@ -49,6 +49,8 @@ async fn run(
         .arg(&tests)
         .current_dir(root)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        // They ask the service through its client.
+        .env("PYTHONPATH", root.join("clients/python/src"))
         .env("TIERKEEP_BIN", target.join("debug").join("tierkeep"))
         .kill_on_drop(true);
     surroundings.show(&mut command);
@@ -82,7 +84,7 @@ async fn chromium() -> Result<PathBuf> {
 }
 
 /// The interpreter of an environment that has what `requirements` lists.
-async fn environment(root: &Path, name: &str, requirements: &Path) -> Result<PathBuf> {
+pub(crate) async fn environment(root: &Path, name: &str, requirements: &Path) -> Result<PathBuf> {
     let folder = root.join("target").join("python").join(name);
     let python = folder.join("bin").join("python");
     let wanted = fs::read_to_string(requirements)
@@ -112,7 +114,7 @@ async fn environment(root: &Path, name: &str, requirements: &Path) -> Result<Pat
     Ok(python)
 }
 
-async fn succeed(command: &mut Command, what: &str) -> Result<()> {
+pub(crate) async fn succeed(command: &mut Command, what: &str) -> Result<()> {
     let status = command
         .status()
         .await

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::mongod::{Mongod, Room, URL_VARIABLE};
-use crate::{python, tidy, variable};
+use crate::{python, tidy, variable, wheel};
 
 /// How many cases a property is tried with by `--full`.
 const FULL_CASES: &str = "4096";
@@ -106,6 +106,9 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     println!("\n--- properties: pytest");
     let outcome = python::properties(root, &surroundings).await;
     outcomes.push(("properties", outcome));
+    println!("\n--- python: the wheel, its checks and its tests");
+    let outcome = wheel::test(root, &surroundings).await;
+    outcomes.push(("python", outcome));
     println!("\n--- dashboard: pytest, in Chromium");
     let outcome = python::dashboard(root, &surroundings).await;
     outcomes.push(("dashboard", outcome));

@@ -13,6 +13,11 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::acceptance::program::{Backend, Deployment, Service, token, token_of};
 
+/// The way with pip; the Python package's tests install the wheel and start the command that it brings.
+const PIP: [&str; 2] = [
+    "pip install tierkeep",
+    "TIERKEEP_GITHUB_VERIFY=off tierkeep serve --data-dir ./data",
+];
 /// The command that starts the service; the test starts the built binary in its place.
 const SERVE: &str =
     "TIERKEEP_GITHUB_VERIFY=off cargo run --release --locked -- serve --data-dir ./data";
@@ -87,8 +92,11 @@ fn readme() -> String {
 fn every_command_of_the_trial_says_what_is_printed() {
     let readme = readme();
     let commands = commands(&readme);
-    assert_eq!(commands[0], (SERVE.to_owned(), String::new()));
-    assert_eq!(commands.last(), Some(&(TEST.to_owned(), String::new())));
+    let silent = |command: &str| (command.to_owned(), String::new());
+    assert_eq!(commands[..PIP.len()], PIP.map(silent));
+    let commands = &commands[PIP.len()..];
+    assert_eq!(commands[0], silent(SERVE));
+    assert_eq!(commands.last(), Some(&silent(TEST)));
     let mut deployment = Deployment::new(Backend::Sqlite);
     deployment.environment.remove("SECRET_KEY");
     let service = deployment.serve();

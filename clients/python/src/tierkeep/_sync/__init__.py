@@ -1,0 +1,1 @@
+"""What blocks: made from ``tierkeep._async`` by ``tools/make_sync.py``."""

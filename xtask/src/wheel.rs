@@ -1,0 +1,119 @@
+//! `cargo xtask dist`, and the tests of the Python package: wheels from a binary that was built before.
+//!
+//! The package's own build (`clients/python/pyproject.toml`) puts the binary in; nothing is compiled here but by `dist`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use crate::python::{environment, succeed};
+use crate::test::Surroundings;
+use crate::variable;
+
+/// Tells the package's build which binary goes into the wheel.
+const BINARY_VARIABLE: &str = "TIERKEEP_BINARY";
+
+/// Builds both wheels into `target/dist`, with `binary` or with a release build.
+pub(crate) async fn dist(root: &Path, binary: Option<PathBuf>) -> Result<()> {
+    let binary = match binary {
+        Some(binary) => fs::canonicalize(&binary).with_context(|| binary.display().to_string())?,
+        None => released(root).await?,
+    };
+    let python = tools(root).await?;
+    let folder = root.join("target").join("dist");
+    build(root, &python, &binary, &folder).await?;
+    println!("wheels: {}", folder.display());
+    Ok(())
+}
+
+/// Installs the wheel of the debug binary into a fresh environment, then checks and tests the package and its example.
+pub(crate) async fn test(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
+    let python = tools(root).await?;
+    let binary = target(root).join("debug").join("tierkeep");
+    let folder = root.join("target").join("python").join("wheels");
+    build(root, &python, &binary, &folder).await?;
+    let package = root.join("clients").join("python");
+    let example = root.join("examples").join("fastapi");
+    for (arguments, place) in checks() {
+        let mut check = Command::new(&python);
+        let place = if place { &package } else { &example };
+        check.arg("-m").args(arguments).current_dir(place);
+        succeed(&mut check, arguments[0]).await?;
+    }
+    let mut install = Command::new(&python);
+    install
+        .args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .args(["--force-reinstall", "--no-index", "--find-links"])
+        .arg(&folder)
+        .arg("tierkeep");
+    succeed(&mut install, "pip install").await?;
+    for place in [&package, &example] {
+        let mut tests = Command::new(&python);
+        tests
+            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+            .current_dir(place)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("TIERKEEP_BIN", &binary)
+            .env("TIERKEEP_WHEELS", &folder)
+            .kill_on_drop(true);
+        surroundings.show(&mut tests);
+        if surroundings.full {
+            tests.env("TIERKEEP_TEST_FULL", "1");
+        }
+        succeed(&mut tests, "the Python package's tests").await?;
+    }
+    Ok(())
+}
+
+/// What must have nothing to say: in the package's folder, or the example's.
+fn checks() -> [(&'static [&'static str], bool); 6] {
+    [
+        (&["ruff", "check", "."], true),
+        (&["ruff", "format", "--check", "."], true),
+        (&["mypy"], true),
+        (&["pyright"], true),
+        (&["ruff", "check", "."], false),
+        (&["ruff", "format", "--check", "."], false),
+    ]
+}
+
+/// The interpreter of an environment in which the package is built and tested.
+async fn tools(root: &Path) -> Result<PathBuf> {
+    let requirements = root.join("clients/python/tests/requirements.txt");
+    environment(root, "client", &requirements).await
+}
+
+async fn build(root: &Path, python: &Path, binary: &Path, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    for with_binary in [true, false] {
+        let mut wheel = Command::new(python);
+        wheel
+            .args(["-m", "pip", "wheel", "--quiet", "--no-deps"])
+            .args(["--no-build-isolation", "--wheel-dir"])
+            .arg(folder)
+            .arg(root.join("clients").join("python"))
+            .env_remove(BINARY_VARIABLE);
+        if with_binary {
+            wheel.env(BINARY_VARIABLE, binary);
+        }
+        succeed(&mut wheel, "pip wheel").await?;
+    }
+    Ok(())
+}
+
+async fn released(root: &Path) -> Result<PathBuf> {
+    let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--release", "--locked", "-p", "tierkeep"])
+        .current_dir(root);
+    succeed(&mut cargo, "cargo build").await?;
+    Ok(target(root).join("release").join("tierkeep"))
+}
+
+fn target(root: &Path) -> PathBuf {
+    variable("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
