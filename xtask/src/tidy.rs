@@ -47,8 +47,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             "tierkeep is built with the feature `{feature}` unasked"
         ));
     }
-    for (crate_root, order) in rooms::ORDERS {
-        findings.extend(rooms::against(root, crate_root, order)?);
+    for house in &rooms::HOUSES {
+        findings.extend(rooms::against(root, house)?);
     }
     for finding in &findings {
         println!("tidy: {finding}");
