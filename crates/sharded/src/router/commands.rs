@@ -10,20 +10,6 @@ use bson::rawdoc;
 use super::{COMMAND_NOT_FOUND, Router, addressed, as_of_the_cluster, refusal, target};
 use crate::node;
 
-/// What a router says in its hello as any server does.
-const OF_ANY_SERVER: [&str; 10] = [
-    "maxBsonObjectSize",
-    "maxMessageSizeBytes",
-    "maxWriteBatchSize",
-    "localTime",
-    "logicalSessionTimeoutMinutes",
-    "connectionId",
-    "minWireVersion",
-    "maxWireVersion",
-    "readOnly",
-    "ok",
-];
-
 /// How the routing code calls what it routes.
 fn cluster_form(name: &str) -> Option<&'static str> {
     match name {
@@ -102,7 +88,7 @@ impl Router {
         })
     }
 
-    /// What a router says of itself; the time is the config server's.
+    /// What a router says of itself: as one of MongoDB 6.0, also while no server of the cluster answers.
     async fn hello(&self, command: &RawDocument) -> io::Result<RawDocumentBuf> {
         if let Ok(wait) = command.get_i64("maxAwaitTimeMS").or_else(|_| {
             let wait = command.get_i32("maxAwaitTimeMS");
@@ -113,20 +99,22 @@ impl Router {
             let wait = Duration::from_millis(wait.try_into().unwrap_or_default());
             tokio::time::sleep(wait).await;
         }
-        let of_config = self.config.ask("admin", &rawdoc! { "hello": 1 }).await?;
-        let mut hello = rawdoc! {
+        Ok(rawdoc! {
             "helloOk": true,
             "isWritablePrimary": true,
             "ismaster": true,
             "msg": "isdbgrid",
             "topologyVersion": { "processId": self.process, "counter": 0_i64 },
-        };
-        for (name, value) in of_config.iter().map_while(Result::ok) {
-            if OF_ANY_SERVER.contains(&name.as_str()) {
-                hello.append(name, value);
-            }
-        }
-        Ok(hello)
+            "maxBsonObjectSize": 16 * 1024 * 1024,
+            "maxMessageSizeBytes": 48_000_000,
+            "maxWriteBatchSize": 100_000,
+            "localTime": now(),
+            "logicalSessionTimeoutMinutes": 30,
+            "minWireVersion": 0,
+            "maxWireVersion": 17,
+            "readOnly": false,
+            "ok": 1.0,
+        })
     }
 
     /// The plans of all shards, in the form in which `mongos` gives them.
@@ -179,4 +167,12 @@ impl Router {
         let (_, node) = self.coordinator().await?;
         node.ask(database, command).await
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server tells the time of its own machine"
+)]
+fn now() -> bson::DateTime {
+    bson::DateTime::now()
 }
