@@ -1,6 +1,7 @@
 //! The MongoDB store behind a router, on a cluster of two shards.
 
 mod hashed;
+mod keys;
 mod scans;
 
 use std::sync::{Arc, OnceLock};
