@@ -36,6 +36,7 @@ mod property_6_migration_retry_on_failure;
 mod property_8_connection_retry_with_exponential_backoff;
 mod restoring;
 mod scale;
+mod sharded;
 mod simulate;
 mod sizes;
 mod skew;

@@ -8,6 +8,7 @@ mod collections;
 mod facts;
 mod reading;
 pub(crate) mod reply;
+mod sharding;
 pub(crate) mod wire;
 mod writing;
 
@@ -22,8 +23,8 @@ use bson::{Bson, Document};
 use mongodb::{Client, Database};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    StoreError, Written,
+    Change, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query,
+    Result, Store, StoreError, Written,
 };
 
 use crate::error::Failure;
@@ -59,6 +60,14 @@ impl MongoStore {
     /// The name of the database on its server.
     pub fn database_name(&self) -> &str {
         self.database.name()
+    }
+
+    /// Another database on the same server.
+    fn beside(&self, database: &str) -> Self {
+        Self {
+            database: self.database.client().database(database),
+            ..self.clone()
+        }
     }
 
     /// Says at which operation of this database a command failed.
@@ -98,6 +107,11 @@ impl Store for MongoStore {
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         let listed = self.list_indexes_of_all().await;
         listed.map_err(self.at("indexes"))
+    }
+
+    async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
+        let keys = self.sharded_otherwise().await;
+        keys.map_err(self.at("foreign_shard_keys"))
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -9,8 +9,8 @@ use bson::{Bson, Document};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    Store, StoreError, Written,
+    Change, Class, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put,
+    Query, Result, Store, StoreError, Written,
 };
 
 use crate::hold::Hold;
@@ -375,6 +375,11 @@ impl Store for FaultStore {
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         struck!(self, "indexes", self.inner.indexes())
+    }
+
+    async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
+        let keys = self.inner.foreign_shard_keys();
+        struck!(self, "foreign_shard_keys", keys)
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

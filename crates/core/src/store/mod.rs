@@ -150,6 +150,18 @@ pub struct FoundIndex {
     pub deletes_by_age: bool,
 }
 
+/// A collection that a sharded cluster spreads over its shards by something else than `_id`: each shard alone keeps an
+/// `_id` from being stored twice, so the same one can be stored on two of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForeignShardKey {
+    /// The database, as its server calls it.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+    /// The shard key, as a shell shows it.
+    pub key: String,
+}
+
 /// What became of one document of an [`Store::insert`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inserted {
@@ -234,6 +246,12 @@ pub trait Store: Send + Sync + Debug {
     /// (L26) Of a prepared collection those that its layout asks for are among them, as far as this store's queries go
     /// by them, and each has a name of its own.
     async fn indexes(&self) -> Result<Vec<FoundIndex>>;
+
+    /// Lists the collections that are sharded by something else than `_id`, ranged or hashed. A database that is not
+    /// behind a router has none; nor does one whose server does not let this client read how collections are sharded.
+    async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
+        Ok(Vec::new())
+    }
 
     /// Reads one page of documents.
     ///

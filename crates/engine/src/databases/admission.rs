@@ -14,8 +14,8 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    Store, StoreError, Written,
+    Change, Class, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put,
+    Query, Result, Store, StoreError, Written,
 };
 use tierkeep_core::user::UserId;
 use tracing::error;
@@ -145,6 +145,11 @@ impl Store for Admission {
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         self.checked("indexes")?.indexes().await
+    }
+
+    async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
+        let store = self.checked("foreign_shard_keys")?;
+        store.foreign_shard_keys().await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

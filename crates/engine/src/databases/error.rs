@@ -1,7 +1,7 @@
 //! Why the seven databases cannot be used together.
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{FoundIndex, StoreError};
+use tierkeep_core::store::{ForeignShardKey, FoundIndex, StoreError};
 
 /// Why the databases cannot be used. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,14 @@ pub enum ConnectError {
         /// The index.
         index: FoundIndex,
     },
+    /// A collection is sharded by something else than `_id`, so that two shards can each store the same `_id`.
+    #[error("{}", shard_key_message(*role, key))]
+    ShardKey {
+        /// The role.
+        role: Role,
+        /// The collection, and what it is sharded by.
+        key: ForeignShardKey,
+    },
     /// The stores do not fit the roles.
     #[error("no store was given for {0}")]
     Missing(Role),
@@ -86,6 +94,20 @@ fn unreachable_message(errors: &[StoreError]) -> String {
     };
     let lines: Vec<String> = errors.iter().map(line).collect();
     format!("cannot reach:{}", lines.concat())
+}
+
+fn shard_key_message(role: Role, found: &ForeignShardKey) -> String {
+    let ForeignShardKey {
+        database,
+        collection,
+        key,
+    } = found;
+    format!(
+        "{role}.{collection} is sharded by {key}: two shards can each store a document with the same _id, and only a shard key \
+         of _id alone prevents that; change it on the router that {} names, with: \
+         db.adminCommand({{ reshardCollection: \"{database}.{collection}\", key: {{ _id: \"hashed\" }} }})",
+        role.url_variable()
+    )
 }
 
 fn ttl_message(role: Role, index: &FoundIndex) -> String {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{FoundIndex, Hello, Store, StoreError};
+use tierkeep_core::store::{ForeignShardKey, FoundIndex, Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -128,6 +128,7 @@ impl ConnectionManager {
             };
             stamps.insert(*role, stamp::read(gate.unchecked()).await?);
             refuse_ttl(gate.unchecked()).await?;
+            refuse_shard_key(gate.unchecked()).await?;
         }
         let known = self.agree_on_deployment(&stamps)?;
         if purpose != Purpose::WorkWithNewAudit {
@@ -183,6 +184,16 @@ async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {
     let trap = |index: &FoundIndex| index.deletes_by_age && holds_data(index);
     match store.indexes().await?.into_iter().find(trap) {
         Some(index) => Err(ConnectError::TtlIndex { role, index }),
+        None => Ok(()),
+    }
+}
+
+/// Where shards keep an `_id` from being stored twice each for itself, a second insert is no proof of a first.
+async fn refuse_shard_key(store: &dyn Store) -> Result<(), ConnectError> {
+    let role = store.role();
+    let ours = |key: &ForeignShardKey| role.users().is_none_or(|users| users == key.collection);
+    match store.foreign_shard_keys().await?.into_iter().find(ours) {
+        Some(key) => Err(ConnectError::ShardKey { role, key }),
         None => Ok(()),
     }
 }

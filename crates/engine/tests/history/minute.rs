@@ -25,6 +25,7 @@ use super::reference::{Contradiction, Deed, Reference, Token, Write};
 use super::sight::look;
 use super::stage::{Process, Stage};
 use crate::scale;
+use crate::sharded;
 use crate::world::{Backend, DAY, HOUR, patient_users, user};
 
 const CLIENTS: u32 = 4;
@@ -240,13 +241,12 @@ async fn nemesis(run: Run, seed: u64) {
 
 /// Runs everybody for `lasts`; answers what broke, if anything did.
 async fn random_run(
-    backend: Backend,
-    mutant: Option<Mutant>,
+    stage: Stage,
     seed: u64,
     lasts: Duration,
 ) -> (Arc<Done>, Result<(), Contradiction>) {
     let run = Run {
-        stage: Arc::new(Stage::beside(backend, mutant).await),
+        stage: Arc::new(stage),
         done: Arc::default(),
         stop: CancellationToken::new(),
     };
@@ -335,20 +335,17 @@ fn fences(users: &[Mine]) -> impl Iterator<Item = (&str, Version)> {
 
 /// The seed of this run, and how long it lasts.
 #[expect(clippy::print_stdout, reason = "who repeats a run needs its seed")]
-fn drawn(backend: Backend) -> (u64, Duration) {
+fn drawn(backend: &str) -> (u64, Duration) {
     let given = scale::variable("TIERKEEP_TEST_SEED");
     let seed = given.map_or_else(rand::random, |seed| seed.parse().unwrap());
     let lasts = Duration::from_secs(if scale::is_full() { 60 } else { 4 });
-    println!("{backend:?}: TIERKEEP_TEST_SEED={seed} for {lasts:?}");
+    println!("{backend}: TIERKEEP_TEST_SEED={seed} for {lasts:?}");
     (seed, lasts)
 }
 
-#[rstest]
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_random_run_loses_nothing(#[values(Backend::Sqlite, Backend::Mongo)] backend: Backend) {
-    let (seed, lasts) = drawn(backend);
-    let (done, outcome) = random_run(backend, None, seed, lasts).await;
-    println!("{backend:?}: {done:?}");
+/// What must be true of a run that took part in everything: nothing broke, and enough was done.
+fn assert_sound(backend: &str, seed: u64, done: &Done, outcome: Result<(), Contradiction>) {
+    println!("{backend}: {done:?}");
     if let Err(contradiction) = outcome {
         panic!("TIERKEEP_TEST_SEED={seed}: {contradiction}");
     }
@@ -361,12 +358,35 @@ async fn a_random_run_loses_nothing(#[values(Backend::Sqlite, Backend::Mongo)] b
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_random_run_loses_nothing(#[values(Backend::Sqlite, Backend::Mongo)] backend: Backend) {
+    let name = format!("{backend:?}");
+    let (seed, lasts) = drawn(&name);
+    let stage = Stage::beside(backend, None).await;
+    let (done, outcome) = random_run(stage, seed, lasts).await;
+    assert_sound(&name, seed, &done, outcome);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_random_run_on_shards_loses_nothing_while_chunks_move() {
+    let (seed, lasts) = drawn("shards");
+    let cluster = sharded::cluster();
+    let databases = sharded::stores(cluster).await;
+    let shuffle = cluster.shuffle(sharded::namespaces(&databases.0).await);
+    let stage = Stage::over(databases, Backend::Mongo, None);
+    let (done, outcome) = random_run(stage, seed, lasts).await;
+    let chunks = shuffle.stop().await;
+    assert_sound("shards", seed, &done, outcome);
+    assert!(chunks > 5, "only {chunks} chunks moved");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_random_run_without_the_guard_of_the_delete_loses_what_was_acknowledged(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
-    let (seed, _) = drawn(backend);
-    let mutant = Some(Mutant::UnguardedDelete);
-    let (done, outcome) = random_run(backend, mutant, seed, Duration::from_mins(1)).await;
+    let (seed, _) = drawn(&format!("{backend:?}"));
+    let stage = Stage::beside(backend, Some(Mutant::UnguardedDelete)).await;
+    let (done, outcome) = random_run(stage, seed, Duration::from_mins(1)).await;
     let lost = outcome.expect_err("nothing was lost");
     println!("{backend:?}: {lost}, after {done:?}");
 }

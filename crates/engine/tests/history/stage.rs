@@ -57,7 +57,19 @@ impl Stage {
 
     /// Fresh databases in the runtime of the test.
     pub async fn beside(backend: Backend, mutant: Option<Mutant>) -> Self {
-        let (stores, clock, guard) = stores(backend).await;
+        Self::over(stores(backend).await, backend, mutant)
+    }
+
+    /// These databases of this backend, which what comes last keeps.
+    pub fn over(
+        (stores, clock, guard): (
+            Vec<Arc<dyn Store>>,
+            Arc<ManualClock>,
+            Box<dyn Any + Send + Sync>,
+        ),
+        backend: Backend,
+        mutant: Option<Mutant>,
+    ) -> Self {
         Self {
             stores,
             clock,

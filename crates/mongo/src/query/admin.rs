@@ -32,6 +32,18 @@ pub(crate) fn list_indexes(collection: &str) -> RawDocumentBuf {
     rawdoc! { "listIndexes": collection, "cursor": {}, "maxTimeMS": millis(READ_LIMIT) }
 }
 
+/// Lists how the collections of `database` are sharded; for the database `config` of a router.
+pub(crate) fn sharded(database: &str) -> RawDocumentBuf {
+    // The slash comes next after the dot: what lies between begins with the database's name and a dot.
+    let of_database = rawdoc! { "$gte": format!("{database}."), "$lt": format!("{database}/") };
+    rawdoc! {
+        "find": "collections",
+        "filter": { "_id": of_database, "dropped": { "$ne": true } },
+        "projection": { "key": 1 },
+        "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
 /// Creates an empty collection.
 pub(crate) fn create(collection: &str) -> RawDocumentBuf {
     rawdoc! {
@@ -109,6 +121,7 @@ mod tests {
             build_info(),
             list_collections(),
             list_indexes("users"),
+            sharded("raseen_main_user"),
             create("users"),
             validate("users", "external_"),
             create_index("users", &index_name(&unique), &unique),

@@ -109,8 +109,11 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
 }
 
 /// In index order of `_id`, which crosses types, from `after` (inclusive) on.
+///
+/// One server reads the index in this order anyway; a router merges what several shards send only where the command
+/// names an order, and else passes their batches on as they arrive.
 fn by_id_index(after: Option<&Cursor>) -> RawDocumentBuf {
-    let mut order = rawdoc! { "hint": { "_id": 1 } };
+    let mut order = rawdoc! { "hint": { "_id": 1 }, "sort": { "_id": 1 } };
     if let Some(after) = after {
         order.append(cstr!("min"), rawdoc! { "_id": raw(&after.id) });
     }
@@ -286,9 +289,17 @@ fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
 }
 
 /// In index order of (`metadata.staged_at`, `_id`), which crosses types, from `from` (inclusive) up to `to`
-/// (exclusive) or the end.
+/// (exclusive) or the end. Sorted for the same reason as [`by_id_index`].
+///
+/// Where a document has an array among the indexed values, the server sorts by itself instead of reading the index in
+/// order; it may write to disk then, so that a large collection does not make it give up.
 fn by_staged_index(from: &RawDocumentBuf, to: Option<&RawDocumentBuf>) -> RawDocumentBuf {
-    let mut order = rawdoc! { "hint": staged_index(), "min": from.clone() };
+    let mut order = rawdoc! {
+        "hint": staged_index(),
+        "sort": staged_index(),
+        "allowDiskUse": true,
+        "min": from.clone(),
+    };
     if let Some(to) = to {
         order.append(cstr!("max"), to.clone());
     }

@@ -6,7 +6,7 @@ use tierkeep_core::store::{Find, Query, Result};
 
 use super::reply::{self, Page};
 use super::{GRACE, LIMIT, MongoStore, wire};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::query;
 
 impl MongoStore {
@@ -66,6 +66,8 @@ impl MongoStore {
         {
             Ok(plan) => Ok(!reply::is_multikey(&plan)),
             Err(failure) if failure.is_missing_index() => Ok(false),
+            // A router refuses to explain what is in a database that does not exist.
+            Err(failure) if failure.code == error::NAMESPACE_NOT_FOUND => Ok(false),
             Err(failure) => Err(failure),
         }
     }

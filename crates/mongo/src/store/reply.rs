@@ -177,14 +177,23 @@ pub(crate) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failur
     })
 }
 
-/// Whether the plan scans an index in which a document may have several places.
+/// Whether the plan scans an index in which a document may have several places, on any shard.
 pub(super) fn is_multikey(plan: &RawDocument) -> bool {
     plan.into_iter()
         .map_while(Result::ok)
-        .any(|(name, value)| match value.as_document() {
-            Some(inner) => is_multikey(inner),
-            None => name == "isMultiKey" && value.as_bool() == Some(true),
-        })
+        .any(|(name, value)| is_multikey_in(name.as_str(), value))
+}
+
+fn is_multikey_in(name: &str, value: RawBsonRef<'_>) -> bool {
+    if let Some(inner) = value.as_document() {
+        return is_multikey(inner);
+    }
+    // A router gives the plans of the shards as an array.
+    if let Some(shards) = value.as_array() {
+        let mut plans = shards.into_iter().map_while(Result::ok);
+        return plans.any(|plan| plan.as_document().is_some_and(is_multikey));
+    }
+    name == "isMultiKey" && value.as_bool() == Some(true)
 }
 
 /// Whether the index does what `wanted` asks for: the same fields, each document in it, as unique.
@@ -274,6 +283,13 @@ mod tests {
         };
         assert!(is_multikey(&plan(true)));
         assert!(!is_multikey(&plan(false)));
+        let of_shards = |multikey: bool| {
+            rawdoc! { "queryPlanner": { "winningPlan": {
+                "stage": "SHARD_MERGE", "shards": [plan(false), plan(multikey)],
+            } } }
+        };
+        assert!(is_multikey(&of_shards(true)));
+        assert!(!is_multikey(&of_shards(false)));
         assert!(!is_multikey(
             &rawdoc! { "queryPlanner": { "winningPlan": { "stage": "EOF" } } }
         ));

@@ -15,5 +15,6 @@ mod errors;
 mod exactness;
 mod plans;
 mod server;
+mod sharded;
 
 tierkeep_testkit::conformance_suite!(bench::subject);
