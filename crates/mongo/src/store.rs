@@ -6,6 +6,7 @@
 
 mod collections;
 mod facts;
+mod faults;
 mod reading;
 pub(crate) mod reply;
 pub(crate) mod wire;
@@ -22,8 +23,8 @@ use bson::{Bson, Document};
 use mongodb::{Client, Database};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    StoreError, Written,
+    Change, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query,
+    Result, Store, StoreError, Written,
 };
 
 use crate::error::Failure;
@@ -98,6 +99,11 @@ impl Store for MongoStore {
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         let listed = self.list_indexes_of_all().await;
         listed.map_err(self.at("indexes"))
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let listed = self.list_collections_with_options().await;
+        listed.map_err(self.at("collections"))
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -166,9 +166,12 @@ fn of_store(error: &StoreError) -> Exit {
 
 fn of_class(class: Class) -> Exit {
     match class {
-        Class::Timeout | Class::Refused | Class::NoServer | Class::Transition | Class::Auth => {
-            Exit::Unreachable
-        }
+        Class::Timeout
+        | Class::Refused
+        | Class::NoServer
+        | Class::Transition
+        | Class::NotPrimary
+        | Class::Auth => Exit::Unreachable,
         Class::Unauthorized
         | Class::DiskFull
         | Class::Busy

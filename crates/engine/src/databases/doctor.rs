@@ -86,7 +86,11 @@ impl Finding {
                 )
             }
             Class::DiskFull => "make room on the disk of the server".to_owned(),
-            Class::Timeout | Class::Refused | Class::NoServer | Class::Transition => format!(
+            Class::Timeout
+            | Class::Refused
+            | Class::NoServer
+            | Class::Transition
+            | Class::NotPrimary => format!(
                 "start its server, let this machine reach it, or correct the address in {variable}"
             ),
             Class::Busy | Class::Unacknowledged | Class::Corrupt | Class::Other => {
