@@ -125,6 +125,7 @@ fn of_connect(error: &ConnectError) -> Exit {
         | ConnectError::OtherDeployment { .. }
         | ConnectError::AuditLost { .. }
         | ConnectError::TtlIndex { .. }
+        | ConnectError::Hazard { .. }
         | ConnectError::Missing(_) => Exit::Usage,
         ConnectError::Store(error) => of_store(error),
     }

@@ -42,6 +42,9 @@ pub enum Fate {
     Erased,
     /// It is left for a later run, through no fault of its own.
     Deferred,
+    /// A database refuses it for this reason, which says nothing about the document: it costs no retry, and waits longer each
+    /// time.
+    Held(String),
     /// A database refuses it; the reason goes into its record.
     Failed(String),
     /// Copies contradict each other: nothing was deleted or overwritten.
@@ -133,6 +136,8 @@ pub enum Copied {
     Rejected(String),
     /// The target holds something that cannot be compared with the document.
     Contradicted(Quarantine),
+    /// The target refuses the document, for a reason that may be anybody's.
+    Refused(String),
     /// The target could not say; the document waits for a later run.
     Unsettled,
 }
@@ -433,6 +438,7 @@ impl Entry {
             Copied::Settled => {}
             Copied::Rejected(reason) => self.out(Fate::Failed(reason)),
             Copied::Contradicted(reason) => self.out(Fate::Conflict(reason)),
+            Copied::Refused(reason) => self.out(Fate::Held(reason)),
             Copied::Unsettled => self.out(Fate::Deferred),
         }
     }

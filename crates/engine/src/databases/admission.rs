@@ -15,8 +15,8 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
 use tierkeep_core::hr;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    Store, StoreError, Written,
+    Change, Class, Damage, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted,
+    Layout, Put, Query, Result, Store, StoreError, Written,
 };
 use tierkeep_core::user::UserId;
 use tracing::error;
@@ -146,6 +146,14 @@ impl Store for Admission {
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         self.checked("indexes")?.indexes().await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        self.checked("collections")?.collections().await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        self.checked("damage")?.damage().await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -16,8 +16,8 @@ use tierkeep_core::breaker::{Admitted, Breaker, BreakerSettings, BreakerState, P
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    Store, StoreError, Written,
+    Change, Class, Damage, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted,
+    Layout, Put, Query, Result, Store, StoreError, Written,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -275,6 +275,16 @@ impl Store for CircuitBreaker {
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         let listed = self.inner.indexes();
         self.call("indexes", call, listed).await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let listed = self.inner.collections();
+        self.call("collections", call, listed).await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        let found = self.inner.damage();
+        self.call("damage", unbounded, found).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {
