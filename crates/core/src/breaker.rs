@@ -47,7 +47,7 @@ impl Reach {
     pub fn of(class: Class) -> Self {
         match class {
             Class::Timeout | Class::Refused | Class::NoServer => Self::Away(class),
-            Class::Transition => Self::Unclear,
+            Class::Transition | Class::NotPrimary => Self::Unclear,
             Class::Auth
             | Class::Unauthorized
             | Class::DiskFull

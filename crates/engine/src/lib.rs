@@ -38,7 +38,7 @@ pub use databases::breaker::GuardSettings;
 pub use databases::contents::{CollectionContents, DatabaseContents};
 pub use databases::counters::ConnectRetries;
 pub use databases::doctor::{Examined, Finding, Severity, UNREACHABLE, examine};
-pub use databases::error::ConnectError;
+pub use databases::error::{ConnectError, Hazard};
 pub use databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose};
 pub use databases::random::Randomness;
 pub use databases::schema::layout;

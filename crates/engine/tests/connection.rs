@@ -9,11 +9,13 @@ use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
-use tierkeep_core::store::{Find, Query, Store};
+use tierkeep_core::store::{Find, FoundCollection, Query, Store};
 use tierkeep_engine::{ConnectError, ConnectionManager, Purpose, examine};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
+use tracing::Level;
 
+use crate::logs::Logs;
 use crate::world::{Backend, HOUR, NO_RETRIES, stores};
 
 fn clock() -> Arc<ManualClock> {
@@ -167,6 +169,58 @@ async fn an_empty_audit_beside_stamped_databases_is_refused_until_it_is_said_to_
 }
 
 #[tokio::test]
+async fn a_database_that_was_emptied_is_warned_of_when_it_is_stamped_anew() {
+    let logs = Logs::collected();
+    let mut stores = seven();
+    let faults = Faults::new();
+    let databases = manager(&stores, &faults);
+    let opened = databases.open(NO_RETRIES, Purpose::Work).await;
+    opened.unwrap();
+    let warned = |role: Role| {
+        let parts = [role.name(), "emptied"];
+        let lines = logs.taken();
+        lines.iter().any(|line| line.says(Level::WARN, &parts))
+    };
+    assert!(!warned(Role::RaseenMainUser));
+
+    let main = stores
+        .iter()
+        .position(|store| store.role() == Role::RaseenMainUser)
+        .unwrap();
+    stores[main] = MemoryStore::new(Role::RaseenMainUser, "raseen_main_user", clock());
+    let databases = manager(&stores, &faults);
+    let opened = databases.open(NO_RETRIES, Purpose::Work).await;
+    opened.unwrap();
+    assert!(warned(Role::RaseenMainUser));
+}
+
+#[tokio::test]
+async fn damage_and_dangerous_options_are_findings_of_the_doctor() {
+    let stores = seven();
+    let databases = manager(&stores, &Faults::new());
+    let opened = databases.open(NO_RETRIES, Purpose::Work).await;
+    opened.unwrap();
+    stores[1].plant_damage("3 documents are not what was stored");
+    let users = stores[1].role().users().unwrap();
+    stores[1].plant_collection(FoundCollection {
+        capped: true,
+        ..FoundCollection::plain(users)
+    });
+    let all: Vec<Arc<dyn Store>> = stores
+        .iter()
+        .map(|store| Arc::new(store.clone()) as Arc<dyn Store>)
+        .collect();
+    let clock: Arc<dyn Clock> = clock();
+    let examined = examine(&all, &clock).await;
+    for (check, part) in [("damage", "3 documents"), ("options", "capped")] {
+        let found = examined.findings.iter().find(|it| it.check == check);
+        let found = found.unwrap_or_else(|| panic!("{:?}", examined.findings));
+        assert_eq!(found.database, Some(stores[1].role()));
+        assert!(found.message.contains(part), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_ttl_index_on_a_user_collection_is_refused_with_its_remedy() {
     let stores = seven();
     stores[1].plant_ttl_index("internal_users", "created_at_1");
@@ -184,6 +238,46 @@ async fn a_ttl_index_on_a_user_collection_is_refused_with_its_remedy() {
             .iter()
             .all(|store| store.snapshot(collection::IDENTITY).is_empty())
     );
+}
+
+#[tokio::test]
+async fn an_option_by_which_a_server_deletes_or_confuses_documents_is_refused_with_its_remedy() {
+    let users = seven()[1].role().users().unwrap();
+    let plain = || FoundCollection::plain(users);
+    let capped = FoundCollection {
+        capped: true,
+        ..plain()
+    };
+    let expires = FoundCollection {
+        expires: true,
+        ..plain()
+    };
+    let collation = FoundCollection {
+        collation: Some("en".to_owned()),
+        ..plain()
+    };
+    for (planted, parts) in [
+        (capped, ["capped", "createCollection"]),
+        (expires, ["expireAfterSeconds", "collMod"]),
+        (collation, ["collation \"en\"", "createCollection"]),
+    ] {
+        let stores = seven();
+        stores[1].plant_collection(planted);
+        let opened = manager(&stores, &Faults::new())
+            .open(NO_RETRIES, Purpose::Work)
+            .await;
+        let message = opened.unwrap_err().to_string();
+        let role = stores[1].role();
+        assert!(message.contains(role.name()), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(
+            stores
+                .iter()
+                .all(|store| store.snapshot(collection::IDENTITY).is_empty())
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bson::doc;
 use bson::raw::RawDocumentBuf;
@@ -10,7 +11,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
-use tierkeep_engine::{Condition, NoProgress, RunOptions};
+use tierkeep_engine::{Alerts, Condition, NoProgress, RunOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section};
@@ -304,6 +305,48 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
 #[rstest]
 #[case(Role::SrieMainUser)]
 #[case(Role::RaseenMainUser)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_refused_with_an_unknown_code_waits_longer_each_time_and_is_alerted(
+    #[case] odd: Role,
+) {
+    let mut world = World::new(Backend::Memory).await;
+    world.settings.retry_backoff = Duration::from_secs(30);
+    let user = world.staged(0, DAY + HOUR).await;
+    world.faults.unsettle(odd, user.as_str());
+    let open = async || {
+        let alerts = Alerts::new(Arc::clone(&world.engine));
+        alerts.open(&mut None).await.unwrap()
+    };
+    let begun = world.now().await;
+    let mut attempts = 0;
+    for _ in 0..120 {
+        let calls = world.faults.count_of("insert");
+        let summary = world.migrate().await.unwrap();
+        assert_eq!((summary.failed, summary.deferred), (0, 1));
+        let tried = world.faults.count_of("insert") > calls;
+        attempts += u32::from(tried);
+        assert_eq!(open().await.len(), usize::from(attempts > 1));
+        world.clock.advance(Duration::from_secs(30));
+    }
+    assert!(world.now().await.saturating_duration_since(begun) <= HOUR);
+    assert!(
+        (6..=9).contains(&attempts),
+        "{attempts} attempts in an hour"
+    );
+    let [record] = &world.records().await[..] else {
+        panic!("one record");
+    };
+    assert_eq!(record.get_i32("retry_count").unwrap(), 0);
+    assert_eq!(record.get_str("status").unwrap(), "pending");
+
+    world.faults.heal();
+    world.clock.advance(HOUR);
+    assert_eq!(world.migrate().await.unwrap().moved, 1);
+}
+
+#[rstest]
+#[case(Role::SrieMainUser)]
+#[case(Role::RaseenMainUser)]
 #[case(Role::EvaluationAudit)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_of_which_a_database_cannot_say_anything_waits_alone(
@@ -322,6 +365,11 @@ async fn a_document_of_which_a_database_cannot_say_anything_waits_alone(
         (summary.moved, summary.failed, summary.deferred),
         (19, 0, 1)
     );
+    // A run does not try it again and again.
+    let calls = world.faults.count_of("insert");
+    let summary = world.migrate().await.unwrap();
+    assert_eq!((summary.moved, summary.deferred), (0, 1));
+    assert!(world.faults.count_of("insert") - calls <= 5);
     assert_eq!(world.copy(Role::RaseenTempUser, &user).await, staged);
     world.check_invariants().await;
 

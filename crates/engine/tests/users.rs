@@ -7,6 +7,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
+use tierkeep_core::store::Class;
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tierkeep_engine::{Condition, UsersError};
@@ -385,4 +386,32 @@ async fn a_patch_never_takes_what_it_cannot_read_for_empty(
     let left = world.copy(Role::RaseenTempUser, &user).await.unwrap();
     assert_eq!(document::version(&left), document::version(&stored));
     assert_eq!(Digest::of(&left), Digest::of(&stored));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_certainly_did_not_run_is_not_counted_as_perhaps_applied() {
+    for (class, code, unknown) in [
+        (Class::NotPrimary, 10_107, false),
+        (Class::NotPrimary, 13_435, false),
+        (Class::Transition, 11_602, true),
+    ] {
+        let world = World::new(Backend::Memory).await;
+        let user = user(1);
+        for n in 0..12 {
+            world.put(&user, n).await.unwrap();
+        }
+        // An election: every attempt of half a dozen is refused.
+        let election = Fault::nth(1, Moment::Before)
+            .of("write")
+            .to(Role::RaseenTempUser)
+            .times(6)
+            .class(class, code);
+        world.faults.plan(election);
+        let written = world.put(&user, 99).await;
+        if unknown {
+            assert!(written.is_err(), "{code}: {written:?}");
+        } else {
+            assert_eq!(written.unwrap().version, version(13), "{code}");
+        }
+    }
 }

@@ -10,8 +10,8 @@ use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    Written,
+    Change, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query,
+    Result, Store, Written,
 };
 use tierkeep_engine::Randomness;
 use tierkeep_testkit::MemoryStore;
@@ -215,6 +215,10 @@ impl Store for ScriptedStore {
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         self.base.indexes().await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        Store::collections(&self.base).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -1,12 +1,16 @@
-//! What failures mean. Owns the one classification of MongoDB's error codes, into the class of a whole
-//! operation's failure or a fault of one document.
+//! What failures mean: the class of a whole operation's failure, or a fault of one document. The table of the server's
+//! codes is in `codes`.
 //!
-//! Nothing here keeps a message: the server's and the driver's texts name hosts, users and contents.
+//! Of the server's and the driver's texts only the name of an index is kept: they name hosts, users and contents.
+
+mod codes;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, Fault, StoreError};
+
+pub(crate) use codes::kind;
 
 /// The server's code of a unique index's refusal.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
@@ -31,33 +35,43 @@ pub(crate) enum Kind {
     Operation(Class),
     /// One document's, for this reason.
     Document(&'static str),
+    /// One document's, because an index of its collection refuses it for this reason.
+    Index(Indexed, &'static str),
 }
 
-/// What the server's code means. Codes that are not listed are nobody's in particular: the operation is
-/// left for later, and no document pays for it.
-pub(crate) fn kind(code: i32) -> Kind {
-    match code {
-        // Retry now.
-        6 | 7 | 9001 => Kind::Operation(Class::Refused),
-        89 => Kind::Operation(Class::Timeout),
-        91 | 189 | 10107 | 11600 | 11602 | 13435 | 13436 => Kind::Operation(Class::Transition),
-        112 => Kind::Operation(Class::Busy),
-        64 => Kind::Operation(Class::Unacknowledged),
-        // Leave it for later.
-        UNAUTHORIZED => Kind::Operation(Class::Unauthorized),
-        18 => Kind::Operation(Class::Auth),
-        14031 => Kind::Operation(Class::DiskFull),
-        // One document's own fault.
-        2 => Kind::Document("the server takes a value in it for a bad one"),
-        9 => Kind::Document("the server cannot parse it"),
-        15 => Kind::Document("it is nested too deeply"),
-        52 => Kind::Document("a field name starts with a dollar sign"),
-        INVALID_ID => Kind::Document("its _id is none that a document can have"),
-        121 => Kind::Document("it fails the collection's validator"),
-        TOO_LARGE | 17419 | 17420 => Kind::Document("it is larger than 16 MiB"),
-        DUPLICATE_KEY => Kind::Document("another document holds the same unique fields"),
-        // 50 and 262 (out of time on the server), 192, and all the others.
-        _ => Kind::Operation(Class::Other),
+/// Which of a collection's indexes can refuse a document with a code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Indexed {
+    /// A unique one, which the server names.
+    Unique,
+    /// Any but the one over `_id`.
+    Any,
+    Text,
+    /// `2dsphere`.
+    Sphere,
+    /// `2d`.
+    Plane,
+    Hashed,
+    Haystack,
+}
+
+impl Indexed {
+    /// Whether `index`, as the server lists it, is of this kind.
+    pub(crate) fn is(self, index: &RawDocument) -> bool {
+        let has = |kind: &str| {
+            let key = index.get_document("key").into_iter().flatten();
+            key.map_while(Result::ok)
+                .any(|(_, value)| value.as_str() == Some(kind))
+        };
+        match self {
+            Self::Unique => false,
+            Self::Any => index.get_str("name").is_ok_and(|name| name != "_id_"),
+            Self::Text => has("text"),
+            Self::Sphere => has("2dsphere"),
+            Self::Plane => has("2d"),
+            Self::Hashed => has("hashed"),
+            Self::Haystack => has("geoHaystack"),
+        }
     }
 }
 
@@ -65,7 +79,53 @@ pub(crate) fn kind(code: i32) -> Kind {
 fn class(code: i32) -> Class {
     match kind(code) {
         Kind::Operation(class) => class,
-        Kind::Document(_) => Class::Other,
+        Kind::Document(_) | Kind::Index(_, _) => Class::Other,
+    }
+}
+
+/// Why the server refuses one document while it takes others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: i32,
+    pub(crate) reason: &'static str,
+    /// Which indexes may be the reason.
+    pub(crate) by: Option<Indexed>,
+    /// The one that the server names.
+    pub(crate) index: Option<String>,
+}
+
+impl Refusal {
+    /// Why a document is refused with `code`; `None` where the code is not a document's matter.
+    fn of(code: i32, index: Option<String>) -> Option<Self> {
+        let (reason, by) = match kind(code) {
+            Kind::Operation(_) => return None,
+            Kind::Document(reason) => (reason, None),
+            Kind::Index(by, reason) => (reason, Some(by)),
+        };
+        Some(Self {
+            code,
+            reason,
+            by,
+            index,
+        })
+    }
+
+    /// The document's fault, where one of `indexes` is the reason.
+    pub(crate) fn fault(&self, indexes: &[String]) -> Fault {
+        let reason = match (indexes, self.by) {
+            ([index], _) => format!("the index {index:?} refuses it: {}", self.reason),
+            ([], Some(Indexed::Unique) | None) => self.reason.to_owned(),
+            ([], Some(_)) => format!("an index refuses it: {}", self.reason),
+            (several, _) => {
+                let names: Vec<String> = several.iter().map(|name| format!("{name:?}")).collect();
+                let names = names.join(", ");
+                format!("one of the indexes {names} refuses it: {}", self.reason)
+            }
+        };
+        Fault {
+            code: self.code,
+            reason,
+        }
     }
 }
 
@@ -76,49 +136,66 @@ pub(crate) struct Failure {
     pub(crate) class: Class,
     /// The server's code; 0 where it sent none.
     pub(crate) code: i32,
+    /// The unique index that the server names.
+    index: Option<String>,
 }
 
 impl Failure {
-    /// The server refused the command with `code`.
-    pub(crate) fn of_code(code: i32) -> Self {
+    /// A failure of this class that has no other code than `code`.
+    pub(crate) fn new(class: Class, code: i32) -> Self {
         Self {
-            class: class(code),
+            class,
             code,
+            index: None,
         }
     }
 
-    /// A majority did not acknowledge the write, for the reason `code`.
+    /// The server refused the command with `code`.
+    pub(crate) fn of_code(code: i32) -> Self {
+        Self::new(class(code), code)
+    }
+
+    /// The same, with what the server says about it.
+    fn said(code: i32, message: &str) -> Self {
+        Self {
+            index: index_in(code, message),
+            ..Self::of_code(code)
+        }
+    }
+
+    /// Why it refuses the one document that the command was about, if that is the matter.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        Refusal::of(self.code, self.index.clone())
+    }
+
+    /// A majority did not acknowledge the write, for the reason `code`. The write itself was applied, so a class that says
+    /// that nothing was is none of its.
     fn unacknowledged(code: i32) -> Self {
         let class = match class(code) {
-            Class::Other => Class::Unacknowledged,
+            Class::Other
+            | Class::NotPrimary
+            | Class::Busy
+            | Class::Auth
+            | Class::Unauthorized
+            | Class::DiskFull => Class::Unacknowledged,
             class @ (Class::Timeout
             | Class::Refused
             | Class::NoServer
             | Class::Transition
-            | Class::Auth
-            | Class::Unauthorized
-            | Class::DiskFull
-            | Class::Busy
             | Class::Unacknowledged
             | Class::Corrupt) => class,
         };
-        Self { class, code }
+        Self::new(class, code)
     }
 
     /// No answer in time.
     pub(crate) fn timeout() -> Self {
-        Self {
-            class: Class::Timeout,
-            code: 0,
-        }
+        Self::new(Class::Timeout, 0)
     }
 
     /// An answer that cannot be understood.
     pub(crate) fn corrupt() -> Self {
-        Self {
-            class: Class::Corrupt,
-            code: 0,
-        }
+        Self::new(Class::Corrupt, 0)
     }
 
     /// The failure as the store's callers see it.
@@ -147,10 +224,12 @@ impl From<Error> for Failure {
         reason = "the driver's enum is not exhaustive; what it adds is left for later, as any unlisted code"
     )]
     fn from(error: Error) -> Self {
-        let other = |class| Self { class, code: 0 };
+        let other = |class| Self::new(class, 0);
         match &*error.kind {
-            ErrorKind::Command(command) => Self::of_code(command.code),
-            ErrorKind::Write(WriteFailure::WriteError(write)) => Self::of_code(write.code),
+            ErrorKind::Command(command) => Self::said(command.code, &command.message),
+            ErrorKind::Write(WriteFailure::WriteError(write)) => {
+                Self::said(write.code, &write.message)
+            }
             ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
                 Self::unacknowledged(concern.code)
             }
@@ -176,7 +255,7 @@ pub(crate) fn undecoded(error: &Error) -> Option<RawDocumentBuf> {
 }
 
 /// One statement's error in the reply to a write command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct WriteError {
     /// Which statement.
     pub(crate) index: usize,
@@ -184,28 +263,39 @@ pub(crate) struct WriteError {
     pub(crate) code: i32,
     /// Whether it is a clash with a document of the same `_id`.
     pub(crate) on_id: bool,
+    /// The unique index that the server names.
+    pub(crate) refused_by: Option<String>,
 }
 
 /// Why one statement failed while others of its command may not have.
 #[derive(Debug)]
 pub(crate) enum Blame {
     /// For a reason of the document's own.
-    Document(Fault),
-    /// With a code that is not listed: nobody's in particular, so no other document waits for it.
+    Document(Refusal),
+    /// With a code that is not a document's: no other document waits for it.
     Nobody(Failure),
 }
 
 impl WriteError {
+    /// A command about one document failed as a whole.
+    pub(crate) fn alone(failure: Failure) -> Self {
+        Self {
+            index: 0,
+            code: failure.code,
+            on_id: false,
+            refused_by: failure.index,
+        }
+    }
+
     /// Whose matter it is; `Err` where it is the whole operation's.
     pub(crate) fn blame(self) -> Result<Blame, Failure> {
         let code = self.code;
-        match kind(code) {
-            Kind::Document(reason) => Ok(Blame::Document(Fault {
-                code,
-                reason: reason.to_owned(),
-            })),
-            Kind::Operation(class @ Class::Other) => Ok(Blame::Nobody(Failure { class, code })),
-            Kind::Operation(class) => Err(Failure { class, code }),
+        if let Some(refusal) = Refusal::of(code, self.refused_by) {
+            return Ok(Blame::Document(refusal));
+        }
+        match Failure::of_code(code) {
+            failure if failure.class == Class::Other => Ok(Blame::Nobody(failure)),
+            failure => Err(failure),
         }
     }
 }
@@ -235,6 +325,7 @@ pub(crate) fn write_errors(reply: &RawDocument) -> Result<Vec<WriteError>, Failu
                 index: usize::try_from(index).map_err(|_| Failure::corrupt())?,
                 code: code_of(error),
                 on_id: clashes_on_id(error),
+                refused_by: index_in(code_of(error), error.get_str("errmsg").unwrap_or_default()),
             })
         })
         .collect()
@@ -242,6 +333,18 @@ pub(crate) fn write_errors(reply: &RawDocument) -> Result<Vec<WriteError>, Failu
 
 fn code_of(error: &RawDocument) -> i32 {
     error.get_i32("code").unwrap_or_default()
+}
+
+/// The name of the unique index in the server's text about a clash (`… index: NAME dup key: { … }`).
+fn index_in(code: i32, message: &str) -> Option<String> {
+    if code != DUPLICATE_KEY {
+        return None;
+    }
+    let (_, from) = message.split_once(" index: ")?;
+    let (name, _) = from.split_once(" dup key:")?;
+    // The server may add the index's collation.
+    let name = name.split(" collation:").next().unwrap_or(name);
+    Some(name.to_owned())
 }
 
 /// Whether the unique index of a duplicate key error is the one over `_id` alone.
@@ -264,27 +367,48 @@ mod tests {
         failure.at(Role::RaseenMainUser, "insert").verdict()
     }
 
+    fn statement(code: i32) -> WriteError {
+        WriteError::alone(Failure::of_code(code))
+    }
+
     #[test]
     fn codes_that_pass_by_themselves_are_retried_now() {
         for code in [
-            6, 7, 64, 89, 91, 112, 189, 9001, 10107, 11600, 11602, 13435, 13436,
+            6, 7, 24, 43, 64, 89, 91, 112, 133, 189, 365, 462, 9001, 10107, 11600, 11602, 13388,
+            13435, 13436,
         ] {
             assert_eq!(verdict(Failure::of_code(code)), Verdict::Retry, "{code}");
         }
     }
 
     #[test]
+    fn only_codes_that_end_a_write_under_way_leave_its_outcome_unknown() {
+        let ambiguous = |code| {
+            Failure::of_code(code)
+                .at(Role::RaseenTempUser, "write")
+                .is_ambiguous()
+        };
+        for nothing_ran in [
+            13, 18, 24, 112, 133, 365, 433, 10107, 13388, 13435, 13436, 14031,
+        ] {
+            assert!(!ambiguous(nothing_ran), "{nothing_ran}");
+        }
+        for unknown in [
+            0, 1, 6, 7, 50, 64, 89, 91, 100, 189, 202, 262, 9001, 11600, 11601, 11602, 999_999,
+        ] {
+            assert!(ambiguous(unknown), "{unknown}");
+        }
+    }
+
+    #[test]
     fn codes_that_need_an_operator_and_unlisted_ones_are_left_for_later() {
-        for code in [1, 8, 13, 18, 26, 50, 192, 262, 14031, 999_999, -1, 0] {
+        for code in [
+            1, 8, 13, 18, 26, 50, 67, 192, 262, 301, 371, 14031, 999_999, -1, 0,
+        ] {
             assert_eq!(verdict(Failure::of_code(code)), Verdict::Defer, "{code}");
-            let write = WriteError {
-                index: 0,
-                code,
-                on_id: false,
-            };
-            let blame = write.blame();
+            let blame = statement(code).blame();
             match code {
-                13 | 18 | 14031 => assert!(blame.is_err(), "{code}"),
+                13 | 18 | 301 | 371 | 14031 => assert!(blame.is_err(), "{code}"),
                 _ => assert!(matches!(blame, Ok(Blame::Nobody(_))), "{code}"),
             }
         }
@@ -292,15 +416,46 @@ mod tests {
 
     #[test]
     fn codes_of_one_document_are_its_own_fault() {
-        for code in [2, 9, 15, 52, 53, 121, 10334, 11000, 17419, 17420] {
-            let write = WriteError {
-                index: 0,
-                code,
-                on_id: false,
-            };
-            assert!(matches!(write.blame(), Ok(Blame::Document(fault)) if fault.code == code));
+        for code in [
+            2, 9, 15, 22, 52, 53, 121, 171, 201, 378, 10334, 11000, 13027, 16746, 16755, 16766,
+            16804, 17261, 17262, 17419, 17420,
+        ] {
+            let blame = statement(code).blame();
+            assert!(matches!(blame, Ok(Blame::Document(refusal)) if refusal.code == code));
             assert_eq!(verdict(Failure::of_code(code)), Verdict::Defer, "{code}");
         }
+    }
+
+    #[test]
+    fn the_index_that_refuses_a_document_is_named_as_far_as_it_is_known() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let reason =
+            |code, known: &[&str]| Refusal::of(code, None).unwrap().fault(&names(known)).reason;
+        assert_eq!(
+            reason(17_262, &["by_name"]),
+            "the index \"by_name\" refuses it: its language is not one that text indexes know"
+        );
+        assert_eq!(
+            reason(16_755, &["a", "b"]),
+            "one of the indexes \"a\", \"b\" refuses it: a place in it is not a valid place on the globe"
+        );
+        assert_eq!(
+            reason(171, &[]),
+            "an index refuses it: two of the fields are arrays"
+        );
+        assert_eq!(
+            reason(11_000, &[]),
+            "another document holds the same unique fields"
+        );
+        assert_eq!(reason(121, &[]), "it fails the collection's validator");
+        let text = "E11000 duplicate key error collection: a.users index: by mail dup key: { mail: \"x\" }";
+        assert_eq!(index_in(11_000, text).as_deref(), Some("by mail"));
+        assert_eq!(index_in(121, text), None);
     }
 
     #[test]
@@ -311,10 +466,17 @@ mod tests {
             (100, Class::Unacknowledged),
             (11602, Class::Transition),
             (91, Class::Transition),
-            (14031, Class::DiskFull),
+            (189, Class::Transition),
+            // Elsewhere they say that nothing was applied.
+            (10107, Class::Unacknowledged),
+            (14031, Class::Unacknowledged),
         ] {
             let failure = acknowledged(&reply(code)).unwrap_err();
             assert_eq!((failure.class, failure.code), (class, code));
+            assert!(
+                failure.at(Role::RaseenTempUser, "write").is_ambiguous(),
+                "{code}"
+            );
         }
         assert!(acknowledged(&rawdoc! { "ok": 1, "n": 1 }).is_ok());
     }

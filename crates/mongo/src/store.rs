@@ -6,6 +6,7 @@
 
 mod collections;
 mod facts;
+mod faults;
 mod reading;
 pub(crate) mod reply;
 mod sharding;
@@ -23,8 +24,8 @@ use bson::{Bson, Document};
 use mongodb::{Client, Database};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query,
-    Result, Store, StoreError, Written,
+    Change, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello, Inserted,
+    Layout, Put, Query, Result, Store, StoreError, Written,
 };
 
 use crate::error::Failure;
@@ -112,6 +113,11 @@ impl Store for MongoStore {
     async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
         let keys = self.sharded_otherwise().await;
         keys.map_err(self.at("foreign_shard_keys"))
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let listed = self.list_collections_with_options().await;
+        listed.map_err(self.at("collections"))
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

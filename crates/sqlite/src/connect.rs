@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,14 +13,15 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
 use tierkeep_core::store::Class;
 
 use crate::error::{self, Failure};
-use crate::{checkpoint, table};
+use crate::presence::Presence;
+use crate::{checkpoint, table, upgrade};
 
 /// `PRAGMA application_id` of every file of ours: `tier`.
 const APPLICATION_ID: i32 = 0x7469_6572;
 /// `PRAGMA user_version`: how documents lie in the tables.
-const FORMAT: i32 = 2;
-/// The format before: its tables have no column `backup_status`.
-const FORMAT_BEFORE: i32 = 1;
+const FORMAT: i32 = 3;
+/// The formats before: the tables of 1 have no column `backup_status`, those of 1 and 2 no checksums.
+const FORMATS_BEFORE: [i32; 2] = [1, 2];
 
 /// How long a writer waits for another one, in this process or another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,9 +81,8 @@ impl From<rusqlite::Error> for Refusal {
     }
 }
 
-/// Opens the file at `path`, making it where there is none; answers its canonical path and a connection
-/// for writing.
-pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
+/// Opens the file at `path`, making it where there is none; answers a connection for writing, and which file that is.
+pub(crate) fn file(path: &Path) -> Result<(Presence, Connection), Refusal> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     create(path).map_err(|e| Refusal::io("making the file", &e))?;
     let path = path
@@ -96,7 +96,10 @@ pub(crate) fn file(path: &Path) -> Result<(PathBuf, Connection), Refusal> {
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     checkpoint::write_back(&mut connection, &path)?;
-    Ok((path, connection))
+    // A read opens the log and its index, which stay as long as this connection.
+    standing(&connection)?;
+    let presence = Presence::of(path).map_err(|e| Refusal::io("finding the files", &e))?;
+    Ok((presence, connection))
 }
 
 /// A connection that only reads the file, which was opened before.
@@ -112,6 +115,8 @@ fn plain(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     connection.pragma_update(None, "trusted_schema", false)?;
+    // Damage inside a page is found when the page is read.
+    connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
 }
 
@@ -158,7 +163,7 @@ fn standing(connection: &Connection) -> Result<Standing, Refusal> {
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     match (application, format, tables) {
         (APPLICATION_ID, FORMAT, _) => Ok(Standing::Ours),
-        (APPLICATION_ID, FORMAT_BEFORE, _) => Ok(Standing::Older),
+        (APPLICATION_ID, older, _) if FORMATS_BEFORE.contains(&older) => Ok(Standing::Older),
         (0, 0, 0) => Ok(Standing::Empty),
         (APPLICATION_ID, newer, _) if newer > FORMAT => Err(Refusal::new(
             "opening a file that a newer version made",
@@ -180,7 +185,7 @@ fn claim(connection: &mut Connection) -> Result<(), Refusal> {
     match standing(&transaction)? {
         Standing::Ours => {}
         Standing::Older => {
-            table::upgrade(&transaction)?;
+            upgrade::upgrade(&transaction)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         Standing::Empty => {
@@ -213,7 +218,7 @@ fn write_ahead(connection: &Connection) -> Result<(), Refusal> {
                 thread::sleep(WAL_PAUSE);
             }
             Err(Failure::Sqlite(error)) => return Err(error.into()),
-            Err(Failure::Damaged | Failure::Clash | Failure::Lost) => {
+            Err(Failure::Damaged | Failure::Clash | Failure::Lost | Failure::Gone) => {
                 return Err(Refusal::new("opening the file", Class::Other, 0));
             }
         }

@@ -9,8 +9,10 @@ use tierkeep_core::store::{Class, StoreError};
 pub(crate) enum Failure {
     /// SQLite said so.
     Sqlite(rusqlite::Error),
-    /// A stored document cannot be understood.
+    /// A stored document, or an entry of an index, is not as it was written.
     Damaged,
+    /// The open file is no longer the one under its name.
+    Gone,
     /// A change would make two documents agree in unique fields.
     Clash,
     /// The thread that did the work went away.
@@ -34,6 +36,7 @@ impl Failure {
                 (class(error.extended_code), error.extended_code)
             }),
             Self::Damaged => (Class::Corrupt, ffi::SQLITE_CORRUPT),
+            Self::Gone => (Class::NoServer, ffi::SQLITE_READONLY_DBMOVED),
             Self::Clash => (Class::Other, DUPLICATE_KEY),
             Self::Lost => (Class::Other, 0),
         };

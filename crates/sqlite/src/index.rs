@@ -8,8 +8,9 @@ use tierkeep_core::document::field;
 use tierkeep_core::hr::MARK_INDEX;
 use tierkeep_core::store::{Entries, FoundIndex, IndexLayout, index_key};
 
+use crate::checksum;
 use crate::error::Failure;
-use crate::table::{TABLE, Table, decoded, sound};
+use crate::table::{TABLE, Table, decoded};
 
 /// Holds where a document's `_id` is not its user: only then has it an entry in the index by user (in files of earlier
 /// versions always), since the others are found by their key. The byte is what the key of a text begins with.
@@ -84,12 +85,11 @@ impl Unique {
             id: connection.last_insert_rowid(),
             fields: index.fields.iter().map(|&f| f.to_owned()).collect(),
         };
-        let mut all = connection.prepare(&table.select("key, doc", ""))?;
+        let mut all = connection.prepare(&table.select(checksum::CHECKED, ""))?;
         let mut rows = all.query([])?;
         while let Some(row) = rows.next()? {
+            let entry = unique.entry(checksum::document(row)?);
             let key = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
-            let document = sound(row.get_ref(1)?.as_blob().map_err(|_| Failure::Damaged)?)?;
-            let entry = unique.entry(document);
             let held = connection
                 .prepare_cached("INSERT OR IGNORE INTO unique_keys VALUES (?1, ?2, ?3)")?
                 .execute(params![unique.id, entry, key])?;

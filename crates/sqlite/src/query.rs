@@ -1,19 +1,20 @@
 //! Reading: which rows a query looks at, and which of them are meant. Changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::iter;
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, Document, rawdoc};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
-use tierkeep_core::document::State;
+use tierkeep_core::document::{self, State};
 use tierkeep_core::mover::Status;
 use tierkeep_core::store::{Cursor, Fields, Find, Query, id_order, id_text};
 
+use crate::checksum;
 use crate::error::Failure;
 use crate::index::{NOT_COMPLETED, UNDER_ANOTHER_ID};
-use crate::table::{Table, document_of};
+use crate::table::Table;
 
 const STATES: [State; 3] = [State::Live, State::Entering, State::Erased];
 
@@ -49,7 +50,11 @@ pub(crate) fn find(
                 values.push(Value::Integer(limit));
             }
             let places = find.fields == Fields::Place && matches!(find.query, Query::Staged(_));
-            let columns = if places { "key, staged_at" } else { "doc" };
+            let columns = if places {
+                "key, staged_at"
+            } else {
+                checksum::CHECKED
+            };
             let mut statement = connection.prepare_cached(&table.select(columns, &rest))?;
             let mut rows = statement.query(params_from_iter(values))?;
             find.cut(iter::from_fn(|| {
@@ -62,12 +67,13 @@ pub(crate) fn find(
         }
         Rows::Keys(keys) => {
             let mut keys = keys.into_iter();
+            let users = users_of(&find.query);
             find.cut(iter::from_fn(|| {
                 noted(loop {
                     let Some(key) = keys.next() else {
                         break Ok(None);
                     };
-                    match one(connection, table, &key, find.fields) {
+                    match one(connection, table, &key, find.fields, users.as_ref()) {
                         Ok(None) => {}
                         found => break found,
                     }
@@ -81,29 +87,53 @@ pub(crate) fn find(
     }
 }
 
-/// What is wanted of the document with this key: by its columns alone where these say it.
+/// The users that the query names.
+fn users_of(query: &Query) -> Option<HashSet<&str>> {
+    match query {
+        Query::Users(users) => Some(users.iter().map(String::as_str).collect()),
+        Query::All
+        | Query::Ids(_)
+        | Query::Due(_)
+        | Query::Staged(_)
+        | Query::Unstaged
+        | Query::Equal(_) => None,
+    }
+}
+
+/// What is wanted of the document with this key, which is one of `users` where some are named: by its columns alone where
+/// these say it.
 fn one(
     connection: &Connection,
     table: &Table,
     key: &[u8],
     fields: Fields,
+    users: Option<&HashSet<&str>>,
 ) -> Result<Option<RawDocumentBuf>, Failure> {
+    let is_meant = |user: Option<&str>| {
+        users.is_none_or(|users| user.is_some_and(|user| users.contains(user)))
+    };
     if fields == Fields::Keys
         && let Some(id) = id_text(key)
         && let Some(user) = table.user(connection, key)?
+        // Where the two differ, the document says whether the disk has changed one of them.
+        && user == id
+        && is_meant(Some(&user))
     {
         return Ok(Some(rawdoc! { "_id": id, "user_id": user }));
     }
-    let document = table.get(connection, key)?;
-    Ok(document.map(|document| fields.of(document)))
+    match table.get(connection, key)? {
+        Some(document) if is_meant(document::user_id(&document)) => Ok(Some(fields.of(document))),
+        Some(_) => Ok(None),
+        None => table.check_absence(connection, key).map(|()| None),
+    }
 }
 
 /// The next document that is meant.
 fn next(rows: &mut rusqlite::Rows<'_>, find: &Find) -> Result<Option<RawDocumentBuf>, Failure> {
     while let Some(row) = rows.next()? {
-        let document = document_of(row)?;
-        if find.query.matches(&document) {
-            return Ok(Some(find.fields.of(document)));
+        let document = checksum::document(row)?;
+        if find.query.matches(document) {
+            return Ok(Some(find.fields.of(document.to_owned())));
         }
     }
     Ok(None)
@@ -132,15 +162,20 @@ fn next_place(
 /// How many documents `query` means.
 pub(crate) fn count(connection: &Connection, table: &Table, query: &Query) -> Result<u64, Failure> {
     match rows(connection, table, query, None)? {
-        Rows::Keys(keys) => keys.iter().try_fold(0, |count, key| {
-            Ok(count + u64::from(table.has(connection, key)?))
-        }),
+        Rows::Keys(keys) => {
+            let users = users_of(query);
+            keys.iter().try_fold(0, |count, key| {
+                let found = one(connection, table, key, Fields::Keys, users.as_ref())?;
+                Ok(count + u64::from(found.is_some()))
+            })
+        }
         Rows::Scan(rest, values) if matches!(query, Query::Equal(_)) => {
-            let mut statement = connection.prepare_cached(&table.select("doc", &rest))?;
+            let selected = table.select(checksum::CHECKED, &rest);
+            let mut statement = connection.prepare_cached(&selected)?;
             let mut rows = statement.query(params_from_iter(values))?;
             let mut count = 0;
             while let Some(row) = rows.next()? {
-                count += u64::from(query.matches(&document_of(row)?));
+                count += u64::from(query.matches(checksum::document(row)?));
             }
             Ok(count)
         }
@@ -169,18 +204,19 @@ fn rows(
             Rows::Keys(keys.filter(|key| *key > after_key).collect())
         }
         Query::Users(users) => {
-            let of_user = format!("WHERE {}", of_user());
-            let mut statement = connection.prepare_cached(&table.select("key", &of_user))?;
+            // The document whose `_id` is the user is looked for by its key alone: what its columns say is not
+            // covered by its checksum.
+            let other = format!("WHERE user_id = ? AND {UNDER_ANOTHER_ID}");
+            let mut statement = connection.prepare_cached(&table.select("key", &other))?;
             let mut keys = BTreeSet::new();
             for user in users {
-                let mut rows = statement.query(params_from_iter(user_values(user)))?;
+                keys.insert(id_order(&Bson::String(user.clone())));
+                let mut rows = statement.query([user])?;
                 while let Some(row) = rows.next()? {
-                    let key: Vec<u8> = row.get(0)?;
-                    if key > after_key {
-                        keys.insert(key);
-                    }
+                    keys.insert(row.get(0)?);
                 }
             }
+            keys.retain(|key| *key > after_key);
             Rows::Keys(keys)
         }
         Query::Due(before) | Query::Staged(before) => {

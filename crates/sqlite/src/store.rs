@@ -3,7 +3,7 @@
 //! SQLite's calls block, so each runs on a thread for blocking work. A future that is dropped leaves its
 //! call running to its end, which is one of the outcomes that L3 allows.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -13,13 +13,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result,
-    ServerIdentity, Store, StoreError, Written,
+    Change, Damage, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted, Layout, Put,
+    Query, Result, ServerIdentity, Store, StoreError, Written,
 };
 
 use crate::error::Failure;
-use crate::table::Table;
-use crate::{connect, index, query, write};
+use crate::presence::Presence;
+use crate::table::{self, Table};
+use crate::{connect, damage, index, query, write};
 
 /// Connections for reading that are kept while nobody reads.
 const READERS_KEPT: usize = 8;
@@ -31,7 +32,7 @@ pub struct SqliteStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     role: Role,
-    path: PathBuf,
+    presence: Presence,
     clock: Arc<dyn Clock>,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
@@ -45,7 +46,7 @@ impl SqliteStore {
     /// With an `operation` that says what is wrong: the file is not a database, belongs to another
     /// program, was made by a newer version, or cannot be opened or made.
     pub fn open(path: &Path, role: Role, clock: Arc<dyn Clock>) -> Result<Self> {
-        let (path, writer) = connect::file(path).map_err(|refusal| StoreError {
+        let (presence, writer) = connect::file(path).map_err(|refusal| StoreError {
             database: role,
             operation: refusal.doing,
             class: refusal.class,
@@ -53,7 +54,7 @@ impl SqliteStore {
         })?;
         Ok(Self(Arc::new(Inner {
             role,
-            path,
+            presence,
             clock,
             writer: Mutex::new(writer),
             readers: Mutex::default(),
@@ -68,10 +69,12 @@ impl SqliteStore {
     ) -> Result<T> {
         self.blocking(operation, |inner| {
             let mut writer = lock(&inner.writer);
+            inner.check_presence()?;
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let outcome = body(&transaction)?;
             // What was decided above is durable from here on, and not before.
             transaction.commit()?;
+            inner.check_presence()?;
             Ok(outcome)
         })
         .await
@@ -102,11 +105,13 @@ impl SqliteStore {
             let idle = lock(&inner.readers).pop();
             let mut reader = match idle {
                 Some(reader) => reader,
-                None => connect::reader(&inner.path)?,
+                None => connect::reader(inner.presence.path())?,
             };
             let transaction = reader.transaction()?;
             let outcome = body(&transaction)?;
             transaction.commit()?;
+            // A connection that was made meanwhile may be to another file, and is not kept then.
+            inner.check_presence()?;
             let mut idle = lock(&inner.readers);
             if idle.len() < READERS_KEPT {
                 idle.push(reader);
@@ -122,10 +127,24 @@ impl SqliteStore {
         work: impl FnOnce(&Inner) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || work(&inner))
+        // What fails because the file is another one fails for that reason.
+        let checked =
+            move || work(&inner).or_else(|failure| inner.check_presence().and(Err(failure)));
+        tokio::task::spawn_blocking(checked)
             .await
             .unwrap_or(Err(Failure::Lost))
             .map_err(|failure| failure.of(self.0.role, operation))
+    }
+}
+
+impl Inner {
+    /// Fails where the file that is open is no longer the one under its name.
+    fn check_presence(&self) -> Result<(), Failure> {
+        if self.presence.holds() {
+            Ok(())
+        } else {
+            Err(Failure::Gone)
+        }
     }
 }
 
@@ -141,14 +160,18 @@ impl Store for SqliteStore {
     }
 
     async fn hello(&self) -> Result<Hello> {
-        Ok(Hello {
-            now: self.0.clock.now(),
-            server: ServerIdentity {
-                process: format!("sqlite:{}", self.0.path.display()),
-                ..ServerIdentity::default()
-            },
-            database: self.0.role.name().to_owned(),
+        self.blocking("hello", |inner| {
+            inner.check_presence()?;
+            Ok(Hello {
+                now: inner.clock.now(),
+                server: ServerIdentity {
+                    process: format!("sqlite:{}", inner.presence.path().display()),
+                    ..ServerIdentity::default()
+                },
+                database: inner.role.name().to_owned(),
+            })
         })
+        .await
     }
 
     async fn prepare(&self, layout: &Layout) -> Result<()> {
@@ -159,6 +182,15 @@ impl Store for SqliteStore {
 
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         self.snapshot("indexes", |c| Ok(index::all(c)?)).await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        self.snapshot("collections", |c| Ok(table::collections(c)?))
+            .await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        self.snapshot("damage", damage::find).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -1,14 +1,15 @@
 //! How documents lie in the file: one table for each collection, with the columns that queries look at
 //! beside the document's bytes, and the entries of the unique indexes in a table of their own.
 //!
-//! The bytes are the truth; the columns are always made from them, in the same statement.
+//! The bytes are the truth, and carry a checksum; the columns are always made from them, in the same statement.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
 use tierkeep_core::document::{self, State, field};
-use tierkeep_core::store::{Entries, Fault, IndexLayout, id_order};
+use tierkeep_core::store::{Entries, Fault, FoundCollection, IndexLayout, id_order};
 
+use crate::checksum;
 use crate::error::{DUPLICATE_KEY, Failure};
 use crate::index::{self, UNDER_ANOTHER_ID, Unique};
 
@@ -33,7 +34,7 @@ const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What the names of collections' tables begin with.
 pub(crate) const TABLE: &str = "documents_of_";
 /// The columns that are made from the document's bytes.
-const COLUMNS: [&str; 6] = [
+pub(crate) const COLUMNS: [&str; 6] = [
     "user_id",
     "version",
     "state",
@@ -91,23 +92,31 @@ fn digit(half: u8) -> char {
 
 impl Table {
     /// The table of `collection`, where it exists.
-    pub(crate) fn find(
-        connection: &Connection,
-        collection: &str,
-    ) -> rusqlite::Result<Option<Self>> {
+    pub(crate) fn find(connection: &Connection, collection: &str) -> Result<Option<Self>, Failure> {
         let name = format!("{TABLE}{}", encoded(collection));
         let exists = connection
             .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
             .exists([&name])?;
+        let table = Self {
+            unique: Vec::new(),
+            name,
+        };
         if !exists {
-            return Ok(None);
+            // SQLite knows a table by the statement that made it, which stands beside its name.
+            return match connection.prepare(&table.select("1", "LIMIT 0")) {
+                Ok(_) => Err(Failure::Damaged),
+                // That is how SQLite says that there is no such table.
+                Err(rusqlite::Error::SqlInputError { .. }) => Ok(None),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
         }
         let unique = Unique::of(connection, collection)?;
-        Ok(Some(Self { name, unique }))
+        Ok(Some(Self { unique, ..table }))
     }
 
     /// The table of `collection`, made where it does not exist.
-    pub(crate) fn make(connection: &Connection, collection: &str) -> rusqlite::Result<Self> {
+    pub(crate) fn make(connection: &Connection, collection: &str) -> Result<Self, Failure> {
         if let Some(table) = Self::find(connection, collection)? {
             return Ok(table);
         }
@@ -122,11 +131,13 @@ impl Table {
                 staged_at INTEGER,
                 status TEXT,
                 backup_status TEXT,
-                doc BLOB NOT NULL
+                doc BLOB NOT NULL,
+                sum INTEGER
             ) STRICT;
             CREATE INDEX "user_of_{of}" ON "{name}" (user_id, key)
                 WHERE user_id IS NOT NULL AND {UNDER_ANOTHER_ID};"#
         ))?;
+        checksum::forget(connection, &name)?;
         Ok(Self {
             name,
             unique: Vec::new(),
@@ -165,12 +176,40 @@ impl Table {
         connection: &Connection,
         key: &[u8],
     ) -> Result<Option<RawDocumentBuf>, Failure> {
-        let mut statement = connection.prepare_cached(&self.select("doc", "WHERE key = ?1"))?;
+        let mut statement =
+            connection.prepare_cached(&self.select(checksum::CHECKED, "WHERE key = ?1"))?;
         let mut rows = statement.query([key])?;
         match rows.next()? {
             None => Ok(None),
-            Some(row) => Ok(Some(document_of(row)?)),
+            Some(row) => Ok(Some(checksum::document(row)?.to_owned())),
         }
+    }
+
+    /// Fails where the index over the keys is damaged at the place where `key` would be, and so cannot say that it is
+    /// missing.
+    ///
+    /// A search that a changed entry misleads ends beside the last entry that misled it, whatever else is changed: at each
+    /// later step it is on the wrong side of that entry, and goes towards it. So the two entries beside the place are
+    /// compared with the rows that they stand for.
+    pub(crate) fn check_absence(&self, connection: &Connection, key: &[u8]) -> Result<(), Failure> {
+        let before = "WHERE key < ?1 ORDER BY key DESC LIMIT 1";
+        let after = "WHERE key > ?1 ORDER BY key LIMIT 1";
+        for beside in [before, after] {
+            let mut statement = connection.prepare_cached(&self.select("rowid, key", beside))?;
+            let mut rows = statement.query([key])?;
+            let Some(entry) = rows.next()? else {
+                continue;
+            };
+            let row: i64 = entry.get(0)?;
+            let key = entry.get_ref(1)?.as_blob().map_err(|_| Failure::Damaged)?;
+            let of_row = connection
+                .prepare_cached(&self.select("1", "WHERE rowid = ?1 AND +key = ?2"))?
+                .exists(params![row, key])?;
+            if !of_row {
+                return Err(Failure::Damaged);
+            }
+        }
+        Ok(())
     }
 
     /// The `user_id` of the document with this key, where it is a text.
@@ -279,10 +318,11 @@ impl Table {
         let mut values = vec![ToSqlOutput::from(key)];
         values.extend(columns(document));
         values.push(ToSqlOutput::from(document.as_bytes()));
+        values.push(ToSqlOutput::from(checksum::of(key, document.as_bytes())));
         let places = vec!["?"; values.len()].join(", ");
         connection
             .prepare_cached(&format!(
-                r#"INSERT INTO "{}" (key, {names}, doc) VALUES ({places})"#,
+                r#"INSERT INTO "{}" (key, {names}, doc, sum) VALUES ({places})"#,
                 self.name
             ))?
             .execute(params_from_iter(values))?;
@@ -298,8 +338,12 @@ impl Table {
         old: &RawDocument,
         document: &RawDocument,
     ) -> rusqlite::Result<()> {
-        let mut sets = vec!["doc = ?".to_owned()];
-        let mut values = vec![ToSqlOutput::from(document.as_bytes())];
+        if old.as_bytes() == document.as_bytes() {
+            return Ok(());
+        }
+        let sum = checksum::of(key, document.as_bytes());
+        let mut sets = vec!["doc = ?".to_owned(), "sum = ?".to_owned()];
+        let mut values = vec![ToSqlOutput::from(document.as_bytes()), sum.into()];
         let changes = columns(old).into_iter().zip(columns(document));
         for (name, (before, after)) in COLUMNS.iter().zip(changes) {
             if before != after {
@@ -368,50 +412,22 @@ impl Table {
     }
 }
 
-/// Gives the tables of a file of format 1 their column `backup_status`.
-pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
-    const PAGE: i64 = 500;
-    let tables: Vec<String> = connection
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'documents_of_*'",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for table in tables {
-        connection.execute_batch(&format!(
-            r#"ALTER TABLE "{table}" ADD COLUMN backup_status TEXT"#
-        ))?;
-        let mut select = connection.prepare(&format!(
-            r#"SELECT rowid, doc FROM "{table}" WHERE rowid > ?1 ORDER BY rowid LIMIT {PAGE}"#
-        ))?;
-        let mut update = connection.prepare(&format!(
-            r#"UPDATE "{table}" SET backup_status = ?2 WHERE rowid = ?1"#
-        ))?;
-        let mut after = i64::MIN;
-        loop {
-            let page: Vec<(i64, Option<String>)> = select
-                .query_map([after], |row| {
-                    let status = RawDocument::from_bytes(row.get_ref(1)?.as_blob()?)
-                        .ok()
-                        .and_then(document::backup_status)
-                        .map(str::to_owned);
-                    Ok((row.get(0)?, status))
-                })?
-                .collect::<Result<_, _>>()?;
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = *last;
-            for (row, status) in page.iter().filter(|(_, status)| status.is_some()) {
-                update.execute(params![row, status])?;
-            }
-        }
-    }
-    Ok(())
+/// The collections that have a table.
+pub(crate) fn collections(connection: &Connection) -> rusqlite::Result<Vec<FoundCollection>> {
+    let mut tables = connection.prepare_cached(
+        "SELECT name FROM sqlite_schema
+        WHERE type = 'table' AND name GLOB 'documents_of_*' ORDER BY name",
+    )?;
+    let found = tables.query_map([], |row| {
+        let name: String = row.get(0)?;
+        let collection = name.strip_prefix(TABLE).unwrap_or_default();
+        Ok(FoundCollection::plain(decoded(collection)))
+    })?;
+    found.collect()
 }
 
 /// What is in the columns of a document, in the order of [`COLUMNS`].
-fn columns(document: &RawDocument) -> [ToSqlOutput<'_>; COLUMNS.len()] {
+pub(crate) fn columns(document: &RawDocument) -> [ToSqlOutput<'_>; COLUMNS.len()] {
     fn or_null<'a>(value: Option<impl Into<ToSqlOutput<'a>>>) -> ToSqlOutput<'a> {
         value.map_or(ToSqlOutput::Borrowed(ValueRef::Null), Into::into)
     }
@@ -430,12 +446,6 @@ fn columns(document: &RawDocument) -> [ToSqlOutput<'_>; COLUMNS.len()] {
 /// The key of `document`: its `_id`, in bytes that order as `_id`s do.
 pub(crate) fn key_of(document: &RawDocument) -> Vec<u8> {
     id_order(&document::id(document))
-}
-
-/// The document in the first column.
-pub(crate) fn document_of(row: &rusqlite::Row<'_>) -> Result<RawDocumentBuf, Failure> {
-    let bytes = row.get_ref(0)?.as_blob().map_err(|_| Failure::Damaged)?;
-    Ok(sound(bytes)?.to_owned())
 }
 
 /// The document in `bytes`, if it can be told apart into its fields to the end.

@@ -125,6 +125,7 @@ pub(crate) fn write(
     };
     let key = id_order(id);
     let Some(stored) = table.get(connection, &key)? else {
+        table.check_absence(connection, &key)?;
         return Ok(Written::Unmatched);
     };
     if !guard.holds(&stored) {

@@ -69,6 +69,8 @@ macro_rules! conformance_suite {
             preparing_a_smaller_layout_drops_nothing
             preparing_adds_what_is_missing
             prepared_indexes_are_listed_and_none_deletes_by_age
+            prepared_collections_are_listed_and_none_endangers_documents
+            what_stores_wrote_has_no_damage
             due_is_what_was_staged_at_or_before_the_time
             what_was_never_staged_is_never_due
             neither_entries_nor_tombstones_are_due

@@ -9,8 +9,8 @@ use bson::{Bson, Document};
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put,
-    Query, Result, Store, StoreError, Written,
+    Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
 };
 
 use crate::hold::Hold;
@@ -380,6 +380,14 @@ impl Store for FaultStore {
     async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
         let keys = self.inner.foreign_shard_keys();
         struck!(self, "foreign_shard_keys", keys)
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        struck!(self, "collections", self.inner.collections())
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        struck!(self, "damage", self.inner.damage())
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

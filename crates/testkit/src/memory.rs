@@ -14,9 +14,9 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{
-    Change, Class, Cursor, Entries, Fault, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout,
-    Put, Query, Result, ServerIdentity, Store, StoreError, Written, fields_match, id_order,
-    index_key, put_replaces, with_fields,
+    Change, Class, Cursor, Damage, Entries, Fault, Fence, Find, FoundCollection, FoundIndex, Guard,
+    Hello, Inserted, Layout, Put, Query, Result, ServerIdentity, Store, StoreError, Written,
+    fields_match, id_order, index_key, put_replaces, with_fields,
 };
 
 /// The largest document that any backend stores.
@@ -37,6 +37,9 @@ type Key = Vec<u8>;
 struct Data {
     collections: BTreeMap<String, Collection>,
     ttl: Vec<FoundIndex>,
+    /// Collections with options that another program gave them.
+    odd: BTreeMap<String, FoundCollection>,
+    damage: Vec<Damage>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -101,6 +104,18 @@ impl MemoryStore {
             collection: collection.to_owned(),
             name: index.to_owned(),
             deletes_by_age: true,
+        });
+    }
+
+    /// Pretends that somebody made the collection with these options.
+    pub fn plant_collection(&self, collection: FoundCollection) {
+        self.data().odd.insert(collection.name.clone(), collection);
+    }
+
+    /// Pretends that a disk changed what was stored.
+    pub fn plant_damage(&self, what: &str) {
+        self.data().damage.push(Damage {
+            what: what.to_owned(),
         });
     }
 
@@ -255,6 +270,19 @@ impl Store for MemoryStore {
             }));
         }
         Ok(listed)
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let data = self.data();
+        let plain = data.collections.keys().map(FoundCollection::plain);
+        let mut all: BTreeMap<String, FoundCollection> =
+            plain.map(|found| (found.name.clone(), found)).collect();
+        all.extend(data.odd.clone());
+        Ok(all.into_values().collect())
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        Ok(self.data().damage.clone())
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -20,8 +20,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query, Result, Store,
-    Written,
+    Change, Damage, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted, Layout, Put,
+    Query, Result, Store, Written,
 };
 
 use crate::config::environment::environment;
@@ -212,6 +212,16 @@ impl Store for Mortal {
     async fn indexes(&self) -> Result<Vec<FoundIndex>> {
         let (whole, half) = (self.inner.indexes(), self.inner.indexes());
         self.call("indexes", "-", 1, whole, half).await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let (whole, half) = (self.inner.collections(), self.inner.collections());
+        self.call("collections", "-", 1, whole, half).await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        let (whole, half) = (self.inner.damage(), self.inner.damage());
+        self.call("damage", "-", 1, whole, half).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -126,6 +126,7 @@ fn of_connect(error: &ConnectError) -> Exit {
         | ConnectError::AuditLost { .. }
         | ConnectError::TtlIndex { .. }
         | ConnectError::ShardKey { .. }
+        | ConnectError::Hazard { .. }
         | ConnectError::Missing(_) => Exit::Usage,
         ConnectError::Store(error) => of_store(error),
     }
@@ -167,9 +168,12 @@ fn of_store(error: &StoreError) -> Exit {
 
 fn of_class(class: Class) -> Exit {
     match class {
-        Class::Timeout | Class::Refused | Class::NoServer | Class::Transition | Class::Auth => {
-            Exit::Unreachable
-        }
+        Class::Timeout
+        | Class::Refused
+        | Class::NoServer
+        | Class::Transition
+        | Class::NotPrimary
+        | Class::Auth => Exit::Unreachable,
         Class::Unauthorized
         | Class::DiskFull
         | Class::Busy

@@ -235,6 +235,7 @@ fn only_databases_that_cannot_be_reached_open_it() {
         (Class::Refused, true),
         (Class::NoServer, true),
         (Class::Transition, false),
+        (Class::NotPrimary, false),
         (Class::Auth, false),
         (Class::Unauthorized, false),
         (Class::DiskFull, false),

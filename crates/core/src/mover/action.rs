@@ -58,6 +58,8 @@ pub enum Copied {
     Rejected(String),
     /// The target holds something that cannot be compared with the document.
     Contradicted(Quarantine),
+    /// The target refuses the document with a code that says nothing about the document.
+    Refused(String),
     /// The target could not say; the document waits for a later run.
     Unsettled,
 }

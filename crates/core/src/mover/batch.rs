@@ -26,6 +26,9 @@ pub enum Fate {
     Erased,
     /// It is left for a later run, through no fault of its own.
     Deferred,
+    /// A database refuses it for this reason, which says nothing about the document: it costs no retry, and waits longer each
+    /// time.
+    Held(String),
     /// A database refuses it; the reason goes into its record.
     Failed(String),
     /// Copies contradict each other: nothing was deleted or overwritten.
@@ -313,6 +316,7 @@ impl Entry {
             Copied::Settled => {}
             Copied::Rejected(reason) => self.out(Fate::Failed(reason)),
             Copied::Contradicted(reason) => self.out(Fate::Conflict(reason)),
+            Copied::Refused(reason) => self.out(Fate::Held(reason)),
             Copied::Unsettled => self.out(Fate::Deferred),
         }
     }

@@ -21,4 +21,4 @@ pub use batch::{Batch, Fate, OutOfOrder, Phase};
 pub use item::Item;
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};
-pub use retry::{Attempt, RETRIES, next_attempt};
+pub use retry::{Attempt, RETRIES, held_attempt, next_attempt};

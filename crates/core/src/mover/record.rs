@@ -22,6 +22,8 @@ pub mod record_field {
     pub const DATA_SIZE: &str = "data_size";
     /// Failed attempts so far.
     pub const RETRY_COUNT: &str = "retry_count";
+    /// How often a database refused the document for a reason that is not known to be the document's; missing at first.
+    pub const REFUSALS: &str = "refusals";
     /// The version that moves.
     pub const VERSION: &str = "version";
     /// The run that last worked on it.
@@ -79,6 +81,8 @@ pub struct Record {
     pub status: Status,
     /// Failed attempts so far.
     pub retry_count: i32,
+    /// Attempts so far that cost no retry.
+    pub refusals: i32,
     /// Not before this time is it tried again.
     pub next_attempt_at: Option<DateTime>,
 }
@@ -107,6 +111,7 @@ impl Record {
             version: Version::new(document.get_i64(record_field::VERSION).ok()?)?,
             status: Status::parse(document.get_str(record_field::STATUS).ok()?)?,
             retry_count: document.get_i32(record_field::RETRY_COUNT).ok()?,
+            refusals: document.get_i32(record_field::REFUSALS).unwrap_or(0),
             next_attempt_at: document.get_datetime(record_field::NEXT_ATTEMPT_AT).ok(),
         })
     }
@@ -151,6 +156,7 @@ impl Record {
         doc! {
             record_field::STATUS: Status::Pending.as_str(),
             record_field::RETRY_COUNT: 0_i32,
+            record_field::REFUSALS: 0_i32,
             record_field::NEXT_ATTEMPT_AT: Bson::Null,
             record_field::FINISHED_AT: Bson::Null,
         }

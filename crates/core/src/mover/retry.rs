@@ -34,11 +34,7 @@ pub fn next_attempt(
     now: DateTime,
 ) -> Attempt {
     let gave_up = retry_count >= RETRIES;
-    let doublings = u32::try_from(retry_count.clamp(0, 16)).unwrap_or(0);
-    let whole = backoff
-        .saturating_mul(2_u32.saturating_pow(doublings))
-        .min(LONGEST);
-    let wait = whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+    let wait = wait(retry_count, backoff, jitter);
     let mut set = doc! {
         record_field::MIGRATION_DATE: now,
         record_field::ERROR: error,
@@ -52,6 +48,32 @@ pub fn next_attempt(
         set.insert(record_field::NEXT_ATTEMPT_AT, clock::after(now, wait));
     }
     Attempt { gave_up, set }
+}
+
+/// What the record becomes after a database refused its document for a reason that is not known to be the document's, when
+/// `refusals` such refusals came before: the retries stay, and the next attempt waits as after so many failed ones.
+pub fn held_attempt(
+    refusals: i32,
+    backoff: Duration,
+    jitter: f64,
+    error: &str,
+    now: DateTime,
+) -> Document {
+    doc! {
+        record_field::MIGRATION_DATE: now,
+        record_field::ERROR: error,
+        record_field::REFUSALS: refusals.saturating_add(1),
+        record_field::NEXT_ATTEMPT_AT: clock::after(now, wait(refusals, backoff, jitter)),
+    }
+}
+
+/// The wait before the next attempt, after `failed` failed ones before the last.
+fn wait(failed: i32, backoff: Duration, jitter: f64) -> Duration {
+    let doublings = u32::try_from(failed.clamp(0, 16)).unwrap_or(0);
+    let whole = backoff
+        .saturating_mul(2_u32.saturating_pow(doublings))
+        .min(LONGEST);
+    whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -80,6 +102,23 @@ mod tests {
         let last = next_attempt(RETRIES, backoff, 0.5, "code 121", now);
         assert!(last.gave_up);
         assert_eq!(last.set.get_str(record_field::STATUS).unwrap(), "failed");
+    }
+
+    #[test]
+    fn refusals_for_unknown_reasons_wait_longer_each_time_and_cost_no_retry() {
+        let now = DateTime::from_millis(1_000_000);
+        let backoff = Duration::from_secs(30);
+        let waits: Vec<u128> = (0..9)
+            .map(|refusals| {
+                let set = held_attempt(refusals, backoff, 0.0, "code 999999", now);
+                assert_eq!(set.get_i32(record_field::REFUSALS).unwrap(), refusals + 1);
+                assert!(!set.contains_key(record_field::RETRY_COUNT));
+                assert!(!set.contains_key(record_field::STATUS));
+                let at = set.get_datetime(record_field::NEXT_ATTEMPT_AT).unwrap();
+                at.saturating_duration_since(now).as_secs().into()
+            })
+            .collect();
+        assert_eq!(waits, [15, 30, 60, 120, 240, 480, 960, 1_800, 1_800]);
     }
 
     #[test]

@@ -15,15 +15,17 @@ pub enum Class {
     Refused,
     /// No server fit for the operation could be selected: no primary, or all away.
     NoServer,
-    /// The server steps down, starts up or shuts down.
+    /// The server steps down, starts up or shuts down; it may have run the operation before.
     Transition,
+    /// The server is not the primary and refused the operation before it ran any of it.
+    NotPrimary,
     /// Credentials were refused.
     Auth,
     /// The user may not do this.
     Unauthorized,
     /// The disk is full.
     DiskFull,
-    /// The database was held by another for too long.
+    /// The database was held by another for too long, or takes no more operations at the moment; nothing was applied.
     Busy,
     /// The write may be applied, but a majority has not acknowledged it.
     Unacknowledged,
@@ -41,6 +43,7 @@ impl Class {
             Self::Refused => "refused",
             Self::NoServer => "no_server",
             Self::Transition => "transition",
+            Self::NotPrimary => "not_primary",
             Self::Auth => "auth",
             Self::Unauthorized => "unauthorized",
             Self::DiskFull => "disk_full",
@@ -86,7 +89,11 @@ impl StoreError {
             | Class::NoServer
             | Class::Corrupt
             | Class::Other => true,
-            Class::Busy | Class::Auth | Class::Unauthorized | Class::DiskFull => false,
+            Class::NotPrimary
+            | Class::Busy
+            | Class::Auth
+            | Class::Unauthorized
+            | Class::DiskFull => false,
         }
     }
 
@@ -96,6 +103,7 @@ impl StoreError {
             Class::Timeout
             | Class::Refused
             | Class::Transition
+            | Class::NotPrimary
             | Class::Busy
             | Class::Unacknowledged => Verdict::Retry,
             Class::NoServer

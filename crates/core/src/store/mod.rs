@@ -162,6 +162,40 @@ pub struct ForeignShardKey {
     pub key: String,
 }
 
+/// A collection that a database has, with what makes its server delete or confuse documents by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundCollection {
+    /// The collection's name.
+    pub name: String,
+    /// Whether the server removes the oldest documents as new ones come in.
+    pub capped: bool,
+    /// Whether the collection itself, and not an index, makes the server delete documents by age.
+    pub expires: bool,
+    /// The locale of the collation that comparisons in this collection go by unless told otherwise: with one, two ids that
+    /// differ can be equal.
+    pub collation: Option<String>,
+}
+
+impl FoundCollection {
+    /// A collection that keeps what is stored and tells any two ids apart.
+    pub fn plain(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            capped: false,
+            expires: false,
+            collation: None,
+        }
+    }
+}
+
+/// Something in a database's files that is not as it was written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Damage {
+    /// What is wrong and where, without any content of a document.
+    pub what: String,
+}
+
 /// What became of one document of an [`Store::insert`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inserted {
@@ -253,12 +287,28 @@ pub trait Store: Send + Sync + Debug {
         Ok(Vec::new())
     }
 
+    /// Lists the collections, whoever made them, with the options that endanger documents.
+    ///
+    /// (L27) Those that were prepared are among them, each once, and have no such option.
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        Ok(Vec::new())
+    }
+
+    /// Reads everything that the database keeps in files of its own and compares it with its checksums. Takes as long as
+    /// reading the files does. A server that checks its own files answers with nothing.
+    ///
+    /// (L28) A database that only stores wrote to has no damage.
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        Ok(Vec::new())
+    }
+
     /// Reads one page of documents.
     ///
     /// (L7) The page holds what matches the query, in the query's order, after `find.after`. (L8) It is
     /// no longer than `find.limit` documents and stops once `find.max_bytes` are reached, but holds at
     /// least one document where one matches. (L9) Only what a majority has acknowledged is seen, and
-    /// everything this client was told is stored. (L10) A collection that does not exist is empty.
+    /// everything this client was told is stored. (L10) A collection that does not exist is empty. (L29) A stored
+    /// document whose bytes have changed is an error of class [`Class::Corrupt`], and never missing.
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>>;
 
     /// Counts what matches. (L11) It equals the number of documents that [`Store::find`] pages through

@@ -66,7 +66,7 @@ pub(crate) async fn copy<D: UserDatabase>(
     Ok(copied.collect())
 }
 
-/// A document that waits for a later run alone, because of an error that says nothing about the others.
+/// A document that waits for a later attempt alone, because of an error that says nothing about the others.
 pub(crate) fn unsettled(item: &Item, error: &StoreError) -> Copied {
     warn!(
         user_id = %item.user,
@@ -77,7 +77,10 @@ pub(crate) fn unsettled(item: &Item, error: &StoreError) -> Copied {
         "error in moving data to {}, left for a later run",
         error.database,
     );
-    Copied::Unsettled
+    Copied::Refused(format!(
+        "{} says nothing about it but the code {}",
+        error.database, error.code
+    ))
 }
 
 /// What a target holds under the `_id` of a copy.

@@ -14,8 +14,8 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put,
-    Query, Result, Store, StoreError, Written,
+    Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
 };
 use tierkeep_core::user::UserId;
 use tracing::error;
@@ -150,6 +150,14 @@ impl Store for Admission {
     async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
         let store = self.checked("foreign_shard_keys")?;
         store.foreign_shard_keys().await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        self.checked("collections")?.collections().await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        self.checked("damage")?.damage().await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

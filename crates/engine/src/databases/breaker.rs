@@ -16,8 +16,8 @@ use tierkeep_core::breaker::{Admitted, Breaker, BreakerSettings, BreakerState, P
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put,
-    Query, Result, Store, StoreError, Written,
+    Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -280,6 +280,16 @@ impl Store for CircuitBreaker {
     async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
         let listed = self.inner.foreign_shard_keys();
         self.call("foreign_shard_keys", call, listed).await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        let listed = self.inner.collections();
+        self.call("collections", call, listed).await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        let found = self.inner.damage();
+        self.call("damage", unbounded, found).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

@@ -9,14 +9,17 @@ use std::time::Duration;
 use serde::Serialize;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
-use tierkeep_core::store::{Class, FoundIndex, Hello, Store, StoreError};
+use tierkeep_core::store::{Class, FoundCollection, FoundIndex, Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::databases::error::Hazard;
 use crate::databases::stamp::{self, Stamp};
 
 /// A clock that is off by more than this is wrong.
 const SKEW: Duration = Duration::from_secs(10);
+/// How long the files of one database are looked through.
+const LOOK_THROUGH: Duration = Duration::from_secs(8);
 
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -86,7 +89,11 @@ impl Finding {
                 )
             }
             Class::DiskFull => "make room on the disk of the server".to_owned(),
-            Class::Timeout | Class::Refused | Class::NoServer | Class::Transition => format!(
+            Class::Timeout
+            | Class::Refused
+            | Class::NoServer
+            | Class::Transition
+            | Class::NotPrimary => format!(
                 "start its server, let this machine reach it, or correct the address in {variable}"
             ),
             Class::Busy | Class::Unacknowledged | Class::Corrupt | Class::Other => {
@@ -143,7 +150,16 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
             Ok(found) => examined.findings.extend(traps(role, &found)),
             Err(error) => examined.findings.push(Finding::unanswered(&error)),
         }
+        match store.collections().await {
+            Ok(found) => examined.findings.extend(hazards(role, &found)),
+            Err(error) => examined.findings.push(Finding::unanswered(&error)),
+        }
     }
+    let reached = stores
+        .iter()
+        .filter(|store| examined.reached.contains(&store.role()));
+    let reached: Vec<_> = reached.cloned().collect();
+    examined.findings.extend(damaged(&reached).await);
     examined.findings.extend(shared(&hellos));
     examined.findings.extend(stamped(&stamps));
     examined.findings.extend(skewed(&skews));
@@ -261,6 +277,61 @@ fn unstamped(role: Role) -> Finding {
         format!("the database of {role} has no stamp: it is new, or was emptied"),
         "tierkeep init stamps it; where it was emptied, tierkeep restore or tierkeep backup brings its documents back",
     )
+}
+
+fn hazards(role: Role, found: &[FoundCollection]) -> Vec<Finding> {
+    let holds_data =
+        |name: &str| !name.starts_with("system.") && role.users().is_none_or(|users| users == name);
+    let hazards = found.iter().filter(|it| holds_data(&it.name));
+    hazards
+        .filter_map(Hazard::of)
+        .map(|hazard| {
+            let remedy = format!("in that database: {}", hazard.remedy());
+            Finding::new(
+                "options",
+                Severity::Error,
+                role,
+                format!("{role}.{hazard}"),
+                remedy,
+            )
+        })
+        .collect()
+}
+
+/// Looks through the files of all databases at once, each for no longer than [`LOOK_THROUGH`].
+async fn damaged(stores: &[Arc<dyn Store>]) -> Vec<Finding> {
+    let mut looks = JoinSet::new();
+    for store in stores {
+        let store = Arc::clone(store);
+        looks.spawn(async move {
+            let found = tokio::time::timeout(LOOK_THROUGH, store.damage()).await;
+            (store.role(), found)
+        });
+    }
+    let mut findings = Vec::new();
+    while let Some(looked) = looks.join_next().await {
+        match looked {
+            Ok((role, Ok(Ok(found)))) => findings.extend(found.iter().map(|damage| {
+                Finding::new(
+                    "damage",
+                    Severity::Error,
+                    role,
+                    format!("the file of {role} is damaged: {damage}"),
+                    "keep the file, and bring its documents back: docs/operations/embedded-files.md",
+                )
+            })),
+            Ok((_, Ok(Err(error)))) => findings.push(Finding::unanswered(&error)),
+            Ok((role, Err(_))) => findings.push(Finding::new(
+                "damage",
+                Severity::Note,
+                role,
+                format!("the file of {role} is too large to be looked through in {} s", LOOK_THROUGH.as_secs()),
+                format!("with the service stopped: sqlite3 {role}.db 'PRAGMA integrity_check'"),
+            )),
+            Err(_) => {}
+        }
+    }
+    findings
 }
 
 fn traps(role: Role, found: &[FoundIndex]) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! Why the seven databases cannot be used together.
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{ForeignShardKey, FoundIndex, StoreError};
+use tierkeep_core::store::{ForeignShardKey, FoundCollection, FoundIndex, StoreError};
 
 /// Why the databases cannot be used. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +75,79 @@ pub enum ConnectError {
         /// The collection, and what it is sharded by.
         key: ForeignShardKey,
     },
+    /// An option of a collection makes the server delete or confuse documents by itself.
+    #[error("{role}.{hazard}; in the database that {} names: {}", role.url_variable(), hazard.remedy())]
+    Hazard {
+        /// The role.
+        role: Role,
+        /// The option.
+        hazard: Hazard,
+    },
     /// The stores do not fit the roles.
     #[error("no store was given for {0}")]
     Missing(Role),
     /// A database broke off while it was being checked.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// An option of a collection of users or HR records that no such collection may have.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Hazard {
+    /// The server removes the oldest documents as new ones come in.
+    #[error(
+        "{0} is a capped collection, from which the server removes the oldest documents as new ones come in"
+    )]
+    Capped(String),
+    /// The server deletes by age, without an index that says so.
+    #[error(
+        "{0} has the option expireAfterSeconds, by which the server deletes documents before they are moved or backed up"
+    )]
+    Expires(String),
+    /// Ids that differ can be equal.
+    #[error(
+        "{collection} has the default collation {locale:?}, by which ids that differ can be equal"
+    )]
+    Collation {
+        /// The collection.
+        collection: String,
+        /// Its collation's locale.
+        locale: String,
+    },
+}
+
+impl Hazard {
+    /// The first hazard of `collection`.
+    pub fn of(collection: &FoundCollection) -> Option<Self> {
+        let name = || collection.name.clone();
+        if collection.capped {
+            return Some(Self::Capped(name()));
+        }
+        if collection.expires {
+            return Some(Self::Expires(name()));
+        }
+        collection.collation.clone().map(|locale| Self::Collation {
+            collection: name(),
+            locale,
+        })
+    }
+
+    /// How an operator takes the option away, in the shell of the database.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Expires(collection) => {
+                format!(
+                    "db.runCommand({{ collMod: \"{collection}\", expireAfterSeconds: \"off\" }})"
+                )
+            }
+            // Neither can be changed: the documents go into a collection without it.
+            Self::Capped(collection) | Self::Collation { collection, .. } => format!(
+                "db.{collection}.renameCollection(\"{collection}_old\"); db.createCollection(\"{collection}\"); \
+                 db.{collection}_old.aggregate([{{ $merge: {{ into: \"{collection}\" }} }}]); when the counts agree, \
+                 db.{collection}_old.drop()"
+            ),
+        }
+    }
 }
 
 fn unreachable_message(errors: &[StoreError]) -> String {

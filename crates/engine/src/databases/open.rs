@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{ForeignShardKey, FoundIndex, Hello, Store, StoreError};
+use tierkeep_core::store::{ForeignShardKey, Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::databases::admission::Admission;
 use crate::databases::counters::ConnectRetries;
-use crate::databases::error::ConnectError;
+use crate::databases::error::{ConnectError, Hazard};
 use crate::databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose};
 use crate::databases::random::Randomness;
 use crate::databases::schema::layout;
@@ -127,7 +127,7 @@ impl ConnectionManager {
                 continue;
             };
             stamps.insert(*role, stamp::read(gate.unchecked()).await?);
-            refuse_ttl(gate.unchecked()).await?;
+            refuse_hazards(gate.unchecked()).await?;
             refuse_shard_key(gate.unchecked()).await?;
         }
         let known = self.agree_on_deployment(&stamps)?;
@@ -172,20 +172,28 @@ fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
     }
 }
 
-async fn refuse_ttl(store: &dyn Store) -> Result<(), ConnectError> {
+/// Refuses what makes a server delete or confuse documents of users or HR by itself.
+async fn refuse_hazards(store: &dyn Store) -> Result<(), ConnectError> {
     let role = store.role();
-    let holds_data = |index: &FoundIndex| match role {
+    let holds_data = |collection: &str| match role {
         Role::EvaluationAudit => false,
         Role::RaseenMainHr | Role::SrieMainHr => true,
         Role::ExternalUsers | Role::RaseenTempUser | Role::RaseenMainUser | Role::SrieMainUser => {
-            role.users() == Some(index.collection.as_str())
+            role.users() == Some(collection)
         }
     };
-    let trap = |index: &FoundIndex| index.deletes_by_age && holds_data(index);
-    match store.indexes().await?.into_iter().find(trap) {
-        Some(index) => Err(ConnectError::TtlIndex { role, index }),
-        None => Ok(()),
+    let indexes = store.indexes().await?.into_iter();
+    if let Some(index) = indexes
+        .filter(|index| index.deletes_by_age)
+        .find(|index| holds_data(&index.collection))
+    {
+        return Err(ConnectError::TtlIndex { role, index });
     }
+    let collections = store.collections().await?.into_iter();
+    let hazard = collections
+        .filter(|collection| holds_data(&collection.name))
+        .find_map(|collection| Hazard::of(&collection));
+    hazard.map_or(Ok(()), |hazard| Err(ConnectError::Hazard { role, hazard }))
 }
 
 /// Where shards keep an `_id` from being stored twice each for itself, a second insert is no proof of a first.

@@ -9,6 +9,7 @@ use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Find, Query, Store, StoreError};
+use tracing::warn;
 
 use crate::databases::error::ConnectError;
 use crate::databases::manager::ConnectionManager;
@@ -109,6 +110,14 @@ impl ConnectionManager {
                 continue;
             };
             let store = gate.unchecked();
+            if known.is_some() {
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    "the database has no stamp, and others belong to a deployment: it is new, or it was emptied; \
+                     `tierkeep restore` and `tierkeep backup` bring documents back",
+                );
+            }
             let stamp = doc! {
                 "_id": STAMP_ID,
                 "role": role.name(),

@@ -7,7 +7,9 @@ use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::audit::Kind;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
-use tierkeep_core::mover::{Batch, Fate, Item, Park, Planned, Status, next_attempt, record_field};
+use tierkeep_core::mover::{
+    Batch, Fate, Item, Park, Planned, Record, Status, held_attempt, next_attempt, record_field,
+};
 use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, warn};
 
@@ -17,12 +19,30 @@ use crate::databases::retry::repeating;
 use crate::mover::scan::Scan;
 use crate::mover::{MigrationService, Summary};
 
+/// What was tried of a move before this run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tried {
+    /// Failed attempts.
+    retries: i32,
+    /// Attempts that a database refused for a reason that is not known to be the document's.
+    refusals: i32,
+}
+
+impl Tried {
+    pub(crate) fn of(record: Option<&Record>) -> Self {
+        record.map_or_else(Self::default, |record| Self {
+            retries: record.retry_count,
+            refusals: record.refusals,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct RunOutcomes {
     service: MigrationService,
     summary: Summary,
-    /// Failed attempts before this run, of the documents at work.
-    retries: BTreeMap<ObjectId, i32>,
+    /// What was tried before this run, of the documents at work.
+    tried: BTreeMap<ObjectId, Tried>,
     due_in_pass: u64,
     parked_in_pass: u64,
     left_in_pass: u64,
@@ -36,7 +56,7 @@ impl RunOutcomes {
         Self {
             service: service.clone(),
             summary,
-            retries: BTreeMap::new(),
+            tried: BTreeMap::new(),
             due_in_pass: 0,
             parked_in_pass: 0,
             left_in_pass: 0,
@@ -98,7 +118,7 @@ impl RunOutcomes {
     }
 
     /// A document whose time has come, parked or not.
-    pub(crate) fn due(&mut self, item: &Item, parked: Option<Park>, retries: i32) {
+    pub(crate) fn due(&mut self, item: &Item, parked: Option<Park>, tried: Tried) {
         self.due_in_pass += 1;
         if self.passes == 1 {
             self.summary.due += 1;
@@ -106,7 +126,7 @@ impl RunOutcomes {
         match parked {
             Some(Park::Waiting | Park::Failed) => self.parked_in_pass += 1,
             None => {
-                self.retries.insert(item.record, retries);
+                self.tried.insert(item.record, tried);
             }
         }
     }
@@ -135,7 +155,7 @@ impl RunOutcomes {
     pub(crate) async fn take(&mut self, batch: Batch, scan: &mut Scan) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         for (item, fate) in batch.fates() {
-            let retries = self.retries.remove(&item.record).unwrap_or(0);
+            let tried = self.tried.remove(&item.record).unwrap_or_default();
             let booked = match fate {
                 Fate::Moved => {
                     self.count(MoveOutcome::Moved);
@@ -155,7 +175,10 @@ impl RunOutcomes {
                     let again = scan.conflict(&item, &reason).await;
                     again.map(|again| self.left_in_pass += u64::from(again))
                 }
-                Fate::Failed(reason) => self.failed(&item, retries, &reason, scan.now()).await,
+                Fate::Held(reason) => self.held(&item, tried, &reason, scan.now()).await,
+                Fate::Failed(reason) => {
+                    self.failed(&item, tried.retries, &reason, scan.now()).await
+                }
             };
             outcome = outcome.and(booked);
         }
@@ -164,6 +187,40 @@ impl RunOutcomes {
 
     fn count(&self, outcome: MoveOutcome) {
         self.service.engine.moves().add(outcome);
+    }
+
+    /// A database refuses the document for a reason that says nothing about it: no retry is counted, the next attempt waits
+    /// longer each time, and the second refusal raises an alert. The run is done with it.
+    async fn held(
+        &mut self,
+        item: &Item,
+        tried: Tried,
+        reason: &str,
+        now: DateTime,
+    ) -> Result<(), StoreError> {
+        self.count(MoveOutcome::Deferred);
+        self.parked_in_pass += 1;
+        let engine = &self.service.engine;
+        let set = held_attempt(
+            tried.refusals,
+            self.service.settings.retry_backoff,
+            engine.randomness().fraction(),
+            reason,
+            now,
+        );
+        let when = doc! {
+            record_field::STATUS: Status::Pending.as_str(),
+            record_field::RETRY_COUNT: tried.retries,
+        };
+        let audit = engine.databases.audit_db().store();
+        let ids = [Bson::ObjectId(item.record)];
+        repeating(|| audit.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
+        if tried.refusals > 0 {
+            Alerts::new(Arc::clone(engine))
+                .raise(AlertKind::MigrationFailed, item.user.as_str(), reason)
+                .await?;
+        }
+        Ok(())
     }
 
     /// The document's own fault: counts towards its retries.

@@ -20,7 +20,7 @@ use crate::context::Engine;
 use crate::copies::adopt::{Adoption, adopt_in_temp};
 use crate::databases::retry::repeating;
 use crate::mover::marking::short;
-use crate::mover::outcomes::RunOutcomes;
+use crate::mover::outcomes::{RunOutcomes, Tried};
 use crate::mover::pause::PauseCheck;
 use crate::mover::quarantine::Marks;
 use crate::mover::queue::{ScanQueue, Stage};
@@ -262,11 +262,7 @@ impl Scan {
         for plan in planned {
             let record = records.get(&plan.item.record);
             let parked = record.and_then(|record| Park::of(record, self.now));
-            outcomes.due(
-                &plan.item,
-                parked,
-                record.map_or(0, |record| record.retry_count),
-            );
+            outcomes.due(&plan.item, parked, Tried::of(record));
             if parked.is_none() {
                 free.push(plan);
             }

@@ -178,8 +178,10 @@ impl Upkeep {
         match alert.kind {
             AlertKind::BreakerOpen => Ok(self.is_given_up_somewhere(alert)),
             AlertKind::MigrationFailed => {
-                let failed = self.records(&alert.subject, Status::Failed).await?;
-                self.is_in_temp(&alert.subject, &failed).await
+                // A pending one may be refused for a reason that is not known to be the document's.
+                let mut open = self.records(&alert.subject, Status::Failed).await?;
+                open.extend(self.records(&alert.subject, Status::Pending).await?);
+                self.is_in_temp(&alert.subject, &open).await
             }
             AlertKind::MigrationIncident => {
                 let pending = self.records(&alert.subject, Status::Pending).await?;

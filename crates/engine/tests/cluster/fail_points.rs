@@ -55,7 +55,7 @@ const ANSWERS: [Answer; 6] = [
     },
     Answer {
         code: 13_435,
-        class: Class::Transition,
+        class: Class::NotPrimary,
         retried: true,
     },
 ];

@@ -9,8 +9,8 @@ use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
-    Change, Fence, Find, ForeignShardKey, FoundIndex, Guard, Hello, Inserted, Layout, Put, Query,
-    Result, Store, Written,
+    Change, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
+    Inserted, Layout, Put, Query, Result, Store, Written,
 };
 use tokio::runtime::Handle;
 
@@ -57,6 +57,15 @@ impl Store for Bridge {
     async fn foreign_shard_keys(&self) -> Result<Vec<ForeignShardKey>> {
         self.call(async move |store| store.foreign_shard_keys().await)
             .await
+    }
+
+    async fn collections(&self) -> Result<Vec<FoundCollection>> {
+        self.call(async move |store| store.collections().await)
+            .await
+    }
+
+    async fn damage(&self) -> Result<Vec<Damage>> {
+        self.call(async move |store| store.damage().await).await
     }
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {

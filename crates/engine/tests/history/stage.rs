@@ -32,6 +32,13 @@ pub struct Process {
     pub upkeep: Arc<Mutex<Upkeep>>,
 }
 
+/// Stores, their clock, and what keeps them.
+type Fresh = (
+    Vec<Arc<dyn Store>>,
+    Arc<ManualClock>,
+    Box<dyn Any + Send + Sync>,
+);
+
 impl Stage {
     /// Fresh databases, whose calls run in `outside`.
     pub fn new(backend: Backend, mutant: Option<Mutant>, outside: &Runtime) -> Self {
@@ -61,15 +68,7 @@ impl Stage {
     }
 
     /// These databases of this backend, which what comes last keeps.
-    pub fn over(
-        (stores, clock, guard): (
-            Vec<Arc<dyn Store>>,
-            Arc<ManualClock>,
-            Box<dyn Any + Send + Sync>,
-        ),
-        backend: Backend,
-        mutant: Option<Mutant>,
-    ) -> Self {
+    pub fn over((stores, clock, guard): Fresh, backend: Backend, mutant: Option<Mutant>) -> Self {
         Self {
             stores,
             clock,

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use bson::raw::RawDocumentBuf;
-use tierkeep_core::store::{FoundIndex, IndexLayout, Layout, Result};
+use bson::raw::{RawDocument, RawDocumentBuf};
+use tierkeep_core::store::{FoundCollection, FoundIndex, IndexLayout, Layout, Result};
 
 use super::{GRACE, LIMIT, MongoStore, reply};
 use crate::error::{self, Failure};
 use crate::query;
 
 impl MongoStore {
-    /// The collections, and whether each has a validator.
-    pub(super) async fn collections(&self) -> Result<BTreeMap<String, bool>, Failure> {
+    /// The collections that hold documents, with their options.
+    async fn listed(&self) -> Result<BTreeMap<String, RawDocumentBuf>, Failure> {
         let listed = self.list(query::list_collections(), LIMIT).await?;
         let named = |found: RawDocumentBuf| {
             let name = found.get_str("name").ok()?.to_owned();
-            let options = found.get_document("options").ok();
-            let validated = options.is_some_and(|options| {
-                let validator = options.get_document("validator");
-                validator.is_ok_and(|validator| validator.iter().next().is_some())
-            });
-            Some((name, validated))
+            let options = found.get_document("options");
+            Some((name, options.map(RawDocument::to_owned).unwrap_or_default()))
         };
         Ok(listed
             .into_iter()
@@ -29,8 +25,32 @@ impl MongoStore {
             .collect())
     }
 
+    /// The collections, and whether each has a validator.
+    pub(super) async fn validated(&self) -> Result<BTreeMap<String, bool>, Failure> {
+        let listed = self.listed().await?.into_iter();
+        let validated = |options: RawDocumentBuf| {
+            let validator = options.get_document("validator");
+            validator.is_ok_and(|validator| validator.iter().next().is_some())
+        };
+        Ok(listed
+            .map(|(name, options)| (name, validated(options)))
+            .collect())
+    }
+
+    pub(super) async fn list_collections_with_options(
+        &self,
+    ) -> Result<Vec<FoundCollection>, Failure> {
+        let listed = self.listed().await?.into_iter();
+        Ok(listed
+            .map(|(name, options)| reply::collection(name, &options))
+            .collect())
+    }
+
     /// The indexes of a collection; none where somebody dropped it meanwhile.
-    pub(super) async fn indexes(&self, collection: &str) -> Result<Vec<RawDocumentBuf>, Failure> {
+    pub(super) async fn indexes_of(
+        &self,
+        collection: &str,
+    ) -> Result<Vec<RawDocumentBuf>, Failure> {
         match self.list(query::list_indexes(collection), LIMIT).await {
             Err(failure) if failure.code == error::NAMESPACE_NOT_FOUND => Ok(Vec::new()),
             listed => listed,
@@ -38,7 +58,7 @@ impl MongoStore {
     }
 
     pub(super) async fn create_missing(&self, layout: &Layout) -> Result<(), Failure> {
-        let known = self.collections().await?;
+        let known = self.validated().await?;
         for wanted in &layout.collections {
             if !known.contains_key(&wanted.name) {
                 match self.change(query::create(&wanted.name), LIMIT).await {
@@ -53,7 +73,7 @@ impl MongoStore {
             if let Some(keeps_out) = wanted.keeps_out.filter(|_| !validated) {
                 self.validate(&wanted.name, keeps_out).await?;
             }
-            let there = self.indexes(&wanted.name).await?;
+            let there = self.indexes_of(&wanted.name).await?;
             let missing = |index: &&IndexLayout| {
                 index.fields != ["_id"] && !there.iter().any(|found| reply::serves(found, index))
             };
@@ -96,8 +116,8 @@ impl MongoStore {
 
     pub(super) async fn list_indexes_of_all(&self) -> Result<Vec<FoundIndex>, Failure> {
         let mut found = Vec::new();
-        for collection in self.collections().await?.into_keys() {
-            for index in self.indexes(&collection).await? {
+        for collection in self.listed().await?.into_keys() {
+            for index in self.indexes_of(&collection).await? {
                 found.push(FoundIndex {
                     collection: collection.clone(),
                     name: index.get_str("name").unwrap_or_default().to_owned(),

@@ -52,6 +52,15 @@ pub enum Deviation {
         /// The index's name.
         index: String,
     },
+    /// A collection has an index of a kind that refuses documents by what they hold.
+    Choosy {
+        /// The collection.
+        collection: String,
+        /// The index's name.
+        index: String,
+        /// Its kind, as the server calls it.
+        kind: &'static str,
+    },
 }
 
 impl MongoStore {
@@ -88,7 +97,7 @@ impl MongoStore {
     }
 
     async fn deviations_from(&self, layout: &Layout) -> Result<Vec<Deviation>, Failure> {
-        let known = self.collections().await?;
+        let known = self.validated().await?;
         let mut deviations = Vec::new();
         for wanted in &layout.collections {
             let collection = &wanted.name;
@@ -102,7 +111,7 @@ impl MongoStore {
                     keeps_out,
                 });
             }
-            let there = self.indexes(collection).await?;
+            let there = self.indexes_of(collection).await?;
             for index in &wanted.indexes {
                 let served = there.iter().any(|found| reply::serves(found, index));
                 if index.fields != ["_id"] && !served {
@@ -118,6 +127,13 @@ impl MongoStore {
                     .iter()
                     .any(|index| reply::serves(found, index));
                 let name = found.get_str("name").unwrap_or_default();
+                if let Some(kind) = reply::choosy(found) {
+                    deviations.push(Deviation::Choosy {
+                        collection: collection.clone(),
+                        index: name.to_owned(),
+                        kind,
+                    });
+                }
                 if found.get_bool("unique").unwrap_or(false) && !asked_for && name != "_id_" {
                     deviations.push(Deviation::OtherUnique {
                         collection: collection.clone(),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tierkeep_core::document;
 use tierkeep_core::store::{
-    Cursor, Entries, Find, Hello, IndexLayout, Query, ServerIdentity, id_order,
+    Cursor, Entries, Find, FoundCollection, Hello, IndexLayout, Query, ServerIdentity, id_order,
 };
 
 use crate::error::Failure;
@@ -226,6 +226,31 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
     plain && enough && same && (unique || wanted.entries != Entries::Unique)
 }
 
+/// The kind of an index that refuses documents by what their fields hold; `None` for one that takes every value.
+pub(super) fn choosy(index: &RawDocument) -> Option<&'static str> {
+    const KINDS: [&str; 5] = ["text", "2dsphere", "2d", "hashed", "geoHaystack"];
+    let key = index.get_document("key").ok()?;
+    let kinds: Vec<&str> = key
+        .iter_elements()
+        .map_while(Result::ok)
+        .filter_map(|field| field.value().ok()?.as_str())
+        .collect();
+    KINDS.into_iter().find(|kind| kinds.contains(kind))
+}
+
+/// A collection, as the server lists it with its options.
+pub(super) fn collection(name: String, options: &RawDocument) -> FoundCollection {
+    FoundCollection {
+        name,
+        capped: matches!(options.get("capped"), Ok(Some(capped)) if capped.as_bool() != Some(false)),
+        expires: matches!(options.get("expireAfterSeconds"), Ok(Some(_))),
+        collation: options
+            .get_document("collation")
+            .ok()
+            .map(|collation| collation.get_str("locale").unwrap_or_default().to_owned()),
+    }
+}
+
 fn ascending(direction: RawBsonRef<'_>) -> bool {
     direction.as_i32() == Some(1)
         || direction.as_i64() == Some(1)
@@ -272,6 +297,19 @@ mod tests {
         assert!(!serves(&other, &whole));
         let shorter = rawdoc! { "key": { "user_id": 1 } };
         assert!(!serves(&shorter, &whole));
+    }
+
+    #[test]
+    fn indexes_that_refuse_documents_by_their_content_are_told_by_their_kind() {
+        for (key, kind) in [
+            (rawdoc! { "a": 1, "b": -1 }, None),
+            (rawdoc! { "a": 1, "_fts": "text", "_ftsx": 1 }, Some("text")),
+            (rawdoc! { "place": "2dsphere" }, Some("2dsphere")),
+            (rawdoc! { "place": "2d" }, Some("2d")),
+            (rawdoc! { "a": "hashed" }, Some("hashed")),
+        ] {
+            assert_eq!(choosy(&rawdoc! { "key": key.clone() }), kind, "{key:?}");
+        }
     }
 
     #[test]

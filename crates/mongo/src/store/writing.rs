@@ -8,8 +8,9 @@ use bson::raw::RawDocumentBuf;
 use tierkeep_core::document;
 use tierkeep_core::store::{Change, Class, Fault, Guard, Inserted, Put, Result, Written};
 
+use super::faults::Faults;
 use super::{LIMIT, MongoStore, reply};
-use crate::error::{self, Blame, Failure, Kind, WriteError};
+use crate::error::{self, Blame, Failure, WriteError};
 use crate::query::{self, Recognised};
 
 /// How often an upsert that lost a race is repeated. Whoever won it has stored a document by then, so the
@@ -41,19 +42,13 @@ impl MongoStore {
                         *slot.ok_or_else(Failure::corrupt)? = Some(error);
                     }
                 }
-                Err(failure) => match error::kind(failure.code) {
-                    Kind::Operation(_) => return Err(failure),
-                    Kind::Document(_) if run.len() > 1 => {
-                        let second = run.split_off(run.len() / 2);
-                        waiting.push(second);
-                        waiting.push(run);
-                    }
-                    Kind::Document(_) => outcomes.push(Some(WriteError {
-                        index: 0,
-                        code: failure.code,
-                        on_id: false,
-                    })),
-                },
+                Err(failure) if failure.refusal().is_none() => return Err(failure),
+                Err(_) if run.len() > 1 => {
+                    let second = run.split_off(run.len() / 2);
+                    waiting.push(second);
+                    waiting.push(run);
+                }
+                Err(failure) => outcomes.push(Some(WriteError::alone(failure))),
             }
         }
         Ok(outcomes)
@@ -77,6 +72,7 @@ impl MongoStore {
             let document = documents.get(*index);
             document.is_some_and(|document| query::altered_by_insert(document))
         });
+        let mut faults = Faults::new(self, collection);
         for (exactly, of_this_form) in [(false, plain), (true, altered)] {
             let chosen: Vec<_> = of_this_form
                 .iter()
@@ -94,7 +90,9 @@ impl MongoStore {
                         Inserted::Exists
                     } else {
                         match error.blame()? {
-                            Blame::Document(fault) => Inserted::Rejected(fault),
+                            Blame::Document(refusal) => {
+                                Inserted::Rejected(faults.of(&refusal).await)
+                            }
                             Blame::Nobody(failure) => {
                                 Inserted::Unsettled(failure.at(self.role, "insert"))
                             }
@@ -129,7 +127,10 @@ impl MongoStore {
                     Inserted::Exists
                 } else {
                     match error.blame()? {
-                        Blame::Document(fault) => Inserted::Rejected(fault),
+                        Blame::Document(refusal) => {
+                            let mut faults = Faults::new(self, collection);
+                            Inserted::Rejected(faults.of(&refusal).await)
+                        }
                         Blame::Nobody(failure) => {
                             Inserted::Unsettled(failure.at(self.role, "append"))
                         }
@@ -165,6 +166,7 @@ impl MongoStore {
         let mut waiting: Vec<usize> = (0..documents.len())
             .filter(|index| outcomes.get(*index) == Some(&Put::Settled))
             .collect();
+        let mut faults = Faults::new(self, collection);
         for _ in 0..RACES {
             let chosen: Vec<_> = waiting
                 .iter()
@@ -179,7 +181,7 @@ impl MongoStore {
                     (Some(error), _) if error.on_id => lost.push(index),
                     (Some(error), Some(outcome)) => {
                         *outcome = match error.blame()? {
-                            Blame::Document(fault) => Put::Rejected(fault),
+                            Blame::Document(refusal) => Put::Rejected(faults.of(&refusal).await),
                             Blame::Nobody(failure) => {
                                 Put::Unsettled(failure.at(self.role, "put_newer"))
                             }
@@ -193,10 +195,7 @@ impl MongoStore {
             }
             waiting = lost;
         }
-        Err(Failure {
-            class: Class::Busy,
-            code: error::DUPLICATE_KEY,
-        })
+        Err(Failure::new(Class::Busy, error::DUPLICATE_KEY))
     }
 
     pub(super) async fn write_one(
@@ -236,13 +235,9 @@ impl MongoStore {
                 return Ok(Written::TooLarge);
             }
             Err(failure) => {
-                return match error::kind(failure.code) {
-                    Kind::Document(reason) => Ok(Written::Rejected(Fault {
-                        code: failure.code,
-                        reason: reason.to_owned(),
-                    })),
-                    Kind::Operation(_) => Err(failure),
-                };
+                let refusal = failure.refusal().ok_or(failure)?;
+                let mut faults = Faults::new(self, collection);
+                return Ok(Written::Rejected(faults.of(&refusal).await));
             }
         };
         let Some(answer) = reply::answer(&reply)? else {

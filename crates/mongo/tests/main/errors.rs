@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use bson::raw::RawArrayBuf;
+use bson::raw::{RawArrayBuf, RawDocumentBuf};
 use bson::{Bson, DateTime, doc, rawdoc};
 use secrecy::SecretString;
 use tierkeep_core::db::Role;
+use tierkeep_core::document;
 use tierkeep_core::store::{
-    Change, Class, Fence, Find, Guard, Inserted, Put, Query, Store, Verdict,
+    Change, Class, Fault, Fence, Find, Guard, Inserted, Put, Query, Store, Verdict, Written,
 };
+use tierkeep_core::user::Section;
 use tierkeep_core::version::Version;
 use tierkeep_mongo::MongoStore;
 use tierkeep_testkit::documents::native_user;
@@ -19,16 +21,25 @@ use crate::bench::{Bench, USERS, layout, url_with};
 async fn a_server_that_steps_down_is_a_matter_of_trying_again() {
     let bench = Bench::failing().await;
     let user = native_user(1, 1).build();
-    for code in [91, 189, 10107, 11600, 11602, 13435] {
+    for (code, class) in [
+        (91, Class::Transition),
+        (189, Class::Transition),
+        (10107, Class::NotPrimary),
+        (11600, Class::Transition),
+        (11602, Class::Transition),
+        (13435, Class::NotPrimary),
+        (13436, Class::NotPrimary),
+    ] {
         bench.fail(1, &["insert"], doc! { "errorCode": code }).await;
         let inserted = bench.store.insert(USERS, std::slice::from_ref(&user)).await;
         let error = inserted.unwrap_err();
-        assert_eq!((error.class, error.code), (Class::Transition, code));
+        assert_eq!((error.class, error.code), (class, code));
         assert_eq!(error.verdict(), Verdict::Retry);
+        assert_eq!(error.is_ambiguous(), class == Class::Transition);
 
         bench.fail(1, &["find"], doc! { "errorCode": code }).await;
         let found = bench.store.find(USERS, &Find::new(Query::All)).await;
-        assert_eq!(found.unwrap_err().class, Class::Transition);
+        assert_eq!(found.unwrap_err().class, class);
     }
     assert!(bench.all().await.is_empty());
 }
@@ -174,25 +185,160 @@ async fn what_a_validator_refuses_is_the_documents_own_fault() {
 }
 
 #[tokio::test]
-async fn an_unlisted_error_of_one_document_leaves_that_document_alone_unsettled() {
-    const PARALLEL_ARRAYS: i32 = 171;
+async fn a_document_that_another_programs_index_refuses_is_its_own_fault_and_the_index_is_named() {
+    let pair = || RawArrayBuf::from_iter([1, 2]);
+    let words = |language: &str| rawdoc! { "name": "tierkeep", "language": language };
+    let refused = [
+        (
+            "text",
+            17_262,
+            doc! { "scan_cache.name": "text" },
+            words("Rust"),
+        ),
+        (
+            "text",
+            17_261,
+            doc! { "scan_cache.name": "text" },
+            rawdoc! { "name": "tierkeep", "language": 7 },
+        ),
+        (
+            "sphere",
+            16_755,
+            doc! { "scan_cache.place": "2dsphere" },
+            rawdoc! { "place": "Berlin" },
+        ),
+        (
+            "plane",
+            13_027,
+            doc! { "scan_cache.place": "2d" },
+            rawdoc! { "place": [1_000, 2] },
+        ),
+        (
+            "hashed",
+            16_766,
+            doc! { "scan_cache.list": "hashed" },
+            rawdoc! { "list": pair() },
+        ),
+        (
+            "lists",
+            171,
+            doc! { "scan_cache.list": 1, "scan_cache.more": 1 },
+            rawdoc! { "list": pair(), "more": pair() },
+        ),
+        (
+            "numbers",
+            16_746,
+            doc! { "scan_cache.list.0": 1 },
+            rawdoc! { "list": [{ "0": 1 }] },
+        ),
+    ];
+    for (name, code, key, content) in refused {
+        let bench = Bench::prepared().await;
+        let index = doc! { "key": key, "name": name };
+        bench
+            .run(doc! { "createIndexes": USERS, "indexes": [index] })
+            .await;
+        let odd = native_user(1, 2).set("scan_cache", content.clone()).build();
+        let good = [native_user(0, 2).build(), native_user(2, 2).build()];
+        let batch = [good[0].clone(), odd, good[1].clone()];
+        let blamed = |fault: &Fault| {
+            assert_eq!(fault.code, code, "{fault}");
+            assert!(fault.reason.contains(&format!("{name:?}")), "{fault}");
+            assert!(!fault.reason.contains("Rust"), "{fault}");
+        };
+
+        let inserted = bench.store.insert(USERS, &batch).await.unwrap();
+        let [
+            Inserted::Stored,
+            Inserted::Rejected(fault),
+            Inserted::Stored,
+        ] = &inserted[..]
+        else {
+            panic!("{code}: {inserted:?}");
+        };
+        blamed(fault);
+        assert_eq!(bench.all().await, good);
+
+        let put = bench.store.put_newer(USERS, &batch).await.unwrap();
+        let [Put::Settled, Put::Rejected(fault), Put::Settled] = &put[..] else {
+            panic!("{code}: {put:?}");
+        };
+        blamed(fault);
+
+        let (guard, change) = section(content);
+        let id = document::id(&good[0]);
+        let written = bench.store.write(USERS, &id, &guard, &change).await;
+        let Ok(Written::Rejected(fault)) = &written else {
+            panic!("{code}: {written:?}");
+        };
+        blamed(fault);
+        assert_eq!(bench.all().await, good);
+    }
+}
+
+fn section(content: RawDocumentBuf) -> (Guard, Change) {
+    let guard = Guard::Live {
+        version: None,
+        unless_op: "op".to_owned(),
+    };
+    let change = Change::Section {
+        section: Section::parse("scan_cache").unwrap(),
+        value: Some(content),
+        op: "op".to_owned(),
+    };
+    (guard, change)
+}
+
+#[tokio::test]
+async fn a_unique_index_of_another_program_is_named_when_it_refuses_a_document() {
     let bench = Bench::prepared().await;
-    let index = doc! { "key": { "list": 1, "more": 1 }, "name": "of_another_program" };
+    let index =
+        doc! { "key": { "scan_cache.mail": 1 }, "name": "by mail", "unique": true, "sparse": true };
     bench
         .run(doc! { "createIndexes": USERS, "indexes": [index] })
         .await;
-    let list = RawArrayBuf::from_iter([1, 2]);
-    let odd = native_user(1, 2)
-        .set("list", list.clone())
-        .set("more", list)
-        .build();
-    let good = [native_user(0, 2).build(), native_user(2, 2).build()];
-    let batch = [good[0].clone(), odd, good[1].clone()];
+    let mail = || rawdoc! { "mail": "one@example.org" };
+    let users = [
+        native_user(1, 2).set("scan_cache", mail()).build(),
+        native_user(2, 2).set("scan_cache", mail()).build(),
+        native_user(3, 2).set("scan_cache", rawdoc! {}).build(),
+    ];
+    let named = |fault: &Fault| fault.code == 11_000 && fault.reason.contains("\"by mail\"");
+    let inserted = bench.store.insert(USERS, &users).await.unwrap();
+    assert!(
+        matches!(&inserted[..], [Inserted::Stored, Inserted::Rejected(fault), Inserted::Stored] if named(fault)),
+        "{inserted:?}"
+    );
+    let (guard, change) = section(mail());
+    let id = document::id(&users[2]);
+    let written = bench.store.write(USERS, &id, &guard, &change).await;
+    assert!(
+        matches!(&written, Ok(Written::Rejected(fault)) if named(fault)),
+        "{written:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_unlisted_error_of_one_document_leaves_that_document_alone_unsettled() {
+    const FAIL_POINT_ENABLED: i32 = 192;
+    let bench = Bench::prepared().await;
+    let batch = [0, 1, 2].map(|n| native_user(n, 2).build());
+    let good = &batch[1..];
+    let fail = |times: i32| {
+        let data = doc! { "collectionNS": format!("{}.{USERS}", bench.name) };
+        let mode = doc! { "times": times };
+        let point =
+            doc! { "configureFailPoint": "failCollectionInserts", "mode": mode, "data": data };
+        let admin = bench.client.database("admin");
+        async move { admin.run_command(point).await.unwrap() }
+    };
+    // All at once, then the first by itself.
+    fail(2).await;
 
     let inserted = bench.store.insert(USERS, &batch).await.unwrap();
     let [
-        Inserted::Stored,
         Inserted::Unsettled(error),
+        Inserted::Stored,
         Inserted::Stored,
     ] = &inserted[..]
     else {
@@ -200,17 +346,18 @@ async fn an_unlisted_error_of_one_document_leaves_that_document_alone_unsettled(
     };
     assert_eq!(
         (error.class, error.code, error.operation),
-        (Class::Other, PARALLEL_ARRAYS, "insert")
+        (Class::Other, FAIL_POINT_ENABLED, "insert")
     );
     assert_eq!(bench.all().await, good);
 
+    fail(1).await;
     let put = bench.store.put_newer(USERS, &batch).await.unwrap();
-    let [Put::Settled, Put::Unsettled(error), Put::Settled] = &put[..] else {
+    let [Put::Unsettled(error), Put::Settled, Put::Settled] = &put[..] else {
         panic!("{put:?}");
     };
     assert_eq!(
         (error.class, error.code, error.verdict()),
-        (Class::Other, PARALLEL_ARRAYS, Verdict::Defer)
+        (Class::Other, FAIL_POINT_ENABLED, Verdict::Defer)
     );
     assert_eq!(bench.all().await, good);
 }

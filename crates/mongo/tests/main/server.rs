@@ -5,8 +5,10 @@ use secrecy::SecretString;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
 use tierkeep_core::legacy::source::Source as _;
-use tierkeep_core::store::{Entries, Fault, FoundIndex, Hello, Inserted, Layout, Query, Store};
-use tierkeep_mongo::{LegacyDatabase, MongoStore, Servers};
+use tierkeep_core::store::{
+    Entries, Fault, FoundCollection, FoundIndex, Hello, Inserted, Layout, Query, Store,
+};
+use tierkeep_mongo::{Deviation, LegacyDatabase, MongoStore, Servers};
 use tierkeep_testkit::documents::native_user;
 
 use crate::bench::{Bench, USERS, fresh_name, layout, url, url_with};
@@ -93,6 +95,71 @@ async fn every_index_that_deletes_by_age_is_listed() {
             collection: "somewhere".into(),
             name: "gone_by_age".into(),
             deletes_by_age: true,
+        }]
+    );
+}
+
+#[tokio::test]
+async fn options_by_which_a_server_deletes_or_confuses_documents_are_listed() {
+    let bench = Bench::prepared().await;
+    let listed = bench.store.collections().await.unwrap();
+    assert_eq!(listed, [FoundCollection::plain(USERS)]);
+
+    bench
+        .run(doc! { "create": "a", "capped": true, "size": 4096 })
+        .await;
+    let by_id = doc! { "key": { "_id": 1 }, "unique": true };
+    let clustered = doc! { "create": "b", "clusteredIndex": by_id };
+    bench.run(clustered.clone()).await;
+    let mut expiring = clustered;
+    expiring.insert("create", "c");
+    expiring.insert("expireAfterSeconds", 3600);
+    bench.run(expiring).await;
+    let collation = doc! { "locale": "en", "strength": 2 };
+    bench
+        .run(doc! { "create": "d", "collation": collation })
+        .await;
+    bench
+        .run(doc! { "create": "v", "viewOn": USERS, "pipeline": [] })
+        .await;
+
+    let listed = bench.store.collections().await.unwrap();
+    assert_eq!(
+        listed,
+        [
+            FoundCollection {
+                capped: true,
+                ..FoundCollection::plain("a")
+            },
+            FoundCollection::plain("b"),
+            FoundCollection {
+                expires: true,
+                ..FoundCollection::plain("c")
+            },
+            FoundCollection {
+                collation: Some("en".into()),
+                ..FoundCollection::plain("d")
+            },
+            FoundCollection::plain(USERS),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_index_that_refuses_documents_by_their_content_is_a_deviation() {
+    let bench = Bench::prepared().await;
+    assert_eq!(bench.store.deviations(&layout(USERS)).await.unwrap(), []);
+    let index = doc! { "key": { "scan_cache.name": "text" }, "name": "names" };
+    bench
+        .run(doc! { "createIndexes": USERS, "indexes": [index] })
+        .await;
+    let deviations = bench.store.deviations(&layout(USERS)).await.unwrap();
+    assert_eq!(
+        deviations,
+        [Deviation::Choosy {
+            collection: USERS.into(),
+            index: "names".into(),
+            kind: "text",
         }]
     );
 }

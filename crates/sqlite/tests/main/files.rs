@@ -463,34 +463,45 @@ async fn collections_are_told_apart_by_every_letter() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_format_before_is_brought_up_to_this_one() {
-    let directory = directory();
-    let path = directory.path().join("a.db");
-    let store = opened(&path);
-    let users: Vec<_> = (0..1_200).map(|n| native_user(n, 1).build()).collect();
-    store.insert(USERS, &users).await.unwrap();
-    let bare = rawdoc! { "_id": "bare" };
-    store.insert("others", &[bare]).await.unwrap();
-    drop(store);
-    Connection::open(&path)
-        .unwrap()
-        .execute_batch(
-            "ALTER TABLE documents_of_internal_users DROP COLUMN backup_status;
-             ALTER TABLE documents_of_others DROP COLUMN backup_status;
-             PRAGMA user_version = 1;",
-        )
-        .unwrap();
+async fn a_file_of_an_earlier_format_is_brought_up_to_this_one() {
+    let without_checksums = "DROP TRIGGER unsummed_documents_of_internal_users;
+        DROP TRIGGER unsummed_documents_of_others;
+        ALTER TABLE documents_of_internal_users DROP COLUMN sum;
+        ALTER TABLE documents_of_others DROP COLUMN sum;
+        PRAGMA user_version = 2;";
+    let without_status = "ALTER TABLE documents_of_internal_users DROP COLUMN backup_status;
+        ALTER TABLE documents_of_others DROP COLUMN backup_status;
+        PRAGMA user_version = 1;";
+    for earlier in [
+        without_checksums.to_owned(),
+        format!("{without_checksums}{without_status}"),
+    ] {
+        let directory = directory();
+        let path = directory.path().join("a.db");
+        let store = opened(&path);
+        let users: Vec<_> = (0..1_200).map(|n| native_user(n, 1).build()).collect();
+        store.insert(USERS, &users).await.unwrap();
+        let bare = rawdoc! { "_id": "bare" };
+        store.insert("others", &[bare]).await.unwrap();
+        drop(store);
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch(&earlier).unwrap();
 
-    let store = opened(&path);
-    let first = Find::new(Query::All).limit(1_000);
-    assert_eq!(store.find(USERS, &first).await.unwrap(), users[..1_000]);
-    let pending = Query::Equal(doc! { "metadata.backup_status": "pending" });
-    assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_200);
-    assert_eq!(store.count("others", &pending).await.unwrap(), 0);
-    let again = native_user(2_000, 1).build();
-    store.insert(USERS, &[again]).await.unwrap();
-    assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_201);
-    drop(opened(&path));
+        let store = opened(&path);
+        let first = Find::new(Query::All).limit(1_000);
+        assert_eq!(store.find(USERS, &first).await.unwrap(), users[..1_000]);
+        let pending = Query::Equal(doc! { "metadata.backup_status": "pending" });
+        assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_200);
+        assert_eq!(store.count("others", &pending).await.unwrap(), 0);
+        let again = native_user(2_000, 1).build();
+        store.insert(USERS, &[again]).await.unwrap();
+        assert_eq!(store.count(USERS, &pending).await.unwrap(), 1_201);
+        let unsummed = "SELECT count(*) FROM documents_of_internal_users WHERE sum IS NULL";
+        let unsummed: i64 = other.query_row(unsummed, [], |row| row.get(0)).unwrap();
+        assert_eq!(unsummed, 0);
+        assert_eq!(store.damage().await.unwrap(), []);
+        drop(opened(&path));
+    }
 }
 
 #[tokio::test]

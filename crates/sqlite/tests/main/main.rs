@@ -1,8 +1,10 @@
 //! The laws of every store on SQLite, and what SQLite's own files must withstand.
 
 mod agreement;
+mod damage;
 mod files;
 mod indexes;
+mod presence;
 
 use std::path::Path;
 use std::sync::Arc;

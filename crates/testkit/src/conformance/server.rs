@@ -1,10 +1,11 @@
-//! Laws of [`Store::hello`], [`Store::prepare`] and [`Store::indexes`]: L5, L6, L26.
+//! Laws of [`Store::hello`], [`Store::prepare`] and [`Store::indexes`]: L5, L6, L26, and of [`Store::collections`] and [`Store::damage`]: L27, L28.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bson::{Bson, doc};
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{Find, FoundIndex, Inserted, Layout, Query, Store};
+use tierkeep_core::store::{Find, FoundCollection, FoundIndex, Inserted, Layout, Query, Store};
 
 use super::fixture::{Bench, record};
 use crate::documents::native_user;
@@ -84,4 +85,36 @@ pub async fn prepared_indexes_are_listed_and_none_deletes_by_age(store: &Arc<dyn
         listed.iter().all(|index| !index.deletes_by_age),
         "{listed:?}"
     );
+}
+
+/// L27.
+pub async fn prepared_collections_are_listed_and_none_endangers_documents(store: &Arc<dyn Store>) {
+    let name = "prepared_collections_are_listed_and_none_endangers_documents";
+    let of = |listed: Vec<FoundCollection>| -> Vec<FoundCollection> {
+        listed.into_iter().filter(|it| it.name == name).collect()
+    };
+    let before = store.collections().await.expect("collections succeeds");
+    assert_eq!(of(before), []);
+
+    Bench::prepared(store, name).await;
+
+    let listed = store.collections().await.expect("collections succeeds");
+    assert_eq!(of(listed), [FoundCollection::plain(name)]);
+}
+
+/// L28.
+pub async fn what_stores_wrote_has_no_damage(store: &Arc<dyn Store>) {
+    let bench = Bench::unique(store, "what_stores_wrote_has_no_damage").await;
+    let users: Vec<_> = (0..20).map(|n| native_user(n, 1).build()).collect();
+    bench.given(&users).await;
+    bench
+        .given(&[record("a", "u", 1), record("b", "u", 2)])
+        .await;
+    let newer: Vec<_> = (0..10).map(|n| native_user(n, 2).build()).collect();
+    bench.put(&newer).await;
+    bench
+        .amend(&[Bson::from("a")], &doc! {}, &doc! { "status": "failed" })
+        .await;
+
+    assert_eq!(store.damage().await.expect("damage succeeds"), []);
 }

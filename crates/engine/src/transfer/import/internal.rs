@@ -144,7 +144,7 @@ impl Import {
                     Copied::Settled => {}
                     Copied::Rejected(reason) => taken[*index] = refused(arrivals[*index], reason),
                     // Somebody else's content has this version there: whoever it is was faster.
-                    Copied::Contradicted(_) | Copied::Unsettled => {
+                    Copied::Contradicted(_) | Copied::Refused(_) | Copied::Unsettled => {
                         taken[*index] = ImportOutcome::Busy;
                     }
                 }

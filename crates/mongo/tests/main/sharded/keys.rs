@@ -27,11 +27,11 @@ async fn a_shard_key_other_than_the_id_is_found() {
     // Why it matters: the same _id is stored on two shards.
     let split = rawdoc! { "split": &*namespace, "middle": { "user_id": "m" } };
     cluster().ask("admin", &split).await.unwrap();
-    let bounds = [
-        rawdoc! { "user_id": "m" },
-        rawdoc! { "user_id": bson::raw::RawBson::MaxKey },
-    ];
-    let move_chunk = rawdoc! { "moveChunk": &*namespace, "bounds": bounds, "to": "s1" };
+    let move_chunk = rawdoc! {
+        "moveChunk": &*namespace,
+        "bounds": [{ "user_id": "m" }, { "user_id": bson::raw::RawBson::MaxKey }],
+        "to": "s1",
+    };
     cluster().ask("admin", &move_chunk).await.unwrap();
     for user in ["a", "z"] {
         let document = rawdoc! { "_id": "one", "user_id": user };

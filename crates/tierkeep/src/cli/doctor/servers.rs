@@ -120,6 +120,19 @@ fn deviates(role: Role, deviation: &Deviation) -> Finding {
             ),
             format!("if nobody needs it, in that database: db.{collection}.dropIndex(\"{index}\")"),
         ),
+        Deviation::Choosy {
+            collection,
+            index,
+            kind,
+        } => (
+            format!(
+                "{role}.{collection} has the {kind} index {index:?}, which refuses documents by what they hold"
+            ),
+            format!(
+                "if no search needs it, in that database: db.{collection}.dropIndex(\"{index}\"); else keep it in a copy \
+                 of the collection"
+            ),
+        ),
     };
     Finding::new("indexes", Severity::Warning, role, message, remedy)
 }
