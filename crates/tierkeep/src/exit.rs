@@ -153,7 +153,10 @@ fn of_erase(error: &EraseError) -> Exit {
 fn of_dump(error: &DumpError) -> Exit {
     match error {
         DumpError::NotEmpty(_) | DumpError::NoDirectory(_) => Exit::Usage,
-        DumpError::Broken { .. } | DumpError::Io { .. } | DumpError::NoUser(_) => Exit::Failed,
+        DumpError::Broken { .. }
+        | DumpError::Io { .. }
+        | DumpError::NoUser(_)
+        | DumpError::Unreadable { .. } => Exit::Failed,
         DumpError::Store(error) => of_store(error),
         DumpError::Erase(error) => of_erase(error),
         DumpError::Users(error) => of_users(error),

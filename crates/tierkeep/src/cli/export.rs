@@ -120,6 +120,12 @@ fn of_user(exported: &PersonExported) -> String {
         exported.bytes,
         exported.file.display()
     );
+    if exported.inexact > 0 {
+        let values = exported.inexact;
+        text.push_str(&format!(
+            "\n{values} values cannot be said exactly in JSON; the file names them under inexact"
+        ));
+    }
     for role in &exported.unreachable {
         text.push_str("\ncould not be reached, and may hold another copy: ");
         text.push_str(role.name());

@@ -201,6 +201,7 @@ const OF_READS: &[Code] = &[
     Code::UserNotFound,
     Code::Conflict,
     Code::VersionMismatch,
+    Code::CorruptDocument,
     Code::DatabaseUnavailable,
 ];
 const OF_SECTIONS: &[Code] = &[Code::SectionNotFound, Code::UnknownSection];
@@ -241,6 +242,7 @@ const OF_HR: &[Code] = &[
     Code::RoleRequired,
     Code::UnknownCollection,
     Code::Malformed,
+    Code::CorruptDocument,
     Code::Internal,
     Code::DatabaseUnavailable,
 ];

@@ -8,7 +8,7 @@ use axum::http::header::{ETAG, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tierkeep_core::content::InvalidBody;
+use tierkeep_core::content::{Damaged, InvalidBody};
 use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
@@ -98,6 +98,8 @@ codes! {
     InvalidUsername = "invalid_username", UNPROCESSABLE_ENTITY, "The user name is invalid";
     /// Too many requests.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    /// What is stored is not what was written.
+    CorruptDocument = "corrupt_document", INTERNAL_SERVER_ERROR, "The stored document is damaged";
     /// A defect of the service.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// A database is away.
@@ -136,6 +138,7 @@ impl Code {
             | Self::InvalidUsername
             | Self::PublicWritesOff
             | Self::RateLimited
+            | Self::CorruptDocument
             | Self::Internal => None,
         }
     }
@@ -240,6 +243,9 @@ pub enum Problem {
     /// A write took longer than a request may take.
     #[error("the change took too long; read the document to see whether it was made")]
     WriteTimeout,
+    /// What is stored is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
     /// A defect of the service.
     #[error("the service failed; the request id leads to the log")]
     Internal,
@@ -304,6 +310,7 @@ impl Problem {
             Self::BodyTimeout => Code::RequestTimeout,
             Self::Starting | Self::Stalled | Self::ReadTimeout => Code::DatabaseUnavailable,
             Self::WriteTimeout => Code::OutcomeUnknown,
+            Self::Damaged(_) => Code::CorruptDocument,
             Self::Internal => Code::Internal,
         }
     }

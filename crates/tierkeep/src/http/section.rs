@@ -60,6 +60,7 @@ fn unknown(sections: &[Section]) -> Problem {
             headers(
                 ("ETag" = String, description = "the quoted version of the document"),
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         SectionRefusals,
@@ -76,18 +77,15 @@ pub(super) async fn get(
     let found = state.users.read(asking.user()).await?;
     drop(turn);
     let found = found.ok_or(UsersError::NotFound)?;
-    let Ok(stored) = found.document.get_document(section.as_str()) else {
-        return Err(Problem::SectionNotFound);
-    };
+    let size_bytes = content::section_bytes(&found.document, section.as_str())?;
+    let size_bytes = size_bytes.ok_or(Problem::SectionNotFound)?;
     if conditions::of_read(&headers, found.version())? == Reading::Had {
         return Ok(answer::from_document(answer::not_modified(), &found));
     }
-    let size_bytes = stored.as_bytes().len();
     let document = found.document.clone();
     let shown = weight::work(size_bytes, move || {
         let shown = content::show_section(&document, section.as_str());
-        let shown = shown.ok_or(Problem::SectionNotFound)?;
-        answer::json(StatusCode::OK, &shown)
+        answer::shown(StatusCode::OK, &shown?.ok_or(Problem::SectionNotFound)?)
     });
     Ok(answer::from_document(shown.await??, &found))
 }

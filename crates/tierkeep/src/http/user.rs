@@ -31,6 +31,7 @@ use super::{HttpState, answer, weight};
             headers(
                 ("ETag" = String, description = "the quoted version"),
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         ReadRefusals,
@@ -53,7 +54,7 @@ pub(super) async fn get(
     let sections = state.sections;
     let shown = weight::work(document.as_bytes().len(), move || {
         let names = sections.iter().map(Section::as_str);
-        answer::json(StatusCode::OK, &content::show_user(&document, names))
+        answer::shown(StatusCode::OK, &content::show_user(&document, names)?)
     });
     Ok(answer::from_document(shown.await??, &found))
 }

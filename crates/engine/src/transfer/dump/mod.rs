@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, StoreError};
+use tierkeep_core::user::UserId;
 
 use crate::context::Engine;
 use crate::erasure::service::EraseError;
@@ -114,6 +115,14 @@ pub enum DumpError {
     /// Nothing is stored of the user.
     #[error("{0}")]
     NoUser(String),
+    /// What is stored of the user is damaged.
+    #[error("the document of {user} in {database} is not valid BSON; nothing was exported")]
+    Unreadable {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        database: Role,
+    },
     /// A database that is needed is away or did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,6 +4,7 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde_json::json;
+use tierkeep_core::content::Inexact;
 use tierkeep_core::hr::{self, HrId};
 
 use super::super::admin::{USUAL_LIMIT, limit};
@@ -26,7 +27,10 @@ use super::Collection;
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
-            headers(("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"))),
+            headers(
+                ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+            )),
         HrListRefusals,
     ),
     security(("jwt" = [])),
@@ -49,16 +53,19 @@ pub(in crate::http) async fn get(
         .sum();
     let source = page.source;
     let listed = weight::work(size_bytes, move || {
-        let items: Vec<_> = page
-            .records
-            .iter()
-            .filter_map(|record| hr::shown(record))
-            .collect();
+        let mut inexact = Inexact::default();
+        let mut items = Vec::with_capacity(page.records.len());
+        for record in &page.records {
+            let shown = hr::shown(record)?;
+            inexact.extend(&format!("/items/{}", items.len()), shown.inexact);
+            items.push(shown.value);
+        }
         let next_cursor = page.next.as_ref().map(HrId::as_str);
-        answer::json(
-            StatusCode::OK,
-            &json!({ "items": items, "next_cursor": next_cursor }),
-        )
+        let listed = json!({ "items": items, "next_cursor": next_cursor });
+        Ok::<_, Problem>(answer::marked(
+            answer::json(StatusCode::OK, &listed)?,
+            &inexact,
+        ))
     });
     Ok(answer::from_source(listed.await??, source))
 }

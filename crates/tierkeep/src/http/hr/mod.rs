@@ -106,8 +106,7 @@ fn content(body: &Document) -> Result<Content, Problem> {
 async fn shown(status: StatusCode, record: RawDocumentBuf) -> Result<Response, Problem> {
     let version = document::version(&record);
     let shown = weight::work(record.as_bytes().len(), move || {
-        let shown = hr::shown(&record).ok_or(Problem::Internal)?;
-        answer::json(status, &shown)
+        answer::shown(status, &hr::shown(&record)?)
     });
     Ok(answer::tagged(shown.await??, version))
 }

@@ -31,6 +31,7 @@ use super::{Named, content, shown};
             headers(
                 ("ETag" = String, description = "the quoted version of the record"),
                 ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         HrReadRefusals,
