@@ -1,3 +1,5 @@
+//! Tests of bodies, of what is shown of them, and of merge patches.
+
 use bson::doc;
 use rstest::rstest;
 
