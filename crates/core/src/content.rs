@@ -17,7 +17,7 @@ use bson::{Bson, DateTime, Document};
 use serde_json::{Map, Number, Value};
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
-use self::elements::Element;
+use self::elements::{Element, Elements};
 use self::show::Showing;
 use crate::adopt;
 use crate::document::{self, field};
@@ -91,6 +91,12 @@ pub fn show(value: Bson) -> Value {
     });
     let value = shown.ok().and_then(|mut shown| shown.remove(""));
     value.unwrap_or(Value::Null)
+}
+
+/// Whether every element, down to `levels` levels, can be told apart. Texts need not be UTF-8: other programs store such,
+/// and they are kept.
+pub fn is_bson(document: &RawDocument, levels: usize) -> bool {
+    elements::are_sound(Elements::of(document), levels)
 }
 
 /// How many bytes a section has, whatever another program stored under its name; `None` where the document has nothing

@@ -95,6 +95,19 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// Whether every element can be told apart, down to `levels` levels.
+pub(super) fn are_sound(mut elements: Elements<'_>, levels: usize) -> bool {
+    const NESTED: [ElementType; 2] = [ElementType::EmbeddedDocument, ElementType::Array];
+    elements.all(|element| match element {
+        Ok(element) if NESTED.contains(&element.of) => {
+            levels > 0
+                && Elements::inside(element.value).is_ok_and(|inner| are_sound(inner, levels - 1))
+        }
+        Ok(_) => true,
+        Err(Damaged) => false,
+    })
+}
+
 /// The bytes up to a NUL, and those after it.
 pub(super) fn cstring(bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
     let end = bytes.iter().position(|byte| *byte == 0).ok_or(Damaged)?;

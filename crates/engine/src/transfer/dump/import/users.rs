@@ -18,6 +18,7 @@ use crate::claims::{Consistency, by_user, claims, native};
 use crate::context::Engine;
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
+use crate::transfer::dump::claims::Contested;
 use crate::transfer::dump::import::epochs::carry_over;
 use crate::transfer::dump::import::stored::{Content, compared, heads};
 use crate::transfer::dump::import::{CONTESTED, Outcome};
@@ -75,6 +76,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     pub(crate) async fn page(
         &self,
         documents: Vec<RawDocumentBuf>,
+        contested: &Contested,
         carried: &mut bool,
     ) -> Result<Vec<(String, Outcome)>, StoreError> {
         let mut outcomes: Vec<(String, Outcome)> = Vec::with_capacity(documents.len());
@@ -85,6 +87,15 @@ impl<'a, D: UserDatabase> Import<'a, D> {
             outcomes.push(match read(&document, D::ROLE.user_type()) {
                 Read::Entry => (shown, Outcome::Skipped),
                 Read::Refused(reason) => (shown, Outcome::Refused(reason)),
+                Read::User(user, _) if let Some(reason) = contested.users.get(user.as_str()) => {
+                    (shown, Outcome::Refused(reason.clone()))
+                }
+                // An adoption was at work: what it made of the document is in the dump too.
+                Read::User(_, None)
+                    if contested.adopted.contains(&digest::fingerprint(&document)) =>
+                {
+                    (shown, Outcome::Skipped)
+                }
                 // Left out until the page before it is stored: see below.
                 Read::User(user, _) if !seen.insert(user.clone()) => {
                     let reason = "the dump holds several documents of this user".to_owned();
