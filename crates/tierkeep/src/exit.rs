@@ -113,7 +113,7 @@ fn of_import(error: &ImportError) -> Exit {
         ImportError::OwnDatabase { .. }
         | ImportError::Stamped(_)
         | ImportError::NoReplicaSet(_) => Exit::Usage,
-        ImportError::Scratch(_) | ImportError::BrokenOff | ImportError::Dropped(_) => Exit::Failed,
+        ImportError::Scratch(_) | ImportError::BrokenOff => Exit::Failed,
     }
 }
 
