@@ -13,9 +13,9 @@ use std::time::Duration;
 use bson::{Bson, Timestamp};
 use serde::Serialize;
 use tierkeep_core::bson;
-use tierkeep_core::legacy::Kind;
 use tierkeep_core::legacy::owner::account;
 use tierkeep_core::legacy::source::{Change, Changed, Changes};
+use tierkeep_core::legacy::{Kind, SourceError};
 use tierkeep_core::store::Class;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,13 @@ impl Open {
     fn is_empty(&self) -> bool {
         self.users.is_empty() && self.records.is_empty() && !self.everything
     }
+}
+
+/// Whether changes cannot be followed from the noted place: it is not kept any more, or the server does not take it for a
+/// place at all.
+fn cannot_resume(error: &SourceError) -> bool {
+    let is_refused = [Class::Corrupt, Class::Other].contains(&error.class);
+    error.is_history_lost() || is_refused && !error.is_no_replica_set()
 }
 
 impl Importer {
@@ -177,10 +184,7 @@ impl Importer {
         let token = self.intake().followed_to(source.name()).await?;
         match source.watch(token.as_ref()).await {
             Ok(stream) => Ok(stream),
-            Err(error)
-                if token.is_some()
-                    && (error.is_history_lost() || error.class == Class::Corrupt) =>
-            {
+            Err(error) if token.is_some() && cannot_resume(&error) => {
                 self.begin_again(number, followed).await
             }
             Err(error) => Err(self.named(number, error)),
@@ -225,7 +229,7 @@ impl Importer {
         }
     }
 
-    fn named(&self, number: usize, error: tierkeep_core::legacy::SourceError) -> ImportError {
+    fn named(&self, number: usize, error: SourceError) -> ImportError {
         if error.is_no_replica_set() {
             ImportError::NoReplicaSet(self.sources[number].name().to_owned())
         } else {
