@@ -62,7 +62,7 @@ PROVOKED: dict[str, tuple[Callable[[], tierkeep.Credentials], Provoke]] = {
 # What a service must be set to, or be broken for; each has a test below.
 ARRANGED = {"ambiguous_identity", "public_writes_off", "rate_limited", "conflict", "database_unavailable"}
 # No request brings a sound service to say these in a test's time.
-ANSWERED = {"request_timeout": 408, "internal": 500, "outcome_unknown": 503}
+ANSWERED = {"request_timeout": 408, "corrupt_document": 500, "internal": 500, "outcome_unknown": 503}
 
 
 def test_every_code_is_tried() -> None:

@@ -4,14 +4,26 @@
 //! value that is a valid MongoDB Extended JSON v2 wrapper becomes that BSON type and is shown as relaxed
 //! Extended JSON (source: MongoDB Extended JSON specification, version 2).
 
+mod elements;
+mod show;
+mod wrapper;
+
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
+use bson::spec::ElementType;
 use bson::{Bson, DateTime, Document};
 use serde_json::{Map, Number, Value};
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
+use self::elements::{Element, Elements};
+use self::show::Showing;
+use crate::adopt;
 use crate::document::{self, field};
+
+pub use elements::Damaged;
+pub use show::{Inexact, InexactValue, Reason, Shown};
 
 /// The deepest nesting accepted; the body itself is the first level.
 pub const MAX_DEPTH: usize = 100;
@@ -71,56 +83,162 @@ pub fn to_raw(document: &Document) -> Result<RawDocumentBuf, InvalidBody> {
         .map_err(|_| InvalidBody::Content("the body cannot be stored as BSON".into()))
 }
 
-/// Any BSON value as relaxed Extended JSON.
+/// Any BSON value as relaxed Extended JSON; what is not exact is not told.
 pub fn show(value: Bson) -> Value {
-    value.into_relaxed_extjson()
+    let whole = RawDocumentBuf::try_from(&bson::doc! { "": value }).unwrap_or_default();
+    let shown = Showing::default().fields(&whole, |showing, _, element| {
+        showing.value(element).map(Some)
+    });
+    let value = shown.ok().and_then(|mut shown| shown.remove(""));
+    value.unwrap_or(Value::Null)
 }
 
-/// One section as it is shown; `None` where the document has no such object.
-pub fn show_section(document: &RawDocument, section: &str) -> Option<Value> {
-    let section = document.get_document(section).ok()?;
-    Some(show(Bson::Document(Document::try_from(section).ok()?)))
+/// Whether every element, down to `levels` levels, can be told apart. Texts need not be UTF-8: other programs store such,
+/// and they are kept.
+pub fn is_bson(document: &RawDocument, levels: usize) -> bool {
+    elements::are_sound(Elements::of(document), levels)
+}
+
+/// How many bytes a section has, whatever another program stored under its name; `None` where the document has nothing
+/// there.
+///
+/// # Errors
+/// As [`show_section`].
+pub fn section_bytes(document: &RawDocument, section: &str) -> Result<Option<usize>, Damaged> {
+    Ok(elements::find(document, section)?.map(|element| element.value.len()))
+}
+
+/// One section as it is shown, whatever another program stored under its name; `None` where the document has nothing
+/// there.
+///
+/// # Errors
+/// [`Damaged`] where the document is no BSON: that is never "not there".
+pub fn show_section(document: &RawDocument, section: &str) -> Result<Option<Shown>, Damaged> {
+    let Some(element) = elements::find(document, section)? else {
+        return Ok(None);
+    };
+    let mut showing = Showing::default();
+    if element.of != ElementType::EmbeddedDocument {
+        showing.note(Reason::NotAnObject);
+    }
+    let value = showing.value(element)?;
+    let inexact = showing.inexact;
+    Ok(Some(Shown { value, inexact }))
 }
 
 /// The whole user document as it is shown: its own dates as RFC 3339 texts, the rest as relaxed Extended
 /// JSON; only tierkeep's own fields and `sections`, never what other programs added.
-pub fn show_user<'a>(document: &RawDocument, sections: impl IntoIterator<Item = &'a str>) -> Value {
-    const SHOWN_METADATA: [&str; 7] = [
-        field::STORAGE_LOCATION,
-        field::BACKUP_STATUS,
-        field::VERSION,
-        field::STAGED_AT,
-        field::UPDATED_AT,
-        field::DIGEST,
-        field::SCHEMA_VERSION,
-    ];
+///
+/// # Errors
+/// [`Damaged`] where it is no BSON.
+pub fn show_user<'a>(
+    document: &RawDocument,
+    sections: impl IntoIterator<Item = &'a str>,
+) -> Result<Shown, Damaged> {
     let sections: HashSet<&str> = sections.into_iter().collect();
-    let mut shown = Map::new();
-    let Ok(document) = Document::try_from(document) else {
-        return Value::Object(shown);
-    };
-    for (key, value) in document {
-        let value = match (key.as_str(), value) {
-            (field::CREATED_AT | field::LAST_ACCESSED, date) => show_own_date(date),
-            (field::METADATA, Bson::Document(metadata)) => Value::Object(
-                metadata
-                    .into_iter()
-                    .filter(|(name, _)| SHOWN_METADATA.contains(&name.as_str()))
-                    .map(|(name, value)| (name, show_own_date(value)))
-                    .collect(),
-            ),
-            (name, value) if document::OWN_FIELDS.contains(&name) || sections.contains(name) => {
-                show(value)
-            }
-            _ => continue,
-        };
-        shown.insert(key, value);
-    }
-    Value::Object(shown)
+    let mut showing = Showing::default();
+    let shown = showing.fields(document, |showing, name, element| match name {
+        field::CREATED_AT | field::LAST_ACCESSED => own_date(showing, element).map(Some),
+        field::METADATA if element.of == ElementType::EmbeddedDocument => {
+            own_metadata(showing, element, &SHOWN_METADATA).map(Some)
+        }
+        name if document::OWN_FIELDS.contains(&name) => showing.own(element).map(Some),
+        name if sections.contains(name) => showing.value(element).map(Some),
+        _ => Ok(None),
+    });
+    let value = Value::Object(shown?);
+    let inexact = showing.inexact;
+    Ok(Shown { value, inexact })
 }
 
-/// A date as RFC 3339 with milliseconds, in UTC. Dates that this cannot say are shown in a form of their own.
+/// What stands in a user document beside tierkeep's own fields and `sections`.
+///
+/// # Errors
+/// [`Damaged`] where it is no BSON.
+pub fn show_other<'a>(
+    document: &RawDocument,
+    sections: impl IntoIterator<Item = &'a str>,
+) -> Result<Shown, Damaged> {
+    let sections: HashSet<&str> = sections.into_iter().collect();
+    let mut showing = Showing::default();
+    let shown = showing.fields(document, |showing, name, element| {
+        let is_known = document::OWN_FIELDS.contains(&name) || sections.contains(name);
+        (!is_known).then(|| showing.value(element)).transpose()
+    });
+    let value = Value::Object(shown?);
+    let inexact = showing.inexact;
+    Ok(Shown { value, inexact })
+}
+
+/// An HR record as it is shown: its own dates as RFC 3339 texts, `metadata_shown` of its metadata, all else as relaxed
+/// Extended JSON.
+pub(crate) fn show_record(record: &RawDocument, metadata_shown: &[&str]) -> Result<Shown, Damaged> {
+    let mut showing = Showing::default();
+    let shown = showing.fields(record, |showing, name, element| {
+        let value = match name {
+            field::CREATED_AT | field::UPDATED_AT if element.of == ElementType::DateTime => {
+                own_date(showing, element)
+            }
+            field::METADATA if element.of == ElementType::EmbeddedDocument => {
+                own_metadata(showing, element, metadata_shown)
+            }
+            field::ID => showing.own(element),
+            _ => showing.value(element),
+        };
+        value.map(Some)
+    });
+    let value = Value::Object(shown?);
+    let inexact = showing.inexact;
+    Ok(Shown { value, inexact })
+}
+
+/// The fields of a user's `metadata` that are shown.
+const SHOWN_METADATA: [&str; 7] = [
+    field::STORAGE_LOCATION,
+    field::BACKUP_STATUS,
+    field::VERSION,
+    field::STAGED_AT,
+    field::UPDATED_AT,
+    field::DIGEST,
+    field::SCHEMA_VERSION,
+];
+
+/// Metadata, of which nothing can be put back: only texts that are not UTF-8 are told.
+fn own_metadata<'a>(
+    showing: &mut Showing<'a>,
+    element: Element<'a>,
+    shown: &[&str],
+) -> Result<Value, Damaged> {
+    let metadata = RawDocument::from_bytes(element.value).map_err(|_| Damaged)?;
+    let fields = showing.fields(metadata, |showing, name, element| {
+        let is_shown = shown.contains(&name);
+        is_shown.then(|| own_date(showing, element)).transpose()
+    })?;
+    Ok(Value::Object(fields))
+}
+
+/// A field that tierkeep keeps: a date as RFC 3339 where that can say it, all else as relaxed Extended JSON.
+fn own_date<'a>(showing: &mut Showing<'a>, element: Element<'a>) -> Result<Value, Damaged> {
+    let value = showing.own(element)?;
+    Ok(match adopt::date(&element.to_bson()) {
+        Some(at) if is_rfc3339(at) => Value::String(rfc3339(at)),
+        Some(_) | None => value,
+    })
+}
+
+/// Whether RFC 3339 can say the date: the years 1 to 9999.
+fn is_rfc3339(at: DateTime) -> bool {
+    /// The first millisecond of the year 1, and the last of 9999.
+    const YEARS: RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+    YEARS.contains(&at.timestamp_millis())
+}
+
+/// A date as RFC 3339 with milliseconds, in UTC. One outside the years 1 to 9999, which that cannot say, as its number
+/// of milliseconds since 1970.
 pub fn rfc3339(at: DateTime) -> String {
+    if !is_rfc3339(at) {
+        return format!("{} ms since 1970", at.timestamp_millis());
+    }
     match jiff::Timestamp::from_millisecond(at.timestamp_millis()) {
         Ok(at) => format!("{at:.3}"),
         // The last day of the year 9999 is beyond what a timestamp holds, though not beyond RFC 3339.
@@ -128,10 +246,6 @@ pub fn rfc3339(at: DateTime) -> String {
             .try_to_rfc3339_string()
             .unwrap_or_else(|_| at.to_string()),
     }
-}
-
-fn show_own_date(value: Bson) -> Value {
-    crate::adopt::date(&value).map_or_else(|| show(value), |at| Value::String(rfc3339(at)))
 }
 
 fn kind(value: &Bson) -> &'static str {
@@ -240,21 +354,10 @@ fn number(text: &str) -> Result<Value, InvalidBody> {
 
 fn to_bson(value: Value) -> Result<Bson, InvalidBody> {
     match value {
-        Value::Object(object) => {
-            let Some(dollar) = object.keys().find(|key| key.starts_with('$')).cloned() else {
-                let mut document = Document::new();
-                for (key, value) in object {
-                    document.insert(key, to_bson(value)?);
-                }
-                return Ok(Bson::Document(document));
-            };
-            match Bson::try_from(object) {
-                Ok(Bson::Document(_)) | Err(_) => Err(InvalidBody::Content(format!(
-                    "the key {dollar:?} starts with $ and its object is no Extended JSON value"
-                ))),
-                Ok(value) => Ok(value),
-            }
+        Value::Object(object) if object.keys().any(|key| key.starts_with('$')) => {
+            wrapper::read(object)
         }
+        Value::Object(object) => wrapper::entries(object).map(Bson::Document),
         Value::Array(array) => array
             .into_iter()
             .map(to_bson)
@@ -271,99 +374,4 @@ fn to_bson(value: Value) -> Result<Bson, InvalidBody> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bson::doc;
-    use rstest::rstest;
-
-    use super::*;
-
-    fn shown(json: &str) -> String {
-        show(Bson::Document(parse(json.as_bytes()).unwrap())).to_string()
-    }
-
-    #[rstest]
-    #[case(r#"{"z":1,"a":1.0,"big":9007199254740993,"f":1e300}"#)]
-    #[case(r#"{"a.b":{"":{}},"c":[],"d":[null,true,"x"]}"#)]
-    #[case(r#"{"min":-9223372036854775808,"max":9223372036854775807}"#)]
-    #[case(
-        r#"{"at":{"$date":"2026-01-02T03:04:05.678Z"},"id":{"$oid":"507f1f77bcf86cd799439011"}}"#
-    )]
-    fn what_is_put_is_what_is_read_back(#[case] json: &str) {
-        assert_eq!(
-            shown(json).parse::<Value>().unwrap().to_string(),
-            json.parse::<Value>().unwrap().to_string()
-        );
-    }
-
-    #[rstest]
-    #[case(0, "1970-01-01T00:00:00.000Z")]
-    #[case(253_402_300_799_999, "9999-12-31T23:59:59.999Z")]
-    fn a_date_is_rfc_3339_to_the_end_of_its_years(#[case] ms: i64, #[case] expected: &str) {
-        assert_eq!(rfc3339(DateTime::from_millis(ms)), expected);
-    }
-
-    #[test]
-    fn types_are_kept_apart() {
-        let document = parse(br#"{"i":1,"l":5000000000,"d":1.0,"n":{"$numberLong":"1"}}"#).unwrap();
-        assert_eq!(
-            document,
-            doc! { "i": 1_i32, "l": 5_000_000_000_i64, "d": 1.0, "n": 1_i64 }
-        );
-    }
-
-    #[rstest]
-    #[case("[]", "object")]
-    #[case("7", "object")]
-    #[case(r#"{"$oid":"507f1f77bcf86cd799439011"}"#, "object")]
-    #[case(r#"{"a":1,"a":2}"#, "twice")]
-    #[case(r#"{"a":18446744073709551616}"#, "int64")]
-    #[case(r#"{"a":9223372036854775808}"#, "int64")]
-    #[case(r#"{"a":1e999}"#, "f64")]
-    #[case(r#"{"$set":{}}"#, "$set")]
-    #[case(r#"{"a":{"$date":"yesterday"}}"#, "$date")]
-    #[case(r#"{"a":{"$oid":"507f1f77bcf86cd799439011","b":1}}"#, "$oid")]
-    #[case("{\"a\\u0000b\":1}", "NUL")]
-    fn what_cannot_be_stored_is_refused(#[case] json: &str, #[case] named: &str) {
-        let InvalidBody::Content(message) = parse(json.as_bytes()).unwrap_err() else {
-            panic!("{json} was taken for malformed")
-        };
-        assert!(message.contains(named), "{message}");
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("{")]
-    #[case(r#"{"a":1}x"#)]
-    #[case(r#"{"a":01}"#)]
-    #[case(r#"{"a":NaN}"#)]
-    #[case("{\"a\":\"\\ud800\"}")]
-    fn what_is_not_json_is_malformed(#[case] json: &str) {
-        assert!(
-            matches!(parse(json.as_bytes()), Err(InvalidBody::Malformed(_))),
-            "{json}"
-        );
-    }
-
-    #[test]
-    fn nesting_ends_at_a_hundred_levels() {
-        let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
-        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
-        for levels in [MAX_DEPTH + 1, 400, 100_000] {
-            let refused = parse(nested(levels).as_bytes()).unwrap_err();
-            assert!(matches!(refused, InvalidBody::Content(m) if m.contains("nested")));
-        }
-    }
-
-    #[test]
-    fn merge_patch_follows_the_rfc() {
-        let mut target = doc! { "a": "b", "c": { "d": "e", "f": "g" } };
-        merge(
-            &mut target,
-            doc! { "a": "z", "c": { "f": Bson::Null }, "n": { "x": Bson::Null, "y": 1 } },
-        );
-        assert_eq!(
-            target,
-            doc! { "a": "z", "c": { "d": "e" }, "n": { "y": 1 } }
-        );
-    }
-}
+mod tests;

@@ -10,11 +10,10 @@ mod arrival;
 use std::fmt;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, doc};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::content::{rfc3339, show};
+use crate::content::{Damaged, Shown, show_record};
 use crate::digest::Digest;
 use crate::document::{self, Edit, MAX_DOCUMENT_BYTES, State, field};
 use crate::store::Query;
@@ -338,27 +337,12 @@ pub fn marked(state: State, status: BackupStatus) -> Query {
 pub const MARK_INDEX: [&str; 3] = ["metadata.state", "metadata.backup_status", field::ID];
 
 /// The whole record as it is shown: its own dates as RFC 3339 texts, `version` and `backup_status` of its metadata,
-/// all else as relaxed Extended JSON. `None` where it is no valid BSON.
-pub fn shown(record: &RawDocument) -> Option<Value> {
-    let mut shown = Map::new();
-    for (key, value) in Document::try_from(record).ok()? {
-        let value = match (key.as_str(), value) {
-            (field::CREATED_AT | field::UPDATED_AT, Bson::DateTime(at)) => {
-                Value::String(rfc3339(at))
-            }
-            (field::METADATA, Bson::Document(metadata)) => {
-                let kept = [field::VERSION, field::BACKUP_STATUS];
-                let kept = metadata
-                    .into_iter()
-                    .filter(|(name, _)| kept.contains(&name.as_str()))
-                    .map(|(name, value)| (name, show(value)));
-                Value::Object(kept.collect())
-            }
-            (_, value) => show(value),
-        };
-        shown.insert(key, value);
-    }
-    Some(Value::Object(shown))
+/// all else as relaxed Extended JSON.
+///
+/// # Errors
+/// [`Damaged`] where it is no BSON.
+pub fn shown(record: &RawDocument) -> Result<Shown, Damaged> {
+    show_record(record, &[field::VERSION, field::BACKUP_STATUS])
 }
 
 #[cfg(test)]
@@ -366,6 +350,8 @@ mod tests {
     use bson::rawdoc;
     use rstest::rstest;
     use serde_json::json;
+
+    use crate::content::rfc3339;
 
     use super::*;
 
@@ -459,7 +445,7 @@ mod tests {
         let other = Content::new(rawdoc! { "b": 1 }).unwrap();
         let second = writing(&id, Some(&first), 2, later).record(&other).unwrap();
         assert_eq!(
-            shown(&second).unwrap(),
+            shown(&second).unwrap().value,
             json!({
                 "_id": "c1", "b": 1,
                 "created_at": rfc3339(AT), "updated_at": rfc3339(later),

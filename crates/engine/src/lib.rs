@@ -60,8 +60,8 @@ pub use mover::{
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use transfer::dump::{
-    DumpError, DumpProgress, DumpService, Exported, ExportedDatabase, FileProblem, ImportRefusal,
-    Imported, PersonExported,
+    DumpError, DumpProgress, DumpService, Exported, ExportedDatabase, FileProblem, ImportOptions,
+    ImportRefusal, Imported, PersonExported,
 };
 pub use transfer::import::{Compared, Import, ImportOutcome};
 pub use upkeep::Upkeep;

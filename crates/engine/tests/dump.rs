@@ -6,7 +6,7 @@ use std::pin::pin;
 use rstest::rstest;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
-use tierkeep_engine::{DumpService, NoProgress};
+use tierkeep_engine::{DumpService, ImportOptions, NoProgress};
 
 use tierkeep_testkit::documents::seed_user;
 use tierkeep_testkit::fault::{Fault, Moment};
@@ -47,6 +47,13 @@ async fn a_document_that_moves_during_an_export_is_in_it(
         }
     }
     assert_eq!(users.len(), 10);
+}
+
+fn dry_run() -> ImportOptions {
+    ImportOptions {
+        dry_run: true,
+        ..ImportOptions::default()
+    }
 }
 
 /// The documents of a file, cut by the lengths that they begin with.
@@ -96,8 +103,14 @@ async fn hr_records_go_with_a_dump_and_newer_ones_stay(
         .await
         .unwrap();
     let service = DumpService::new(target.reopened().await);
-    let dry = service.import(&place, true, &NoProgress).await.unwrap();
-    let imported = service.import(&place, false, &NoProgress).await.unwrap();
+    let dry = service
+        .import(&place, &dry_run(), &NoProgress)
+        .await
+        .unwrap();
+    let imported = service
+        .import(&place, &ImportOptions::default(), &NoProgress)
+        .await
+        .unwrap();
     assert_eq!((dry.imported, imported.imported), (5, 5));
     assert_eq!((imported.newer_kept, imported.refused), (1, 0));
     let main = target.everything(Role::RaseenMainHr, "hr_reports").await;
@@ -107,7 +120,10 @@ async fn hr_records_go_with_a_dump_and_newer_ones_stay(
     );
     let srie = target.everything(Role::SrieMainHr, "hr_reports").await;
     assert_eq!(srie, stored);
-    let again = service.import(&place, false, &NoProgress).await.unwrap();
+    let again = service
+        .import(&place, &ImportOptions::default(), &NoProgress)
+        .await
+        .unwrap();
     assert_eq!(
         (again.imported, again.unchanged, again.newer_kept),
         (0, 5, 1)
@@ -136,7 +152,8 @@ async fn what_moves_while_it_is_imported_is_not_refused(
         service.export(&place, false, &NoProgress).await.unwrap();
         let look = Fault::nth(nth, Moment::Before).to(looking_at).of("find");
         let hold = world.faults.hold(look);
-        let mut import = pin!(service.import(&place, false, &NoProgress));
+        let all = ImportOptions::default();
+        let mut import = pin!(service.import(&place, &all, &NoProgress));
         tokio::select! {
             () = hold.reached() => {}
             imported = &mut import => {

@@ -14,6 +14,7 @@ mod control;
 mod crash;
 mod delivery;
 mod dump;
+mod dump_of_others;
 mod erasing_while_moving;
 mod erasure;
 mod flow;

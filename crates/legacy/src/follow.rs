@@ -4,7 +4,8 @@
 //! A change only says which document changed; its user is put together again from what the source holds by then. Where
 //! something of that is gone by then, the user waits for the change that says so.
 //! So changes of one user arrive in order, a repeat does nothing, and a restart looks at everything once more and
-//! goes on from the place that was noted.
+//! goes on from the place that was noted. Where changes are not told from there any more, because the source was dropped or
+//! keeps too few of them, the place is forgotten and everything is copied anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use bson::{Bson, Timestamp};
 use serde::Serialize;
 use tierkeep_core::bson;
-use tierkeep_core::legacy::Kind;
 use tierkeep_core::legacy::owner::account;
 use tierkeep_core::legacy::source::{Change, Changed, Changes};
+use tierkeep_core::legacy::{Kind, SourceError};
+use tierkeep_core::store::Class;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -40,6 +42,8 @@ pub struct Followed {
     pub users: u64,
     /// How far behind the source this is.
     pub lag: Lag,
+    /// How often everything was copied anew because the source did not tell changes from the noted place any more.
+    pub restarts: u64,
 }
 
 /// How far behind the source something is.
@@ -57,12 +61,21 @@ struct Open {
     /// HR documents, by the number of their collection.
     records: BTreeMap<usize, Vec<Bson>>,
     everything: bool,
+    /// Sources whose changes were lost and that have told none since.
+    lost: BTreeSet<usize>,
 }
 
 impl Open {
     fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.records.is_empty()
+        self.users.is_empty() && self.records.is_empty() && !self.everything
     }
+}
+
+/// Whether changes cannot be followed from the noted place: it is not kept any more, or the server does not take it for a
+/// place at all.
+fn cannot_resume(error: &SourceError) -> bool {
+    let is_refused = [Class::Corrupt, Class::Other].contains(&error.class);
+    error.is_history_lost() || is_refused && !error.is_no_replica_set()
 }
 
 impl Importer {
@@ -92,25 +105,30 @@ impl Importer {
         let started = self.engine.clock().now();
         self.refuse_own_databases().await?;
         // First the place from which changes are told, then the copy: nothing falls between.
+        let mut followed = Followed::default();
         let mut streams = Vec::with_capacity(self.sources.len());
         for number in 0..self.sources.len() {
-            streams.push(self.open(number).await?);
+            streams.push(self.open(number, &mut followed).await?);
         }
         let mut times = self.cluster_times().await?;
         let mut index = self.look(&times, progress, stop).await?;
         self.copy(&mut index, &times, progress, stop).await?;
-        let mut followed = Followed::default();
         let mut quiet_since = Instant::now();
         let mut said_at = Instant::now();
         let mut open = Open::default();
         while !stop.is_cancelled() {
             let mut changed = 0;
             for (number, stream) in streams.iter_mut().enumerate() {
-                let changes = stream.next().await.map_err(|it| self.named(number, it))?;
+                let (changes, is_over) = self.changes(number, stream.as_mut(), &mut open).await?;
                 changed += changes.len();
                 self.take_up(number, &mut index, &changes, &mut times, &mut open)
                     .await?;
                 followed.lag = self.lag(changes.last(), followed.lag);
+                if is_over {
+                    *stream = self.begin_again(number, &mut followed).await?;
+                    times[number] = self.sources[number].cluster_time().await?;
+                    open.everything = true;
+                }
             }
             followed.changes += u64::try_from(changed).unwrap_or_default();
             followed.users += self
@@ -134,6 +152,7 @@ impl Importer {
                     changes,
                     users,
                     lag,
+                    ..
                 } = followed;
                 info!(
                     changes,
@@ -156,26 +175,61 @@ impl Importer {
         Ok((report, refusals, followed))
     }
 
-    async fn open(&self, number: usize) -> Result<Box<dyn Changes>, ImportError> {
+    async fn open(
+        &self,
+        number: usize,
+        followed: &mut Followed,
+    ) -> Result<Box<dyn Changes>, ImportError> {
         let source = &self.sources[number];
         let token = self.intake().followed_to(source.name()).await?;
         match source.watch(token.as_ref()).await {
             Ok(stream) => Ok(stream),
-            Err(error) if error.is_history_lost() && token.is_some() => {
-                warn!(
-                    database = source.name(),
-                    "the source does not keep changes back to the place that was noted: looking at everything again",
-                );
-                source
-                    .watch(None)
-                    .await
-                    .map_err(|error| self.named(number, error))
+            Err(error) if token.is_some() && cannot_resume(&error) => {
+                self.begin_again(number, followed).await
             }
             Err(error) => Err(self.named(number, error)),
         }
     }
 
-    fn named(&self, number: usize, error: tierkeep_core::legacy::SourceError) -> ImportError {
+    /// Forgets the place that was noted, and follows from now on; everything must be copied after it.
+    async fn begin_again(
+        &self,
+        number: usize,
+        followed: &mut Followed,
+    ) -> Result<Box<dyn Changes>, ImportError> {
+        let source = &self.sources[number];
+        warn!(
+            database = source.name(),
+            "the predecessor's database was dropped, or does not keep changes back to the noted place: copying everything anew",
+        );
+        followed.restarts += 1;
+        self.intake().forget_followed(source.name()).await?;
+        let watched = source.watch(None).await;
+        watched.map_err(|error| self.named(number, error))
+    }
+
+    /// The next changes of a source, and whether none follow. Changes that are lost as soon as they are followed anew end
+    /// the run: the source keeps too few of them for as long as a copy takes.
+    async fn changes(
+        &self,
+        number: usize,
+        stream: &mut dyn Changes,
+        open: &mut Open,
+    ) -> Result<(Vec<Change>, bool), ImportError> {
+        match stream.next().await {
+            Ok(changes) => {
+                open.lost.remove(&number);
+                let is_over = changes.iter().any(|change| change.of == Changed::Ended);
+                Ok((changes, is_over))
+            }
+            Err(error) if error.is_history_lost() && open.lost.insert(number) => {
+                Ok((Vec::new(), true))
+            }
+            Err(error) => Err(self.named(number, error)),
+        }
+    }
+
+    fn named(&self, number: usize, error: SourceError) -> ImportError {
         if error.is_no_replica_set() {
             ImportError::NoReplicaSet(self.sources[number].name().to_owned())
         } else {
@@ -208,8 +262,7 @@ impl Importer {
                 *time = (*time).max(Some(at));
             }
             match &change.of {
-                Changed::Ended => return Err(ImportError::Dropped(source.name().to_owned())),
-                Changed::Everything => open.everything = true,
+                Changed::Ended | Changed::Everything => open.everything = true,
                 Changed::Document { collection, id } => {
                     let place = self.number_of(index, number, collection);
                     let kind = index.collections[place].kind;

@@ -96,9 +96,6 @@ pub enum ImportError {
         "a part of the import ended early, which is a defect of tierkeep; running it again goes on"
     )]
     BrokenOff,
-    /// The database was dropped while it was followed.
-    #[error("the predecessor's database {0:?} was dropped")]
-    Dropped(String),
 }
 
 /// Is told how an import goes on.

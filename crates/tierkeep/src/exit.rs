@@ -113,7 +113,7 @@ fn of_import(error: &ImportError) -> Exit {
         ImportError::OwnDatabase { .. }
         | ImportError::Stamped(_)
         | ImportError::NoReplicaSet(_) => Exit::Usage,
-        ImportError::Scratch(_) | ImportError::BrokenOff | ImportError::Dropped(_) => Exit::Failed,
+        ImportError::Scratch(_) | ImportError::BrokenOff => Exit::Failed,
     }
 }
 
@@ -155,7 +155,10 @@ fn of_erase(error: &EraseError) -> Exit {
 fn of_dump(error: &DumpError) -> Exit {
     match error {
         DumpError::NotEmpty(_) | DumpError::NoDirectory(_) => Exit::Usage,
-        DumpError::Broken { .. } | DumpError::Io { .. } | DumpError::NoUser(_) => Exit::Failed,
+        DumpError::Broken { .. }
+        | DumpError::Io { .. }
+        | DumpError::NoUser(_)
+        | DumpError::Unreadable { .. } => Exit::Failed,
         DumpError::Store(error) => of_store(error),
         DumpError::Erase(error) => of_erase(error),
         DumpError::Users(error) => of_users(error),

@@ -125,6 +125,8 @@ async fn read(State(app): State<App>, Asking(user): Asking) -> Answer {
         return Err((StatusCode::NOT_FOUND, nothing));
     };
     let report = content::show_section(&found.document, app.report.as_str());
+    let report = report.map_err(|why| (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()))?;
+    let report = report.map(|shown| shown.value);
     Ok(Json(
         json!({ "database": found.source.name(), "report": report }),
     ))

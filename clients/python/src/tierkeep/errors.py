@@ -236,6 +236,12 @@ class RateLimitedError(ServiceError):
     code, status, nothing_changed = "rate_limited", 429, True
 
 
+class CorruptDocumentError(ServiceError):
+    """500: the stored document is damaged and cannot be read."""
+
+    code, status = "corrupt_document", 500
+
+
 class InternalError(ServiceError):
     """500: a defect of the service; whether a write happened is not known."""
 

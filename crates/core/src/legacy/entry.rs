@@ -3,7 +3,7 @@
 
 use bson::raw::{RawBsonRef, RawDocument};
 
-use super::dates::{Dates, LOCAL, Times, own};
+use super::dates::{Dates, LOCAL, Times, Unreadable, own};
 use super::fields::Fields;
 use super::kind::{Derived, Kind};
 use super::owner::{self, Claim, Refusal};
@@ -72,14 +72,19 @@ pub fn read(collection: &str, kind: Kind, document: &RawDocument, dates: &Dates)
     };
     let times = dates.of(&fields, part);
     let claim = match owner::claim(collection, &fields) {
-        Ok(_) if times.is_none() => Err(Refusal::NoDate(found(&fields))),
+        Ok(_) if let Err(Unreadable { field, value }) = &times => Err(Refusal::UnreadableDate {
+            user: found(&fields),
+            field,
+            value: value.clone(),
+        }),
+        Ok(_) if times == Ok(None) => Err(Refusal::NoDate(found(&fields))),
         claim => claim,
     };
     Some(Entry {
         claim,
         part,
         scan: fields.text("scan_id"),
-        times,
+        times: times.unwrap_or_default(),
         secrets: secrets::at_the_top(document),
     })
 }
@@ -126,6 +131,18 @@ mod tests {
         let undated = rawdoc! { "_id": 1, "username": "somebody" };
         let refusal = read(Kind::Scans, &undated).claim.unwrap_err();
         assert!(refusal.to_string().contains("somebody"));
+    }
+
+    #[test]
+    fn a_scan_whose_date_cannot_be_read_is_refused_by_name_and_value() {
+        let scan = rawdoc! {
+            "_id": bson::oid::ObjectId::from_bytes([0x65; 12]), "username": "somebody", "scan_date": "soon",
+        };
+        let read = read("fast_scan_cache", Kind::Scans, &scan, &Dates::default()).unwrap();
+        let refusal = read.claim.unwrap_err().to_string();
+        for part in ["scan_date", "somebody", "soon"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
     }
 
     #[test]

@@ -11,11 +11,14 @@ impl<'a> Fields<'a> {
         Self(document.iter_elements().map_while(Result::ok).collect())
     }
 
-    /// The field of this name, the first of several; `None` also where its value cannot be read.
+    /// The field of this name, the first of several.
+    pub fn element(&self, name: &str) -> Option<&RawElement<'a>> {
+        self.0.iter().find(|field| field.key().as_str() == name)
+    }
+
+    /// The value of the field of this name, the first of several; `None` also where it cannot be read.
     pub fn get(&self, name: &str) -> Option<RawBsonRef<'a>> {
-        let mut fields = self.0.iter();
-        let field = fields.find(|field| field.key().as_str() == name)?;
-        field.value().ok()
+        self.element(name)?.value().ok()
     }
 
     /// The text in a field, without surrounding spaces; an object id as its digits.

@@ -75,6 +75,16 @@ pub enum Refusal {
     /// It has no date, and its `_id` has none either.
     #[error("nothing in the document of {0:?} says when it was stored")]
     NoDate(String),
+    /// The date that says which of a user's documents is newer cannot be read.
+    #[error("{field} of the document of {user:?} is {value}, which cannot be read as a date")]
+    UnreadableDate {
+        /// The id or user name that was found.
+        user: String,
+        /// The field.
+        field: &'static str,
+        /// What it holds, in Extended JSON, cut off where it is long.
+        value: String,
+    },
     /// What all of a user's documents become is too large.
     #[error("the document of {0} would be larger than 16 MiB less 4 KiB")]
     TooLarge(UserId),

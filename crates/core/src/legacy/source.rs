@@ -35,8 +35,10 @@ impl SourceError {
 
     /// The place at which changes were to be taken up is not kept any more.
     pub fn is_history_lost(&self) -> bool {
-        /// The server's codes for a history that does not reach back so far.
-        const HISTORY_LOST: [i32; 3] = [286, 280, 136];
+        /// The server's codes for a history that does not reach back so far, for a stream that cannot be taken up there
+        /// again, for a place in an oplog that was overwritten, and for the place of an invalidation, behind which
+        /// nothing follows.
+        const HISTORY_LOST: [i32; 4] = [286, 280, 136, 260];
         HISTORY_LOST.contains(&self.code)
     }
 }

@@ -120,6 +120,13 @@ fn of_user(exported: &PersonExported) -> String {
         exported.bytes,
         exported.file.display()
     );
+    if exported.inexact > 0 {
+        let values = exported.inexact;
+        let told = format!(
+            "\n{values} values have no exact form in JSON; the file names them under inexact"
+        );
+        text.push_str(&told);
+    }
     for role in &exported.unreachable {
         text.push_str("\ncould not be reached, and may hold another copy: ");
         text.push_str(role.name());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tierkeep_core::audit::Kind;
-use tierkeep_engine::{DumpService, Imported, Purpose};
+use tierkeep_engine::{DumpError, DumpService, ImportOptions, Imported, Purpose};
 
 use super::export::Bar;
 use super::{Context, audit};
@@ -20,6 +20,9 @@ pub struct ImportDumpArgs {
     /// Only look at the files and count what would become of each document
     #[arg(long)]
     pub dry_run: bool,
+    /// Take in this database of the dump alone, by the name of its directory; may be given several times
+    #[arg(long = "database", value_name = "NAME")]
+    pub databases: Vec<String>,
 }
 
 /// Takes a dump in.
@@ -35,14 +38,26 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
         Purpose::Work
     };
     let (engine, _) = context.open(&settings, purpose).await?;
+    let trail = engine.audit_trail().clone();
     if !args.dry_run {
-        audit::does(engine.audit_trail(), Kind::Import, "import-dump", None).await?;
+        audit::does(&trail, Kind::Import, "import-dump", None).await?;
     }
+    let options = ImportOptions {
+        dry_run: args.dry_run,
+        databases: args.databases.iter().cloned().collect(),
+    };
     let bar = Bar::new(context);
     let imported = DumpService::new(engine)
-        .import(&args.directory, args.dry_run, &bar)
+        .import(&args.directory, &options, &bar)
         .await;
     bar.0.finish_and_clear();
+    if !args.dry_run {
+        let told = audit::ended(&trail, Kind::Import, "import-dump", &outcome(&imported)).await;
+        // What stopped the import is said first; where it was evaluation_audit that is away, the entry cannot be made.
+        if imported.is_ok() {
+            told?;
+        }
+    }
     let imported = imported?;
     context.output().result(&imported, text)?;
     Ok(if imported.refused > 0 {
@@ -50,6 +65,25 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
     } else {
         Exit::Done
     })
+}
+
+/// What the audit trail says of the end.
+fn outcome(imported: &Result<Imported, DumpError>) -> String {
+    match imported {
+        Ok(it) => format!(
+            "imported {} of {} documents, refused {}",
+            it.imported, it.documents, it.refused
+        ),
+        Err(DumpError::Broken { problems, .. }) => {
+            let count = problems.len();
+            let first = problems
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("refused before anything was written: {count} problems, the first {first}")
+        }
+        Err(error) => format!("ended early: {error}"),
+    }
 }
 
 fn text(imported: &Imported) -> String {
@@ -70,6 +104,9 @@ fn text(imported: &Imported) -> String {
         imported.skipped,
         imported.refused,
     );
+    for left in &imported.passed_over {
+        let _ = write!(text, "\npassed over: {left}");
+    }
     for refusal in &imported.refusals {
         let _ = write!(
             text,

@@ -10,6 +10,7 @@ mod decisions;
 mod docs;
 mod erased_content_never_returns;
 mod erasing;
+mod exactness;
 mod exposition;
 mod health;
 mod hostile;

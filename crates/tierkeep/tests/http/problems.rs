@@ -6,7 +6,7 @@ use axum::http::Method;
 use axum::response::IntoResponse;
 use tierkeep::http::{Code, Problem};
 use tierkeep_core::adopt::Quarantine;
-use tierkeep_core::content::InvalidBody;
+use tierkeep_core::content::{Damaged, InvalidBody};
 use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::{Class, Fault, StoreError};
@@ -117,6 +117,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::BodyTimeout,
         Problem::ReadTimeout,
         Problem::WriteTimeout,
+        Problem::Damaged(Damaged),
         Problem::Internal,
     ]);
     all

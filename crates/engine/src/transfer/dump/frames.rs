@@ -5,8 +5,8 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use tierkeep_core::bson::raw::{RawDocument, RawDocumentBuf};
-use tierkeep_core::bson::spec::ElementType;
+use tierkeep_core::bson::raw::RawDocumentBuf;
+use tierkeep_core::content;
 
 /// The least bytes of a document: its length and its end.
 const LEAST_BYTES: usize = 5;
@@ -130,8 +130,8 @@ impl Frames {
         }
         let document = RawDocumentBuf::from_bytes(bytes)
             .ok()
-            .filter(|document| is_sound(document, MOST_LEVELS))
-            .ok_or_else(|| at("is no valid BSON", self))?;
+            .filter(|document| content::is_bson(document, MOST_LEVELS))
+            .ok_or_else(|| at("is not valid BSON", self))?;
         self.documents += 1;
         self.offset += u64::try_from(size).unwrap_or(u64::MAX);
         Ok(Some(document))
@@ -183,25 +183,4 @@ impl Frames {
         }
         Ok(filled)
     }
-}
-
-/// Whether every element, to the deepest, can be told apart. Texts need not be UTF-8: other programs store such,
-/// and they are kept.
-fn is_sound(document: &RawDocument, levels: usize) -> bool {
-    const NESTED: [ElementType; 2] = [ElementType::EmbeddedDocument, ElementType::Array];
-    document.iter_elements().all(|element| {
-        let Ok(element) = element else {
-            return false;
-        };
-        if !NESTED.contains(&element.element_type()) {
-            return true;
-        }
-        let Ok(value) = element.value() else {
-            return false;
-        };
-        let inner = value
-            .as_document()
-            .or_else(|| RawDocument::from_bytes(value.as_array()?.as_bytes()).ok());
-        levels > 0 && inner.is_some_and(|inner| is_sound(inner, levels - 1))
-    })
 }

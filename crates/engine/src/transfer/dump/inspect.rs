@@ -2,22 +2,21 @@
 //!
 //! Reads every file to its end. All that is wrong is said at once. Must never write anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tierkeep_core::bson::raw::RawDocumentBuf;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::hr::HrCollection;
 
 use crate::databases::schema::layout;
+use crate::transfer::dump::claims::{Claims, Contested, Seen};
 use crate::transfer::dump::frames::{Broken, Frames, Whole};
 use crate::transfer::dump::manifest::{FORMAT, FORMAT_VERSION, MANIFEST, Manifest, UNFINISHED};
 use crate::transfer::dump::metadata::{self, TIERKEEP, WRITTEN_BY};
-use crate::transfer::dump::{DumpError, FileProblem};
-
-/// What mongodump writes beside the files of collections: which versions were at work.
-const PRELUDE: [&str; 2] = ["prelude.json", "prelude.json.gz"];
+use crate::transfer::dump::{DumpError, FileProblem, passed_over};
 
 /// What becomes of the documents of a file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,6 +38,7 @@ pub(crate) struct Part {
     pub(crate) gzip: bool,
     pub(crate) documents: u64,
     pub(crate) taken: Use,
+    pub(crate) contested: Contested,
 }
 
 /// A dump of which every file is whole.
@@ -47,26 +47,40 @@ pub(crate) struct Dump {
     /// How many files were read.
     pub(crate) files: u64,
     pub(crate) parts: Vec<Part>,
+    /// What is left alone, and why.
+    pub(crate) passed_over: Vec<FileProblem>,
 }
 
-/// Reads the dump at `root`. `names` are the names of the databases here; those of the roles are known anyway.
-pub(crate) fn inspect(
-    root: &Path,
-    names: &BTreeMap<String, Role>,
-    hr: &[HrCollection],
-) -> Result<Dump, DumpError> {
+/// What of a dump has a place here.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// The names of the databases here; those of the roles are known anyway.
+    pub(crate) names: BTreeMap<String, Role>,
+    /// The collections of HR records.
+    pub(crate) hr: Vec<HrCollection>,
+    /// The directories that are taken in; every one where this is empty.
+    pub(crate) chosen: BTreeSet<String>,
+}
+
+/// Reads the dump at `root`.
+pub(crate) fn inspect(root: &Path, places: &Places) -> Result<Dump, DumpError> {
     let mut look = Look {
         root,
-        names,
-        hr,
+        places,
         manifest: None,
         marked: Vec::new(),
         seen: BTreeMap::new(),
         parts: Vec::new(),
         problems: Vec::new(),
+        passed_over: Vec::new(),
     };
     look.root()?;
     look.against_manifest();
+    for name in &places.chosen {
+        if !root.join(name).is_dir() {
+            look.problem(name, "the dump holds no database of this name");
+        }
+    }
     if look.seen.is_empty() && look.problems.is_empty() {
         look.problem("", "it holds no dump");
     }
@@ -81,19 +95,20 @@ pub(crate) fn inspect(
     Ok(Dump {
         files: u64::try_from(look.seen.len()).unwrap_or(u64::MAX),
         parts: look.parts,
+        passed_over: look.passed_over,
     })
 }
 
 struct Look<'a> {
     root: &'a Path,
-    names: &'a BTreeMap<String, Role>,
-    hr: &'a [HrCollection],
+    places: &'a Places,
     manifest: Option<Manifest>,
     /// Metadata files that say that a manifest belongs to them.
     marked: Vec<String>,
     seen: BTreeMap<String, Whole>,
     parts: Vec<Part>,
     problems: Vec<FileProblem>,
+    passed_over: Vec<FileProblem>,
 }
 
 impl Look<'_> {
@@ -104,13 +119,45 @@ impl Look<'_> {
         });
     }
 
+    fn pass_over(&mut self, path: &str, reason: &str) {
+        self.passed_over.push(FileProblem {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Whether databases were chosen, and this is none of them.
+    fn is_left_out(&self, folder: &str) -> bool {
+        let chosen = &self.places.chosen;
+        !chosen.is_empty() && !chosen.contains(folder)
+    }
+
+    /// The role of a directory that is taken in; `None` where it is passed over or a problem.
+    fn role_of(&mut self, name: &str) -> Option<Role> {
+        if self.is_left_out(name) {
+            self.pass_over(name, "it was not chosen");
+            return None;
+        }
+        let role = Role::by_name(name).or_else(|| self.places.names.get(name).copied());
+        if role.is_some() {
+            return role;
+        }
+        match passed_over::database(name) {
+            Some(reason) if self.places.chosen.is_empty() => self.pass_over(name, reason),
+            Some(_) | None => {
+                let reason =
+                    "it is none of the seven databases; choose those to take in to leave it out";
+                self.problem(name, reason);
+            }
+        }
+        None
+    }
+
     fn root(&mut self) -> Result<(), DumpError> {
         let mut roles: BTreeMap<Role, String> = BTreeMap::new();
         for (name, path) in entries(self.root)? {
             if path.is_dir() {
-                let Some(role) = Role::by_name(&name).or_else(|| self.names.get(&name).copied())
-                else {
-                    self.problem(&name, "it is none of the seven databases");
+                let Some(role) = self.role_of(&name) else {
                     continue;
                 };
                 if let Some(other) = roles.insert(role, name.clone()) {
@@ -122,8 +169,10 @@ impl Look<'_> {
                 self.read_manifest(&path)?;
             } else if name == UNFINISHED {
                 self.problem(&name, "the export was cut off before it was whole");
-            } else if !PRELUDE.contains(&name.as_str()) {
-                self.problem(&name, "it is no file of a dump");
+            } else if let Some(reason) = passed_over::beside_databases(&name) {
+                self.pass_over(&name, reason);
+            } else if !passed_over::is_prelude(&name) {
+                self.problem(&name, "it is not a file of a dump");
             }
         }
         Ok(())
@@ -152,7 +201,12 @@ impl Look<'_> {
         let mut described = Vec::new();
         for (name, path) in entries(path)? {
             let shown = format!("{folder}/{name}");
-            if PRELUDE.contains(&name.as_str()) && !path.is_dir() {
+            if passed_over::is_prelude(&name) && !path.is_dir() {
+                continue;
+            }
+            let left = passed_over::anywhere(&name).or_else(|| passed_over::collection(&name));
+            if let Some(reason) = left {
+                self.pass_over(&shown, reason);
                 continue;
             }
             let (base, gzip) = match name.strip_suffix(".gz") {
@@ -161,12 +215,13 @@ impl Look<'_> {
             };
             let is_file = !path.is_dir();
             if let Some(base) = base.strip_suffix(".metadata.json").filter(|_| is_file) {
-                described.push((shown.clone(), base.to_owned()));
-                self.metadata(&shown, &path, gzip)?;
+                if self.metadata(&shown, &path, gzip)? == Described::Collection {
+                    described.push((shown.clone(), base.to_owned()));
+                }
             } else if let Some(base) = base.strip_suffix(".bson").filter(|_| is_file) {
                 self.documents(role, &shown, base, &path, gzip)?;
             } else {
-                self.problem(&shown, "it is no file of a dump");
+                self.problem(&shown, "it is not a file of a dump");
             }
         }
         for (shown, base) in described {
@@ -177,14 +232,17 @@ impl Look<'_> {
                 .any(|part| part.role == role && Some(&part.collection) == collection.as_ref());
             let is_named =
                 |problem: &FileProblem| problem.path.starts_with(&format!("{folder}/{base}.bson"));
-            if !is_there && !self.problems.iter().any(is_named) {
+            let is_known = is_there
+                || self.problems.iter().any(is_named)
+                || self.passed_over.iter().any(is_named);
+            if !is_known {
                 self.problem(&shown, format!("its documents, {base}.bson, are missing"));
             }
         }
         Ok(())
     }
 
-    fn metadata(&mut self, shown: &str, path: &Path, gzip: bool) -> Result<(), DumpError> {
+    fn metadata(&mut self, shown: &str, path: &Path, gzip: bool) -> Result<Described, DumpError> {
         let failed = |error| DumpError::io(path, "read")(error);
         let mut frames = Frames::open(path, gzip).map_err(failed)?;
         let read = frames.text().and_then(|text| Ok((text, frames.whole()?)));
@@ -192,16 +250,20 @@ impl Look<'_> {
             Err(Broken::Io(error)) => return Err(failed(error)),
             Err(Broken::Content(reason)) => self.problem(shown, reason),
             Ok((text, whole)) => match serde_json::from_slice::<Value>(&text) {
+                Ok(value) if metadata::is_of_view(&value) => {
+                    self.pass_over(shown, "it describes a view, which holds no documents");
+                    return Ok(Described::View);
+                }
                 Ok(value) if value.is_object() => {
                     if value.get(WRITTEN_BY).and_then(Value::as_str) == Some(TIERKEEP) {
                         self.marked.push(shown.to_owned());
                     }
                     self.seen.insert(shown.to_owned(), whole);
                 }
-                Ok(_) | Err(_) => self.problem(shown, "it is no metadata of a collection"),
+                Ok(_) | Err(_) => self.problem(shown, "it is not metadata of a collection"),
             },
         }
-        Ok(())
+        Ok(Described::Collection)
     }
 
     fn documents(
@@ -213,9 +275,15 @@ impl Look<'_> {
         gzip: bool,
     ) -> Result<(), DumpError> {
         let known = metadata::collection_of(base)
-            .and_then(|name| Some((use_of(role, &name, self.hr)?, name)));
+            .and_then(|name| Some((use_of(role, &name, &self.places.hr)?, name)));
         let Some((taken, collection)) = known else {
-            self.problem(shown, format!("{role} has no such collection here"));
+            let reason = format!("{role} has no such collection here");
+            if self.places.chosen.is_empty() {
+                let way_out = "; choose the database to take in to leave it out";
+                self.problem(shown, format!("{reason}{way_out}"));
+            } else {
+                self.pass_over(shown, &reason);
+            }
             return Ok(());
         };
         let twice = |part: &Part| part.role == role && part.collection == collection;
@@ -224,18 +292,16 @@ impl Look<'_> {
             return Ok(());
         }
         let failed = |error| DumpError::io(path, "read")(error);
-        let mut frames = Frames::open(path, gzip).map_err(failed)?;
-        let whole = loop {
-            match frames.next() {
-                Ok(Some(_)) => {}
-                Ok(None) => break frames.whole(),
-                Err(broken) => break Err(broken),
+        let read = match taken {
+            Use::Users => users_of(path, gzip),
+            Use::Hr | Use::Skipped => {
+                whole(path, gzip, |_| {}).map(|whole| (whole, Contested::default()))
             }
         };
-        match whole {
+        match read {
             Err(Broken::Io(error)) => return Err(failed(error)),
             Err(Broken::Content(reason)) => self.problem(shown, reason),
-            Ok(whole) => {
+            Ok((whole, contested)) => {
                 self.parts.push(Part {
                     role,
                     collection,
@@ -243,6 +309,7 @@ impl Look<'_> {
                     gzip,
                     documents: whole.documents,
                     taken,
+                    contested,
                 });
                 self.seen.insert(shown.to_owned(), whole);
             }
@@ -265,6 +332,10 @@ impl Look<'_> {
         let mut seen = std::mem::take(&mut self.seen);
         let mut checked = BTreeMap::new();
         for entry in manifest.files {
+            let folder = entry.path.split('/').next().unwrap_or_default();
+            if self.is_left_out(folder) {
+                continue;
+            }
             let Some(whole) = seen.remove(&entry.path) else {
                 let is_named = |problem: &FileProblem| problem.path == entry.path;
                 if !self.problems.iter().any(is_named) {
@@ -290,6 +361,38 @@ impl Look<'_> {
         }
         self.seen = checked;
     }
+}
+
+/// What a metadata file describes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Described {
+    Collection,
+    View,
+}
+
+/// Reads a file to its end.
+fn whole(path: &Path, gzip: bool, mut each: impl FnMut(&RawDocumentBuf)) -> Result<Whole, Broken> {
+    let mut frames = Frames::open(path, gzip).map_err(Broken::Io)?;
+    while let Some(document) = frames.next()? {
+        each(&document);
+    }
+    frames.whole()
+}
+
+/// Reads a file of users' documents, a second time where a user stands twice in it.
+fn users_of(path: &Path, gzip: bool) -> Result<(Whole, Contested), Broken> {
+    let mut seen = Seen::default();
+    let first = whole(path, gzip, |document| seen.note(document))?;
+    if !seen.is_twice() {
+        return Ok((first, Contested::default()));
+    }
+    let mut claims = Claims::of(seen);
+    let second = whole(path, gzip, |document| claims.note(document))?;
+    if first != second {
+        let reason = "it changed while it was read".to_owned();
+        return Err(Broken::Content(reason));
+    }
+    Ok((second, claims.settled()))
 }
 
 /// What becomes of a collection of a dump; `None` for one that has no place here.

@@ -68,6 +68,12 @@ pub(crate) fn file_name(collection: &str) -> String {
     name
 }
 
+/// Whether metadata describes a view, of which mongodump writes nothing else.
+pub(crate) fn is_of_view(metadata: &Value) -> bool {
+    let is_view = metadata.get("type").and_then(Value::as_str) == Some("view");
+    is_view || metadata.pointer("/options/viewOn").is_some()
+}
+
 /// The collection that a file is named after; `None` where the name stands for none.
 pub(crate) fn collection_of(file_name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(file_name.len());

@@ -3,12 +3,14 @@
 //! A dump that tierkeep wrote ends with a manifest; a directory that lacks it is torn and never taken in. Must
 //! never change a database before every file of a dump was read to its end and found whole. Where to look:
 //! `export` (writing), `person` (one user's data for that user), `inspect` (finding out whether a dump is
-//! whole), `import` (taking one in), `files`, `frames`, `metadata` and `manifest` (the format).
+//! whole), `passed_over` (what of it is left alone), `claims` (users who stand twice),
+//! `import` (taking one in), `files`, `frames`, `metadata` and `manifest` (the format).
 //!
 //! Format: a directory for each database, `<collection>.bson` with the documents one after the other, and
 //! `<collection>.metadata.json`; with gzip, `.gz` behind each name
 //! (<https://www.mongodb.com/docs/database-tools/mongodump/>).
 
+mod claims;
 mod export;
 mod files;
 mod frames;
@@ -16,6 +18,7 @@ mod import;
 mod inspect;
 mod manifest;
 mod metadata;
+mod passed_over;
 mod person;
 
 use std::fmt;
@@ -23,14 +26,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, StoreError};
+use tierkeep_core::user::UserId;
 
 use crate::context::Engine;
 use crate::erasure::service::EraseError;
 
 pub use export::{Exported, ExportedDatabase};
-pub use import::{ImportRefusal, Imported};
+pub use import::{ImportOptions, ImportRefusal, Imported};
 pub use person::PersonExported;
 
 /// Writes dumps and takes them in.
@@ -64,12 +69,12 @@ impl DumpProgress for crate::NoProgress {
     fn report(&self, _: u64) {}
 }
 
-/// What is wrong with one file of a dump.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What is wrong with one file of a dump, or why it is passed over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct FileProblem {
     /// The file or directory, below the dump's own directory.
     pub path: String,
-    /// What is wrong with it.
+    /// Why.
     pub reason: String,
 }
 
@@ -114,6 +119,14 @@ pub enum DumpError {
     /// Nothing is stored of the user.
     #[error("{0}")]
     NoUser(String),
+    /// What is stored of the user is damaged.
+    #[error("the document of {user} in {database} is not valid BSON; nothing was exported")]
+    Unreadable {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        database: Role,
+    },
     /// A database that is needed is away or did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

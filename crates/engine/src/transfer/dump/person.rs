@@ -3,12 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use tierkeep_core::bson::Document;
-use tierkeep_core::bson::raw::RawDocument;
-use tierkeep_core::content::{rfc3339, show, show_user};
+use serde_json::{Value, json};
+use tierkeep_core::content::{Damaged, Inexact, rfc3339, show_other, show_user};
 use tierkeep_core::db::Role;
-use tierkeep_core::document::OWN_FIELDS;
 use tierkeep_core::user::{Section, UserId};
 
 use crate::inspect::Inspector;
@@ -35,6 +32,8 @@ pub struct PersonExported {
     pub copies: u64,
     /// Databases that did not answer and may hold another copy.
     pub unreachable: Vec<Role>,
+    /// How many values the file does not hold exactly; it names them under `inexact`.
+    pub inexact: u64,
 }
 
 impl DumpService {
@@ -63,7 +62,13 @@ impl DumpService {
                 continue;
             };
             let exported_at = rfc3339(self.engine.clock().now());
-            let shown = render(&found, &explanation, sections, &exported_at);
+            let (shown, inexact) =
+                render(&found, &explanation, sections, &exported_at).map_err(|Damaged| {
+                    DumpError::Unreadable {
+                        user: user.clone(),
+                        database: found.source,
+                    }
+                })?;
             let file = directory.join(format!("{user}.json"));
             let bytes = write(directory, &file, &shown).await?;
             return Ok(PersonExported {
@@ -72,6 +77,7 @@ impl DumpService {
                 bytes,
                 copies: u64::try_from(explanation.copies.len()).unwrap_or(u64::MAX),
                 unreachable: explanation.unreachable,
+                inexact,
             });
         }
         let erased = erased.map(|it| format!("{} was erased: nothing is stored", it.user_id));
@@ -87,7 +93,13 @@ fn render(
     explanation: &Explanation,
     sections: &[Section],
     exported_at: &str,
-) -> Value {
+) -> Result<(Value, u64), Damaged> {
+    let names = || sections.iter().map(Section::as_str);
+    let user = show_user(&found.document, names())?;
+    let other = show_other(&found.document, names())?;
+    let mut inexact = Inexact::default();
+    inexact.extend("/user", user.inexact);
+    inexact.extend("/other", other.inexact);
     let copies: Vec<Value> = explanation
         .copies
         .iter()
@@ -101,30 +113,20 @@ fn render(
             })
         })
         .collect();
-    json!({
+    let person = json!({
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "exported_at": exported_at,
         "user_id": explanation.user_id,
         "user_type": explanation.user_type,
         "source": found.source,
-        "user": show_user(&found.document, sections.iter().map(Section::as_str)),
-        "other": other(&found.document, sections),
+        "user": user.value,
+        "other": other.value,
+        "inexact": { "count": inexact.count, "values": inexact.named },
         "copies": copies,
         "unreachable": explanation.unreachable,
-    })
-}
-
-/// What stands in the document beside tierkeep's own fields and the sections.
-fn other(document: &RawDocument, sections: &[Section]) -> Value {
-    let mut shown = Map::new();
-    for (name, value) in Document::try_from(document).unwrap_or_default() {
-        let is_section = sections.iter().any(|section| section.as_str() == name);
-        if !is_section && !OWN_FIELDS.contains(&name.as_str()) {
-            shown.insert(name, show(value));
-        }
-    }
-    Value::Object(shown)
+    });
+    Ok((person, inexact.count))
 }
 
 async fn write(directory: &Path, file: &Path, shown: &Value) -> Result<u64, DumpError> {

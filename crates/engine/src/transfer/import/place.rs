@@ -25,7 +25,7 @@ impl Import {
         let found = repeating(|| store.find(collection::CONTROL, &find)).await?;
         let token = |it: &RawDocumentBuf| {
             let token = it.get("token").ok().flatten()?;
-            Bson::try_from(token).ok()
+            Bson::try_from(token).ok().filter(|it| *it != Bson::Null)
         };
         Ok(found.first().and_then(token))
     }
@@ -53,6 +53,20 @@ impl Import {
         if !control::insert_if_absent(store.as_ref(), collection::CONTROL, &first).await? {
             repeating(amend).await?;
         }
+        Ok(())
+    }
+}
+
+impl Import {
+    /// Forgets the place up to which `source` was followed: changes are not told from there any more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn forget_followed(&self, source: &str) -> Result<(), StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let (when, set) = (doc! { "kind": KIND }, doc! { "token": Bson::Null });
+        let ids = [id(source)];
+        repeating(|| store.amend(collection::CONTROL, &ids, &when, &set)).await?;
         Ok(())
     }
 }

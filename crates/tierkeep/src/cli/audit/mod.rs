@@ -38,6 +38,26 @@ pub(super) async fn does(
         .await
 }
 
+/// The most characters that the trail keeps of how something ended.
+const OUTCOME_MAX: usize = 500;
+
+/// Writes into the trail how it ended what [`does`] announced.
+///
+/// # Errors
+/// [`StoreError`] when `evaluation_audit` did not answer.
+pub(super) async fn ended(
+    trail: &AuditTrail,
+    kind: Kind,
+    action: &str,
+    outcome: &str,
+) -> Result<(), StoreError> {
+    let outcome: String = outcome.chars().take(OUTCOME_MAX).collect();
+    let draft = trail.draft(kind).by(Some(COMMAND_LINE));
+    trail
+        .record(draft.decided(&format!("{action} ended")).because(&outcome))
+        .await
+}
+
 /// What to do about the audit trail.
 #[derive(Subcommand, Clone, Debug)]
 pub enum AuditCommand {

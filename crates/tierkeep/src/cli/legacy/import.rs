@@ -94,6 +94,13 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
                 followed.changes, followed.users, followed.lag.0
             );
             text.push_str(&line);
+            if followed.restarts > 0 {
+                let line = format!(
+                    "copied everything anew {} times: the source was dropped, or did not keep its changes\n",
+                    followed.restarts
+                );
+                text.push_str(&line);
+            }
         }
         text
     })?;
@@ -131,8 +138,9 @@ fn write_line(
 ) -> io::Result<()> {
     let document = document.map(|document| {
         let document = secrets::without(&document).map_or(document, |(kept, _)| kept);
-        bson::Document::try_from(&document)
-            .map(|document| bson::Bson::Document(document).into_canonical_extjson())
+        // A text that is not UTF-8 is shown with U+FFFD, and keeps nothing else from being shown.
+        bson::Utf8Lossy::<bson::Document>::try_from(&document)
+            .map(|document| bson::Bson::Document(document.0).into_canonical_extjson())
             .ok()
     });
     let line = json!({

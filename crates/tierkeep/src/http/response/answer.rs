@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
+use tierkeep_core::content::{Inexact, Shown};
 use tierkeep_core::db::Role;
 use tierkeep_core::version::Version;
 use tierkeep_engine::Found;
@@ -14,6 +15,8 @@ use crate::http::response::problem::causes::InternalError;
 pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Says that the answer comes from the backup.
 const SOURCE: HeaderName = HeaderName::from_static("tierkeep-source");
+/// Names what of the answer would not be stored as it was if it were put back.
+const INEXACT: HeaderName = HeaderName::from_static("tierkeep-inexact");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -24,6 +27,24 @@ pub(in crate::http) fn json(
 ) -> Result<Response<Body>, InternalError> {
     let body = serde_json::to_vec(value).map_err(|_| InternalError)?;
     Ok(bytes(status, JSON, body))
+}
+
+/// What is stored as JSON, with this status, and with the header that names what of it is not exact, where anything is.
+pub(in crate::http) fn shown(
+    status: StatusCode,
+    shown: &Shown,
+) -> Result<Response<Body>, InternalError> {
+    Ok(marked(json(status, &shown.value)?, &shown.inexact))
+}
+
+/// The answer with the header that names what of it is not exact, where anything is.
+pub(in crate::http) fn marked(mut answer: Response<Body>, inexact: &Inexact) -> Response<Body> {
+    if !inexact.is_empty()
+        && let Ok(named) = HeaderValue::try_from(inexact.to_string())
+    {
+        answer.headers_mut().insert(INEXACT, named);
+    }
+    answer
 }
 
 /// These bytes, with this status and media type.

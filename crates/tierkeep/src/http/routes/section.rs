@@ -18,8 +18,8 @@ use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::problem::causes::{
     BodyError, CallerError, InternalError, NoPermit, RoleError, SectionNotFound,
-    SectionRemoveError, SectionWriteError, UnknownSection, UserConditionError, UserNotFound,
-    UserReadError, WriteDenied,
+    SectionRemoveError, SectionWriteError, ShowError, UnknownSection, UserConditionError,
+    UserNotFound, UserReadError, WriteDenied,
 };
 use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
@@ -37,6 +37,8 @@ route_error! {
         SectionNotFound(SectionNotFound),
         /// A condition does not hold.
         Condition(UserConditionError),
+        /// The section cannot be shown.
+        Show(ShowError),
         /// The service failed.
         Internal(InternalError),
     }
@@ -153,6 +155,7 @@ fn unknown(sections: &[Section]) -> UnknownSection {
             headers(
                 ("ETag" = String, description = "the quoted version of the document"),
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         ReadSectionError,
@@ -169,18 +172,18 @@ pub(in crate::http) async fn get(
     let found = state.users.read(caller.user()).await;
     drop(permit);
     let found = found.map_err(UserReadError::from)?.ok_or(UserNotFound)?;
-    let Ok(stored) = found.document.get_document(section.as_str()) else {
-        return Err(SectionNotFound.into());
-    };
+    let size_bytes = content::section_bytes(&found.document, section.as_str());
+    let size_bytes = size_bytes
+        .map_err(ShowError::from)?
+        .ok_or(SectionNotFound)?;
     if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
         return Ok(answer::from_document(answer::not_modified(), &found));
     }
-    let size_bytes = stored.as_bytes().len();
     let document = found.document.clone();
     let shown = offload::run(size_bytes, move || {
         let shown = content::show_section(&document, section.as_str());
-        let shown = shown.ok_or(SectionNotFound)?;
-        Ok::<_, ReadSectionError>(answer::json(StatusCode::OK, &shown)?)
+        let shown = shown.map_err(ShowError::from)?.ok_or(SectionNotFound)?;
+        Ok::<_, ReadSectionError>(answer::shown(StatusCode::OK, &shown)?)
     });
     Ok(answer::from_document(shown.await??, &found))
 }

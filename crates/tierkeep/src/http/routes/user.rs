@@ -19,7 +19,7 @@ use crate::http::openapi::schema::of;
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::problem::causes::{
-    CallerError, InternalError, NoPermit, RoleError, UserConditionError, UserNotFound,
+    CallerError, InternalError, NoPermit, RoleError, ShowError, UserConditionError, UserNotFound,
     UserReadError,
 };
 use crate::http::response::{answer, offload};
@@ -36,6 +36,8 @@ route_error! {
         NotFound(UserNotFound),
         /// A condition does not hold.
         Condition(UserConditionError),
+        /// The document cannot be shown.
+        Show(ShowError),
         /// The service failed.
         Internal(InternalError),
     }
@@ -130,6 +132,7 @@ impl ToSchema for UserDocument {
             headers(
                 ("ETag" = String, description = "the quoted version"),
                 ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         ReadUserError,
@@ -152,8 +155,9 @@ pub(in crate::http) async fn get(
     let sections = state.sections;
     let shown = offload::run(document.as_bytes().len(), move || {
         let names = sections.iter().map(Section::as_str);
-        let document = UserDocument(content::show_user(&document, names));
-        answer::json(StatusCode::OK, &document)
+        let shown = content::show_user(&document, names).map_err(ShowError::from)?;
+        let answer = answer::json(StatusCode::OK, &UserDocument(shown.value))?;
+        Ok::<_, ReadUserError>(answer::marked(answer, &shown.inexact))
     });
     Ok(answer::from_document(shown.await??, &found))
 }

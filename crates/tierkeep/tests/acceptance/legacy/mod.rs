@@ -1,6 +1,7 @@
 //! Bringing in the predecessor's data by the built binary: a database of its own kind on the replica set, read by
 //! `import-legacy` into either backend.
 
+mod dropped;
 mod follow;
 mod kill;
 mod mapping;

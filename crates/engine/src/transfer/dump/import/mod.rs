@@ -13,7 +13,7 @@ mod stored;
 mod temp;
 mod users;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use tierkeep_core::db::Role;
 
 use crate::erasure::service::{EraseError, ErasureService};
 use crate::transfer::dump::frames::{Broken, Frames};
-use crate::transfer::dump::inspect::{Dump, Part, Use, inspect};
+use crate::transfer::dump::inspect::{Dump, Part, Places, Use, inspect};
 use crate::transfer::dump::{
     DumpError, DumpProgress, DumpService, FileProblem, away_now, blocking,
 };
@@ -69,8 +69,20 @@ pub struct Imported {
     pub refused: u64,
     /// Which were refused and why; the first thousand.
     pub refusals: Vec<ImportRefusal>,
+    /// Files and directories of the dump that were left alone, and why.
+    pub passed_over: Vec<FileProblem>,
     /// Nothing was written: these are the numbers that an import would have.
     pub dry_run: bool,
+}
+
+/// What is to be taken in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ImportOptions {
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// The databases to take in, by the names of their directories in the dump; every one where this is empty. What else
+    /// the dump holds is passed over then.
+    pub databases: BTreeSet<String>,
 }
 
 /// A document that was not taken in.
@@ -133,16 +145,23 @@ impl DumpService {
     pub async fn import(
         &self,
         directory: &Path,
-        dry_run: bool,
+        options: &ImportOptions,
         progress: &dyn DumpProgress,
     ) -> Result<Imported, DumpError> {
-        if let Some(away) = self.engine.databases.away().first() {
+        let dry_run = options.dry_run;
+        let databases = &self.engine.databases;
+        if let Some(away) = databases.away().first() {
             return Err(away_now(*away).into());
         }
-        let names = self.engine.databases.database_names().await;
-        let dump = self.inspect(directory, names).await?;
+        let places = Places {
+            names: databases.database_names().await,
+            hr: databases.hr_collections().to_vec(),
+            chosen: options.databases.clone(),
+        };
+        let dump = self.inspect(directory, places).await?;
         let mut imported = Imported {
             files: dump.files,
+            passed_over: dump.passed_over,
             dry_run,
             ..Imported::default()
         };
@@ -159,7 +178,7 @@ impl DumpService {
                     let outcomes = match part.taken {
                         Use::Hr => self.take_hr(part, page, dry_run).await?,
                         Use::Users | Use::Skipped => {
-                            self.take(role, page, dry_run, &mut carried).await?
+                            self.take(part, page, dry_run, &mut carried).await?
                         }
                     };
                     for (id, outcome) in outcomes {
@@ -178,18 +197,13 @@ impl DumpService {
         Ok(imported)
     }
 
-    async fn inspect(
-        &self,
-        directory: &Path,
-        names: BTreeMap<String, Role>,
-    ) -> Result<Dump, DumpError> {
+    async fn inspect(&self, directory: &Path, places: Places) -> Result<Dump, DumpError> {
         let root = directory.to_owned();
-        let hr = self.engine.databases.hr_collections().to_vec();
         blocking(move || {
             if !root.is_dir() {
                 return Err(DumpError::NoDirectory(root));
             }
-            inspect(&root, &names, &hr)
+            inspect(&root, &places)
         })
         .await
     }
@@ -210,28 +224,29 @@ impl DumpService {
     /// Takes a page of users' documents in.
     async fn take(
         &self,
-        role: Role,
+        part: &Part,
         page: Vec<RawDocumentBuf>,
         dry_run: bool,
         carried: &mut bool,
     ) -> Result<Vec<(String, Outcome)>, DumpError> {
         let engine = self.engine.as_ref();
-        let taken = match role {
+        let contested = &part.contested;
+        let taken = match part.role {
             Role::ExternalUsers => {
                 let intake = Import::new(engine, engine.databases.external_db(), dry_run);
-                intake.page(page, carried).await
+                intake.page(page, contested, carried).await
             }
             Role::RaseenTempUser => {
                 let intake = Import::new(engine, engine.databases.raseen_temp_db(), dry_run);
-                intake.page(page, carried).await
+                intake.page(page, contested, carried).await
             }
             Role::RaseenMainUser => {
                 let intake = Import::new(engine, engine.databases.raseen_main_db(), dry_run);
-                intake.page(page, carried).await
+                intake.page(page, contested, carried).await
             }
             Role::SrieMainUser => {
                 let intake = Import::new(engine, engine.databases.srie_main_db(), dry_run);
-                intake.page(page, carried).await
+                intake.page(page, contested, carried).await
             }
             Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => Ok(Vec::new()),
         };

@@ -17,6 +17,7 @@ use crate::context::Engine;
 use crate::copies::put::{self, InsertOutcome};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
+use crate::transfer::dump::claims::Contested;
 use crate::transfer::dump::import::candidate::{Candidate, Read, read, shown};
 use crate::transfer::dump::import::epochs::carry_over;
 use crate::transfer::dump::import::plan::{Plan, hidden};
@@ -46,6 +47,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     pub(crate) async fn page(
         &self,
         documents: Vec<RawDocumentBuf>,
+        contested: &Contested,
         carried: &mut bool,
     ) -> Result<Vec<(String, Outcome)>, StoreError> {
         let mut outcomes: Vec<(String, Outcome)> = Vec::with_capacity(documents.len());
@@ -56,6 +58,17 @@ impl<'a, D: UserDatabase> Import<'a, D> {
             outcomes.push(match read(&document, D::ROLE.user_type()) {
                 Read::Entry => (shown, Outcome::Skipped),
                 Read::Refused(reason) => (shown, Outcome::Refused(reason)),
+                Read::User(user, _) if let Some(reason) = contested.users.get(user.as_str()) => {
+                    (shown, Outcome::Refused(reason.clone()))
+                }
+                // An adoption was at work: what it made of the document is in the dump too.
+                Read::User(_, None)
+                    if contested
+                        .adopted
+                        .contains(&tierkeep_core::digest::fingerprint(&document)) =>
+                {
+                    (shown, Outcome::Skipped)
+                }
                 // Left out until the page before it is stored: see below.
                 Read::User(user, _) if !seen.insert(user.clone()) => {
                     let reason = "the dump holds several documents of this user".to_owned();

@@ -5,7 +5,7 @@
 
 use axum::response::{IntoResponse, Response};
 use tierkeep_core::adopt::Quarantine;
-use tierkeep_core::content::InvalidBody;
+use tierkeep_core::content::{Damaged, InvalidBody};
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::version::Version;
@@ -45,6 +45,27 @@ macro_rules! causes {
 /// The service failed: a value cannot be written as JSON, or a conversion panicked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct InternalError;
+
+/// Why a stored document is not shown.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::http) enum ShowError {
+    /// The service failed.
+    Internal(InternalError),
+    /// What is stored is not valid BSON.
+    Damaged(Damaged),
+}
+
+impl From<InternalError> for ShowError {
+    fn from(cause: InternalError) -> Self {
+        Self::Internal(cause)
+    }
+}
+
+impl From<Damaged> for ShowError {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
 
 /// No permit for a public request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -225,6 +246,10 @@ pub(in crate::http) struct MoverPaused;
 
 causes! {
     InternalError [Internal] |_cause| Problem::Internal;
+    ShowError [Internal, CorruptDocument] |cause| match cause {
+        ShowError::Internal(cause) => cause.into(),
+        ShowError::Damaged(damaged) => Problem::Damaged(damaged),
+    };
     NoPermit [RateLimited, DatabaseUnavailable] |cause| match cause {
         NoPermit::Busy => Problem::Busy,
         NoPermit::Stalled => Problem::Stalled,

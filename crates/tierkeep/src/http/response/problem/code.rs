@@ -77,6 +77,8 @@ codes! {
     InvalidUsername = "invalid_username", UNPROCESSABLE_ENTITY, "The user name is invalid";
     /// Too many requests.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    /// The stored document cannot be read.
+    CorruptDocument = "corrupt_document", INTERNAL_SERVER_ERROR, "The stored document is damaged";
     /// A defect of the service.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// A database is unavailable.
@@ -115,6 +117,7 @@ impl Code {
             | Self::InvalidUsername
             | Self::PublicWritesOff
             | Self::RateLimited
+            | Self::CorruptDocument
             | Self::Internal => None,
         }
     }

@@ -10,7 +10,7 @@ mod code;
 mod details;
 
 use axum::http::Method;
-use tierkeep_core::content::InvalidBody;
+use tierkeep_core::content::{Damaged, InvalidBody};
 use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
@@ -121,6 +121,9 @@ pub enum Problem {
     /// A write took longer than a request may take.
     #[error("the change took too long; read the document to see whether it was made")]
     WriteTimeout,
+    /// The stored document cannot be read.
+    #[error(transparent)]
+    Damaged(Damaged),
     /// A defect of the service.
     #[error("the service failed; the request id leads to the log")]
     Internal,
@@ -181,6 +184,7 @@ impl Problem {
                 Code::DatabaseUnavailable
             }
             Self::WriteTimeout => Code::OutcomeUnknown,
+            Self::Damaged(_) => Code::CorruptDocument,
             Self::Internal => Code::Internal,
         }
     }

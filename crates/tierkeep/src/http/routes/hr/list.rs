@@ -5,6 +5,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
+use tierkeep_core::content::Inexact;
 use tierkeep_core::hr::{self, HrId};
 
 use super::super::error::route_error;
@@ -12,7 +13,7 @@ use super::Collection;
 use crate::http::request::caller::Hr;
 use crate::http::request::query;
 use crate::http::response::problem::causes::{
-    InternalError, QueryError, RecordReadError, RoleError, UnknownCollection,
+    InternalError, QueryError, RecordReadError, RoleError, ShowError, UnknownCollection,
 };
 use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
@@ -24,6 +25,8 @@ route_error! {
         Query(QueryError),
         /// The records cannot be read.
         Read(RecordReadError),
+        /// A record cannot be shown.
+        Show(ShowError),
         /// The service failed.
         Internal(InternalError),
     }
@@ -49,7 +52,10 @@ struct RecordPage<'a> {
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
-            headers(("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"))),
+            headers(
+                ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+            )),
         ListRecordsError,
     ),
     security(("jwt" = [])),
@@ -72,14 +78,17 @@ pub(in crate::http) async fn get(
         .sum();
     let source = page.source;
     let listed = offload::run(size_bytes, move || {
-        let items: Vec<_> = page
-            .records
-            .iter()
-            .filter_map(|record| hr::shown(record))
-            .collect();
+        let mut inexact = Inexact::default();
+        let mut items = Vec::with_capacity(page.records.len());
+        for record in &page.records {
+            let shown = hr::shown(record).map_err(ShowError::from)?;
+            inexact.extend(&format!("/items/{}", items.len()), shown.inexact);
+            items.push(shown.value);
+        }
         let next_cursor = page.next.as_ref().map(HrId::as_str);
         let page = RecordPage { items, next_cursor };
-        answer::json(StatusCode::OK, &page)
+        let listed = answer::json(StatusCode::OK, &page)?;
+        Ok::<_, ListRecordsError>(answer::marked(listed, &inexact))
     });
     Ok(answer::from_source(listed.await??, source))
 }

@@ -21,7 +21,7 @@ use tierkeep_engine::HrRecords;
 use super::error::route_error;
 use crate::http::response::answer;
 use crate::http::response::offload;
-use crate::http::response::problem::causes::{InternalError, InvalidRecord, UnknownCollection};
+use crate::http::response::problem::causes::{InvalidRecord, ShowError, UnknownCollection};
 use crate::http::state::HttpState;
 
 /// The collection that the path names. As an extractor it refuses names of no collection.
@@ -117,11 +117,10 @@ fn content(body: &Document) -> Result<Content, InvalidRecord> {
 }
 
 /// The whole record, with its version as ETag.
-async fn shown(status: StatusCode, record: RawDocumentBuf) -> Result<Response, InternalError> {
+async fn shown(status: StatusCode, record: RawDocumentBuf) -> Result<Response, ShowError> {
     let version = document::version(&record);
     let shown = offload::run(record.as_bytes().len(), move || {
-        let shown = hr::shown(&record).ok_or(InternalError)?;
-        answer::json(status, &shown)
+        Ok::<_, ShowError>(answer::shown(status, &hr::shown(&record)?)?)
     });
     Ok(answer::tagged(shown.await??, version))
 }

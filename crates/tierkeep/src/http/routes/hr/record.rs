@@ -13,22 +13,22 @@ use crate::http::request::caller::Hr;
 use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
 use crate::http::response::problem::causes::{
-    BodyError, InternalError, InvalidRecord, RecordConditionError, RecordNotFound, RecordReadError,
-    RecordRemoveError, RecordWriteError, RoleError, UnknownCollection,
+    BodyError, InvalidRecord, RecordConditionError, RecordNotFound, RecordReadError,
+    RecordRemoveError, RecordWriteError, RoleError, ShowError, UnknownCollection,
 };
 use crate::http::state::HttpState;
 
 route_error! {
     /// Why a record is not answered.
-    ReadRecordError after [RoleError, UnknownCollection, InvalidRecord] also [] {
+    ReadRecordError after [RoleError, ShowError, UnknownCollection, InvalidRecord] also [] {
         /// The record cannot be read.
         Read(RecordReadError),
         /// The record is not stored.
         NotFound(RecordNotFound),
         /// A condition does not hold.
         Condition(RecordConditionError),
-        /// The service failed.
-        Internal(InternalError),
+        /// The record cannot be shown.
+        Show(ShowError),
     }
 }
 
@@ -45,14 +45,14 @@ route_error! {
         Database(StoreError),
         /// The engine did not write the record.
         Write(RecordWriteError),
-        /// The service failed.
-        Internal(InternalError),
+        /// The record cannot be shown.
+        Show(ShowError),
     }
 }
 
 route_error! {
     /// Why a record is not removed.
-    RemoveRecordError after [RoleError, UnknownCollection, InvalidRecord] also [Internal] {
+    RemoveRecordError after [RoleError, ShowError, UnknownCollection, InvalidRecord] also [Internal] {
         /// A condition does not hold.
         Condition(RecordConditionError),
         /// The audit trail did not answer.
@@ -79,6 +79,7 @@ route_error! {
             headers(
                 ("ETag" = String, description = "the quoted version of the record"),
                 ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
             )),
         (status = 304, description = "the caller's copy is still right"),
         ReadRecordError,

@@ -1,0 +1,178 @@
+//! Tests of bodies, of what is shown of them, and of merge patches.
+
+use bson::doc;
+use rstest::rstest;
+
+use super::*;
+
+fn shown(json: &str) -> String {
+    show(Bson::Document(parse(json.as_bytes()).unwrap())).to_string()
+}
+
+#[rstest]
+#[case(r#"{"z":1,"a":1.0,"big":9007199254740993,"f":1e300}"#)]
+#[case(r#"{"a.b":{"":{}},"c":[],"d":[null,true,"x"]}"#)]
+#[case(r#"{"min":-9223372036854775808,"max":9223372036854775807}"#)]
+#[case(r#"{"at":{"$date":"2026-01-02T03:04:05.678Z"},"id":{"$oid":"507f1f77bcf86cd799439011"}}"#)]
+fn what_is_put_is_what_is_read_back(#[case] json: &str) {
+    assert_eq!(
+        shown(json).parse::<Value>().unwrap().to_string(),
+        json.parse::<Value>().unwrap().to_string()
+    );
+}
+
+#[rstest]
+#[case(0, "1970-01-01T00:00:00.000Z")]
+#[case(253_402_300_799_999, "9999-12-31T23:59:59.999Z")]
+fn a_date_is_rfc_3339_to_the_end_of_its_years(#[case] ms: i64, #[case] expected: &str) {
+    assert_eq!(rfc3339(DateTime::from_millis(ms)), expected);
+}
+
+#[test]
+fn types_are_kept_apart() {
+    let document = parse(br#"{"i":1,"l":5000000000,"d":1.0,"n":{"$numberLong":"1"}}"#).unwrap();
+    assert_eq!(
+        document,
+        doc! { "i": 1_i32, "l": 5_000_000_000_i64, "d": 1.0, "n": 1_i64 }
+    );
+}
+
+#[rstest]
+#[case("[]", "object")]
+#[case("7", "object")]
+#[case(r#"{"$oid":"507f1f77bcf86cd799439011"}"#, "object")]
+#[case(r#"{"a":1,"a":2}"#, "twice")]
+#[case(r#"{"a":18446744073709551616}"#, "int64")]
+#[case(r#"{"a":9223372036854775808}"#, "int64")]
+#[case(r#"{"a":1e999}"#, "f64")]
+#[case(r#"{"$set":{}}"#, "$set")]
+#[case(r#"{"a":{"$date":"yesterday"}}"#, "$date")]
+#[case(r#"{"a":{"$oid":"507f1f77bcf86cd799439011","b":1}}"#, "$oid")]
+#[case("{\"a\\u0000b\":1}", "NUL")]
+fn what_cannot_be_stored_is_refused(#[case] json: &str, #[case] named: &str) {
+    let InvalidBody::Content(message) = parse(json.as_bytes()).unwrap_err() else {
+        panic!("{json} was taken for malformed")
+    };
+    assert!(message.contains(named), "{message}");
+}
+
+#[rstest]
+#[case("")]
+#[case("{")]
+#[case(r#"{"a":1}x"#)]
+#[case(r#"{"a":01}"#)]
+#[case(r#"{"a":NaN}"#)]
+#[case("{\"a\":\"\\ud800\"}")]
+fn what_is_not_json_is_malformed(#[case] json: &str) {
+    assert!(
+        matches!(parse(json.as_bytes()), Err(InvalidBody::Malformed(_))),
+        "{json}"
+    );
+}
+
+#[test]
+fn nesting_ends_at_a_hundred_levels() {
+    let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+    for levels in [MAX_DEPTH + 1, 400, 100_000] {
+        let refused = parse(nested(levels).as_bytes()).unwrap_err();
+        assert!(matches!(refused, InvalidBody::Content(m) if m.contains("nested")));
+    }
+}
+
+#[test]
+fn merge_patch_follows_the_rfc() {
+    let mut target = doc! { "a": "b", "c": { "d": "e", "f": "g" } };
+    merge(
+        &mut target,
+        doc! { "a": "z", "c": { "f": Bson::Null }, "n": { "x": Bson::Null, "y": 1 } },
+    );
+    assert_eq!(
+        target,
+        doc! { "a": "z", "c": { "d": "e" }, "n": { "y": 1 } }
+    );
+}
+
+#[rstest]
+#[case(8_640_000_000_000_000)]
+#[case(-62_135_596_800_001)]
+#[case(253_402_300_800_000)]
+#[case(-1)]
+#[case(i64::MIN)]
+#[case(i64::MAX)]
+fn a_date_that_is_no_rfc_3339_text_is_shown_by_its_number(#[case] ms: i64) {
+    let shown = show(Bson::DateTime(DateTime::from_millis(ms)));
+    assert_eq!(
+        shown,
+        serde_json::json!({ "$date": { "$numberLong": ms.to_string() } })
+    );
+}
+
+#[rstest]
+#[case(r#"{"$numberDecimal":""}"#)]
+#[case(r#"{"$numberDecimal":"."}"#)]
+#[case(r#"{"$numberDecimal":"-"}"#)]
+#[case(r#"{"$numberDecimal":"++5"}"#)]
+#[case(r#"{"$numberDecimal":".+5"}"#)]
+#[case(r#"{"$numberDecimal":"E5"}"#)]
+#[case(r#"{"$numberDecimal":"sNaN"}"#)]
+#[case(r#"{"$numberDecimal":"-NaN"}"#)]
+#[case(r#"{"$numberDecimal":"1e7000"}"#)]
+#[case(r#"{"$numberDecimal":"12345678901234567890123456789012345"}"#)]
+#[case(r#"{"$numberDouble":"1e999"}"#)]
+#[case(r#"{"$numberDouble":"inf"}"#)]
+#[case(r#"{"$numberDouble":"-NaN"}"#)]
+#[case(r#"{"$date":"2026-01-02T03:04:05.678901Z"}"#)]
+#[case(r#"{"$date":"2016-12-31T23:59:60Z"}"#)]
+#[case(r#"{"$regularExpression":{"pattern":"a","options":"xi"}}"#)]
+fn a_wrapper_whose_value_cannot_be_kept_is_refused_by_name(#[case] value: &str) {
+    let refused = parse(format!("{{\"a\":{value}}}").as_bytes()).unwrap_err();
+    assert!(refused.to_string().contains(value), "{refused}");
+}
+
+#[rstest]
+#[case(r#"{"r":{"$ref":"c","$id":{"$oid":"507f1f77bcf86cd799439011"}}}"#)]
+#[case(r#"{"r":{"$ref":"c","$id":7,"$db":"d","more":1}}"#)]
+fn a_dbref_is_put_back(#[case] json: &str) {
+    assert_eq!(shown(json), json);
+}
+
+#[test]
+fn what_is_not_exact_is_named_in_ascii_and_counted() {
+    let mut whole = RawDocumentBuf::new();
+    let many: bson::Document = (0..120)
+        .map(|n| (format!("é {n}"), Bson::Int64(n)))
+        .collect();
+    whole.append(
+        bson::raw::cstr!("s"),
+        RawDocumentBuf::try_from(&many).unwrap(),
+    );
+    let shown = show_section(&whole, "s").unwrap().unwrap();
+    assert_eq!((shown.inexact.count, shown.inexact.named.len()), (120, 100));
+    let text = shown.inexact.to_string();
+    assert!(text.starts_with("int64 /%C3%A9%200, int64 /"), "{text}");
+    assert!(text.ends_with(", 112 more"), "{text}");
+}
+
+#[test]
+fn bytes_that_are_no_document_are_an_error_and_never_nothing() {
+    let mut bytes = bson::rawdoc! { "a": { "b": "text" }, "c": 1 }.into_bytes();
+    let at = bytes.windows(4).position(|it| it == b"text").unwrap();
+    bytes[at - 4] = 0x7f;
+    let damaged = RawDocumentBuf::from_bytes(bytes).unwrap();
+    assert_eq!(show_section(&damaged, "a"), Err(Damaged));
+    assert_eq!(show_user(&damaged, ["a"]), Err(Damaged));
+    assert_eq!(show_section(&damaged, "x"), Ok(None));
+}
+
+#[rstest]
+#[case(DateTime::from_millis(8_640_000_000_000_000))]
+#[case(DateTime::from_millis(-62_135_596_800_001))]
+fn an_own_date_that_rfc_3339_cannot_say_is_shown_by_its_number(#[case] at: DateTime) {
+    let user = bson::rawdoc! { "_id": "a", "created_at": at };
+    let shown = show_user(&user, []).unwrap().value;
+    let millis = at.timestamp_millis().to_string();
+    let expected = serde_json::json!({ "$date": { "$numberLong": millis } });
+    assert_eq!(shown["created_at"], expected);
+    assert!(rfc3339(at).contains(&millis));
+}
