@@ -23,7 +23,7 @@ const FIRST_NEW: u64 = 1 << 32;
 
 /// What a request is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
+pub enum CallKind {
     /// A section of somebody who is stored is read.
     Read,
     /// It is replaced.
@@ -32,7 +32,7 @@ pub enum Kind {
     Create,
 }
 
-impl Kind {
+impl CallKind {
     /// What it is called in tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// What it was for.
-    pub kind: Kind,
+    pub kind: CallKind,
     /// When it was sent.
     pub begun: Instant,
     /// How long the answer took.
@@ -67,7 +67,7 @@ pub struct Window {
 
 impl Window {
     /// How long the requests of this kind took that began in it, in milliseconds.
-    pub fn of(self, kind: Kind, samples: &[Sample]) -> Vec<f64> {
+    pub fn of(self, kind: CallKind, samples: &[Sample]) -> Vec<f64> {
         let within = |at| at >= self.from && at < self.to;
         let kept = samples
             .iter()
@@ -146,9 +146,9 @@ impl Callers {
             Arc::<str>::from(format!("{url}/v1/user/scan_cache")),
             Arc::<str>::from(body.to_string()),
         );
-        let readers = std::iter::repeat_n(Kind::Read, crowd.readers);
-        let writers = std::iter::repeat_n(Kind::Write, crowd.writers);
-        let newcomers = std::iter::repeat_n(Kind::Create, crowd.newcomers);
+        let readers = std::iter::repeat_n(CallKind::Read, crowd.readers);
+        let writers = std::iter::repeat_n(CallKind::Write, crowd.writers);
+        let newcomers = std::iter::repeat_n(CallKind::Create, crowd.newcomers);
         let mut at_work = JoinSet::new();
         for (worker, kind) in readers.chain(writers).chain(newcomers).enumerate() {
             let callers = self.clone();
@@ -165,10 +165,10 @@ impl Callers {
                         () = stop.cancelled() => break,
                     }
                     let sample = match kind {
-                        Kind::Read | Kind::Write => {
+                        CallKind::Read | CallKind::Write => {
                             request(&client, &section, kind, known, &body).await
                         }
-                        Kind::Create => {
+                        CallKind::Create => {
                             let new = token(callers.new.fetch_add(1, Ordering::Relaxed))?;
                             request(&client, &section, kind, &new, &body).await
                         }
@@ -198,10 +198,16 @@ pub async fn seen(mut at_work: JoinSet<Result<Vec<Sample>>>) -> Result<Vec<Sampl
     Ok(samples)
 }
 
-async fn request(client: &Client, section: &str, kind: Kind, token: &str, body: &str) -> Sample {
+async fn request(
+    client: &Client,
+    section: &str,
+    kind: CallKind,
+    token: &str,
+    body: &str,
+) -> Sample {
     let method = match kind {
-        Kind::Read => Method::GET,
-        Kind::Write | Kind::Create => Method::PUT,
+        CallKind::Read => Method::GET,
+        CallKind::Write | CallKind::Create => Method::PUT,
     };
     let writes = method == Method::PUT;
     let mut request = client

@@ -11,7 +11,7 @@ use tierkeep_core::db::Role;
 use tokio_util::sync::CancellationToken;
 
 use crate::Bench;
-use crate::callers::{Callers, Crowd, Kind, PACE, Round, Window, cells, seen};
+use crate::callers::{CallKind, Callers, Crowd, PACE, Round, Window, cells, seen};
 use crate::door::Door;
 use crate::measure::quantile;
 use crate::place::{Home, Place};
@@ -72,8 +72,8 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     drop(service);
     place.remove().await?;
     let wrong: Vec<&String> = samples.iter().filter_map(|it| it.wrong.as_ref()).collect();
-    let mut all: BTreeMap<Kind, Vec<Round>> = BTreeMap::new();
-    for kind in [Kind::Read, Kind::Write, Kind::Create] {
+    let mut all: BTreeMap<CallKind, Vec<Round>> = BTreeMap::new();
+    for kind in [CallKind::Read, CallKind::Write, CallKind::Create] {
         for (calm, away) in &windows {
             let round = Round {
                 calm: calm.of(kind, &samples),
@@ -105,7 +105,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
 fn text(
     bench: &Bench,
     rounds: usize,
-    all: &BTreeMap<Kind, Vec<Round>>,
+    all: &BTreeMap<CallKind, Vec<Round>>,
     requests: usize,
     wrong: &[&String],
     [named, cleared]: [&[f64]; 2],

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Bench;
-use crate::callers::{Callers, Crowd, Kind, PACE, Round, Window, cells, seen};
+use crate::callers::{CallKind, Callers, Crowd, PACE, Round, Window, cells, seen};
 use crate::measure::quantile;
 use crate::place::{Home, Place};
 use crate::report::{self, Section};
@@ -92,7 +92,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
 
 /// What one service went through.
 struct Found {
-    rounds: BTreeMap<Kind, Vec<Round>>,
+    rounds: BTreeMap<CallKind, Vec<Round>>,
     wrong: Vec<String>,
     /// What the public was answered, in a second.
     public: String,
@@ -131,7 +131,7 @@ async fn flooded(bench: &Bench, home: &Home, bound: Option<&str>, rounds: usize)
         wrong: samples.iter().filter_map(|it| it.wrong.clone()).collect(),
         public: answered.text(),
     };
-    for kind in [Kind::Read, Kind::Write] {
+    for kind in [CallKind::Read, CallKind::Write] {
         for (calm, flood) in &windows {
             let round = Round {
                 calm: calm.of(kind, &samples),

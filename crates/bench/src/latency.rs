@@ -12,7 +12,7 @@ use tierkeep_engine::{MigrationService, MoverSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::Bench;
-use crate::callers::{Callers, Crowd, Kind, PACE, Round, Sample, Window, cells, seen};
+use crate::callers::{CallKind, Callers, Crowd, PACE, Round, Sample, Window, cells, seen};
 use crate::measure::quantile;
 use crate::place::{Place, USERS, before_now};
 use crate::report::{self, Section};
@@ -35,13 +35,13 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// Asks while nothing moves, then while everything does.
 pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
-    let mut all: BTreeMap<Kind, Vec<Round>> = BTreeMap::new();
+    let mut all: BTreeMap<CallKind, Vec<Round>> = BTreeMap::new();
     let (mut requests, mut wrong) = (0, Vec::new());
     for round in 0..rounds {
         let (samples, moving) = once(bench).await?;
         requests += samples.len();
         wrong.extend(samples.iter().filter_map(|sample| sample.wrong.clone()));
-        for kind in [Kind::Read, Kind::Write] {
+        for kind in [CallKind::Read, CallKind::Write] {
             let calm = Window {
                 from: moving.asked,
                 to: moving.resumed,
@@ -73,7 +73,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
 fn text(
     bench: &Bench,
     rounds: usize,
-    all: &BTreeMap<Kind, Vec<Round>>,
+    all: &BTreeMap<CallKind, Vec<Round>>,
     requests: usize,
     wrong: &[String],
 ) -> String {

@@ -38,14 +38,14 @@ impl Side {
 
 /// What kind of documents a collection holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum CopyKind {
     /// User documents; those of other programs are read as they would be adopted.
     Users,
     /// HR records.
     Hr,
 }
 
-impl Kind {
+impl CopyKind {
     /// What names a document on both sides; `None` where nothing does.
     pub fn key(self, document: &RawDocument) -> Option<&str> {
         match self {
@@ -112,16 +112,16 @@ impl Held {
     ///
     /// # Errors
     /// [`Odd`] for what is no document of this kind.
-    pub fn of(document: &RawDocument, kind: Kind) -> Result<Self, Odd> {
+    pub fn of(document: &RawDocument, kind: CopyKind) -> Result<Self, Odd> {
         let native = match kind {
-            Kind::Users => document::is_native(document),
-            Kind::Hr => document::version(document).is_some() && kind.key(document).is_some(),
+            CopyKind::Users => document::is_native(document),
+            CopyKind::Hr => document::version(document).is_some() && kind.key(document).is_some(),
         };
         if native {
             return Self::native(document, kind);
         }
         match kind {
-            Kind::Users => {
+            CopyKind::Users => {
                 let foreign = adopt::foreign(document, UserType::Internal)?;
                 let adopted = adopt::final_form(document, &foreign, Location::Main, Version::FIRST);
                 Ok(Self {
@@ -130,11 +130,11 @@ impl Held {
                     ..Self::native(&adopted, kind)?
                 })
             }
-            Kind::Hr => Err(Odd::Metadata),
+            CopyKind::Hr => Err(Odd::Metadata),
         }
     }
 
-    fn native(document: &RawDocument, kind: Kind) -> Result<Self, Odd> {
+    fn native(document: &RawDocument, kind: CopyKind) -> Result<Self, Odd> {
         let version = document::version(document).ok_or(Odd::Metadata)?;
         let state = match document::state(document) {
             Some(state @ (State::Live | State::Erased)) => state,
@@ -185,7 +185,7 @@ pub struct Found {
 
 impl Found {
     /// What `document` is.
-    pub fn of(document: &RawDocument, kind: Kind) -> Self {
+    pub fn of(document: &RawDocument, kind: CopyKind) -> Self {
         Self {
             place: id_order(&document::id(document)),
             held: Held::of(document, kind),
@@ -204,10 +204,10 @@ impl Found {
 
 /// Whether two documents under one `_id` are equal beyond doubt, so that nothing else needs to be looked at:
 /// native, live, of one version, with equal content that is what both claim.
-pub fn are_equal(main: &RawDocument, srie: &RawDocument, kind: Kind) -> bool {
+pub fn are_equal(main: &RawDocument, srie: &RawDocument, kind: CopyKind) -> bool {
     let native = |document: &RawDocument| match kind {
-        Kind::Users => document::is_native(document),
-        Kind::Hr => document::version(document).is_some(),
+        CopyKind::Users => document::is_native(document),
+        CopyKind::Hr => document::version(document).is_some(),
     };
     let live = |document: &RawDocument| document::state(document) == Some(State::Live);
     if !(native(main) && native(srie) && live(main) && live(srie)) {
@@ -425,11 +425,11 @@ pub enum Remedy {
 
 /// A user's `document` with a claim that is true; unchanged where it is.
 pub fn vouched(document: &RawDocument) -> RawDocumentBuf {
-    vouched_as(document, Kind::Users)
+    vouched_as(document, CopyKind::Users)
 }
 
 /// As [`vouched`], for any kind.
-pub fn vouched_as(document: &RawDocument, kind: Kind) -> RawDocumentBuf {
+pub fn vouched_as(document: &RawDocument, kind: CopyKind) -> RawDocumentBuf {
     let digest = kind.digest(document);
     if Digest::claimed_by(document).as_ref() == Some(&digest) {
         return document.to_owned();
@@ -440,10 +440,10 @@ pub fn vouched_as(document: &RawDocument, kind: Kind) -> RawDocumentBuf {
 }
 
 /// `document` as main and srie hold it once its backup is complete; unchanged where it says so.
-pub fn backed_up(document: &RawDocument, kind: Kind) -> RawDocumentBuf {
+pub fn backed_up(document: &RawDocument, kind: CopyKind) -> RawDocumentBuf {
     match kind {
-        Kind::Users => main_form(document, &Digest::of(document)),
-        Kind::Hr => hr::as_backup(&vouched_as(document, kind)),
+        CopyKind::Users => main_form(document, &Digest::of(document)),
+        CopyKind::Hr => hr::as_backup(&vouched_as(document, kind)),
     }
 }
 

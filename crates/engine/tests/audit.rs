@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
 use rstest::rstest;
-use tierkeep_core::audit::{AuditKey, Entry, Head, Kind, Verdict, Violation, audit_field};
+use tierkeep_core::audit::{AuditKey, AuditKind, Entry, Head, Verdict, Violation, audit_field};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
@@ -70,7 +70,7 @@ async fn whole(trail: &AuditTrail) -> Head {
 
 async fn write(trail: &AuditTrail, numbers: std::ops::Range<u32>) {
     for n in numbers {
-        let draft = trail.draft(Kind::AdminAction).decided(&n.to_string());
+        let draft = trail.draft(AuditKind::AdminAction).decided(&n.to_string());
         trail.record(draft).await.unwrap();
     }
 }
@@ -249,7 +249,7 @@ async fn pruning_leaves_a_checkpoint_that_vouches_for_what_went(
     trail.prune(HOUR, "somebody", false).await.unwrap();
     let left = entries(&world).await;
     assert_eq!((left[0].seq, left.len()), (21, 6));
-    assert_eq!(left[5].kind(), Kind::Checkpoint);
+    assert_eq!(left[5].kind(), AuditKind::Checkpoint);
     let found = trail.verify(Some(noted)).await.unwrap();
     assert_eq!(found.violations, []);
     assert!(found.compared);
@@ -357,7 +357,7 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
         decide(trail, &external(&format!("user{n}")), None).await;
     }
     // What must not be done without its entry is not done.
-    let action = trail.draft(Kind::AdminAction).decided("pause");
+    let action = trail.draft(AuditKind::AdminAction).decided("pause");
     assert!(trail.record(action).await.is_err());
     assert!(trail.deliver().await.is_err());
 
@@ -494,7 +494,7 @@ async fn the_trail_is_read_page_by_page(
     let second = trail.page(&everything, first.next, 5).await.unwrap();
     assert_eq!((second.items.len(), second.next), (5, None));
     let actions = AuditFilter {
-        kind: Some(Kind::AdminAction),
+        kind: Some(AuditKind::AdminAction),
         user: None,
     };
     let actions = trail.page(&actions, None, 100).await.unwrap();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tierkeep_core::bson;
 use tierkeep_core::legacy::owner::account;
 use tierkeep_core::legacy::source::{Change, Changed, Changes};
-use tierkeep_core::legacy::{Kind, SourceError};
+use tierkeep_core::legacy::{SourceError, SourceKind};
 use tierkeep_core::store::Class;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -268,10 +268,14 @@ impl Importer {
                     let kind = index.collections[place].kind;
                     let news = match kind {
                         _ if self.skipped(kind).is_some() => continue,
-                        Kind::Scans | Kind::Progress | Kind::Derived(_) => &mut ids,
-                        Kind::Accounts => &mut accounts,
-                        Kind::Hr => &mut open.records,
-                        Kind::DerivedHr | Kind::System | Kind::Unknown => continue,
+                        SourceKind::Scans | SourceKind::Progress | SourceKind::Derived(_) => {
+                            &mut ids
+                        }
+                        SourceKind::Accounts => &mut accounts,
+                        SourceKind::Hr => &mut open.records,
+                        SourceKind::DerivedHr | SourceKind::System | SourceKind::Unknown => {
+                            continue;
+                        }
                     };
                     news.entry(place).or_default().push(id.clone());
                 }
@@ -320,7 +324,7 @@ impl Importer {
         let collection = &index.collections[number];
         let source = &self.sources[collection.source];
         for some in ids.chunks(READ_TOGETHER) {
-            let fields = wanted(Kind::Accounts);
+            let fields = wanted(SourceKind::Accounts);
             let found = source
                 .fetch(&collection.name, some, Some(&fields), not_before)
                 .await?;
@@ -354,7 +358,7 @@ impl Importer {
         };
         index.collections.push(Collection {
             source,
-            kind: Kind::of(name),
+            kind: SourceKind::of(name),
             name: name.to_owned(),
             shown,
         });

@@ -8,7 +8,7 @@ use tierkeep_core::document::field;
 use tierkeep_core::legacy::dates::{Dates, Times};
 use tierkeep_core::legacy::entry::{fields, read};
 use tierkeep_core::legacy::owner::{Account, account, joined};
-use tierkeep_core::legacy::{Claim, Dated, Entry, Kind, Refusal, secrets};
+use tierkeep_core::legacy::{Claim, Dated, Entry, Refusal, SourceKind, secrets};
 use tierkeep_core::store::SIZE;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ pub struct Collection {
     /// How it is named in the report: with its database where there are several.
     pub shown: String,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: SourceKind,
 }
 
 /// What the first look found.
@@ -58,8 +58,8 @@ impl Importer {
                 if name == tierkeep_core::db::collection::IDENTITY {
                     return Err(ImportError::Stamped(source.name().to_owned()));
                 }
-                let kind = Kind::of(&name);
-                if kind == Kind::System {
+                let kind = SourceKind::of(&name);
+                if kind == SourceKind::System {
                     continue;
                 }
                 let shown = if self.sources.len() > 1 {
@@ -79,12 +79,16 @@ impl Importer {
     }
 
     /// The rule by which collections of this kind are left out whole.
-    pub(crate) fn skipped(&self, kind: Kind) -> Option<&'static str> {
+    pub(crate) fn skipped(&self, kind: SourceKind) -> Option<&'static str> {
         match kind {
-            Kind::Derived(derived) if self.options.include.contains(&derived) => None,
-            Kind::Derived(_) | Kind::DerivedHr => Some(DERIVED),
-            Kind::Unknown => Some(UNKNOWN),
-            Kind::Scans | Kind::Progress | Kind::Accounts | Kind::Hr | Kind::System => None,
+            SourceKind::Derived(derived) if self.options.include.contains(&derived) => None,
+            SourceKind::Derived(_) | SourceKind::DerivedHr => Some(DERIVED),
+            SourceKind::Unknown => Some(UNKNOWN),
+            SourceKind::Scans
+            | SourceKind::Progress
+            | SourceKind::Accounts
+            | SourceKind::Hr
+            | SourceKind::System => None,
         }
     }
 
@@ -115,7 +119,7 @@ impl Importer {
             all += count;
         }
         let mut order: Vec<usize> = (0..index.collections.len()).collect();
-        order.sort_by_key(|number| index.collections[*number].kind != Kind::Accounts);
+        order.sort_by_key(|number| index.collections[*number].kind != SourceKind::Accounts);
         let mut done = 0;
         for number in order {
             let collection = index.collections[number].clone();
@@ -125,7 +129,7 @@ impl Importer {
                 progress.looked_at(done, all);
                 continue;
             }
-            if collection.kind == Kind::Hr {
+            if collection.kind == SourceKind::Hr {
                 done += counts[number];
                 continue;
             }
@@ -177,7 +181,7 @@ impl Sheet {
             documents: u64::try_from(page.len()).unwrap_or_default(),
             ..Self::default()
         };
-        if collection.kind == Kind::Accounts {
+        if collection.kind == SourceKind::Accounts {
             sheet.accounts = page.iter().filter_map(|it| account(it)).collect();
             sheet.secrets = page.iter().map(|it| secrets::at_the_top(it)).sum();
             return sheet;
@@ -199,7 +203,7 @@ impl Index {
     pub(crate) fn file(&mut self, number: usize, sheet: Sheet) -> Result<(), ImportError> {
         let collection = &self.collections[number];
         self.tally.secrets += sheet.secrets;
-        if collection.kind == Kind::Accounts {
+        if collection.kind == SourceKind::Accounts {
             self.scratch.accounts(&sheet.accounts)?;
             self.tally
                 .skipped(&collection.shown, ACCOUNTS, sheet.documents);
@@ -214,8 +218,8 @@ impl Index {
 }
 
 /// The fields of a document of this kind that are looked at.
-pub(crate) fn wanted(kind: Kind) -> Vec<&'static str> {
-    if kind == Kind::Accounts {
+pub(crate) fn wanted(kind: SourceKind) -> Vec<&'static str> {
+    if kind == SourceKind::Accounts {
         let mut wanted = ACCOUNT.to_vec();
         wanted.extend(secrets::FIELDS);
         wanted

@@ -7,7 +7,7 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, Timestamp};
 use tierkeep_core::bson;
 use tierkeep_core::hr::{Arrival, HrCollection};
-use tierkeep_core::legacy::{Kind, Source, SourceError, record};
+use tierkeep_core::legacy::{Source, SourceError, SourceKind, record};
 use tierkeep_engine::{Compared, ImportOutcome};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ struct Sorted {
 fn collections(index: &Index) -> Vec<usize> {
     let numbers = 0..index.collections.len();
     numbers
-        .filter(|number| index.collections[*number].kind == Kind::Hr)
+        .filter(|number| index.collections[*number].kind == SourceKind::Hr)
         .collect()
 }
 
@@ -71,7 +71,9 @@ pub async fn hr_collections(sources: &[Arc<dyn Source>]) -> Result<Vec<HrCollect
     let mut names = Vec::new();
     for source in sources {
         let collections = source.collections().await?;
-        let hr = collections.iter().filter(|name| Kind::of(name) == Kind::Hr);
+        let hr = collections
+            .iter()
+            .filter(|name| SourceKind::of(name) == SourceKind::Hr);
         names.extend(hr.filter_map(|name| kept_as(name)));
     }
     names.sort_unstable();

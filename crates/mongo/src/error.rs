@@ -30,7 +30,7 @@ pub(crate) const UNAUTHORIZED: i32 = 13;
 
 /// Whose matter a code is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// The whole operation's.
     Operation(Class),
     /// One document's, for this reason.
@@ -78,8 +78,8 @@ impl Indexed {
 /// The class of an operation that failed with `code` as a whole.
 fn class(code: i32) -> Class {
     match kind(code) {
-        Kind::Operation(class) => class,
-        Kind::Document(_) | Kind::Index(_, _) => Class::Other,
+        FailureKind::Operation(class) => class,
+        FailureKind::Document(_) | FailureKind::Index(_, _) => Class::Other,
     }
 }
 
@@ -98,9 +98,9 @@ impl Refusal {
     /// Why a document is refused with `code`; `None` where the code is not a document's matter.
     fn of(code: i32, index: Option<String>) -> Option<Self> {
         let (reason, by) = match kind(code) {
-            Kind::Operation(_) => return None,
-            Kind::Document(reason) => (reason, None),
-            Kind::Index(by, reason) => (reason, Some(by)),
+            FailureKind::Operation(_) => return None,
+            FailureKind::Document(reason) => (reason, None),
+            FailureKind::Index(by, reason) => (reason, Some(by)),
         };
         Some(Self {
             code,

@@ -49,7 +49,7 @@ pub(crate) fn find(
                 rest.push_str(" LIMIT ?");
                 values.push(Value::Integer(limit));
             }
-            let places = find.fields == Fields::Place && matches!(find.query, Query::Staged(_));
+            let places = find.fields == Fields::SortKey && matches!(find.query, Query::Staged(_));
             let columns = if places {
                 "key, staged_at"
             } else {
@@ -153,7 +153,7 @@ fn next_place(
             return Ok(Some(rawdoc! { "_id": id, "metadata": metadata }));
         }
         if let Some(document) = table.get(connection, key)? {
-            return Ok(Some(Fields::Place.of(document)));
+            return Ok(Some(Fields::SortKey.of(document)));
         }
     }
     Ok(None)

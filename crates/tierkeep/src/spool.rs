@@ -231,14 +231,14 @@ fn portion(name: String, bytes: &[u8]) -> Portion {
 
 #[cfg(test)]
 mod tests {
-    use tierkeep_core::audit::Kind;
+    use tierkeep_core::audit::AuditKind;
     use tierkeep_core::bson::DateTime;
 
     use super::*;
 
     fn drafts(ids: std::ops::Range<u32>) -> Vec<Draft> {
         let at = DateTime::from_millis(0);
-        ids.map(|id| Draft::new(format!("{id:04}"), Kind::Decision, at))
+        ids.map(|id| Draft::new(format!("{id:04}"), AuditKind::Decision, at))
             .collect()
     }
 

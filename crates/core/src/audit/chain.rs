@@ -6,7 +6,7 @@ use std::fmt;
 use bson::raw::RawDocument;
 use serde::Serialize;
 
-use super::entry::{AuditKey, Draft, Entry, Kind, Mac, audit_field};
+use super::entry::{AuditKey, AuditKind, Draft, Entry, Mac, audit_field};
 use crate::document;
 
 /// The most violations that are told; the rest is counted.
@@ -50,7 +50,7 @@ impl Head {
     }
 
     fn of_checkpoint(entry: &Entry) -> Option<Self> {
-        if entry.kind() != Kind::Checkpoint {
+        if entry.kind() != AuditKind::Checkpoint {
             return None;
         }
         Self::parse(entry.reason()?.strip_prefix("pruned through ")?)

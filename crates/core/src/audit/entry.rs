@@ -25,7 +25,7 @@ pub mod audit_field {
     pub const ENTRY_ID: &str = "entry_id";
     /// When it happened.
     pub const AT: &str = "at";
-    /// See [`super::Kind`].
+    /// See [`super::AuditKind`].
     pub const KIND: &str = "kind";
     /// Whom it concerns.
     pub const USER_ID: &str = "user_id";
@@ -48,7 +48,7 @@ pub mod audit_field {
 /// What an entry is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum AuditKind {
     /// Who somebody was taken for.
     Decision,
     /// A user was erased.
@@ -67,7 +67,7 @@ pub enum Kind {
     Checkpoint,
 }
 
-impl Kind {
+impl AuditKind {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Decision,
@@ -168,7 +168,7 @@ pub struct Draft {
     pub entry_id: String,
     /// When it happened, in milliseconds since 1970.
     at: i64,
-    kind: Kind,
+    kind: AuditKind,
     user_id: Option<String>,
     actor: Option<String>,
     decision: Option<String>,
@@ -179,7 +179,7 @@ pub struct Draft {
 
 impl Draft {
     /// Something of this kind that happened at this time.
-    pub fn new(entry_id: String, kind: Kind, at: DateTime) -> Self {
+    pub fn new(entry_id: String, kind: AuditKind, at: DateTime) -> Self {
         Self {
             entry_id,
             at: at.timestamp_millis(),
@@ -290,7 +290,7 @@ impl Entry {
                     .get_datetime(audit_field::AT)
                     .ok()?
                     .timestamp_millis(),
-                kind: Kind::parse(document.get_str(audit_field::KIND).ok()?)?,
+                kind: AuditKind::parse(document.get_str(audit_field::KIND).ok()?)?,
                 user_id: text(audit_field::USER_ID),
                 actor: text(audit_field::ACTOR),
                 decision: text(audit_field::DECISION),
@@ -338,7 +338,7 @@ impl Entry {
     }
 
     /// What it is about.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> AuditKind {
         self.draft.kind
     }
 
@@ -364,7 +364,7 @@ impl Serialize for Entry {
         struct Shown<'a> {
             seq: i64,
             at: String,
-            kind: Kind,
+            kind: AuditKind,
             user_id: &'a Option<String>,
             actor: &'a Option<String>,
             decision: &'a Option<String>,

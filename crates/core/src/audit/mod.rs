@@ -9,4 +9,4 @@ mod chain;
 mod entry;
 
 pub use chain::{Found, Head, Verdict, Verifier, Violation};
-pub use entry::{AuditKey, Draft, Entry, Kind, Mac, audit_field};
+pub use entry::{AuditKey, AuditKind, Draft, Entry, Mac, audit_field};

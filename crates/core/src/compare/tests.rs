@@ -26,7 +26,7 @@ fn corrupted(document: &RawDocument) -> RawDocumentBuf {
 }
 
 fn sight(main: Option<RawDocumentBuf>, srie: Option<RawDocumentBuf>) -> Sight {
-    let found = |document: RawDocumentBuf| Found::of(&document, Kind::Users);
+    let found = |document: RawDocumentBuf| Found::of(&document, CopyKind::Users);
     Sight {
         main: main.map(found),
         srie: srie.map(found),
@@ -87,12 +87,16 @@ fn a_type_or_an_order_of_keys_makes_a_difference() {
     let one = copy(2, rawdoc! { "a": 1, "b": 2 });
     for other in [rawdoc! { "a": 1_i64, "b": 2 }, rawdoc! { "b": 2, "a": 1 }] {
         let other = copy(2, other);
-        assert!(!are_equal(&one, &other, Kind::Users));
+        assert!(!are_equal(&one, &other, CopyKind::Users));
         let verdict = sight(Some(one.clone()), Some(other)).verdict();
         assert_eq!(verdict, Verdict::Differs(Class::Undecided));
     }
-    assert!(are_equal(&one, &one, Kind::Users));
-    assert!(!are_equal(&corrupted(&one), &corrupted(&one), Kind::Users));
+    assert!(are_equal(&one, &one, CopyKind::Users));
+    assert!(!are_equal(
+        &corrupted(&one),
+        &corrupted(&one),
+        CopyKind::Users
+    ));
 }
 
 #[test]
@@ -173,7 +177,7 @@ fn nothing_is_copied_from_who_contradicts_himself_unless_he_is_preferred() {
 #[test]
 fn names_are_those_of_the_kind() {
     let document = rawdoc! { "_id": "r1", "user_id": ID };
-    assert_eq!(Kind::Users.key(&document), Some(ID));
-    assert_eq!(Kind::Hr.key(&document), Some("r1"));
+    assert_eq!(CopyKind::Users.key(&document), Some(ID));
+    assert_eq!(CopyKind::Hr.key(&document), Some("r1"));
     assert_eq!(document::id(&document), Bson::String("r1".into()));
 }

@@ -5,7 +5,7 @@ use bson::raw::{RawBsonRef, RawDocument};
 
 use super::dates::{Dates, LOCAL, Times, Unreadable, own};
 use super::fields::Fields;
-use super::kind::{Derived, Kind};
+use super::kind::{Derived, SourceKind};
 use super::owner::{self, Claim, Refusal};
 use super::secrets;
 use crate::document::field;
@@ -59,16 +59,25 @@ pub fn fields() -> Vec<&'static str> {
 }
 
 /// Reads a document of a collection of this kind; `None` where the kind has no users' documents.
-pub fn read(collection: &str, kind: Kind, document: &RawDocument, dates: &Dates) -> Option<Entry> {
+pub fn read(
+    collection: &str,
+    kind: SourceKind,
+    document: &RawDocument,
+    dates: &Dates,
+) -> Option<Entry> {
     let fields = Fields::of(document);
     let part = match kind {
-        Kind::Scans if is_progress(&fields) => Part::Progress,
-        Kind::Scans => Part::Scan {
+        SourceKind::Scans if is_progress(&fields) => Part::Progress,
+        SourceKind::Scans => Part::Scan {
             deep: is_deep(&fields),
         },
-        Kind::Progress => Part::Progress,
-        Kind::Derived(derived) => Part::Derived(derived),
-        Kind::Accounts | Kind::Hr | Kind::DerivedHr | Kind::System | Kind::Unknown => return None,
+        SourceKind::Progress => Part::Progress,
+        SourceKind::Derived(derived) => Part::Derived(derived),
+        SourceKind::Accounts
+        | SourceKind::Hr
+        | SourceKind::DerivedHr
+        | SourceKind::System
+        | SourceKind::Unknown => return None,
     };
     let times = dates.of(&fields, part);
     let claim = match owner::claim(collection, &fields) {
@@ -123,13 +132,19 @@ mod tests {
         let read = |kind, document: &RawDocument| {
             super::read("fast_scan_cache", kind, document, &Dates::default()).unwrap()
         };
-        assert_eq!(read(Kind::Scans, &progress).part, Part::Progress);
+        assert_eq!(read(SourceKind::Scans, &progress).part, Part::Progress);
         let scan = rawdoc! { "_id": 1, "username": "a", "scan_date": "2025-01-01T00:00:00", "status": "x" };
-        assert_eq!(read(Kind::Scans, &scan).part, Part::Scan { deep: false });
+        assert_eq!(
+            read(SourceKind::Scans, &scan).part,
+            Part::Scan { deep: false }
+        );
         let deep = rawdoc! { "_id": 1, "username": "a", "scan_date": "2025-01-01T00:00:00", "document_type": "deep_analysis_results" };
-        assert_eq!(read(Kind::Scans, &deep).part, Part::Scan { deep: true });
+        assert_eq!(
+            read(SourceKind::Scans, &deep).part,
+            Part::Scan { deep: true }
+        );
         let undated = rawdoc! { "_id": 1, "username": "somebody" };
-        let refusal = read(Kind::Scans, &undated).claim.unwrap_err();
+        let refusal = read(SourceKind::Scans, &undated).claim.unwrap_err();
         assert!(refusal.to_string().contains("somebody"));
     }
 
@@ -138,7 +153,13 @@ mod tests {
         let scan = rawdoc! {
             "_id": bson::oid::ObjectId::from_bytes([0x65; 12]), "username": "somebody", "scan_date": "soon",
         };
-        let read = read("fast_scan_cache", Kind::Scans, &scan, &Dates::default()).unwrap();
+        let read = read(
+            "fast_scan_cache",
+            SourceKind::Scans,
+            &scan,
+            &Dates::default(),
+        )
+        .unwrap();
         let refusal = read.claim.unwrap_err().to_string();
         for part in ["scan_date", "somebody", "soon"] {
             assert!(refusal.contains(part), "{refusal}");

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// What a collection holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum SourceKind {
     /// Scan documents, and at times progress documents among them.
     Scans,
     /// Progress documents.
@@ -60,7 +60,7 @@ impl fmt::Display for Derived {
     }
 }
 
-impl Kind {
+impl SourceKind {
     /// What the collection of this name holds.
     pub fn of(collection: &str) -> Self {
         match collection {
@@ -106,14 +106,14 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("fast_scan_cache", Kind::Scans)]
-    #[case("analysis_states", Kind::Progress)]
-    #[case("users", Kind::Accounts)]
-    #[case("user_details", Kind::Derived(Derived::Profile))]
-    #[case("hr_view", Kind::DerivedHr)]
-    #[case("system.profile", Kind::System)]
-    fn every_listed_collection_has_its_kind(#[case] name: &str, #[case] kind: Kind) {
-        assert_eq!(Kind::of(name), kind);
+    #[case("fast_scan_cache", SourceKind::Scans)]
+    #[case("analysis_states", SourceKind::Progress)]
+    #[case("users", SourceKind::Accounts)]
+    #[case("user_details", SourceKind::Derived(Derived::Profile))]
+    #[case("hr_view", SourceKind::DerivedHr)]
+    #[case("system.profile", SourceKind::System)]
+    fn every_listed_collection_has_its_kind(#[case] name: &str, #[case] kind: SourceKind) {
+        assert_eq!(SourceKind::of(name), kind);
     }
 
     #[rstest]
@@ -122,6 +122,6 @@ mod tests {
     #[case("Users")]
     #[case("external_users_2024")]
     fn words_in_a_name_decide_nothing(#[case] name: &str) {
-        assert_eq!(Kind::of(name), Kind::Unknown);
+        assert_eq!(SourceKind::of(name), SourceKind::Unknown);
     }
 }

@@ -24,7 +24,7 @@ pub use compose::{Composed, compose};
 pub use dates::Dates;
 pub use entry::{Entry, Part};
 pub use fields::Fields;
-pub use kind::{Derived, Kind};
+pub use kind::{Derived, SourceKind};
 pub use merge::{Chosen, Dated, choose};
 pub use owner::{Claim, Refusal};
 pub use record::{Record, record};

@@ -71,7 +71,7 @@ pub struct OutOfOrder {
 }
 
 #[derive(Clone, PartialEq, Debug)]
-enum Standing {
+enum Progress {
     /// Goes through the current phase.
     In,
     /// A copy is newer than what moves: (where, which version).
@@ -85,7 +85,7 @@ enum Standing {
 #[derive(Clone, PartialEq, Debug)]
 struct Entry {
     item: Item,
-    standing: Standing,
+    standing: Progress,
 }
 
 /// A batch of documents on their way, between two actions.
@@ -125,7 +125,7 @@ impl Batch {
         let (entries, copies) = planned
             .into_iter()
             .map(|Planned { item, copy }| {
-                let standing = Standing::In;
+                let standing = Progress::In;
                 (Entry { item, standing }, copy)
             })
             .unzip();
@@ -136,7 +136,7 @@ impl Batch {
             from,
             delete_rounds: 0,
         }
-        .settle(Phase::Claims)
+        .skip_empty_phases(Phase::Claims)
     }
 
     /// Where the batch is.
@@ -244,11 +244,11 @@ impl Batch {
             }
             _ => return Err(OutOfOrder { phase }),
         };
-        Ok(self.settle(next))
+        Ok(self.skip_empty_phases(next))
     }
 
     /// Enters `next`, skipping phases in which nothing is left to do.
-    fn settle(mut self, next: Phase) -> Self {
+    fn skip_empty_phases(mut self, next: Phase) -> Self {
         self.phase = next;
         while self.phase != Phase::Done && self.of_phase().next().is_none() {
             self.phase = match self.phase {
@@ -288,8 +288,8 @@ impl Batch {
     pub fn fates(self) -> impl Iterator<Item = (Item, Fate)> {
         self.entries.into_iter().map(|entry| {
             let fate = match entry.standing {
-                Standing::In | Standing::Overtaken(..) | Standing::Superseded => Fate::Deferred,
-                Standing::Out(fate) => fate,
+                Progress::In | Progress::Overtaken(..) | Progress::Superseded => Fate::Deferred,
+                Progress::Out(fate) => fate,
             };
             (entry.item, fate)
         })
@@ -299,16 +299,16 @@ impl Batch {
 impl Entry {
     fn belongs(&self, phase: Phase) -> bool {
         match self.standing {
-            Standing::In => phase != Phase::Recheck,
+            Progress::In => phase != Phase::Recheck,
             // A newer copy that is a tombstone is explained by the ledger, else temp is asked.
-            Standing::Overtaken(..) => matches!(phase, Phase::Erasures | Phase::Recheck),
-            Standing::Superseded => phase == Phase::Complete,
-            Standing::Out(_) => false,
+            Progress::Overtaken(..) => matches!(phase, Phase::Erasures | Phase::Recheck),
+            Progress::Superseded => phase == Phase::Complete,
+            Progress::Out(_) => false,
         }
     }
 
     fn out(&mut self, fate: Fate) {
-        self.standing = Standing::Out(fate);
+        self.standing = Progress::Out(fate);
     }
 
     fn copied(&mut self, copied: Copied) {
@@ -334,7 +334,7 @@ impl Entry {
         for (role, seen) in [(Role::SrieMainUser, srie), (Role::RaseenMainUser, main)] {
             match seen {
                 Some(seen) if seen.version > self.item.version => {
-                    self.standing = Standing::Overtaken(role, seen.version);
+                    self.standing = Progress::Overtaken(role, seen.version);
                     return;
                 }
                 Some(seen) if seen.version == self.item.version => {
@@ -357,7 +357,7 @@ impl Entry {
 
     /// A copy is newer: if temp still holds what moves, nobody may have written that copy.
     fn rechecked(&mut self, seen: SeenInTemp) {
-        let Standing::Overtaken(role, found) = self.standing else {
+        let Progress::Overtaken(role, found) = self.standing else {
             return;
         };
         if seen == SeenInTemp::Live(self.item.version) {
@@ -390,7 +390,7 @@ impl Entry {
                 !last
             }
             SeenInTemp::Live(_) => {
-                self.standing = Standing::Superseded;
+                self.standing = Progress::Superseded;
                 false
             }
         }
@@ -398,9 +398,9 @@ impl Entry {
 
     fn completed(&mut self) {
         match self.standing {
-            Standing::In => self.out(Fate::Moved),
-            Standing::Superseded => self.out(Fate::Superseded),
-            Standing::Overtaken(..) | Standing::Out(_) => {}
+            Progress::In => self.out(Fate::Moved),
+            Progress::Superseded => self.out(Fate::Superseded),
+            Progress::Overtaken(..) | Progress::Out(_) => {}
         }
     }
 }

@@ -32,7 +32,7 @@ pub enum Fields {
     Keys,
     /// At least `_id`, and `metadata.staged_at` where pages are ordered by it: enough for a [`Cursor`]. A store may
     /// give an `_id` of another type that orders the same.
-    Place,
+    SortKey,
 }
 
 /// The field of a page of [`Fields::Sized`] that says how many bytes of BSON the whole document has.
@@ -54,7 +54,7 @@ impl Fields {
                 Edit::new().set(SIZE, size).apply(&only(&document, &HEAD))
             }
             Self::Keys => only(&document, &KEYS),
-            Self::Place => only(&document, &PLACE),
+            Self::SortKey => only(&document, &SORT_KEY),
         }
     }
 }
@@ -73,7 +73,7 @@ fn only(document: &RawDocument, names: &[&str]) -> RawDocumentBuf {
 
 const KEYS: [&str; 2] = [field::ID, field::USER_ID];
 
-const PLACE: [&str; 2] = [field::ID, field::METADATA];
+const SORT_KEY: [&str; 2] = [field::ID, field::METADATA];
 
 const HEAD: [&str; 5] = [
     field::ID,
@@ -135,7 +135,7 @@ pub enum Query {
     /// by index.
     Due(DateTime),
     /// Documents that entered temp at or before this time, whatever their state, ordered by (`staged_at`, `_id`): those
-    /// that are due, and the few that are entering or erased. Found by index; of [`Fields::Place`] it says everything.
+    /// that are due, and the few that are entering or erased. Found by index; of [`Fields::SortKey`] it says everything.
     Staged(DateTime),
     /// Documents whose `metadata.staged_at` is missing or no date, in a stable order. Found by index.
     Unstaged,
@@ -255,8 +255,8 @@ impl Find {
 
     /// With only what a [`Cursor`] is made of.
     #[must_use]
-    pub fn places(mut self) -> Self {
-        self.fields = Fields::Place;
+    pub fn sort_keys(mut self) -> Self {
+        self.fields = Fields::SortKey;
         self
     }
 

@@ -39,9 +39,9 @@ const LOOKED_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a first failure; doubles, up to [`EVERY`].
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The field that counts the claims of a channel.
-const TURN: &str = "turn";
+const CLAIMS: &str = "turn";
 /// How long a turn stands without a sign of its holder; longer than a message may take.
-const TURN_LASTS: Duration = Duration::from_secs(40);
+const CLAIM_LASTS: Duration = Duration::from_secs(40);
 /// How long sending one message may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many alerts a message shows; it says how many there are.
@@ -77,7 +77,7 @@ pub struct AlertDelivery {
 }
 
 /// A turn at a channel's state.
-struct Turn<'a> {
+struct ClaimedChannel<'a> {
     engine: &'a Engine,
     channel: &'a dyn Channel,
     number: i64,
@@ -119,11 +119,11 @@ impl AlertDelivery {
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; what was sent may be sent again, under the same id.
     pub async fn round(&self, channel: &dyn Channel, when: When) -> Result<Round, StoreError> {
-        let Some((mut turn, failures)) = self.run_with_lease(channel, when).await? else {
+        let Some((mut claimed, failures)) = self.run_with_lease(channel, when).await? else {
             return Ok(Round::Waits);
         };
         let mut told = 0;
-        let outcome = turn.tell(&mut told).await;
+        let outcome = claimed.tell(&mut told).await;
         let (round, wait, failures) = match &outcome {
             Ok(Ok(())) => (Round::Told(told), EVERY, 0),
             Ok(Err(undelivered)) => {
@@ -139,13 +139,13 @@ impl AlertDelivery {
             }
             Err(_) => (Round::Failed, FIRST_WAIT, failures),
         };
-        let now = turn.now().await?;
+        let now = claimed.now().await?;
         let set = doc! {
             "busy_until": Bson::Null,
             "next_at": clock::after(now, wait),
             "failures": i32::try_from(failures).unwrap_or(i32::MAX),
         };
-        turn.note(set).await?;
+        claimed.note(set).await?;
         outcome?.ok();
         if told > 0 {
             info!(
@@ -161,10 +161,10 @@ impl AlertDelivery {
         &'a self,
         channel: &'a dyn Channel,
         when: When,
-    ) -> Result<Option<(Turn<'a>, u32)>, StoreError> {
+    ) -> Result<Option<(ClaimedChannel<'a>, u32)>, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let id = channel.kind().control();
-        let lease = Lease::new(audit.as_ref(), &id, TURN);
+        let lease = Lease::new(audit.as_ref(), &id, CLAIMS);
         let state = if let Some(state) = look(&self.engine, &id).await? {
             state
         } else {
@@ -173,23 +173,23 @@ impl AlertDelivery {
         };
         let now = repeating(|| audit.hello()).await?.now;
         let early = when == When::Due && stands(state.next_at, now, EVERY);
-        if early || stands(state.busy_until, now, TURN_LASTS) {
+        if early || stands(state.busy_until, now, CLAIM_LASTS) {
             return Ok(None);
         }
-        let turn = state.turn.saturating_add(1);
-        let set = doc! { TURN: turn, "busy_until": clock::after(now, TURN_LASTS) };
+        let claimed = state.turn.saturating_add(1);
+        let set = doc! { CLAIMS: claimed, "busy_until": clock::after(now, CLAIM_LASTS) };
         let taken = lease.set(state.turn, &set).await?;
-        let turn = Turn {
+        let claimed = ClaimedChannel {
             engine: &self.engine,
             channel,
-            number: turn,
+            number: claimed,
             messages: state.messages,
         };
-        Ok(taken.then_some((turn, state.failures)))
+        Ok(taken.then_some((claimed, state.failures)))
     }
 }
 
-impl Turn<'_> {
+impl ClaimedChannel<'_> {
     async fn now(&self) -> Result<DateTime, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         Ok(repeating(|| audit.hello()).await?.now)
@@ -199,13 +199,13 @@ impl Turn<'_> {
     async fn note(&self, set: Document) -> Result<bool, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let id = self.channel.kind().control();
-        let lease = Lease::new(audit.as_ref(), &id, TURN);
+        let lease = Lease::new(audit.as_ref(), &id, CLAIMS);
         lease.set(self.number, &set).await
     }
 
     async fn note_messages(&self) -> Result<bool, StoreError> {
         let messages: Vec<Bson> = self.messages.iter().map(Message::write).collect();
-        let busy_until = clock::after(self.now().await?, TURN_LASTS);
+        let busy_until = clock::after(self.now().await?, CLAIM_LASTS);
         self.note(doc! { "messages": messages, "busy_until": busy_until })
             .await
     }

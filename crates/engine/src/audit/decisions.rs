@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bson::doc;
-use tierkeep_core::audit::{Draft, Kind, audit_field};
+use tierkeep_core::audit::{AuditKind, Draft, audit_field};
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
 use tierkeep_core::identity::{AMBIGUOUS, Caller, Decision};
@@ -99,7 +99,7 @@ impl AuditTrail {
     }
 
     fn refusal(&self, reason: &str, actor: Option<&UserId>, request_id: Option<&str>) -> Draft {
-        self.draft(Kind::Decision)
+        self.draft(AuditKind::Decision)
             .by(actor.map(UserId::as_str))
             .decided(REFUSED)
             .because(reason)
@@ -113,7 +113,7 @@ impl AuditTrail {
         } else {
             user_type.as_str()
         };
-        self.draft(Kind::Decision)
+        self.draft(AuditKind::Decision)
             .about(Some(&caller.user))
             .by(decided.actor.map(UserId::as_str))
             .decided(word)
@@ -160,7 +160,7 @@ impl AuditTrail {
         let same = doc! { audit_field::ENTRY_ID: entry_id };
         let any = doc! {
             audit_field::USER_ID: user,
-            audit_field::KIND: Kind::Decision.as_str(),
+            audit_field::KIND: AuditKind::Decision.as_str(),
         };
         let look = async {
             if self.is_there(same).await? {

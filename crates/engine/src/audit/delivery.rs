@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tierkeep_core::audit::{Draft, Kind};
+use tierkeep_core::audit::{AuditKind, Draft};
 use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, info, warn};
 
@@ -121,7 +121,10 @@ impl AuditTrail {
                 "lines of the spool could not be read"
             );
             let reason = format!("{} lines of a spool could not be read", portion.damaged);
-            let mut draft = self.draft(Kind::Decision).decided("lost").because(&reason);
+            let mut draft = self
+                .draft(AuditKind::Decision)
+                .decided("lost")
+                .because(&reason);
             // A portion that is delivered once more is told of once.
             draft.entry_id = format!("damaged {}", portion.name);
             self.append(&[draft]).await?;

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use bson::{Bson, doc};
 use moka::future::Cache;
-use tierkeep_core::audit::{AuditKey, Draft, Head, Kind};
+use tierkeep_core::audit::{AuditKey, AuditKind, Draft, Head};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{EvaluationAudit, Role, collection};
@@ -115,7 +115,7 @@ impl AuditTrail {
     }
 
     /// An entry of this kind about what happens now.
-    pub fn draft(&self, kind: Kind) -> Draft {
+    pub fn draft(&self, kind: AuditKind) -> Draft {
         Draft::new(self.0.randomness.id(), kind, self.0.clock.now())
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bson::{Bson, DateTime, doc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
-use tierkeep_core::audit::{AuditKey, Entry, Found, Head, Kind, Verdict, Verifier, audit_field};
+use tierkeep_core::audit::{
+    AuditKey, AuditKind, Entry, Found, Head, Verdict, Verifier, audit_field,
+};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::collection;
@@ -24,7 +26,7 @@ const REMOVED_AT_ONCE: usize = 16;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AuditFilter {
     /// Only of this kind.
-    pub kind: Option<Kind>,
+    pub kind: Option<AuditKind>,
     /// Only about this user.
     pub user: Option<UserId>,
 }
@@ -174,7 +176,7 @@ impl AuditTrail {
             return Ok(pruned);
         };
         if through.count > found.pruned_through {
-            let draft = self.draft(Kind::Checkpoint).by(Some(actor));
+            let draft = self.draft(AuditKind::Checkpoint).by(Some(actor));
             let draft = draft.decided("prune").because(&through.checkpoint());
             self.record(draft).await?;
         }

@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::backup::verify::{Pair, pairs};
 use crate::context::Engine;
-use crate::copies::replicate::{PairSync, Tally, Trouble};
+use crate::copies::replicate::{PairSync, SyncCounts, Trouble};
 use crate::databases::error::ConnectError;
 
 /// Whose documents are brought back.
@@ -75,19 +75,19 @@ impl Restored {
         self.corrupt + self.conflicts + self.refused + self.missing
     }
 
-    fn of(tally: &Tally) -> Self {
+    fn of(counts: &SyncCounts) -> Self {
         Self {
-            checked: tally.checked,
-            restored: tally.carried,
-            unchanged: tally.unchanged,
-            newer_in_main: tally.newer,
-            shadowed: tally.shadowed,
-            erased: tally.erased,
-            corrupt: tally.corrupt,
-            conflicts: tally.conflicts,
-            refused: tally.refused,
-            missing: tally.missing,
-            problems: tally.problems.clone(),
+            checked: counts.checked,
+            restored: counts.carried,
+            unchanged: counts.unchanged,
+            newer_in_main: counts.newer,
+            shadowed: counts.shadowed,
+            erased: counts.erased,
+            corrupt: counts.corrupt,
+            conflicts: counts.conflicts,
+            refused: counts.refused,
+            missing: counts.missing,
+            problems: counts.problems.clone(),
             ..Self::default()
         }
     }
@@ -139,18 +139,20 @@ impl Restoration {
             };
             self.engine.databases.recreate(roles).await?;
         }
-        let mut tally = Tally::default();
-        let told = |tally: &Tally| progress(&Restored::of(tally));
+        let mut counts = SyncCounts::default();
+        let told = |counts: &SyncCounts| progress(&Restored::of(counts));
         match &options.whom {
             RestoreScope::Users(users) => {
                 let pair = Pair::users(&self.engine);
                 let names: Vec<String> = users.iter().map(UserId::to_string).collect();
-                let mut carrier = carrier(&pair, options, &mut tally);
+                let mut carrier = carrier(&pair, options, &mut counts);
                 carrier.named(&names, true).await?;
             }
             RestoreScope::All => {
                 for pair in pairs(&self.engine) {
-                    carrier(&pair, options, &mut tally).all(&told, stop).await?;
+                    carrier(&pair, options, &mut counts)
+                        .all(&told, stop)
+                        .await?;
                 }
             }
         }
@@ -159,7 +161,7 @@ impl Restoration {
             dry_run: options.dry_run,
             complete: !stop.is_cancelled(),
             elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
-            ..Restored::of(&tally)
+            ..Restored::of(&counts)
         };
         if restored.restored > 0 && !restored.dry_run {
             info!(
@@ -174,11 +176,15 @@ impl Restoration {
     }
 }
 
-fn carrier<'a>(pair: &'a Pair, options: &RestoreOptions, tally: &'a mut Tally) -> PairSync<'a> {
+fn carrier<'a>(
+    pair: &'a Pair,
+    options: &RestoreOptions,
+    counts: &'a mut SyncCounts,
+) -> PairSync<'a> {
     PairSync {
         pair,
         from: Side::Srie,
         dry_run: options.dry_run,
-        tally,
+        counts,
     }
 }

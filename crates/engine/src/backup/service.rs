@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::backup::verify::pairs;
 use crate::context::Engine;
-use crate::copies::replicate::{PairSync, Tally, Trouble};
+use crate::copies::replicate::{PairSync, SyncCounts, Trouble};
 
 /// What a backup did.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -48,17 +48,17 @@ impl BackedUp {
         self.corrupt + self.conflicts + self.refused
     }
 
-    fn of(tally: &Tally) -> Self {
+    fn of(counts: &SyncCounts) -> Self {
         Self {
-            checked: tally.checked,
-            backed_up: tally.carried,
-            unchanged: tally.unchanged,
-            newer_in_backup: tally.newer,
-            erased: tally.erased,
-            corrupt: tally.corrupt,
-            conflicts: tally.conflicts,
-            refused: tally.refused,
-            problems: tally.problems.clone(),
+            checked: counts.checked,
+            backed_up: counts.carried,
+            unchanged: counts.unchanged,
+            newer_in_backup: counts.newer,
+            erased: counts.erased,
+            corrupt: counts.corrupt,
+            conflicts: counts.conflicts,
+            refused: counts.refused,
+            problems: counts.problems.clone(),
             ..Self::default()
         }
     }
@@ -91,14 +91,14 @@ impl Backup {
     ) -> Result<BackedUp, StoreError> {
         let clock = self.engine.clock();
         let started = clock.now();
-        let mut tally = Tally::default();
-        let told = |tally: &Tally| progress(&BackedUp::of(tally));
+        let mut counts = SyncCounts::default();
+        let told = |counts: &SyncCounts| progress(&BackedUp::of(counts));
         for pair in pairs(&self.engine) {
             let mut carrier = PairSync {
                 pair: &pair,
                 from: Side::Main,
                 dry_run: false,
-                tally: &mut tally,
+                counts: &mut counts,
             };
             carrier.all(&told, stop).await?;
         }
@@ -106,7 +106,7 @@ impl Backup {
         let backed_up = BackedUp {
             complete: !stop.is_cancelled(),
             elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
-            ..BackedUp::of(&tally)
+            ..BackedUp::of(&counts)
         };
         if backed_up.backed_up > 0 {
             info!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bson::Bson;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Found, Kind, Side, Sight};
+use tierkeep_core::compare::{CopyKind, Found, Side, Sight};
 use tierkeep_core::db::{BackedUp, RaseenMainUser, RaseenTempUser, UserDatabase};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage};
@@ -31,7 +31,7 @@ pub(crate) struct Pair {
     engine: Arc<Engine>,
     main: Arc<dyn Store>,
     srie: Arc<dyn Store>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: CopyKind,
     /// The name of the collection on both sides.
     pub(crate) collection: String,
 }
@@ -43,7 +43,7 @@ impl Pair {
             engine.databases.raseen_main_db(),
             engine.databases.srie_main_db(),
         );
-        Self::of(engine, main, srie, Kind::Users, RaseenMainUser::USERS)
+        Self::of(engine, main, srie, CopyKind::Users, RaseenMainUser::USERS)
     }
 
     /// A collection of HR records.
@@ -52,7 +52,7 @@ impl Pair {
             engine.databases.raseen_hr_db(),
             engine.databases.srie_hr_db(),
         );
-        Self::of(engine, main, srie, Kind::Hr, collection.as_str())
+        Self::of(engine, main, srie, CopyKind::Hr, collection.as_str())
     }
 
     /// A pair that is no backup of the other does not compile.
@@ -60,7 +60,7 @@ impl Pair {
         engine: &Arc<Engine>,
         main: &Handle<M>,
         srie: &Handle<M::Backup>,
-        kind: Kind,
+        kind: CopyKind,
         collection: &str,
     ) -> Self {
         Self {
@@ -94,12 +94,12 @@ impl Pair {
         let mut temp = HashMap::new();
         let mut fences = vec![(None, false); names.len()];
         match self.kind {
-            Kind::Users => {
+            CopyKind::Users => {
                 temp = self.in_temp(names).await?;
                 fences = self.fences(names).await?;
             }
             // Records are no users: nothing is in temp, and nobody is in the ledger.
-            Kind::Hr => {}
+            CopyKind::Hr => {}
         }
         Ok(names
             .iter()
@@ -148,8 +148,8 @@ impl Pair {
     ) -> ByNames<'a> {
         let store = self.store(side).as_ref();
         match self.kind {
-            Kind::Users => ByNames::users(store, &self.collection, names, as_found),
-            Kind::Hr => ByNames::ids(store, &self.collection, names, as_found),
+            CopyKind::Users => ByNames::users(store, &self.collection, names, as_found),
+            CopyKind::Hr => ByNames::ids(store, &self.collection, names, as_found),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Kind, Side};
+use tierkeep_core::compare::{CopyKind, Side};
 use tierkeep_core::document;
 use tierkeep_core::hr::BackupStatus;
 use tierkeep_core::store::{
@@ -101,8 +101,8 @@ pub(crate) async fn put(
     let (store, collection) = (pair.store(to).as_ref(), pair.collection.as_str());
     let mut outcomes = insert(store, collection, documents).await?;
     match pair.kind {
-        Kind::Users => put_newer(store, collection, documents, &mut outcomes).await?,
-        Kind::Hr => put_newer_records(pair, to, documents, &mut outcomes).await?,
+        CopyKind::Users => put_newer(store, collection, documents, &mut outcomes).await?,
+        CopyKind::Hr => put_newer_records(pair, to, documents, &mut outcomes).await?,
     }
     let mut placed: Vec<PutOutcome> = outcomes
         .into_iter()
@@ -187,7 +187,7 @@ pub(crate) async fn check_erasures(
     documents: &[RawDocumentBuf],
 ) -> Result<Vec<bool>, StoreError> {
     let mut erased = vec![false; documents.len()];
-    if pair.kind == Kind::Hr {
+    if pair.kind == CopyKind::Hr {
         return Ok(erased);
     }
     let users: Vec<(usize, UserId, Option<Version>)> = documents

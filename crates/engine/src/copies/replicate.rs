@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use serde::Serialize;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Claim, Held, Kind, Side};
+use tierkeep_core::compare::{Claim, CopyKind, Held, Side};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::BackupStatus;
@@ -34,7 +34,7 @@ const LISTED: usize = 1_000;
 
 /// What became of the documents that were to be carried.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct SyncCounts {
     /// Documents of the source that were looked at.
     pub(crate) checked: u64,
     /// Brought, or to be brought.
@@ -76,7 +76,7 @@ pub(crate) struct PairSync<'a> {
     pub(crate) from: Side,
     /// Nothing is written.
     pub(crate) dry_run: bool,
-    pub(crate) tally: &'a mut Tally,
+    pub(crate) counts: &'a mut SyncCounts,
 }
 
 /// What is to be done with one document.
@@ -86,7 +86,7 @@ enum Plan {
     /// Another program wrote it or what is in its place.
     Adopt,
     /// It is older on the other side, or not there.
-    Carry,
+    Copy,
     /// The other side has it; the source does not know yet.
     Note,
 }
@@ -95,7 +95,7 @@ impl PairSync<'_> {
     /// Carries everything; `progress` is told the tally now and then. Ends early when `stop` is cancelled.
     pub(crate) async fn all(
         &mut self,
-        progress: &(dyn Fn(&Tally) + Sync),
+        progress: &(dyn Fn(&SyncCounts) + Sync),
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let pair = self.pair;
@@ -113,7 +113,7 @@ impl PairSync<'_> {
                 }
             }
             self.named(&names, false).await?;
-            progress(self.tally);
+            progress(self.counts);
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ impl PairSync<'_> {
         let targets = self.heads(self.from.other(), names).await?;
         let mut temp = HashMap::new();
         let mut fences = vec![None; names.len()];
-        if self.pair.kind == Kind::Users {
+        if self.pair.kind == CopyKind::Users {
             temp = self.pair.in_temp(names).await?;
             let users: Vec<&str> = names.iter().map(String::as_str).collect();
             fences = self.pair.engine().ledger().fences(&users).await?;
@@ -162,26 +162,26 @@ impl PairSync<'_> {
             let target = targets.get(name).map_or(&[][..], Vec::as_slice);
             match self.plan(name, source, target, fence, must_exist) {
                 Plan::Nothing => {}
-                Plan::Adopt if self.dry_run && target.is_empty() => self.tally.carried += 1,
-                Plan::Adopt if self.dry_run => self.tally.unchanged += 1,
+                Plan::Adopt if self.dry_run && target.is_empty() => self.counts.carried += 1,
+                Plan::Adopt if self.dry_run => self.counts.unchanged += 1,
                 Plan::Adopt if last => self.trouble(name, "it changes again and again"),
                 Plan::Adopt => match self.adopt(name).await? {
                     None => again.push(name.clone()),
                     Some(reason) => self.trouble(name, &reason),
                 },
-                Plan::Carry => wanted.push(name.clone()),
+                Plan::Copy => wanted.push(name.clone()),
                 Plan::Note => noted.push(name.clone()),
             }
             let shadows = self.from == Side::Srie && temp.contains_key(name);
             if shadows && !source.is_empty() && again.last() != Some(name) {
-                self.tally.shadowed += 1;
+                self.counts.shadowed += 1;
             }
         }
-        self.carry(&wanted, true).await?;
-        self.carry(&noted, false).await?;
+        self.sync(&wanted, true).await?;
+        self.sync(&noted, false).await?;
         // What comes back is counted when its turn comes.
         let again_count = u64::try_from(again.len()).unwrap_or(u64::MAX);
-        self.tally.checked = self.tally.checked.saturating_sub(again_count);
+        self.counts.checked = self.counts.checked.saturating_sub(again_count);
         Ok(again)
     }
 
@@ -195,32 +195,32 @@ impl PairSync<'_> {
     ) -> Plan {
         let kind = self.pair.kind;
         let native = |head: &RawDocument| match kind {
-            Kind::Users => document::is_native(head),
-            Kind::Hr => document::version(head).is_some(),
+            CopyKind::Users => document::is_native(head),
+            CopyKind::Hr => document::version(head).is_some(),
         };
         let [one] = source else {
             if source.is_empty() {
                 if must_exist {
-                    self.tally.missing += 1;
+                    self.counts.missing += 1;
                     self.list(name, "the backup does not have it");
                 }
             } else {
-                self.tally.checked += 1;
+                self.counts.checked += 1;
                 // An adoption that was cut off leaves two.
-                if self.pair.kind == Kind::Users && !source.iter().all(|head| native(head)) {
+                if self.pair.kind == CopyKind::Users && !source.iter().all(|head| native(head)) {
                     return Plan::Adopt;
                 }
                 self.trouble(name, "several documents claim it");
             }
             return Plan::Nothing;
         };
-        self.tally.checked += 1;
-        if self.pair.kind == Kind::Users && fence.is_some() && !native(one) {
-            self.tally.erased += 1;
+        self.counts.checked += 1;
+        if self.pair.kind == CopyKind::Users && fence.is_some() && !native(one) {
+            self.counts.erased += 1;
             return Plan::Nothing;
         }
         if !native(one) || !target.iter().all(|head| native(head)) {
-            if self.pair.kind == Kind::Users {
+            if self.pair.kind == CopyKind::Users {
                 return Plan::Adopt;
             }
             self.trouble(name, "it has no version");
@@ -228,22 +228,22 @@ impl PairSync<'_> {
         }
         let version = document::version(one);
         if document::state(one) == Some(State::Erased) || version < fence {
-            self.tally.erased += 1;
+            self.counts.erased += 1;
             return Plan::Nothing;
         }
         let Some(other) = target.first() else {
-            return Plan::Carry;
+            return Plan::Copy;
         };
         // What is pending in main was acknowledged last; its delivery raises it above what srie holds.
-        let pending = kind == Kind::Hr
+        let pending = kind == CopyKind::Hr
             && self.from == Side::Srie
             && BackupStatus::of(other) == Some(BackupStatus::Pending);
         if document::version(other) > version || pending {
-            self.tally.newer += 1;
+            self.counts.newer += 1;
             return Plan::Nothing;
         }
         if document::version(other) < version {
-            return Plan::Carry;
+            return Plan::Copy;
         }
         let claimed = Digest::claimed_by(one);
         if document::state(other) == Some(State::Live)
@@ -253,10 +253,10 @@ impl PairSync<'_> {
             if self.from == Side::Main && document::backup_status(one) != Some("completed") {
                 return Plan::Note;
             }
-            self.tally.unchanged += 1;
+            self.counts.unchanged += 1;
             return Plan::Nothing;
         }
-        self.tally.conflicts += 1;
+        self.counts.conflicts += 1;
         self.list(
             name,
             "the other side has other content of this version; verify decides",
@@ -283,7 +283,7 @@ impl PairSync<'_> {
     }
 
     /// Reads these whole, as many at once as may be held, and puts them on the other side.
-    async fn carry(&mut self, names: &[String], put: bool) -> Result<(), StoreError> {
+    async fn sync(&mut self, names: &[String], put: bool) -> Result<(), StoreError> {
         let pair = self.pair;
         let whole = Find::new(Query::All).max_bytes(BYTES);
         let mut pages = pair.by_names(self.from, names, whole);
@@ -299,16 +299,16 @@ impl PairSync<'_> {
             let name = self.pair.kind.key(&document).unwrap_or_default().to_owned();
             match Held::of(&document, self.pair.kind) {
                 Ok(held) if held.claim == Claim::False => {
-                    self.tally.corrupt += 1;
+                    self.counts.corrupt += 1;
                     self.list(&name, "its content is not what its own digest says");
                 }
-                Ok(held) if !held.is_live() => self.tally.erased += 1,
+                Ok(held) if !held.is_live() => self.counts.erased += 1,
                 Ok(_) => sound.push(document),
                 Err(odd) => self.trouble(&name, &odd.to_string()),
             }
         }
         if self.dry_run {
-            self.tally.carried += u64::try_from(sound.len()).unwrap_or(u64::MAX);
+            self.counts.carried += u64::try_from(sound.len()).unwrap_or(u64::MAX);
             return Ok(());
         }
         let copies: Vec<RawDocumentBuf> = sound.iter().map(|it| self.form(it)).collect();
@@ -321,9 +321,9 @@ impl PairSync<'_> {
                 PutOutcome::Stored => {
                     // A crash here leaves a source that does not know of its copy: the next backup notes it.
                     self.note(source, copy).await?;
-                    self.tally.carried += 1;
+                    self.counts.carried += 1;
                 }
-                PutOutcome::Erased => self.tally.erased += 1,
+                PutOutcome::Erased => self.counts.erased += 1,
                 PutOutcome::Refused(reason) => {
                     let name = self.pair.kind.key(source).unwrap_or_default();
                     self.trouble(name, &reason);
@@ -336,7 +336,7 @@ impl PairSync<'_> {
     /// The form in which the other side holds a document.
     fn form(&self, document: &RawDocumentBuf) -> RawDocumentBuf {
         match (self.from, self.pair.kind) {
-            (Side::Srie, Kind::Users | Kind::Hr) => document.clone(),
+            (Side::Srie, CopyKind::Users | CopyKind::Hr) => document.clone(),
             (Side::Main, kind) => tierkeep_core::compare::backed_up(document, kind),
         }
     }
@@ -375,7 +375,7 @@ impl PairSync<'_> {
     }
 
     fn refuse_unnamed(&mut self, document: &RawDocument) {
-        self.tally.checked += 1;
+        self.counts.checked += 1;
         let shown: String = document::id(document)
             .to_string()
             .chars()
@@ -385,13 +385,13 @@ impl PairSync<'_> {
     }
 
     fn trouble(&mut self, id: &str, reason: &str) {
-        self.tally.refused += 1;
+        self.counts.refused += 1;
         self.list(id, reason);
     }
 
     fn list(&mut self, id: &str, reason: &str) {
-        if self.tally.problems.len() < LISTED {
-            self.tally.problems.push(Trouble {
+        if self.counts.problems.len() < LISTED {
+            self.counts.problems.push(Trouble {
                 collection: self.pair.collection.clone(),
                 id: id.to_owned(),
                 reason: reason.to_owned(),

@@ -93,17 +93,19 @@ pub(crate) async fn enter(
     #[cfg(feature = "mutants")]
     if engine.mutation().has(Mutant::EnterInOneStep) {
         let (users, document) = (RaseenTempUser::USERS, &staging.document);
-        return Ok(match place(temp, users, document, staging.over).await? {
-            Placed::Ours => Entered::Done(document.clone()),
-            Placed::Occupied => Entered::Again,
-            Placed::Refused(fault) => Entered::Refused(fault),
-        });
+        return Ok(
+            match insert_or_replace(temp, users, document, staging.over).await? {
+                Insertion::Ours => Entered::Done(document.clone()),
+                Insertion::Occupied => Entered::Again,
+                Insertion::Refused(fault) => Entered::Refused(fault),
+            },
+        );
     }
     let entry = as_entry(&staging.document, &nonce, engine.clock().now());
-    match place(temp, RaseenTempUser::USERS, &entry, staging.over).await? {
-        Placed::Ours => {}
-        Placed::Occupied => return Ok(Entered::Again),
-        Placed::Refused(fault) => return Ok(Entered::Refused(fault)),
+    match insert_or_replace(temp, RaseenTempUser::USERS, &entry, staging.over).await? {
+        Insertion::Ours => {}
+        Insertion::Occupied => return Ok(Entered::Again),
+        Insertion::Refused(fault) => return Ok(Entered::Refused(fault)),
     }
     // A crash here leaves an entry that is invisible; the next writer replaces it, or the janitor withdraws it.
     let seen = match look_again(engine, &[user.to_string()]).await {
@@ -175,7 +177,7 @@ pub(crate) async fn confirm(
 
 /// What became of a document that was to take its `_id`.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Placed {
+pub(crate) enum Insertion {
     /// The document is there.
     Ours,
     /// Another document has the `_id`: a race was lost.
@@ -186,18 +188,18 @@ pub(crate) enum Placed {
 
 /// Inserts `document`, or puts it in the place of a tombstone or an entry by compare-and-set. One that is found
 /// there exactly was put there by a call whose answer was lost.
-pub(crate) async fn place(
+pub(crate) async fn insert_or_replace(
     store: &dyn Store,
     users: &str,
     document: &RawDocumentBuf,
     over: Option<&RawDocument>,
-) -> Result<Placed, StoreError> {
+) -> Result<Insertion, StoreError> {
     let Some(over) = over else {
         let outcomes = repeating(|| store.insert(users, std::slice::from_ref(document))).await?;
         return match outcomes.into_iter().next() {
-            Some(Inserted::Stored) => Ok(Placed::Ours),
+            Some(Inserted::Stored) => Ok(Insertion::Ours),
             Some(Inserted::Exists) | None => who_has_it(store, users, document).await,
-            Some(Inserted::Rejected(fault)) => Ok(Placed::Refused(fault)),
+            Some(Inserted::Rejected(fault)) => Ok(Insertion::Refused(fault)),
             Some(Inserted::Unsettled(error)) => Err(error),
         };
     };
@@ -210,13 +212,13 @@ pub(crate) async fn place(
         (Some(State::Entering), _, Some(nonce)) => Guard::Entry {
             nonce: nonce.to_owned(),
         },
-        _ => return Ok(Placed::Occupied),
+        _ => return Ok(Insertion::Occupied),
     };
     let change = Change::Replace(document.clone());
     let id = document::id(document);
     match repeating(|| store.write(users, &id, &guard, &change)).await? {
-        Written::Applied(_) => Ok(Placed::Ours),
-        Written::Rejected(fault) => Ok(Placed::Refused(fault)),
+        Written::Applied(_) => Ok(Insertion::Ours),
+        Written::Rejected(fault) => Ok(Insertion::Refused(fault)),
         Written::Unmatched | Written::TooLarge => who_has_it(store, users, document).await,
     }
 }
@@ -225,13 +227,13 @@ async fn who_has_it(
     store: &dyn Store,
     users: &str,
     document: &RawDocumentBuf,
-) -> Result<Placed, StoreError> {
+) -> Result<Insertion, StoreError> {
     let find = Find::new(Query::Ids(vec![document::id(document)]));
     let found = repeating(|| store.find(users, &find)).await?;
     Ok(if found.first() == Some(document) {
-        Placed::Ours
+        Insertion::Ours
     } else {
-        Placed::Occupied
+        Insertion::Occupied
     })
 }
 

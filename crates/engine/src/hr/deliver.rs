@@ -23,7 +23,7 @@ use crate::hr::Backup;
 
 /// What became of one record.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum DeliveryOutcome {
     /// srie holds it, and main says so.
     Completed,
     /// Main holds a newer version, or none: nothing is left to be done for this one.
@@ -44,17 +44,17 @@ pub(crate) async fn deliver(
     engine: &Engine,
     collection: &HrCollection,
     records: &[RawDocumentBuf],
-) -> Result<Vec<Outcome>, StoreError> {
+) -> Result<Vec<DeliveryOutcome>, StoreError> {
     let delivery = Delivery {
         main: engine.databases.raseen_hr_db(),
         srie: engine.databases.srie_hr_db(),
         collection: collection.as_str(),
     };
-    let mut outcomes: Vec<Outcome> = records.iter().map(|one| fit(one)).collect();
+    let mut outcomes: Vec<DeliveryOutcome> = records.iter().map(|one| fit(one)).collect();
     let (places, copies): (Vec<usize>, Vec<RawDocumentBuf>) = records
         .iter()
         .enumerate()
-        .filter(|(place, _)| outcomes.get(*place) == Some(&Outcome::Again))
+        .filter(|(place, _)| outcomes.get(*place) == Some(&DeliveryOutcome::Again))
         .map(|(place, record)| (place, hr::as_backup(record)))
         .unzip();
     if copies.is_empty() {
@@ -71,14 +71,14 @@ pub(crate) async fn deliver(
     Ok(outcomes)
 }
 
-/// Whether a record may leave main; [`Outcome::Again`] says that it may.
-fn fit(record: &RawDocument) -> Outcome {
+/// Whether a record may leave main; [`DeliveryOutcome::Again`] says that it may.
+fn fit(record: &RawDocument) -> DeliveryOutcome {
     if document::version(record).is_none() {
-        Outcome::Held("its version is no int64".to_owned())
+        DeliveryOutcome::Held("its version is no int64".to_owned())
     } else if !hr::is_sound(record) {
-        Outcome::Held("it does not match its own digest".to_owned())
+        DeliveryOutcome::Held("it does not match its own digest".to_owned())
     } else {
-        Outcome::Again
+        DeliveryOutcome::Again
     }
 }
 
@@ -90,7 +90,7 @@ enum Step {
     /// It was read back, equal.
     Proven,
     /// It goes no further.
-    Over(Outcome),
+    Over(DeliveryOutcome),
 }
 
 struct Delivery<'a> {
@@ -108,8 +108,8 @@ impl Delivery<'_> {
             steps.push(match inserted {
                 Inserted::Stored => Step::Sent,
                 Inserted::Exists => self.replace_older(copy).await?,
-                Inserted::Rejected(fault) => Step::Over(Outcome::Held(fault.to_string())),
-                Inserted::Unsettled(error) => Step::Over(Outcome::Held(error.to_string())),
+                Inserted::Rejected(fault) => Step::Over(DeliveryOutcome::Held(fault.to_string())),
+                Inserted::Unsettled(error) => Step::Over(DeliveryOutcome::Held(error.to_string())),
             });
         }
         Ok(steps)
@@ -125,8 +125,10 @@ impl Delivery<'_> {
         Ok(
             match store.write(self.collection, &id, &guard, &change).await? {
                 Written::Applied(_) | Written::Unmatched => Step::Sent,
-                Written::TooLarge => Step::Over(Outcome::Held("it is too large".to_owned())),
-                Written::Rejected(fault) => Step::Over(Outcome::Held(fault.to_string())),
+                Written::TooLarge => {
+                    Step::Over(DeliveryOutcome::Held("it is too large".to_owned()))
+                }
+                Written::Rejected(fault) => Step::Over(DeliveryOutcome::Held(fault.to_string())),
             },
         )
     }
@@ -146,7 +148,7 @@ impl Delivery<'_> {
             if *step == Step::Sent {
                 let found = id_of(copy).and_then(|id| there.get(id));
                 *step = match found {
-                    None => Step::Over(Outcome::Again),
+                    None => Step::Over(DeliveryOutcome::Again),
                     Some(found) => self.compare(copy, found).await?,
                 };
             }
@@ -175,12 +177,12 @@ impl Delivery<'_> {
         found: &RawDocumentBuf,
     ) -> Result<Step, StoreError> {
         let Some(version) = document::version(copy) else {
-            return Ok(Step::Over(Outcome::Again));
+            return Ok(Step::Over(DeliveryOutcome::Again));
         };
         match document::version(found) {
             None if document::has_version(found) || document::is_of_user(found) => {
                 let why = "srie holds something under its id that is no record";
-                Ok(Step::Over(Outcome::Held(why.to_owned())))
+                Ok(Step::Over(DeliveryOutcome::Held(why.to_owned())))
             }
             // Another program's copy, without a version: main counts.
             None => {
@@ -188,9 +190,9 @@ impl Delivery<'_> {
                 let (id, change) = (document::id(copy), Change::Replace(copy.clone()));
                 let store = self.srie.store();
                 store.write(self.collection, &id, &guard, &change).await?;
-                Ok(Step::Over(Outcome::Again))
+                Ok(Step::Over(DeliveryOutcome::Again))
             }
-            Some(there) if there < version => Ok(Step::Over(Outcome::Again)),
+            Some(there) if there < version => Ok(Step::Over(DeliveryOutcome::Again)),
             Some(there) if there == version && is_equal(copy, found) => Ok(Step::Proven),
             Some(there) => self.raise(copy, version, there).await,
         }
@@ -207,7 +209,7 @@ impl Delivery<'_> {
     ) -> Result<Step, StoreError> {
         let Some(next) = above.next() else {
             let why = "its versions are used up".to_owned();
-            return Ok(Step::Over(Outcome::Held(why)));
+            return Ok(Step::Over(DeliveryOutcome::Held(why)));
         };
         let guard = exactly(copy, version, BackupStatus::Pending);
         let change = Change::Replace(hr::raised(copy, next));
@@ -215,10 +217,10 @@ impl Delivery<'_> {
         let store = self.main.store();
         Ok(Step::Over(
             match store.write(self.collection, &id, &guard, &change).await? {
-                Written::Applied(_) => Outcome::Again,
-                Written::Unmatched => Outcome::Superseded,
-                Written::TooLarge => Outcome::Held("it is too large".to_owned()),
-                Written::Rejected(fault) => Outcome::Held(fault.to_string()),
+                Written::Applied(_) => DeliveryOutcome::Again,
+                Written::Unmatched => DeliveryOutcome::Superseded,
+                Written::TooLarge => DeliveryOutcome::Held("it is too large".to_owned()),
+                Written::Rejected(fault) => DeliveryOutcome::Held(fault.to_string()),
             },
         ))
     }
@@ -228,7 +230,7 @@ impl Delivery<'_> {
         &self,
         copies: &[RawDocumentBuf],
         steps: Vec<Step>,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    ) -> Result<Vec<DeliveryOutcome>, StoreError> {
         let mut proven: BTreeMap<Version, Vec<Bson>> = BTreeMap::new();
         for (copy, step) in copies.iter().zip(&steps) {
             if let (Step::Proven, Some(version)) = (step, document::version(copy)) {
@@ -251,12 +253,12 @@ impl Delivery<'_> {
         let mut outcomes = Vec::with_capacity(copies.len());
         for (copy, step) in copies.iter().zip(steps) {
             outcomes.push(match step {
-                Step::Sent => Outcome::Again,
+                Step::Sent => DeliveryOutcome::Again,
                 Step::Over(outcome) => outcome,
                 Step::Proven if in_doubt.contains(&document::id(copy)) => {
                     self.look_again(copy).await?
                 }
-                Step::Proven => Outcome::Completed,
+                Step::Proven => DeliveryOutcome::Completed,
             });
         }
         Ok(outcomes)
@@ -264,9 +266,9 @@ impl Delivery<'_> {
 
     /// Main holds another version by now. Whoever was stopped for long may have brought back what was long removed:
     /// it looks after writing, and puts in order what it did.
-    async fn look_again(&self, copy: &RawDocumentBuf) -> Result<Outcome, StoreError> {
+    async fn look_again(&self, copy: &RawDocumentBuf) -> Result<DeliveryOutcome, StoreError> {
         let Some(version) = document::version(copy) else {
-            return Ok(Outcome::Again);
+            return Ok(DeliveryOutcome::Again);
         };
         let id = document::id(copy);
         let find = Find::new(Query::Ids(vec![id.clone()])).head();
@@ -277,10 +279,10 @@ impl Delivery<'_> {
             store
                 .write(self.collection, &id, &guard, &Change::Remove)
                 .await?;
-            return Ok(Outcome::Superseded);
+            return Ok(DeliveryOutcome::Superseded);
         };
         match document::version(now) {
-            Some(there) if there == version => Ok(Outcome::Completed),
+            Some(there) if there == version => Ok(DeliveryOutcome::Completed),
             Some(there) if there > version => {
                 let when = doc! {
                     "metadata.version": there.get(),
@@ -289,9 +291,9 @@ impl Delivery<'_> {
                 let set = doc! { "metadata.backup_status": BackupStatus::Pending.as_str() };
                 let store = self.main.store();
                 store.amend(self.collection, &[id], &when, &set).await?;
-                Ok(Outcome::Superseded)
+                Ok(DeliveryOutcome::Superseded)
             }
-            Some(_) | None => Ok(Outcome::Held("main fell behind srie".to_owned())),
+            Some(_) | None => Ok(DeliveryOutcome::Held("main fell behind srie".to_owned())),
         }
     }
 }

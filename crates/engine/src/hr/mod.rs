@@ -36,7 +36,7 @@ use tierkeep_core::version::Version;
 
 use crate::context::Engine;
 
-pub(crate) use deliver::{Outcome, deliver};
+pub(crate) use deliver::{DeliveryOutcome, deliver};
 pub use reconcile::{Reconciled, Reconciler};
 
 /// The database that backs HR records up, as their own database says.

@@ -24,7 +24,7 @@ use crate::alerts::{AlertKind, Alerts};
 use crate::context::Engine;
 use crate::databases::pages::Pages;
 use crate::hr::Backup;
-use crate::hr::deliver::{Outcome, deliver};
+use crate::hr::deliver::{DeliveryOutcome, deliver};
 use crate::hr::tombstones;
 
 /// The most records and bytes in a page.
@@ -221,14 +221,14 @@ impl Reconciler {
             let mut again = Vec::new();
             for (record, outcome) in page.iter().zip(outcomes) {
                 match outcome {
-                    Outcome::Completed => {
+                    DeliveryOutcome::Completed => {
                         done.delivered += 1;
                         self.parked.remove(&key(collection, record));
                     }
-                    Outcome::Superseded => {}
-                    Outcome::Again if left > 0 => again.push(document::id(record)),
-                    Outcome::Again => done.note_lag(record, now),
-                    Outcome::Held(reason) => {
+                    DeliveryOutcome::Superseded => {}
+                    DeliveryOutcome::Again if left > 0 => again.push(document::id(record)),
+                    DeliveryOutcome::Again => done.note_lag(record, now),
+                    DeliveryOutcome::Held(reason) => {
                         done.held += 1;
                         done.note_lag(record, now);
                         self.park(collection, record, &reason, now);
@@ -245,7 +245,7 @@ impl Reconciler {
         &self,
         collection: &HrCollection,
         page: &[RawDocumentBuf],
-    ) -> Result<Vec<Outcome>, StoreError> {
+    ) -> Result<Vec<DeliveryOutcome>, StoreError> {
         if self.failing.is_some() {
             self.engine.databases.srie_hr_db().store().hello().await?;
         }

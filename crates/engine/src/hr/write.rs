@@ -17,7 +17,7 @@ use tierkeep_core::version::Version;
 use tracing::error;
 
 use crate::Condition;
-use crate::hr::deliver::{Outcome, deliver};
+use crate::hr::deliver::{DeliveryOutcome, deliver};
 use crate::hr::{HrError, HrReceipt, HrRecords, one};
 
 /// How often a write that lost a race looks again.
@@ -272,7 +272,7 @@ impl HrRecords {
         let one = std::slice::from_ref(&receipt.record);
         let delivering = deliver(&self.engine, collection, one);
         match tokio::time::timeout(BACKUP_WAITS, delivering).await {
-            Ok(Ok(outcomes)) if outcomes == [Outcome::Completed] => HrReceipt {
+            Ok(Ok(outcomes)) if outcomes == [DeliveryOutcome::Completed] => HrReceipt {
                 record: hr::as_backup(&receipt.record),
                 ..receipt
             },

@@ -136,12 +136,12 @@ pub struct Claim {
     service: MigrationService,
     holder: String,
     fence: i64,
-    pace: Mutex<Pace>,
+    report: Mutex<RunReport>,
 }
 
 /// What the holder tells of its run.
 #[derive(Debug)]
-struct Pace {
+struct RunReport {
     beat: i64,
     summary: Option<Summary>,
     /// How many documents had been moved, and when that was.
@@ -165,7 +165,7 @@ impl MigrationService {
                 service: self.clone(),
                 holder: holder.clone(),
                 fence,
-                pace: Mutex::new(Pace {
+                report: Mutex::new(RunReport {
                     beat: 0,
                     summary: None,
                     measured: (0, Instant::now()),
@@ -278,13 +278,13 @@ impl Claim {
     }
 
     fn document(&self, now: Option<DateTime>, run: Option<Document>) -> RawDocumentBuf {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.beat += 1;
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.beat += 1;
         let whole = doc! {
             "_id": MOVER,
             "holder": &self.holder,
             "fence": self.fence,
-            "beat": pace.beat,
+            "beat": report.beat,
             "expires_at": now.map(|now| clock::after(now, CLAIM_LASTS)),
             "run": run,
         };
@@ -294,10 +294,10 @@ impl Claim {
 
     /// How far the run is, and how fast it was since this was asked last.
     fn measure(&self) -> Option<Document> {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let summary = pace.summary.clone()?;
-        let (before, since) = std::mem::replace(&mut pace.measured, (summary.moved, now));
+        let summary = report.summary.clone()?;
+        let (before, since) = std::mem::replace(&mut report.measured, (summary.moved, now));
         let moved = u32::try_from(summary.moved.saturating_sub(before)).unwrap_or(u32::MAX);
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -313,8 +313,8 @@ impl Claim {
 
 impl Progress for Claim {
     fn report(&self, summary: &Summary) {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.summary = Some(summary.clone());
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.summary = Some(summary.clone());
     }
 }
 

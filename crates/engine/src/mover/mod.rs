@@ -52,7 +52,7 @@ pub struct MoverSettings {
     /// About the most documents moved in a second, by all batches of this service together.
     pub max_rate: Option<NonZeroU32>,
     /// After a batch none begins for so many times as long as it took.
-    pub rests: u32,
+    pub pause_factor: u32,
     /// The wait before a document's first retry; doubles, up to an hour.
     pub retry_backoff: Duration,
     /// What is compared before a document leaves temp.
@@ -69,7 +69,7 @@ impl Default for MoverSettings {
             batch_bytes: 4 * 1024 * 1024,
             batches_in_flight: 4,
             max_rate: None,
-            rests: 0,
+            pause_factor: 0,
             retry_backoff: Duration::from_secs(30),
             verify: Verify::Full,
             foreign_writers: false,

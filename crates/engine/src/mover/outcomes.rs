@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::{Bson, DateTime, doc, oid::ObjectId};
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
 use tierkeep_core::mover::{
@@ -254,7 +254,7 @@ impl RunOutcomes {
             // Before the record says so: after a crash between the two the attempt fails, and is told of, again.
             let trail = engine.audit_trail();
             let given_up = trail
-                .draft(Kind::FailedMove)
+                .draft(AuditKind::FailedMove)
                 .about(Some(&item.user))
                 .by(Some("mover"))
                 .decided("failed")

@@ -124,7 +124,7 @@ impl ScanQueue {
             bytes: MOST_PLACES_BYTES,
         };
         let find = Find::new(Query::Staged(self.before)).after(self.after.clone());
-        let mut places = read(store, find.places(), size).await?;
+        let mut places = read(store, find.sort_keys(), size).await?;
         let is_last = places.is_empty();
         let odd = places.iter().position(|place| !has_plain_id(place));
         places.truncate(odd.unwrap_or(places.len()));

@@ -104,7 +104,7 @@ impl Throttle {
     /// rests as the settings say.
     pub(crate) fn done(&self, settings: &MoverSettings, begun: Begun, now: Instant) {
         let took = now.saturating_duration_since(begun.at);
-        let rest = took.saturating_mul(settings.rests);
+        let rest = took.saturating_mul(settings.pause_factor);
         let rest = rest.max(took.saturating_sub(SLOW)).min(LONGEST_REST);
         let mut state = self.state();
         state.opens_at = state.opens_at.max(now.checked_add(rest));
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn beside_others_it_rests_for_as_long_as_they_were_kept_waiting_and_longer() {
         let gentle = MoverSettings {
-            rests: 2,
+            pause_factor: 2,
             ..settings()
         };
         for (took_ms, rest_ms) in [(0, 0), (40, 80), (3_000, 6_000), (16_000, 10_000)] {

@@ -29,7 +29,7 @@ pub struct WorkerState {
 const BATCH_DOCUMENTS: usize = 100;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// How many times as long as a batch took it rests: most requests come while nothing moves.
-const RESTS: u32 = 2;
+const PAUSE_FACTOR: u32 = 2;
 
 /// A write waits until the journal holds it and what others write meanwhile: so for one small batch at most.
 fn beside_requests(settings: MoverSettings) -> MoverSettings {
@@ -37,7 +37,7 @@ fn beside_requests(settings: MoverSettings) -> MoverSettings {
         batch_documents: settings.batch_documents.min(BATCH_DOCUMENTS),
         batch_bytes: settings.batch_bytes.min(BATCH_BYTES),
         batches_in_flight: 1,
-        rests: RESTS,
+        pause_factor: PAUSE_FACTOR,
         ..settings
     }
 }
@@ -76,10 +76,10 @@ impl Worker {
         while !stop.is_cancelled() {
             let begun = Instant::now();
             self.service.engine.databases.heal().await;
-            let turn = self.tick(&mut observer, &stop).await;
-            let wait = match turn {
-                Turn::Looked => self.next_look(begun).await,
-                Turn::Elsewhere => self.interval.min(CLAIM_LASTS),
+            let tick = self.tick(&mut observer, &stop).await;
+            let wait = match tick {
+                Tick::Looked => self.next_look(begun).await,
+                Tick::Elsewhere => self.interval.min(CLAIM_LASTS),
             };
             // A run may take longer than the interval.
             let next = (begun + wait).max(Instant::now() + self.interval / 10);
@@ -96,19 +96,19 @@ impl Worker {
         schedule::next_look(&self.service, self.interval, begun).await
     }
 
-    async fn tick(&self, observer: &mut LeaseObserver, stop: &CancellationToken) -> Turn {
+    async fn tick(&self, observer: &mut LeaseObserver, stop: &CancellationToken) -> Tick {
         match self.service.is_paused().await {
-            Ok(true) => return Turn::Looked,
+            Ok(true) => return Tick::Looked,
             Ok(false) => {}
             Err(error) => {
                 self.state
                     .send_modify(|state| state.stopped_by = Some(error.database));
-                return Turn::Looked;
+                return Tick::Looked;
             }
         }
         let run = self.service.run_with_lease(observer, stop).await;
         let now = self.service.engine.clock().now();
-        let mut turn = Turn::Looked;
+        let mut tick = Tick::Looked;
         self.state.send_modify(|state| match run {
             Ok(Some(summary)) => {
                 *state = WorkerState {
@@ -119,20 +119,20 @@ impl Worker {
             }
             Ok(None) => {
                 state.stopped_by = None;
-                turn = Turn::Elsewhere;
+                tick = Tick::Elsewhere;
             }
             Err(stopped) => {
                 state.stopped_by = Some(stopped.error.database);
                 state.last_run = Some(*stopped.summary);
             }
         });
-        turn
+        tick
     }
 }
 
 /// What came of a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Turn {
+enum Tick {
     /// What was due was moved, as far as the databases let it.
     Looked,
     /// Somebody else is at it.

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies};
-use crate::copies::staging::{self, Entered, Known, Placed, StagingEntry, place};
+use crate::copies::staging::{self, Entered, Insertion, Known, StagingEntry, insert_or_replace};
 use crate::erasure::tombstones;
 use crate::users::conditions::{already, check, receipt};
 use crate::users::write::{Round, Write};
@@ -54,8 +54,9 @@ impl Users {
         let highest = tombstone.as_deref().and_then(document::version).max(fence);
         let document = compose(write, None, highest, self.engine.clock().now())?;
         let (store, users) = self.target(role)?;
-        let placed = place(store.as_ref(), users, &document, tombstone.as_deref()).await?;
-        if let Placed::Refused(fault) = placed {
+        let placed =
+            insert_or_replace(store.as_ref(), users, &document, tombstone.as_deref()).await?;
+        if let Insertion::Refused(fault) = placed {
             return Err(UsersError::Rejected(fault));
         }
         let now = self.external_fence(write.user).await?;
@@ -64,7 +65,8 @@ impl Users {
             tombstones::rewrite(&self.engine, &[(write.user.clone(), now)]).await?;
             return Ok(Round::Again);
         }
-        let receipt = receipt(&document, &write.op, role, true).filter(|_| placed == Placed::Ours);
+        let receipt =
+            receipt(&document, &write.op, role, true).filter(|_| placed == Insertion::Ours);
         Ok(receipt.map_or(Round::Again, Round::Done))
     }
 

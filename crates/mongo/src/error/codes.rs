@@ -6,32 +6,32 @@
 
 use tierkeep_core::store::Class;
 
-use super::{Indexed, Kind};
+use super::{FailureKind, Indexed};
 
 /// Codes that mean the same to a caller, with their names.
 pub(super) struct Group {
-    pub(super) kind: Kind,
+    pub(super) kind: FailureKind,
     pub(super) codes: &'static [(i32, &'static str)],
 }
 
 /// What the server's code means.
-pub(crate) fn kind(code: i32) -> Kind {
+pub(crate) fn kind(code: i32) -> FailureKind {
     GROUPS
         .iter()
         .find(|group| group.codes.iter().any(|(listed, _)| *listed == code))
-        .map_or(Kind::Operation(Class::Other), |group| group.kind)
+        .map_or(FailureKind::Operation(Class::Other), |group| group.kind)
 }
 
 const fn operation(class: Class, codes: &'static [(i32, &'static str)]) -> Group {
     Group {
-        kind: Kind::Operation(class),
+        kind: FailureKind::Operation(class),
         codes,
     }
 }
 
 const fn document(reason: &'static str, codes: &'static [(i32, &'static str)]) -> Group {
     Group {
-        kind: Kind::Document(reason),
+        kind: FailureKind::Document(reason),
         codes,
     }
 }
@@ -42,7 +42,7 @@ const fn index(
     codes: &'static [(i32, &'static str)],
 ) -> Group {
     Group {
-        kind: Kind::Index(kind, reason),
+        kind: FailureKind::Index(kind, reason),
         codes,
     }
 }

@@ -35,13 +35,13 @@ fn read_concern(read: ReadConcern, seen: Option<Timestamp>) -> RawDocumentBuf {
 }
 
 /// What all pages have in common.
-struct Page<'a> {
+struct PageQuery<'a> {
     collection: &'a str,
     find: &'a Find,
     seen: Option<Timestamp>,
 }
 
-impl Page<'_> {
+impl PageQuery<'_> {
     /// The command that reads what satisfies `filter`, in the order that `order` gives.
     fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
         let mut command = rawdoc! { "find": self.collection, "filter": filter };
@@ -68,7 +68,7 @@ impl Page<'_> {
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
-        Fields::Head | Fields::Sized | Fields::Keys | Fields::Place => BATCH_HEADS,
+        Fields::Head | Fields::Sized | Fields::Keys | Fields::SortKey => BATCH_HEADS,
     };
     let has_end = matches!(find.query, Query::Ids(_));
     let one_more = find.after.is_some() || has_end;
@@ -83,9 +83,9 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         // By an index over (`user_id`, `_id`) the server need not open the documents.
         Fields::Keys => vec!["user_id"],
         Fields::Head | Fields::Sized => vec!["user_id", "created_at", "last_accessed", "metadata"],
-        Fields::Place if matches!(find.query, Query::Users(_)) => vec!["user_id"],
-        Fields::Place if find.query.orders_by_staged_at() => vec!["_id", "metadata.staged_at"],
-        Fields::Place => vec!["_id"],
+        Fields::SortKey if matches!(find.query, Query::Users(_)) => vec!["user_id"],
+        Fields::SortKey if find.query.orders_by_staged_at() => vec!["_id", "metadata.staged_at"],
+        Fields::SortKey => vec!["_id"],
     };
     // What the query means is looked at once more when the page has come.
     if let Query::Equal(fields) = &find.query {
@@ -144,7 +144,7 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
 /// [`Query::Due`], [`Query::Staged`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
 /// [`Query::Users`] on the one over (`user_id`, `_id`).
 pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
-    let page = Page {
+    let page = PageQuery {
         collection,
         find,
         seen,
@@ -216,7 +216,7 @@ pub(crate) fn find_unindexed(
     find: &Find,
     seen: Option<Timestamp>,
 ) -> Option<RawDocumentBuf> {
-    let page = Page {
+    let page = PageQuery {
         collection,
         find,
         seen,
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn pages_of_what_was_staged() {
-        let page = Find::new(Query::Staged(date(5_000))).places();
+        let page = Find::new(Query::Staged(date(5_000))).sort_keys();
         assert_json_snapshot!("find_staged_places", pages(&page));
         let next = page.after(Some(cursor(date(4_000), "a")));
         assert_json_snapshot!("find_staged_places_next", pages(&next));

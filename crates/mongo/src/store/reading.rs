@@ -4,7 +4,7 @@ use bson::Bson;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::store::{Find, Query, Result};
 
-use super::reply::{self, Page};
+use super::reply::{self, PageReply};
 use super::{GRACE, LIMIT, MongoStore, wire};
 use crate::error::{self, Failure};
 use crate::query;
@@ -18,7 +18,7 @@ impl MongoStore {
         commands: Vec<RawDocumentBuf>,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let batch_size = query::batch_size(find);
-        let mut page = Page::new(find);
+        let mut page = PageReply::new(find);
         for command in commands {
             if page.is_full() {
                 break;

@@ -33,7 +33,7 @@ impl<'a> Named<'a> {
 }
 
 /// A page while it is read.
-pub(super) struct Page<'a> {
+pub(super) struct PageReply<'a> {
     find: &'a Find,
     named: Named<'a>,
     after: Option<(Vec<u8>, &'a Cursor)>,
@@ -41,7 +41,7 @@ pub(super) struct Page<'a> {
     bytes: usize,
 }
 
-impl<'a> Page<'a> {
+impl<'a> PageReply<'a> {
     pub(super) fn new(find: &'a Find) -> Self {
         Self {
             find,

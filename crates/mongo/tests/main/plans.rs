@@ -118,7 +118,7 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone() {
 
     let entries = profiled(&bench, async || {
         let staged = Find::new(Query::Staged(at(150))).limit(40).after(after);
-        let page = bench.store.find(USERS, &staged.places()).await.unwrap();
+        let page = bench.store.find(USERS, &staged.sort_keys()).await.unwrap();
         let expected = users[100..140].iter().map(|user| document::id(user));
         assert!(page.iter().map(|place| document::id(place)).eq(expected));
     })

@@ -115,7 +115,10 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone() {
         .unwrap();
 
     let staged = Find::new(Query::Staged(DateTime::from_millis(6)));
-    let places = store.find(USERS, &staged.clone().places()).await.unwrap();
+    let places = store
+        .find(USERS, &staged.clone().sort_keys())
+        .await
+        .unwrap();
     let expected = users[..7].iter().map(|user| document::id(user));
     assert!(places.iter().map(|place| document::id(place)).eq(expected));
     assert!(store.find(USERS, &staged.head()).await.is_err());

@@ -334,7 +334,7 @@ pub async fn a_place_is_where_its_document_stands(store: &Arc<dyn Store>) {
     for (query, count) in queries {
         let find = Find::new(query.clone()).limit(3);
         let whole = bench.pages(find.clone()).await.concat();
-        let places = bench.pages(find.places()).await.concat();
+        let places = bench.pages(find.sort_keys()).await.concat();
         assert_eq!(whole.len(), count, "{query:?}");
         let stands = |page: &[RawDocumentBuf]| -> Vec<_> {
             let cursors = page.iter().map(|document| Cursor::after(document));

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_engine::{BackedUp, Backup, Purpose};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ pub async fn run(_args: BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let (engine, _) = context.open(&settings, Purpose::Work).await?;
     let trail = engine.audit_trail();
-    audit::does(trail, Kind::AdminAction, "backup", None).await?;
+    audit::does(trail, AuditKind::AdminAction, "backup", None).await?;
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
     let backup = Backup::new(engine);

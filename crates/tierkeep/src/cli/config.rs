@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::Context;
-use crate::config::shown::Shown as Row;
+use crate::config::shown::ShownSetting as Row;
 use crate::config::template::template;
 use crate::config::{Problem, Problems, ServiceSettings};
 use crate::exit::Exit;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::db::Role;
 use tierkeep_core::erasure::tiers;
 use tierkeep_core::user::UserId;
@@ -39,7 +39,7 @@ pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     if !erasures.is_known(user).await? {
         anyhow::bail!("there is no user {user}");
     }
-    audit::does(&trail, Kind::Erasure, "erase", Some(user)).await?;
+    audit::does(&trail, AuditKind::Erasure, "erase", Some(user)).await?;
     let pending = erasures.erase(user).await?.pending;
     let exit = if pending.is_empty() {
         Exit::Done

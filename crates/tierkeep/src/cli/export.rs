@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_engine::{DumpProgress, DumpService, Exported, PersonExported, Purpose};
 
 use super::{Context, audit, explain};
@@ -46,7 +46,7 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
         let sections = user_sections(&context.loaded)?;
         let (engine, _) = context.open(&settings, Purpose::Work).await?;
         let trail = engine.audit_trail().clone();
-        audit::does(&trail, Kind::AdminAction, "export", candidates.first()).await?;
+        audit::does(&trail, AuditKind::AdminAction, "export", candidates.first()).await?;
         let exported = DumpService::new(engine)
             .export_user(&args.directory, &candidates, &sections, settings.mover)
             .await?;
@@ -55,7 +55,7 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
         copy(args, context, &settings).await?;
     } else {
         let (engine, _) = context.open(&settings, Purpose::Work).await?;
-        audit::does(engine.audit_trail(), Kind::AdminAction, "export", None).await?;
+        audit::does(engine.audit_trail(), AuditKind::AdminAction, "export", None).await?;
         let bar = Bar::new(context);
         let exported = DumpService::new(engine)
             .export(&args.directory, args.gzip, &bar)
@@ -83,7 +83,7 @@ async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyh
     };
     // Opening tells whether it is a deployment's, and whole.
     let (engine, _) = context.open(settings, Purpose::Work).await?;
-    audit::does(engine.audit_trail(), Kind::AdminAction, "copy", None).await?;
+    audit::does(engine.audit_trail(), AuditKind::AdminAction, "copy", None).await?;
     let copied = Copied {
         directory: args.directory.clone(),
         bytes: open::copy(data_dir, &args.directory).await?,

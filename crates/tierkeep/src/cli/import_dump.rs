@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_engine::{DumpError, DumpService, ImportOptions, Imported, Purpose};
 
 use super::export::Bar;
@@ -40,7 +40,7 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
     let (engine, _) = context.open(&settings, purpose).await?;
     let trail = engine.audit_trail().clone();
     if !args.dry_run {
-        audit::does(&trail, Kind::Import, "import-dump", None).await?;
+        audit::does(&trail, AuditKind::Import, "import-dump", None).await?;
     }
     let options = ImportOptions {
         dry_run: args.dry_run,
@@ -52,7 +52,13 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
         .await;
     bar.0.finish_and_clear();
     if !args.dry_run {
-        let told = audit::ended(&trail, Kind::Import, "import-dump", &outcome(&imported)).await;
+        let told = audit::ended(
+            &trail,
+            AuditKind::Import,
+            "import-dump",
+            &outcome(&imported),
+        )
+        .await;
         // What stopped the import is said first; where it was evaluation_audit that is away, the entry cannot be made.
         if imported.is_ok() {
             told?;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restored, Trouble};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     let (engine, _) = context.open(&settings, purpose).await?;
     if !args.dry_run {
         let trail = engine.audit_trail();
-        audit::does(trail, Kind::Restore, "restore", args.user.as_ref()).await?;
+        audit::does(trail, AuditKind::Restore, "restore", args.user.as_ref()).await?;
     }
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());

@@ -19,7 +19,7 @@ use super::Context;
 use super::listeners::Listeners;
 use crate::alerts::channels;
 use crate::config::ServiceSettings;
-use crate::config::shown::Shown;
+use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
 use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
 use crate::lifecycle;
@@ -207,6 +207,6 @@ fn state(
         mover,
         metrics,
         sessions: Sessions::new(Arc::clone(&context.clock)),
-        settings: context.loaded.all().map(Shown::from).collect(),
+        settings: context.loaded.all().map(ShownSetting::from).collect(),
     }
 }

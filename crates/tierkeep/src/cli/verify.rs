@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 
 use clap::{Args, ValueEnum};
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::compare::Side;
 use tierkeep_engine::{Difference, Purpose, Verification, Verified, VerifyOptions};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,7 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     let (engine, _) = context.open(&settings, purpose).await?;
     if args.repair {
         let trail = engine.audit_trail();
-        audit::does(trail, Kind::AdminAction, "repair", None).await?;
+        audit::does(trail, AuditKind::AdminAction, "repair", None).await?;
     }
     let options = VerifyOptions {
         repair: args.repair,

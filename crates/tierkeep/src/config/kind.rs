@@ -10,7 +10,7 @@ use super::units;
 
 /// The kind of a setting's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// A length of time, no shorter than this.
     Duration {
         /// The shortest that makes sense.
@@ -55,25 +55,25 @@ pub enum Kind {
 /// A value, read.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Of [`Kind::Duration`].
+    /// Of [`ValueKind::Duration`].
     Duration(Duration),
-    /// Of [`Kind::Size`] and [`Kind::Integer`]; of [`Kind::Limit`] with 0 for `off`.
+    /// Of [`ValueKind::Size`] and [`ValueKind::Integer`]; of [`ValueKind::Limit`] with 0 for `off`.
     Number(u64),
-    /// Of [`Kind::Switch`].
+    /// Of [`ValueKind::Switch`].
     Switch(bool),
-    /// Of [`Kind::Choice`], [`Kind::Text`] and [`Kind::Url`].
+    /// Of [`ValueKind::Choice`], [`ValueKind::Text`] and [`ValueKind::Url`].
     Text(String),
-    /// Of [`Kind::List`] and [`Kind::Networks`].
+    /// Of [`ValueKind::List`] and [`ValueKind::Networks`].
     List(Vec<String>),
-    /// Of [`Kind::Path`].
+    /// Of [`ValueKind::Path`].
     Path(PathBuf),
-    /// Of [`Kind::Address`].
+    /// Of [`ValueKind::Address`].
     Address(SocketAddr),
-    /// Of [`Kind::SecretUrl`] and [`Kind::Secret`].
+    /// Of [`ValueKind::SecretUrl`] and [`ValueKind::Secret`].
     Secret(SecretString),
 }
 
-impl Kind {
+impl ValueKind {
     /// Whether values of this kind are never shown.
     pub fn is_secret(self) -> bool {
         match self {
@@ -250,34 +250,34 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(Kind::Switch, "on", true)]
-    #[case(Kind::Switch, "yes", false)]
-    #[case(Kind::Limit, "off", true)]
-    #[case(Kind::Limit, "0", false)]
-    #[case(Kind::Integer { least: 1, most: 10 }, "10", true)]
-    #[case(Kind::Integer { least: 1, most: 10 }, "11", false)]
-    #[case(Kind::Integer { least: 1, most: 10 }, "0", false)]
-    #[case(Kind::Choice(&["json", "text"]), "text", true)]
-    #[case(Kind::Choice(&["json", "text"]), "xml", false)]
-    #[case(Kind::List, "a, b", true)]
-    #[case(Kind::List, "a,,b", false)]
-    #[case(Kind::Networks, "10.0.0.0/8,::1,192.0.2.1", true)]
-    #[case(Kind::Networks, "10.0.0.0/33", false)]
-    #[case(Kind::Address, "[::1]:8080", true)]
-    #[case(Kind::Address, "localhost:8080", true)]
-    #[case(Kind::Address, "8080", false)]
-    #[case(Kind::Url, "https://api.github.com", true)]
-    #[case(Kind::Url, "api.github.com", false)]
-    #[case(Kind::SecretUrl, "mongodb://localhost", true)]
-    #[case(Kind::SecretUrl, "localhost", false)]
-    #[case(Kind::Text, "a\u{7}b", false)]
-    fn values_fit_their_kind(#[case] kind: Kind, #[case] text: &str, #[case] fits: bool) {
+    #[case(ValueKind::Switch, "on", true)]
+    #[case(ValueKind::Switch, "yes", false)]
+    #[case(ValueKind::Limit, "off", true)]
+    #[case(ValueKind::Limit, "0", false)]
+    #[case(ValueKind::Integer { least: 1, most: 10 }, "10", true)]
+    #[case(ValueKind::Integer { least: 1, most: 10 }, "11", false)]
+    #[case(ValueKind::Integer { least: 1, most: 10 }, "0", false)]
+    #[case(ValueKind::Choice(&["json", "text"]), "text", true)]
+    #[case(ValueKind::Choice(&["json", "text"]), "xml", false)]
+    #[case(ValueKind::List, "a, b", true)]
+    #[case(ValueKind::List, "a,,b", false)]
+    #[case(ValueKind::Networks, "10.0.0.0/8,::1,192.0.2.1", true)]
+    #[case(ValueKind::Networks, "10.0.0.0/33", false)]
+    #[case(ValueKind::Address, "[::1]:8080", true)]
+    #[case(ValueKind::Address, "localhost:8080", true)]
+    #[case(ValueKind::Address, "8080", false)]
+    #[case(ValueKind::Url, "https://api.github.com", true)]
+    #[case(ValueKind::Url, "api.github.com", false)]
+    #[case(ValueKind::SecretUrl, "mongodb://localhost", true)]
+    #[case(ValueKind::SecretUrl, "localhost", false)]
+    #[case(ValueKind::Text, "a\u{7}b", false)]
+    fn values_fit_their_kind(#[case] kind: ValueKind, #[case] text: &str, #[case] fits: bool) {
         assert_eq!(kind.read(text).is_ok(), fits);
     }
 
     #[test]
     fn bounds_are_part_of_the_form() {
-        let kind = Kind::Duration {
+        let kind = ValueKind::Duration {
             least: Duration::from_millis(10),
         };
         assert!(

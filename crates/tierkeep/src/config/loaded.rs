@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::kind::{Kind, Value};
+use super::kind::{Value, ValueKind};
 use super::layers::{contents, layers};
 use super::problem::Problem;
 use super::source::{Given, Inputs, Raw, Source};
@@ -230,7 +230,7 @@ fn read(
     let text = match &given.value {
         Raw::Text(text) => Some(text.as_str()),
         Raw::Number(number) => kind.is_number().then_some(number.as_str()),
-        Raw::Switch(on) if kind == Kind::Switch => Some(if *on { "on" } else { "off" }),
+        Raw::Switch(on) if kind == ValueKind::Switch => Some(if *on { "on" } else { "off" }),
         Raw::Switch(_) | Raw::Unfit(_) => None,
     };
     let value = text.and_then(|text| kind.read(text).ok());
@@ -306,8 +306,8 @@ fn misread(setting: &Setting, given: &Given, file: Option<&Path>) -> Problem {
 }
 
 /// A web address may hold a password where it should not.
-fn shown(kind: Kind, text: &str) -> String {
-    if kind == Kind::Url && text.contains('@') {
+fn shown(kind: ValueKind, text: &str) -> String {
+    if kind == ValueKind::Url && text.contains('@') {
         "***".to_owned()
     } else {
         text.to_owned()

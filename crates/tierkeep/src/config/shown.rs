@@ -11,7 +11,7 @@ const HIDDEN: &str = "***";
 
 /// One setting.
 #[derive(Clone, Debug, Serialize)]
-pub struct Shown {
+pub struct ShownSetting {
     /// The variable.
     pub name: &'static str,
     /// Its value, `***` for a secret; none where there is none.
@@ -22,7 +22,7 @@ pub struct Shown {
     pub secret: bool,
 }
 
-impl From<&Effective> for Shown {
+impl From<&Effective> for ShownSetting {
     fn from(effective: &Effective) -> Self {
         let secret = effective.setting.kind.is_secret();
         let value = if secret && effective.value.is_some() {
@@ -43,7 +43,7 @@ impl From<&Effective> for Shown {
     }
 }
 
-impl Shown {
+impl ShownSetting {
     /// The value for people.
     pub fn shown(&self) -> &str {
         match &self.value {

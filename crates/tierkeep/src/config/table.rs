@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::kind::Kind;
+use super::kind::ValueKind;
 
 /// One setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,7 +12,7 @@ pub struct Setting {
     /// out or not.
     pub name: &'static str,
     /// What its value may be.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Its value where nobody gives one.
     pub default: Option<&'static str>,
     /// What it is for, in one line.
@@ -62,7 +62,7 @@ pub fn setting(name: &str) -> Option<&'static Setting> {
 
 const fn now(
     name: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     default: Option<&'static str>,
     doc: &'static str,
 ) -> Setting {
@@ -74,13 +74,13 @@ const fn now(
     }
 }
 
-const ANY_TIME: Kind = Kind::Duration {
+const ANY_TIME: ValueKind = ValueKind::Duration {
     least: Duration::ZERO,
 };
-const INTERVAL: Kind = Kind::Duration {
+const INTERVAL: ValueKind = ValueKind::Duration {
     least: Duration::from_millis(10),
 };
-const COUNT: Kind = Kind::Integer {
+const COUNT: ValueKind = ValueKind::Integer {
     least: 1,
     most: 1_000_000,
 };
@@ -92,61 +92,61 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "TIERKEEP_DATA_DIR",
-                Kind::Path,
+                ValueKind::Path,
                 None,
                 "Keeps every database in one SQLite file under this directory; needs no server, excludes URLs.",
             ),
             now(
                 "TIERKEEP_CLUSTER_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "MongoDB connection string for all seven databases; a database's own variable wins.",
             ),
             now(
                 "EXTERNAL_USERS_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "external_users: external users' documents.",
             ),
             now(
                 "RASEEN_TEMP_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "raseen_temp_user: internal users' documents of the last 24 hours.",
             ),
             now(
                 "RASEEN_MAIN_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "raseen_main_user: internal users' documents after 24 hours.",
             ),
             now(
                 "RASEEN_MAIN_HR_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "raseen_main_hr: HR records.",
             ),
             now(
                 "SRIE_MAIN_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "srie_main_user: backup of raseen_main_user.",
             ),
             now(
                 "SRIE_MAIN_HR_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "srie_main_hr: backup of raseen_main_hr.",
             ),
             now(
                 "EVALUATION_AUDIT_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "evaluation_audit: migration records, audit trail and control.",
             ),
             now(
                 "TIERKEEP_CONNECT_RETRIES",
-                Kind::Integer {
+                ValueKind::Integer {
                     least: 0,
                     most: 1000,
                 },
@@ -166,31 +166,31 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "TIERKEEP_LISTEN",
-                Kind::Address,
+                ValueKind::Address,
                 Some("127.0.0.1:8080"),
                 "Where the service listens.",
             ),
             now(
                 "TIERKEEP_SECTIONS",
-                Kind::List,
+                ValueKind::List,
                 Some("scan_cache,analysis_progress"),
                 "The sections of a user document that can be read and written.",
             ),
             now(
                 "TIERKEEP_MAX_BODY",
-                Kind::Size { least: 1 },
+                ValueKind::Size { least: 1 },
                 None,
                 "The largest body of a section; when not set, 8MiB for internal users and HR, 1MiB for external users.",
             ),
             now(
                 "TIERKEEP_LOG",
-                Kind::Choice(&["json", "text"]),
+                ValueKind::Choice(&["json", "text"]),
                 None,
                 "The form of log lines; when not set, text on a terminal and json elsewhere.",
             ),
             now(
                 "TIERKEEP_OPS_LISTEN",
-                Kind::Address,
+                ValueKind::Address,
                 None,
                 "Moves metrics, database health and the dashboard to an address of their own.",
             ),
@@ -201,43 +201,43 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "SECRET_KEY",
-                Kind::Secret,
+                ValueKind::Secret,
                 None,
                 "The secret that signs JWTs (HS256), at least 32 bytes; made once in DATA_DIR/secret.key when not set.",
             ),
             now(
                 "SECRET_KEY_PREVIOUS",
-                Kind::Secret,
+                ValueKind::Secret,
                 None,
                 "The secret before that, still accepted while keys are rotated.",
             ),
             now(
                 "TIERKEEP_JWT_PUBLIC_KEY_FILE",
-                Kind::Path,
+                ValueKind::Path,
                 None,
                 "A PEM file with the public key that checks JWTs (RS256, ES256 or EdDSA), in place of SECRET_KEY.",
             ),
             now(
                 "TIERKEEP_JWKS_FILE",
-                Kind::Path,
+                ValueKind::Path,
                 None,
                 "A JWK set with the public keys that check JWTs, in place of SECRET_KEY.",
             ),
             now(
                 "TIERKEEP_JWT_ISSUER",
-                Kind::Text,
+                ValueKind::Text,
                 None,
                 "The iss that JWTs must have; not checked when not set.",
             ),
             now(
                 "TIERKEEP_JWT_AUDIENCE",
-                Kind::Text,
+                ValueKind::Text,
                 None,
                 "The aud that JWTs must have; not checked when not set.",
             ),
             now(
                 "GITHUB_API_URL",
-                Kind::Url,
+                ValueKind::Url,
                 Some("https://api.github.com"),
                 "The GitHub API that checks GitHub tokens; https unless the host is a loopback address.",
             ),
@@ -249,19 +249,19 @@ pub const GROUPS: &[Group] = &[
             ),
             now(
                 "TIERKEEP_GITHUB_VERIFY",
-                Kind::Switch,
+                ValueKind::Switch,
                 Some("on"),
                 "off takes any GitHub token for valid; only with a data directory and a loopback listener.",
             ),
             now(
                 "TIERKEEP_GITHUB_BIND",
-                Kind::Switch,
+                ValueKind::Switch,
                 Some("off"),
                 "on refuses a JWT subject that arrives with another GitHub account than before.",
             ),
             now(
                 "TIERKEEP_STRICT_IDENTITY",
-                Kind::Switch,
+                ValueKind::Switch,
                 Some("off"),
                 "on refuses requests that name a public user and bring credentials.",
             ),
@@ -290,13 +290,13 @@ pub const GROUPS: &[Group] = &[
             ),
             now(
                 "TIERKEEP_BATCH_BYTES",
-                Kind::Size { least: 1 },
+                ValueKind::Size { least: 1 },
                 Some("4MiB"),
                 "About the most bytes in a batch; serve takes 1 MiB at most.",
             ),
             now(
                 "TIERKEEP_BATCHES_IN_FLIGHT",
-                Kind::Integer {
+                ValueKind::Integer {
                     least: 1,
                     most: 1024,
                 },
@@ -311,19 +311,19 @@ pub const GROUPS: &[Group] = &[
             ),
             now(
                 "TIERKEEP_MAX_RATE",
-                Kind::Limit,
+                ValueKind::Limit,
                 Some("off"),
                 "About the most documents that one process moves in a second.",
             ),
             now(
                 "TIERKEEP_VERIFY",
-                Kind::Choice(&["full", "version"]),
+                ValueKind::Choice(&["full", "version"]),
                 Some("full"),
                 "What is read back before a document leaves temp: both copies whole, or their versions and digests.",
             ),
             now(
                 "TIERKEEP_VERIFY_PERIOD",
-                Kind::Duration {
+                ValueKind::Duration {
                     least: Duration::from_secs(1),
                 },
                 Some("7d"),
@@ -331,7 +331,7 @@ pub const GROUPS: &[Group] = &[
             ),
             now(
                 "TIERKEEP_FOREIGN_WRITERS",
-                Kind::Switch,
+                ValueKind::Switch,
                 Some("off"),
                 "on expects other programs to write documents into temp at any time.",
             ),
@@ -354,7 +354,7 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "TIERKEEP_HR_COLLECTIONS",
-                Kind::List,
+                ValueKind::List,
                 Some("hr_candidates,hr_evaluations,hr_reports"),
                 "The collections of HR records.",
             ),
@@ -395,13 +395,13 @@ pub const GROUPS: &[Group] = &[
             ),
             now(
                 "TIERKEEP_PUBLIC_WRITES",
-                Kind::Switch,
+                ValueKind::Switch,
                 Some("on"),
                 "off makes external users read-only.",
             ),
             now(
                 "TIERKEEP_TRUSTED_PROXIES",
-                Kind::Networks,
+                ValueKind::Networks,
                 None,
                 "The proxies whose X-Forwarded-For counts; none when not set.",
             ),
@@ -412,37 +412,37 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "TIERKEEP_AUDIT_DECISIONS",
-                Kind::Choice(&["notable", "all"]),
+                ValueKind::Choice(&["notable", "all"]),
                 Some("notable"),
                 "Which decisions the audit trail holds: first, ambiguous, changed and refused ones, or all.",
             ),
             now(
                 "TIERKEEP_AUDIT_KEY",
-                Kind::Secret,
+                ValueKind::Secret,
                 None,
                 "The key that chains the audit trail, at least 16 bytes; when not set, made once in DATA_DIR/audit.key, or kept in evaluation_audit.",
             ),
             now(
                 "TIERKEEP_SPOOL_DIR",
-                Kind::Path,
+                ValueKind::Path,
                 None,
                 "Where decisions wait while evaluation_audit is away; DATA_DIR/spool when not set, or else memory.",
             ),
             now(
                 "TIERKEEP_ALERT_WEBHOOK_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "Where alerts are posted, as Standard Webhooks; https unless the host is a loopback address.",
             ),
             now(
                 "TIERKEEP_ALERT_WEBHOOK_SECRET",
-                Kind::Secret,
+                ValueKind::Secret,
                 None,
                 "The secret that signs them, whsec_ and Base64 of 24 to 64 bytes; made once in DATA_DIR/webhook.key when not set.",
             ),
             now(
                 "TIERKEEP_ALERT_EMAIL",
-                Kind::Secret,
+                ValueKind::Secret,
                 None,
                 "Where alerts are mailed: smtps://USER:PASSWORD@HOST?from=ADDRESS&to=ADDRESS,ADDRESS (smtp:// for STARTTLS).",
             ),
@@ -453,49 +453,49 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             now(
                 "MONGODB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "The server that import-legacy and verify-import read from; it is never written.",
             ),
             now(
                 "DATABASE_NAME",
-                Kind::Text,
+                ValueKind::Text,
                 None,
                 "The database there, such as git_Evaluator; needed unless the path of MONGODB_URL names it.",
             ),
             now(
                 "LEGACY_EXTERNAL_USERS_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's external_users, in place of MONGODB_URL or beside it.",
             ),
             now(
                 "LEGACY_RASEEN_TEMP_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's raseen_temp_user, in place of MONGODB_URL or beside it.",
             ),
             now(
                 "LEGACY_RASEEN_MAIN_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's raseen_main_user, in place of MONGODB_URL or beside it.",
             ),
             now(
                 "LEGACY_RASEEN_MAIN_HR_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's raseen_main_hr, in place of MONGODB_URL or beside it.",
             ),
             now(
                 "LEGACY_SRIE_MAIN_USER_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's srie_main_user, in place of MONGODB_URL or beside it.",
             ),
             now(
                 "LEGACY_SRIE_MAIN_HR_DB_URL",
-                Kind::SecretUrl,
+                ValueKind::SecretUrl,
                 None,
                 "A half-split predecessor's srie_main_hr, in place of MONGODB_URL or beside it.",
             ),
@@ -541,7 +541,7 @@ mod tests {
     fn every_role_has_its_variable() {
         for role in Role::ALL {
             let setting = setting(role.url_variable()).unwrap();
-            assert_eq!(setting.kind, Kind::SecretUrl);
+            assert_eq!(setting.kind, ValueKind::SecretUrl);
             assert_eq!(setting.doc, format!("{}: {}.", role.name(), role.purpose()));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::kind::Kind;
+use super::kind::ValueKind;
 use super::table::{GROUPS, Setting};
 
 /// The settings file with every setting in it, commented out.
@@ -31,7 +31,7 @@ fn write_setting(text: &mut String, setting: &Setting) {
         );
     }
     text.push('\n');
-    if let Kind::Choice(_) | Kind::Limit = setting.kind {
+    if let ValueKind::Choice(_) | ValueKind::Limit = setting.kind {
         let _ = writeln!(text, "## Values: {}", setting.kind.form());
     }
     let default = setting.default.unwrap_or_default();

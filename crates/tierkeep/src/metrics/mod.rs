@@ -20,7 +20,7 @@ use tierkeep_core::db::Role;
 use tierkeep_engine::{BackupPending, Engine, MoveOutcome, Waiting};
 
 pub use refresh::refresh;
-use table::{Kind, METRICS, Metric};
+use table::{METRICS, Metric, MetricKind};
 
 /// Between a hit in a cache and a body that takes a minute to arrive, in seconds.
 const SECONDS: [f64; 14] = [
@@ -64,9 +64,9 @@ impl Metrics {
         for metric in METRICS {
             let (name, help) = (metric.name.into(), metric.help.into());
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, None, help),
-                Kind::Gauge => recorder.describe_gauge(name, None, help),
-                Kind::Histogram => recorder.describe_histogram(name, None, help),
+                MetricKind::Counter => recorder.describe_counter(name, None, help),
+                MetricKind::Gauge => recorder.describe_gauge(name, None, help),
+                MetricKind::Histogram => recorder.describe_histogram(name, None, help),
             }
         }
         let handle = recorder.handle();
@@ -88,9 +88,9 @@ impl Metrics {
             for value in values() {
                 let labels = vec![Label::from_static_parts(label, value)];
                 match metric.kind {
-                    Kind::Counter => self.counter(metric, labels).absolute(0),
-                    Kind::Gauge => self.gauge(metric, labels).set(0.0),
-                    Kind::Histogram => {}
+                    MetricKind::Counter => self.counter(metric, labels).absolute(0),
+                    MetricKind::Gauge => self.gauge(metric, labels).set(0.0),
+                    MetricKind::Histogram => {}
                 }
             }
         }

@@ -5,7 +5,7 @@ use tierkeep_engine::MoveOutcome;
 
 /// What a metric does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows, until the process ends.
     Counter,
     /// It goes up and down.
@@ -14,7 +14,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// The kind as one word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// What it does.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// Every value of its one label, where these are few.
@@ -72,7 +72,7 @@ macro_rules! metrics {
         $(
             pub(super) const $constant: Metric = Metric {
                 name: concat!("tierkeep_", $name),
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 labels: &[$($label),*],
                 values: metrics!(@values $($known)?),
                 help: $help,

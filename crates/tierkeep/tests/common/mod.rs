@@ -15,7 +15,7 @@ use axum::Router;
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
 use secrecy::ExposeSecret;
-use tierkeep::config::shown::Shown;
+use tierkeep::config::shown::ShownSetting;
 use tierkeep::config::{Inputs, Loaded, Raw};
 use tierkeep::http::{
     HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic, TrafficSettings,
@@ -309,7 +309,7 @@ impl World {
 }
 
 /// A configuration with a secret.
-fn settings() -> Arc<[Shown]> {
+fn settings() -> Arc<[ShownSetting]> {
     let inputs = Inputs {
         flags: Vec::new(),
         environment: vec![("SECRET_KEY".into(), Raw::Text(SECRET.into()))],
@@ -317,7 +317,10 @@ fn settings() -> Arc<[Shown]> {
         config: None,
         usual_config: None,
     };
-    Loaded::gather(&inputs).all().map(Shown::from).collect()
+    Loaded::gather(&inputs)
+        .all()
+        .map(ShownSetting::from)
+        .collect()
 }
 
 fn detector(github: &MockServer, clock: Arc<dyn Clock>, strict: bool) -> UserTypeDetector {

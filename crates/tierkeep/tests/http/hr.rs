@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use serde_json::json;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::db::Role;
 use tierkeep_engine::AuditFilter;
 use tierkeep_identity::RoleClaim;
@@ -386,7 +386,7 @@ async fn what_is_done_is_in_the_audit_trail_before_it_is_done() {
     world.hr("GET", RECORD).send().await.expect(200);
     world.hr("DELETE", RECORD).send().await.expect(204);
     let actions = AuditFilter {
-        kind: Some(Kind::HrAction),
+        kind: Some(AuditKind::HrAction),
         ..AuditFilter::default()
     };
     let page = world.state.audit.page(&actions, None, 100).await.unwrap();

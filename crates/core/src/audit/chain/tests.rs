@@ -13,12 +13,16 @@ fn key() -> AuditKey {
 
 fn draft(n: i64) -> Draft {
     let user = UserId::external("reader").unwrap();
-    Draft::new(format!("id {n}"), Kind::Decision, DateTime::from_millis(n))
-        .about((n % 2 == 0).then_some(&user))
-        .by(Some("somebody"))
-        .decided("external")
-        .because("a public user was named")
-        .within((n % 3 == 0).then_some("r-1"))
+    Draft::new(
+        format!("id {n}"),
+        AuditKind::Decision,
+        DateTime::from_millis(n),
+    )
+    .about((n % 2 == 0).then_some(&user))
+    .by(Some("somebody"))
+    .decided("external")
+    .because("a public user was named")
+    .within((n % 3 == 0).then_some("r-1"))
 }
 
 fn trail(length: i64) -> Vec<RawDocumentBuf> {
@@ -135,7 +139,7 @@ fn what_was_pruned_is_vouched_for_by_a_checkpoint() {
     let mut trail = trail(10);
     let through = Head::from(&Entry::read(&trail[5]).unwrap());
     let mut head = head_of(&trail);
-    let checkpoint = Draft::new("c".into(), Kind::Checkpoint, DateTime::from_millis(11));
+    let checkpoint = Draft::new("c".into(), AuditKind::Checkpoint, DateTime::from_millis(11));
     trail.push(push(&mut head, checkpoint.because(&through.checkpoint())));
     trail.push(push(&mut head, draft(12)));
     assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bson::Bson;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Class, Kind, Side, Sight, Verdict, are_equal};
+use tierkeep_core::compare::{Class, CopyKind, Side, Sight, Verdict, are_equal};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::version::Version;
@@ -78,7 +78,7 @@ impl<'a> Examination<'a> {
                 return Ok(false);
             }
             // What nobody could adopt is backed up all the same.
-            let unread = kind == Kind::Hr || !document::is_native(main);
+            let unread = kind == CopyKind::Hr || !document::is_native(main);
             if unread && document::version(main).is_none() && main.as_bytes() == srie.as_bytes() {
                 self.verified.matched();
                 return Ok(false);
@@ -124,7 +124,7 @@ impl<'a> Examination<'a> {
     async fn look_up_equal(&mut self) -> Result<(), StoreError> {
         let equal = std::mem::take(&mut self.equal);
         let mut fences = vec![None; equal.len()];
-        if self.pair.kind == Kind::Users {
+        if self.pair.kind == CopyKind::Users {
             let users: Vec<&str> = equal.iter().map(|(name, _, _)| name.as_str()).collect();
             fences = self.pair.engine().ledger().fences(&users).await?;
         }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tierkeep_core::compare::{Class, Kind, Side};
+use tierkeep_core::compare::{Class, CopyKind, Side};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Query, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -152,7 +152,7 @@ impl Verification {
         let clock = self.engine.clock();
         let started = clock.now();
         let mut verified = Verified::default();
-        let mut left = BTreeMap::from([(backup(Kind::Users), 0), (backup(Kind::Hr), 0)]);
+        let mut left = BTreeMap::from([(backup(CopyKind::Users), 0), (backup(CopyKind::Hr), 0)]);
         for (pair, share) in self.shares(options.sample).await? {
             let before = verified.left();
             let mut examination = Examination::of(&pair, options, &mut verified);
@@ -178,7 +178,7 @@ impl Verification {
         }
         verified.complete = !stop.is_cancelled();
         if options.sample.is_none() && verified.complete {
-            for kind in [Kind::Users, Kind::Hr] {
+            for kind in [CopyKind::Users, CopyKind::Hr] {
                 if left.get(&backup(kind)) == Some(&0) {
                     clear(&self.engine, kind).await?;
                 }
@@ -215,17 +215,17 @@ impl Verification {
 }
 
 /// The database that an alert about these documents names.
-fn backup(kind: Kind) -> Role {
+fn backup(kind: CopyKind) -> Role {
     match kind {
-        Kind::Users => Role::SrieMainUser,
-        Kind::Hr => Role::SrieMainHr,
+        CopyKind::Users => Role::SrieMainUser,
+        CopyKind::Hr => Role::SrieMainHr,
     }
 }
 
 /// Says that documents differ.
 async fn raise(
     engine: &Arc<Engine>,
-    kind: Kind,
+    kind: CopyKind,
     left: i64,
     verified: &Verified,
 ) -> Result<(), StoreError> {
@@ -241,7 +241,7 @@ async fn raise(
 }
 
 /// Says that none does.
-async fn clear(engine: &Arc<Engine>, kind: Kind) -> Result<(), StoreError> {
+async fn clear(engine: &Arc<Engine>, kind: CopyKind) -> Result<(), StoreError> {
     let alerts = Alerts::new(Arc::clone(engine));
     let alert = AlertKind::VerificationDifference;
     alerts.resolve(alert, backup(kind).name()).await

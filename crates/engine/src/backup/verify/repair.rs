@@ -5,7 +5,7 @@
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Held, Kind, Odd, Remedy, Side, Sight, Verdict, vouched_as};
+use tierkeep_core::compare::{CopyKind, Held, Odd, Remedy, Side, Sight, Verdict, vouched_as};
 use tierkeep_core::document;
 use tierkeep_core::store::{Change, Find, Guard, Query, StoreError, Written};
 use tierkeep_core::user::UserId;
@@ -64,7 +64,7 @@ async fn adopt(pair: &Pair, name: &str, sight: &Sight) -> Result<Adopted, StoreE
     // An adoption that was cut off leaves the document that it began with beside what became of it.
     let several = sight.odd() == Some(&Odd::SeveralClaims);
     let user = UserId::parse(name).ok();
-    let (true, Some(user), Kind::Users) = (
+    let (true, Some(user), CopyKind::Users) = (
         foreign(Side::Main) || foreign(Side::Srie) || several,
         user.filter(|user| user.as_str() == name),
         pair.kind,

@@ -10,7 +10,7 @@ use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
-use tierkeep_core::compare::{Kind, Side};
+use tierkeep_core::compare::{CopyKind, Side};
 use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Query, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -90,10 +90,10 @@ impl Pass {
         }
     }
 
-    fn left(&mut self, kind: Kind) -> &mut i64 {
+    fn left(&mut self, kind: CopyKind) -> &mut i64 {
         match kind {
-            Kind::Users => &mut self.users_left,
-            Kind::Hr => &mut self.hr_left,
+            CopyKind::Users => &mut self.users_left,
+            CopyKind::Hr => &mut self.hr_left,
         }
     }
 }
@@ -169,7 +169,7 @@ impl VerificationWatch {
             }
         }
         if pass.pairs_done >= i64::try_from(pairs.len()).unwrap_or(i64::MAX) {
-            for kind in [Kind::Users, Kind::Hr] {
+            for kind in [CopyKind::Users, CopyKind::Hr] {
                 if *pass.left(kind) == 0 {
                     clear(&self.engine, kind).await?;
                 }

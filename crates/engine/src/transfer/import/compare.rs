@@ -11,7 +11,7 @@ use tierkeep_core::user::{UserId, UserType};
 
 use crate::claims::{CurrentCopy, by_user};
 use crate::transfer::import::Import;
-use crate::transfer::import::settle::{ImportedState, settled, standing};
+use crate::transfer::import::stored_form::{ImportedState, standing, stored_form};
 
 /// What is there of one user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ fn against(expected: &Composed, location: Location, found: &CurrentCopy) -> Comp
             ImportedState::Changed => Compared::Changed,
             ImportedState::Older(_) => Compared::Different,
             ImportedState::Same(version) => {
-                let should = settled(expected, location, version);
+                let should = stored_form(expected, location, version);
                 if Digest::of(&should) == Digest::of(stored)
                     && document::version(stored) == Some(version)
                 {

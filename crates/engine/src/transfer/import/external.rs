@@ -14,7 +14,7 @@ use tierkeep_core::version::Version;
 use crate::claims::{Consistency, CurrentCopy};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
-use crate::transfer::import::settle::{ImportedState, settled, standing};
+use crate::transfer::import::stored_form::{ImportedState, standing, stored_form};
 use crate::transfer::import::{Import, ImportOutcome, heads};
 
 /// How many documents are replaced at once.
@@ -86,7 +86,7 @@ impl Import {
         }
         let documents: Vec<RawDocumentBuf> = new
             .iter()
-            .map(|index| settled(arrivals[*index], Location::External, Version::FIRST))
+            .map(|index| stored_form(arrivals[*index], Location::External, Version::FIRST))
             .collect();
         let store = self.engine.databases.external_db().store();
         let outcomes = repeating(|| store.insert(ExternalUsers::USERS, &documents)).await?;
@@ -148,7 +148,7 @@ pub(crate) async fn replace<D: UserDatabase>(
     };
     let id = Bson::String(user.to_string());
     let seen = document::last_accessed(&stored).max(document::last_accessed(&arrival.document));
-    let mut replaced = settled(arrival, location, next);
+    let mut replaced = stored_form(arrival, location, next);
     if let Some(seen) = seen {
         replaced = Edit::new().set(field::LAST_ACCESSED, seen).apply(&replaced);
     }

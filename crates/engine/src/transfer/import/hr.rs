@@ -11,8 +11,8 @@ use tierkeep_core::store::{Change, Find, Guard, Inserted, Query, Store, StoreErr
 use tierkeep_core::version::Version;
 
 use crate::databases::retry::repeating;
-use crate::hr::{Outcome, deliver};
-use crate::transfer::import::settle::{ImportedState, standing_of};
+use crate::hr::{DeliveryOutcome, deliver};
+use crate::transfer::import::stored_form::{ImportedState, standing_of};
 use crate::transfer::import::{Compared, Import, ImportOutcome, ROUNDS};
 
 /// The most bytes of records that are held at once, but for one that is larger.
@@ -175,10 +175,10 @@ impl Import {
         let delivered = deliver(&self.engine, collection, &records).await?;
         for ((index, _, outcome), delivered) in sent.into_iter().zip(delivered) {
             taken[index] = match delivered {
-                Outcome::Completed => outcome,
+                DeliveryOutcome::Completed => outcome,
                 // Written by somebody else meanwhile, or put in order first: look again.
-                Outcome::Superseded | Outcome::Again => ImportOutcome::Busy,
-                Outcome::Held(reason) => rejected(arrivals[index], reason),
+                DeliveryOutcome::Superseded | DeliveryOutcome::Again => ImportOutcome::Busy,
+                DeliveryOutcome::Held(reason) => rejected(arrivals[index], reason),
             };
         }
         Ok(taken)

@@ -26,8 +26,8 @@ use crate::copies::staging::{self, Entered, Known, StagingEntry, withdraw};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
 use crate::transfer::import::external::{refused, replace};
-use crate::transfer::import::settle::{is_as_imported, settled};
 use crate::transfer::import::steps::Step;
+use crate::transfer::import::stored_form::{is_as_imported, stored_form};
 use crate::transfer::import::{Import, ImportOutcome};
 
 /// How many users enter temp at once.
@@ -45,20 +45,20 @@ impl Import {
         for (index, step) in steps.into_iter().enumerate() {
             taken[index] = match &step {
                 Step::Over(over) => over.clone(),
-                Step::Enter(None) | Step::Settle(_) => ImportOutcome::Stored,
+                Step::Enter(None) | Step::ImportToMain(_) => ImportOutcome::Stored,
                 Step::Enter(Some(_)) | Step::Replace => ImportOutcome::Replaced,
                 Step::RemoveImported => ImportOutcome::Own,
             };
             match step {
                 Step::Over(_) => {}
-                Step::Settle(version) => settle.push((index, version)),
+                Step::ImportToMain(version) => settle.push((index, version)),
                 Step::Enter(_) | Step::Replace | Step::RemoveImported => single.push((index, step)),
             }
         }
         if self.dry_run {
             return Ok(taken);
         }
-        self.settle(arrivals, &settle, &mut taken).await?;
+        self.import_to_main(arrivals, &settle, &mut taken).await?;
         let done: Vec<(usize, ImportOutcome)> = stream::iter(single)
             .map(|(index, step)| async move {
                 Ok::<_, StoreError>((index, self.one(arrivals[index], step).await?))
@@ -77,7 +77,7 @@ impl Import {
         let engine = &self.engine;
         match step {
             Step::Over(over) => Ok(over),
-            Step::Settle(_) => Ok(ImportOutcome::Busy),
+            Step::ImportToMain(_) => Ok(ImportOutcome::Busy),
             Step::Replace => {
                 // While a document lives in temp, an erasure replaces it there.
                 replace(engine.databases.raseen_temp_db(), Location::Temp, arrival).await
@@ -92,7 +92,7 @@ impl Import {
                 };
                 let staging = StagingEntry {
                     user: &arrival.user,
-                    document: settled(arrival, Location::Temp, version),
+                    document: stored_form(arrival, Location::Temp, version),
                     over: None,
                     // No user whom the ledger names comes here.
                     known: Known { main, fence: None },
@@ -110,7 +110,7 @@ impl Import {
     }
 
     /// Stores users in srie, then in main, reads both back, and looks at temp and the ledger afterwards.
-    async fn settle(
+    async fn import_to_main(
         &self,
         arrivals: &[&Composed],
         which: &[(usize, Version)],
@@ -258,7 +258,7 @@ fn keep_settled<T>(all: &mut Vec<T>, copied: &[Copied]) {
 }
 
 fn main_copy(arrival: &Composed, version: Version) -> (Item, RawDocumentBuf) {
-    let document = settled(arrival, Location::Main, version);
+    let document = stored_form(arrival, Location::Main, version);
     let digest = Digest::of(&document);
     let document = main_form(&document, &digest);
     let item = Item {

@@ -10,9 +10,9 @@ mod compare;
 mod external;
 mod hr;
 mod internal;
-mod place;
-mod settle;
+mod resume_token;
 mod steps;
+mod stored_form;
 
 pub use compare::Compared;
 

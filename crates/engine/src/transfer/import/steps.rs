@@ -3,7 +3,7 @@
 use crate::claims::CurrentCopy;
 use crate::copies::staging::{is_abandoned, withdraw};
 use crate::transfer::import::external::refused;
-use crate::transfer::import::settle::{ImportedState, is_as_imported, standing};
+use crate::transfer::import::stored_form::{ImportedState, is_as_imported, standing};
 use crate::transfer::import::{Import, ImportOutcome, heads};
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
@@ -22,7 +22,7 @@ pub(super) enum Step {
     /// In the place of the older import in temp.
     Replace,
     /// To srie and main, at this version.
-    Settle(Version),
+    ImportToMain(Version),
     /// An import of a moment ago stands in main beside whoever signed up meanwhile.
     RemoveImported,
 }
@@ -92,7 +92,7 @@ pub(super) fn after_temp(
                 Step::Over(ImportOutcome::Same)
             }
             // A backup that was lost is made again.
-            ImportedState::Same(version) => Step::Settle(version),
+            ImportedState::Same(version) => Step::ImportToMain(version),
             ImportedState::Older(version) => Step::Enter(Some(version)),
             ImportedState::Changed => Step::Over(ImportOutcome::Changed),
             ImportedState::Own => Step::Over(ImportOutcome::Own),
@@ -102,13 +102,13 @@ pub(super) fn after_temp(
         CurrentCopy::Entering(_) => Step::Over(ImportOutcome::Busy),
         CurrentCopy::Absent => match srie {
             CurrentCopy::Absent if young => Step::Enter(None),
-            CurrentCopy::Absent => Step::Settle(Version::FIRST),
+            CurrentCopy::Absent => Step::ImportToMain(Version::FIRST),
             // An earlier run was cut off between srie and main.
             CurrentCopy::Live(live) => match standing(live, arrival) {
-                ImportedState::Same(version) => Step::Settle(version),
+                ImportedState::Same(version) => Step::ImportToMain(version),
                 ImportedState::Older(version) => version.next().map_or(
                     Step::Over(refused(arrival, "its version numbers are used up")),
-                    Step::Settle,
+                    Step::ImportToMain,
                 ),
                 ImportedState::Changed | ImportedState::Own => Step::Over(ImportOutcome::Own),
             },

@@ -57,7 +57,7 @@ fn scans() -> [(Query, Fields); 4] {
     [
         (Query::All, Fields::Whole),
         (Query::Due(at(STORED)), Fields::Head),
-        (Query::Staged(at(STORED)), Fields::Place),
+        (Query::Staged(at(STORED)), Fields::SortKey),
         (Query::Unstaged, Fields::Head),
     ]
 }
@@ -136,7 +136,7 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone_on_every_shard()
         };
         profile(2).await;
         let query = Query::Staged(at(STORED));
-        let found = paged(&store, query.clone(), Fields::Place).await;
+        let found = paged(&store, query.clone(), Fields::SortKey).await;
         profile(0).await;
         assert_eq!(found, meant(&users, &query));
         let mut shards = 0;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{AuditFilter, AuditPage, Listed, Purpose};
 
@@ -14,7 +14,7 @@ use crate::exit::Exit;
 pub struct ListArgs {
     /// Only entries of this kind; a wrong one is answered with all there are
     #[arg(long, value_name = "KIND", value_parser = kind)]
-    pub kind: Option<Kind>,
+    pub kind: Option<AuditKind>,
     /// Only entries about this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
     pub user: Option<UserId>,
@@ -27,9 +27,9 @@ pub struct ListArgs {
     pub cursor: Option<i64>,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    Kind::parse(text).ok_or_else(|| {
-        let kinds: Vec<&str> = Kind::ALL.into_iter().map(Kind::as_str).collect();
+fn kind(text: &str) -> Result<AuditKind, String> {
+    AuditKind::parse(text).ok_or_else(|| {
+        let kinds: Vec<&str> = AuditKind::ALL.into_iter().map(AuditKind::as_str).collect();
         format!("expected one of {}", kinds.join(", "))
     })
 }

@@ -7,7 +7,7 @@ mod prune;
 mod verify;
 
 use clap::Subcommand;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::AuditTrail;
@@ -28,7 +28,7 @@ pub(crate) const COMMAND_LINE: &str = "command line";
 /// [`StoreError`] when `evaluation_audit` did not answer.
 pub(super) async fn does(
     trail: &AuditTrail,
-    kind: Kind,
+    kind: AuditKind,
     action: &str,
     whom: Option<&UserId>,
 ) -> Result<(), StoreError> {
@@ -47,7 +47,7 @@ const OUTCOME_MAX: usize = 500;
 /// [`StoreError`] when `evaluation_audit` did not answer.
 pub(super) async fn ended(
     trail: &AuditTrail,
-    kind: Kind,
+    kind: AuditKind,
     action: &str,
     outcome: &str,
 ) -> Result<(), StoreError> {

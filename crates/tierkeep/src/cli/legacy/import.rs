@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::bson::{self, raw::RawDocumentBuf};
 use tierkeep_core::legacy::secrets;
 use tierkeep_engine::Purpose;
@@ -65,7 +65,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
         importer(context, settings, purpose, &args.reading, args.dry_run).await?;
     if !args.dry_run {
         let trail = engine.audit_trail();
-        audit::does(trail, Kind::Import, "import-legacy", None).await?;
+        audit::does(trail, AuditKind::Import, "import-legacy", None).await?;
     }
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());

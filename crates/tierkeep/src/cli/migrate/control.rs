@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{AuditTrail, Failed, Inspector, MigrationService, Purpose};
 
@@ -33,7 +33,7 @@ struct Switched {
 pub(super) async fn switch(paused: bool, context: &Context) -> anyhow::Result<Exit> {
     let (service, trail) = service(context).await?;
     let action = if paused { "pause" } else { "resume" };
-    audit::does(&trail, Kind::AdminAction, action, None).await?;
+    audit::does(&trail, AuditKind::AdminAction, action, None).await?;
     let changed = if paused {
         service.pause().await?
     } else {
@@ -89,7 +89,7 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
         Failed::All => None,
         Failed::Of(user) => Some(user),
     };
-    audit::does(&trail, Kind::AdminAction, "retry", whom).await?;
+    audit::does(&trail, AuditKind::AdminAction, "retry", whom).await?;
     let retried = service.retry(&which).await?;
     if retried.retried == 0
         && let Failed::Of(user) = &which

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
     Inspector, MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     if !args.dry_run {
         audit::does(
             engine.audit_trail(),
-            Kind::AdminAction,
+            AuditKind::AdminAction,
             "run",
             args.user.as_ref(),
         )

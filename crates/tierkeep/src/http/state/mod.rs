@@ -18,7 +18,7 @@ use tierkeep_identity::UserTypeDetector;
 use self::mover::Mover;
 use self::probe::HealthSource;
 use self::sessions::Sessions;
-use crate::config::shown::Shown;
+use crate::config::shown::ShownSetting;
 use crate::http::limits::Limits;
 use crate::http::limits::traffic::Traffic;
 use crate::metrics::Metrics;
@@ -53,5 +53,5 @@ pub struct HttpState {
     /// The sessions of the dashboard.
     pub sessions: Sessions,
     /// The effective settings, for the dashboard.
-    pub settings: Arc<[Shown]>,
+    pub settings: Arc<[ShownSetting]>,
 }

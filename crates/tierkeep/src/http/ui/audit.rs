@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::Value;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_engine::{AuditFilter, Listed};
 
 use super::operator::Operator;
@@ -67,7 +67,7 @@ pub(super) async fn get(
     let user = candidates(&search.user).into_iter().next();
     let nobody = user.is_none() && !search.user.trim().is_empty();
     let filter = AuditFilter {
-        kind: Kind::parse(&search.kind),
+        kind: AuditKind::parse(&search.kind),
         user,
     };
     let newest_first = filter == AuditFilter::default() && !nobody;
@@ -78,7 +78,7 @@ pub(super) async fn get(
     } else {
         let after = search.cursor.parse().ok();
         let page = state.audit.page(&filter, after, PAGE).await?;
-        let kind = filter.kind.map_or("", Kind::as_str);
+        let kind = filter.kind.map_or("", AuditKind::as_str);
         let user = filter.user.as_ref().map_or("", |user| user.as_str());
         let next = page.next;
         let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&cursor={at}"));
@@ -87,7 +87,7 @@ pub(super) async fn get(
     ok(&Audit {
         frame: Frame::inside("Audit trail", Some(Place::Audit), &by),
         search,
-        kinds: Kind::ALL.map(Kind::as_str),
+        kinds: AuditKind::ALL.map(AuditKind::as_str),
         lines,
         next,
         nobody,

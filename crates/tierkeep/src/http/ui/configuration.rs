@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::operator::Operator;
 use super::page::{Frame, PageResult, Place, ok};
-use crate::config::shown::Shown as Setting;
+use crate::config::shown::ShownSetting as Setting;
 use crate::http::state::HttpState;
 
 #[derive(Template)]

@@ -13,7 +13,7 @@ use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 
 use crate::databases::retry::repeating;
-use crate::transfer::dump::import::Outcome;
+use crate::transfer::dump::import::DumpOutcome;
 
 /// The most bytes of documents that are held at once, but for one that is larger.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -24,13 +24,13 @@ pub(crate) async fn page(
     collection: &str,
     records: Vec<RawDocumentBuf>,
     dry_run: bool,
-) -> Result<Vec<(String, Outcome)>, StoreError> {
+) -> Result<Vec<(String, DumpOutcome)>, StoreError> {
     let mut outcomes = Vec::with_capacity(records.len());
     let mut sound = Vec::new();
     for record in records {
         match read(&record) {
             Ok((id, version)) => sound.push((id, version, record)),
-            Err((id, reason)) => outcomes.push((id, Outcome::Refused(reason))),
+            Err((id, reason)) => outcomes.push((id, DumpOutcome::Refused(reason))),
         }
     }
     let stored = stored(store, collection, &sound).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn page(
             .map(|found| compare(found, version, &record))
         {
             Some(Some(outcome)) => outcomes.push((id.to_string(), outcome)),
-            Some(None) | None if dry_run => outcomes.push((id.to_string(), Outcome::Imported)),
+            Some(None) | None if dry_run => outcomes.push((id.to_string(), DumpOutcome::Imported)),
             Some(None) | None => writes.push((id, version, record)),
         }
     }
@@ -52,20 +52,20 @@ pub(crate) async fn page(
     let inserted = repeating(|| store.insert(collection, &documents)).await?;
     for ((id, version, record), inserted) in writes.into_iter().zip(inserted) {
         let outcome = match inserted {
-            Inserted::Stored => Outcome::Imported,
+            Inserted::Stored => DumpOutcome::Imported,
             Inserted::Rejected(fault) => {
-                Outcome::Refused(format!("the database refuses it: {fault}"))
+                DumpOutcome::Refused(format!("the database refuses it: {fault}"))
             }
             Inserted::Unsettled(error) => return Err(error),
             Inserted::Exists => {
                 let (key, guard) = (id.to_bson(), Guard::Older(version));
                 let change = Change::Replace(record);
                 match repeating(|| store.write(collection, &key, &guard, &change)).await? {
-                    Written::Applied(_) => Outcome::Imported,
+                    Written::Applied(_) => DumpOutcome::Imported,
                     // Somebody else was faster, or the answer was lost.
-                    Written::Unmatched | Written::TooLarge => Outcome::NewerKept,
+                    Written::Unmatched | Written::TooLarge => DumpOutcome::NewerKept,
                     Written::Rejected(fault) => {
-                        Outcome::Refused(format!("the database refuses it: {fault}"))
+                        DumpOutcome::Refused(format!("the database refuses it: {fault}"))
                     }
                 }
             }
@@ -115,14 +115,14 @@ async fn stored(
 }
 
 /// What becomes of a record of which something is stored; `None`: it takes the place of an older version.
-fn compare(found: &Found, version: Version, record: &RawDocument) -> Option<Outcome> {
+fn compare(found: &Found, version: Version, record: &RawDocument) -> Option<DumpOutcome> {
     let Some(stands) = found.version else {
-        return Some(Outcome::Refused(
+        return Some(DumpOutcome::Refused(
             "a record without a version is stored, which cannot be compared with".to_owned(),
         ));
     };
     if stands > version {
-        return Some(Outcome::NewerKept);
+        return Some(DumpOutcome::NewerKept);
     }
     if stands < version {
         return None;
@@ -130,9 +130,9 @@ fn compare(found: &Found, version: Version, record: &RawDocument) -> Option<Outc
     let is_same =
         found.state == document::state(record) && found.digest == Digest::of_hr_record(record);
     Some(if is_same {
-        Outcome::Unchanged
+        DumpOutcome::Unchanged
     } else {
-        Outcome::Refused(format!("version {version} is stored with other content"))
+        DumpOutcome::Refused(format!("version {version} is stored with other content"))
     })
 }
 

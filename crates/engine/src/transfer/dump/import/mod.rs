@@ -100,7 +100,7 @@ pub struct ImportRefusal {
 
 /// What became of one document.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Outcome {
+enum DumpOutcome {
     Imported,
     Unchanged,
     NewerKept,
@@ -110,15 +110,15 @@ enum Outcome {
 }
 
 impl Imported {
-    fn count(&mut self, part: &Part, id: String, outcome: Outcome) {
+    fn count(&mut self, part: &Part, id: String, outcome: DumpOutcome) {
         self.documents += 1;
         match outcome {
-            Outcome::Imported => self.imported += 1,
-            Outcome::Unchanged => self.unchanged += 1,
-            Outcome::NewerKept => self.newer_kept += 1,
-            Outcome::Erased => self.erased += 1,
-            Outcome::Skipped => self.skipped += 1,
-            Outcome::Refused(reason) => {
+            DumpOutcome::Imported => self.imported += 1,
+            DumpOutcome::Unchanged => self.unchanged += 1,
+            DumpOutcome::NewerKept => self.newer_kept += 1,
+            DumpOutcome::Erased => self.erased += 1,
+            DumpOutcome::Skipped => self.skipped += 1,
+            DumpOutcome::Refused(reason) => {
                 self.refused += 1;
                 if self.refusals.len() < REFUSALS_QUOTED {
                     self.refusals.push(ImportRefusal {
@@ -214,7 +214,7 @@ impl DumpService {
         part: &Part,
         page: Vec<RawDocumentBuf>,
         dry_run: bool,
-    ) -> Result<Vec<(String, Outcome)>, DumpError> {
+    ) -> Result<Vec<(String, DumpOutcome)>, DumpError> {
         let Some(store) = self.engine.databases.store(part.role) else {
             return Err(away_now(part.role).into());
         };
@@ -228,7 +228,7 @@ impl DumpService {
         page: Vec<RawDocumentBuf>,
         dry_run: bool,
         carried: &mut bool,
-    ) -> Result<Vec<(String, Outcome)>, DumpError> {
+    ) -> Result<Vec<(String, DumpOutcome)>, DumpError> {
         let engine = self.engine.as_ref();
         let contested = &part.contested;
         let taken = match part.role {

@@ -1,7 +1,7 @@
 //! What becomes of a document of a dump, decided from what is stored.
 
 use crate::claims::{Consistency, by_user, claims, native};
-use crate::transfer::dump::import::Outcome;
+use crate::transfer::dump::import::DumpOutcome;
 use crate::transfer::dump::import::candidate::{Candidate, is_entry};
 use crate::transfer::dump::import::stored::{Content, compared, heads};
 use crate::transfer::dump::import::users::Import;
@@ -25,7 +25,7 @@ pub(super) struct Stored {
 
 /// What is to be done with a document.
 pub(super) enum Plan {
-    Done(Outcome),
+    Done(DumpOutcome),
     Write,
     /// What is stored has moved or changed while it was looked at: to be looked at again.
     Changed,
@@ -93,13 +93,13 @@ impl<D: UserDatabase> Import<'_, D> {
             .map(|(role, claims)| (*role, claims.get(user).unwrap_or(&none)));
         let Some(version) = candidate.version else {
             if fence.is_some() {
-                return Ok(Plan::Done(Outcome::Erased));
+                return Ok(Plan::Done(DumpOutcome::Erased));
             }
             return self.plan_foreign(candidate, here, beside).await;
         };
         // A tombstone stands at its own fence.
         if fence.is_some_and(|fence| version < fence) {
-            return Ok(Plan::Done(Outcome::Erased));
+            return Ok(Plan::Done(DumpOutcome::Erased));
         }
         if !candidate.is_tombstone && here.iter().any(|it| !document::is_native(it)) {
             let reason = "another program's document of this user is stored, which has no version to compare with";
@@ -110,11 +110,11 @@ impl<D: UserDatabase> Import<'_, D> {
             && let Some(found) = document::version(head)
         {
             if found > version {
-                return Ok(Plan::Done(Outcome::NewerKept));
+                return Ok(Plan::Done(DumpOutcome::NewerKept));
             }
             if found == version {
                 return Ok(match stored.contents.get(user) {
-                    Some(Content::Same) => Plan::Done(Outcome::Unchanged),
+                    Some(Content::Same) => Plan::Done(DumpOutcome::Unchanged),
                     Some(Content::Other) => {
                         refused(&format!("version {version} is stored with other content"))
                     }
@@ -132,14 +132,14 @@ impl<D: UserDatabase> Import<'_, D> {
             };
             match (D::ROLE, role) {
                 (Role::RaseenTempUser, Role::RaseenMainUser) if found > version => {
-                    return Ok(Plan::Done(Outcome::NewerKept));
+                    return Ok(Plan::Done(DumpOutcome::NewerKept));
                 }
                 // It has moved.
                 (Role::RaseenTempUser, Role::RaseenMainUser) if found == version => {
                     let main = self.engine.databases.raseen_main_db();
                     let contents = compared(main, &[&candidate.document]).await?;
                     return Ok(match contents.get(user) {
-                        Some(Content::Same) => Plan::Done(Outcome::Unchanged),
+                        Some(Content::Same) => Plan::Done(DumpOutcome::Unchanged),
                         Some(Content::Other) => refused(&format!(
                             "{role} holds version {version} with other content"
                         )),
@@ -167,13 +167,13 @@ impl<D: UserDatabase> Import<'_, D> {
         let is_from_it =
             |claim: &RawDocumentBuf| document::adopted_from(claim) == Some(fingerprint.as_str());
         if here.iter().any(is_from_it) {
-            return Ok(Plan::Done(Outcome::Unchanged));
+            return Ok(Plan::Done(DumpOutcome::Unchanged));
         }
         if !here.is_empty() {
             let whole = claims(self.database, &candidate.user, Consistency::Majority).await?;
             let is_it = |claim: &RawDocumentBuf| *claim == candidate.document || is_from_it(claim);
             return Ok(if whole.iter().any(is_it) {
-                Plan::Done(Outcome::Unchanged)
+                Plan::Done(DumpOutcome::Unchanged)
             } else if whole.is_empty() {
                 Plan::Changed
             } else {
@@ -184,7 +184,7 @@ impl<D: UserDatabase> Import<'_, D> {
         }
         for (role, claims) in beside {
             if claims.iter().any(is_from_it) {
-                return Ok(Plan::Done(Outcome::Unchanged));
+                return Ok(Plan::Done(DumpOutcome::Unchanged));
             }
             if claims.iter().any(|claim| document::is_native(claim)) {
                 return Ok(refused(&format!(
@@ -203,5 +203,5 @@ pub(super) fn hidden(found: Version, version: Version) -> String {
 }
 
 pub(super) fn refused(reason: &str) -> Plan {
-    Plan::Done(Outcome::Refused(reason.to_owned()))
+    Plan::Done(DumpOutcome::Refused(reason.to_owned()))
 }

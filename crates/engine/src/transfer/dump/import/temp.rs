@@ -15,11 +15,11 @@ use tierkeep_core::version::Version;
 use crate::claims::{Consistency, claims, native};
 use crate::context::Engine;
 use crate::copies::staging::{
-    self, Entered, Known, Placed, as_entry, is_abandoned, place, withdraw,
+    self, Entered, Insertion, Known, as_entry, insert_or_replace, is_abandoned, withdraw,
 };
 use crate::databases::retry::repeating;
 use crate::transfer::dump::import::candidate::Candidate;
-use crate::transfer::dump::import::{CONTESTED, Outcome};
+use crate::transfer::dump::import::{CONTESTED, DumpOutcome};
 
 /// How many documents are confirmed at once.
 const AT_ONCE: usize = 16;
@@ -34,7 +34,7 @@ const NONCE: &str = "import-";
 pub(crate) async fn enter(
     engine: &Engine,
     candidates: &[&Candidate],
-) -> Result<Vec<(usize, Outcome)>, StoreError> {
+) -> Result<Vec<(usize, DumpOutcome)>, StoreError> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
@@ -85,7 +85,7 @@ pub(crate) async fn enter(
 async fn confirmable<'a>(
     engine: &Engine,
     placed: &[&'a Candidate],
-) -> Result<Vec<(&'a Candidate, Option<Outcome>)>, StoreError> {
+) -> Result<Vec<(&'a Candidate, Option<DumpOutcome>)>, StoreError> {
     let users: Vec<String> = placed.iter().map(|it| it.user.to_string()).collect();
     let known = staging::look_again(engine, &users).await?;
     Ok(placed
@@ -93,9 +93,9 @@ async fn confirmable<'a>(
         .zip(known)
         .map(|(candidate, Known { main, fence })| {
             let verdict = if fence > candidate.version {
-                Some(Outcome::Erased)
+                Some(DumpOutcome::Erased)
             } else if main >= candidate.version {
-                Some(Outcome::NewerKept)
+                Some(DumpOutcome::NewerKept)
             } else {
                 None
             };
@@ -109,8 +109,8 @@ async fn settle(
     engine: &Engine,
     candidate: &Candidate,
     nonce: &str,
-    verdict: Option<Outcome>,
-) -> Result<Option<Outcome>, StoreError> {
+    verdict: Option<DumpOutcome>,
+) -> Result<Option<DumpOutcome>, StoreError> {
     if let Some(outcome) = verdict {
         withdraw(engine, &candidate.user, nonce).await?;
         return Ok(Some(outcome));
@@ -118,7 +118,7 @@ async fn settle(
     let live = Change::Replace(candidate.document.clone());
     Ok(
         match staging::confirm(engine, &candidate.user, nonce, &live).await? {
-            Entered::Done(_) => Some(Outcome::Imported),
+            Entered::Done(_) => Some(DumpOutcome::Imported),
             Entered::Refused(fault) => Some(refused(&fault)),
             // Its answer was lost, or another writer has replaced it: what temp holds says which.
             Entered::Unmatched | Entered::Again => None,
@@ -131,16 +131,16 @@ async fn enter_beside_others(
     engine: &Engine,
     candidate: &Candidate,
     nonce: &str,
-) -> Result<Outcome, StoreError> {
+) -> Result<DumpOutcome, StoreError> {
     let temp = engine.databases.raseen_temp_db();
     let (store, users) = (temp.store(), RaseenTempUser::USERS);
     let (user, Some(version)) = (&candidate.user, candidate.version) else {
-        return Ok(Outcome::Refused("it has no version".to_owned()));
+        return Ok(DumpOutcome::Refused("it has no version".to_owned()));
     };
     for _ in 0..ROUNDS {
         let found = claims(temp, user, Consistency::Linearizable).await?;
         if found.iter().any(|it| !document::is_native(it)) {
-            return Ok(Outcome::Refused(
+            return Ok(DumpOutcome::Refused(
                 "another program's document of this user is stored, which has no version to compare with"
                     .to_owned(),
             ));
@@ -156,13 +156,13 @@ async fn enter_beside_others(
             let guard = Guard::Whole(there.clone());
             let change = Change::Replace(candidate.document.clone());
             match repeating(|| store.write(users, &id, &guard, &change)).await? {
-                Written::Applied(_) => return Ok(Outcome::Imported),
+                Written::Applied(_) => return Ok(DumpOutcome::Imported),
                 Written::Rejected(fault) => return Ok(refused(&fault)),
                 Written::Unmatched | Written::TooLarge => continue,
             }
         }
         if state == Some(State::Erased) && stands >= Some(version) {
-            return Ok(Outcome::Erased);
+            return Ok(DumpOutcome::Erased);
         }
         if let (Some(entry), Some(State::Entering)) = (there, state) {
             let is_import = document::nonce(entry).is_some_and(|it| it.starts_with(NONCE));
@@ -173,10 +173,10 @@ async fn enter_beside_others(
         }
         let entry = as_entry(&candidate.document, nonce, engine.clock().now());
         let over = there.map(AsRef::as_ref);
-        match place(store.as_ref(), users, &entry, over).await? {
-            Placed::Ours => {}
-            Placed::Occupied => continue,
-            Placed::Refused(fault) => return Ok(refused(&fault)),
+        match insert_or_replace(store.as_ref(), users, &entry, over).await? {
+            Insertion::Ours => {}
+            Insertion::Occupied => continue,
+            Insertion::Refused(fault) => return Ok(refused(&fault)),
         }
         for (candidate, verdict) in confirmable(engine, &[candidate]).await? {
             if let Some(outcome) = settle(engine, candidate, nonce, verdict).await? {
@@ -184,7 +184,7 @@ async fn enter_beside_others(
             }
         }
     }
-    Ok(Outcome::Refused(CONTESTED.to_owned()))
+    Ok(DumpOutcome::Refused(CONTESTED.to_owned()))
 }
 
 /// What becomes of a document whose user is live in temp; `None`: it takes the place of an older version.
@@ -193,9 +193,9 @@ fn compare(
     candidate: &Candidate,
     stands: Option<Version>,
     version: Version,
-) -> Option<Outcome> {
+) -> Option<DumpOutcome> {
     if stands > Some(version) {
-        return Some(Outcome::NewerKept);
+        return Some(DumpOutcome::NewerKept);
     }
     if stands < Some(version) {
         return None;
@@ -203,12 +203,12 @@ fn compare(
     let is_same =
         *there == candidate.document || Digest::of(there) == Digest::of(&candidate.document);
     Some(if is_same {
-        Outcome::Imported
+        DumpOutcome::Imported
     } else {
-        Outcome::Refused(format!("version {version} is stored with other content"))
+        DumpOutcome::Refused(format!("version {version} is stored with other content"))
     })
 }
 
-fn refused(fault: &Fault) -> Outcome {
-    Outcome::Refused(format!("raseen_temp_user refuses it: {fault}"))
+fn refused(fault: &Fault) -> DumpOutcome {
+    DumpOutcome::Refused(format!("raseen_temp_user refuses it: {fault}"))
 }

@@ -22,7 +22,7 @@ use crate::transfer::dump::import::candidate::{Candidate, Read, read, shown};
 use crate::transfer::dump::import::epochs::carry_over;
 use crate::transfer::dump::import::plan::{Plan, hidden};
 use crate::transfer::dump::import::stored::heads;
-use crate::transfer::dump::import::{CONTESTED, Outcome};
+use crate::transfer::dump::import::{CONTESTED, DumpOutcome};
 
 /// How often a page is looked at whose documents move or change meanwhile.
 const LOOKS: u32 = 8;
@@ -49,17 +49,17 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         documents: Vec<RawDocumentBuf>,
         contested: &Contested,
         carried: &mut bool,
-    ) -> Result<Vec<(String, Outcome)>, StoreError> {
-        let mut outcomes: Vec<(String, Outcome)> = Vec::with_capacity(documents.len());
+    ) -> Result<Vec<(String, DumpOutcome)>, StoreError> {
+        let mut outcomes: Vec<(String, DumpOutcome)> = Vec::with_capacity(documents.len());
         let mut candidates = Vec::new();
         let mut seen = BTreeSet::new();
         for (index, document) in documents.into_iter().enumerate() {
             let shown = shown(&document);
             outcomes.push(match read(&document, D::ROLE.user_type()) {
-                Read::Entry => (shown, Outcome::Skipped),
-                Read::Refused(reason) => (shown, Outcome::Refused(reason)),
+                Read::Entry => (shown, DumpOutcome::Skipped),
+                Read::Refused(reason) => (shown, DumpOutcome::Refused(reason)),
                 Read::User(user, _) if let Some(reason) = contested.users.get(user.as_str()) => {
-                    (shown, Outcome::Refused(reason.clone()))
+                    (shown, DumpOutcome::Refused(reason.clone()))
                 }
                 // An adoption was at work: what it made of the document is in the dump too.
                 Read::User(_, None)
@@ -67,12 +67,12 @@ impl<'a, D: UserDatabase> Import<'a, D> {
                         .adopted
                         .contains(&tierkeep_core::digest::fingerprint(&document)) =>
                 {
-                    (shown, Outcome::Skipped)
+                    (shown, DumpOutcome::Skipped)
                 }
                 // Left out until the page before it is stored: see below.
                 Read::User(user, _) if !seen.insert(user.clone()) => {
                     let reason = "the dump holds several documents of this user".to_owned();
-                    (shown, Outcome::Refused(reason))
+                    (shown, DumpOutcome::Refused(reason))
                 }
                 Read::User(user, version) => {
                     candidates.push(Candidate {
@@ -82,7 +82,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
                         is_tombstone: document::state(&document) == Some(State::Erased),
                         document,
                     });
-                    (shown, Outcome::Imported)
+                    (shown, DumpOutcome::Imported)
                 }
             });
         }
@@ -99,7 +99,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         &self,
         candidates: Vec<Candidate>,
         carried: &mut bool,
-    ) -> Result<Vec<(usize, Outcome)>, StoreError> {
+    ) -> Result<Vec<(usize, DumpOutcome)>, StoreError> {
         let mut fences = self.fences(&candidates).await?;
         if !self.dry_run {
             for (candidate, fence) in candidates.iter().zip(&mut fences) {
@@ -130,7 +130,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
                 match self.plan(&candidate, fence, &stored).await? {
                     Plan::Done(outcome) => outcomes.push((candidate.index, outcome)),
                     Plan::Write if self.dry_run => {
-                        outcomes.push((candidate.index, Outcome::Imported));
+                        outcomes.push((candidate.index, DumpOutcome::Imported));
                     }
                     Plan::Write => writes.push(candidate),
                     Plan::Changed => {
@@ -141,7 +141,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
             }
         }
         for candidate in left.0 {
-            outcomes.push((candidate.index, Outcome::Refused(CONTESTED.to_owned())));
+            outcomes.push((candidate.index, DumpOutcome::Refused(CONTESTED.to_owned())));
         }
         if writes.is_empty() {
             return Ok(outcomes);
@@ -165,7 +165,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         self.engine.ledger().fences(&users).await
     }
 
-    async fn write(&self, writes: &[Candidate]) -> Result<Vec<(usize, Outcome)>, StoreError> {
+    async fn write(&self, writes: &[Candidate]) -> Result<Vec<(usize, DumpOutcome)>, StoreError> {
         if D::ROLE != Role::RaseenTempUser {
             return self.put(writes).await;
         }
@@ -179,7 +179,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     }
 
     /// Inserts; what is there already gives way to a higher version.
-    async fn put(&self, writes: &[Candidate]) -> Result<Vec<(usize, Outcome)>, StoreError> {
+    async fn put(&self, writes: &[Candidate]) -> Result<Vec<(usize, DumpOutcome)>, StoreError> {
         let store = self.database.store().as_ref();
         let documents: Vec<RawDocumentBuf> = writes.iter().map(|it| it.document.clone()).collect();
         let mut stored = put::insert(store, D::USERS, &documents).await?;
@@ -200,11 +200,11 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         for (write, stored) in writes.iter().zip(stored) {
             let outcome = match stored {
                 _ if taken.contains(&write.index) => {
-                    Outcome::Refused("another document has its _id".to_owned())
+                    DumpOutcome::Refused("another document has its _id".to_owned())
                 }
-                InsertOutcome::Settled | InsertOutcome::Exists => Outcome::Imported,
+                InsertOutcome::Settled | InsertOutcome::Exists => DumpOutcome::Imported,
                 InsertOutcome::Rejected(fault) => {
-                    Outcome::Refused(format!("{} refuses it: {fault}", D::ROLE))
+                    DumpOutcome::Refused(format!("{} refuses it: {fault}", D::ROLE))
                 }
                 InsertOutcome::Unsettled(error) => return Err(error),
             };
@@ -217,7 +217,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     async fn mark_erased(
         &self,
         writes: &[Candidate],
-        written: &mut [(usize, Outcome)],
+        written: &mut [(usize, DumpOutcome)],
     ) -> Result<(), StoreError> {
         let just_written: Vec<JustWritten<'_>> = writes
             .iter()
@@ -236,7 +236,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
                 let store = self.database.store();
                 repeating(|| store.write(D::USERS, &id, &guard, &Change::Remove)).await?;
             }
-            set(written, write.index, Outcome::Erased);
+            set(written, write.index, DumpOutcome::Erased);
         }
         Ok(())
     }
@@ -245,7 +245,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     async fn look_for_hidden(
         &self,
         writes: &[Candidate],
-        written: &mut [(usize, Outcome)],
+        written: &mut [(usize, DumpOutcome)],
     ) -> Result<(), StoreError> {
         if D::ROLE != Role::RaseenMainUser {
             return Ok(());
@@ -264,7 +264,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
                 set(
                     written,
                     write.index,
-                    Outcome::Refused(hidden(found, version)),
+                    DumpOutcome::Refused(hidden(found, version)),
                 );
             }
         }
@@ -272,7 +272,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     }
 }
 
-fn set(written: &mut [(usize, Outcome)], index: usize, outcome: Outcome) {
+fn set(written: &mut [(usize, DumpOutcome)], index: usize, outcome: DumpOutcome) {
     if let Some(place) = written.iter_mut().find(|(it, _)| *it == index) {
         place.1 = outcome;
     }

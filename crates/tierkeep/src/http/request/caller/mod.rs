@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
@@ -125,7 +125,7 @@ impl AuthenticatedCaller {
     /// [`StoreError`] while `evaluation_audit` is away: then nothing must be erased.
     pub(in crate::http) async fn erases(&self, audit: &AuditTrail) -> Result<(), StoreError> {
         let draft = audit
-            .draft(Kind::Erasure)
+            .draft(AuditKind::Erasure)
             .about(Some(self.user()))
             .by(self.jwt.as_ref().ok().map(|jwt| jwt.user.as_str()))
             .decided("erase")

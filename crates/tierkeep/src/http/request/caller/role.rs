@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;
@@ -37,7 +37,7 @@ impl Admin {
         about: Option<&UserId>,
         how: &str,
     ) -> Result<(), StoreError> {
-        let entry = (Kind::AdminAction, action, how);
+        let entry = (AuditKind::AdminAction, action, how);
         self.record(audit, entry, about).await
     }
 
@@ -50,14 +50,14 @@ impl Admin {
         audit: &AuditTrail,
         about: Option<&UserId>,
     ) -> Result<(), StoreError> {
-        let entry = (Kind::Restore, "restore", "over HTTP");
+        let entry = (AuditKind::Restore, "restore", "over HTTP");
         self.record(audit, entry, about).await
     }
 
     async fn record(
         &self,
         audit: &AuditTrail,
-        (kind, action, how): (Kind, &str, &str),
+        (kind, action, how): (AuditKind, &str, &str),
         about: Option<&UserId>,
     ) -> Result<(), StoreError> {
         let draft = audit
@@ -143,7 +143,7 @@ impl Hr {
         record: &str,
     ) -> Result<(), StoreError> {
         let draft = audit
-            .draft(Kind::HrAction)
+            .draft(AuditKind::HrAction)
             .by(Some(self.user.as_str()))
             .decided(action)
             .because(record)

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
-use tierkeep_core::audit::Kind;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{AuditFilter, Listed};
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema};
@@ -165,8 +165,8 @@ impl AuditListQuery {
     }
 }
 
-fn kind(text: &str) -> Result<Kind, QueryError> {
-    Kind::parse(text).ok_or(QueryError(
+fn kind(text: &str) -> Result<AuditKind, QueryError> {
+    AuditKind::parse(text).ok_or(QueryError(
         "kind is decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint",
     ))
 }

@@ -47,7 +47,11 @@ pub(crate) fn is_as_imported(copy: &RawDocument) -> bool {
 }
 
 /// The arrival as it is stored at `location` and `version`.
-pub(crate) fn settled(arrival: &Composed, location: Location, version: Version) -> RawDocumentBuf {
+pub(crate) fn stored_form(
+    arrival: &Composed,
+    location: Location,
+    version: Version,
+) -> RawDocumentBuf {
     let imported = rawdoc! { "from": arrival.fingerprint.as_str(), "version": version.get() };
     let edit = Edit::new()
         .locate(location)
