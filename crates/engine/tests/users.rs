@@ -172,6 +172,10 @@ async fn removing_and_patching_change_one_section(
     let found = world.users.read(&user).await.unwrap().unwrap();
     assert!(found.document.get("scan_cache").unwrap().is_none());
     assert_eq!(found.version(), Some(version(3)));
+    assert!(matches!(
+        world.users.remove(&user, &section(), Condition::None).await,
+        Err(UsersError::SectionNotFound)
+    ));
 }
 
 #[rstest]

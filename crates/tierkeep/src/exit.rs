@@ -137,6 +137,7 @@ fn of_users(error: &UsersError) -> Exit {
         UsersError::Unavailable(error) => of_store(error),
         UsersError::Mismatch { .. }
         | UsersError::NotFound
+        | UsersError::SectionNotFound
         | UsersError::TooLarge
         | UsersError::Rejected(_)
         | UsersError::Quarantined(_)
@@ -259,6 +260,7 @@ mod tests {
     #[case(ConnectError::Missing(Role::ExternalUsers).into(), Exit::Usage)]
     #[case(UsersError::Unavailable(store(Class::Timeout)).into(), Exit::Unreachable)]
     #[case(UsersError::NotFound.into(), Exit::Failed)]
+    #[case(UsersError::SectionNotFound.into(), Exit::Failed)]
     #[case(EraseError::Unavailable(store(Class::Refused)).into(), Exit::Unreachable)]
     #[case(store(Class::NoServer).into(), Exit::Unreachable)]
     #[case(store(Class::DiskFull).into(), Exit::Failed)]

@@ -81,7 +81,10 @@ pub(super) fn logged(user: &UserId, error: UsersError) -> UsersError {
         UsersError::Unavailable(error) => error.database,
         UsersError::OutcomeUnknown(database) => *database,
         UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => target,
-        UsersError::Mismatch { .. } | UsersError::NotFound | UsersError::TooLarge => return error,
+        UsersError::Mismatch { .. }
+        | UsersError::NotFound
+        | UsersError::SectionNotFound
+        | UsersError::TooLarge => return error,
     };
     error!(
         user_id = %user,

@@ -97,6 +97,9 @@ pub enum UsersError {
     /// There is no such user; nothing changed.
     #[error("the user is not stored")]
     NotFound,
+    /// The user is stored without the section; nothing changed.
+    #[error("the user is stored, but has no such section")]
+    SectionNotFound,
     /// The document would outgrow 16 MiB less 4 KiB; nothing changed.
     #[error("the document would grow beyond 16 MiB less 4 KiB")]
     TooLarge,

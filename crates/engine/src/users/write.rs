@@ -88,7 +88,8 @@ impl Users {
     /// Removes a section of a user who is stored.
     ///
     /// # Errors
-    /// [`UsersError::NotFound`] when the user or the section is not stored, else as [`Users::put`].
+    /// [`UsersError::NotFound`] when the user is not stored, [`UsersError::SectionNotFound`] when the section is not, else
+    /// as [`Users::put`].
     pub async fn remove(
         &self,
         user: &UserId,
@@ -97,7 +98,7 @@ impl Users {
     ) -> Result<Receipt, UsersError> {
         let found = self.read(user).await?.ok_or(UsersError::NotFound)?;
         if !matches!(found.document.get(section.as_str()), Ok(Some(_))) {
-            return Err(UsersError::NotFound);
+            return Err(UsersError::SectionNotFound);
         }
         self.write(user, section, None, condition).await
     }

@@ -144,7 +144,9 @@ impl Reference {
         match told {
             Ok(receipt) => self.acknowledged(token, receipt.version).map(|()| false),
             Err(UsersError::Mismatch { current }) => self.refused(token, current).map(|()| false),
-            Err(UsersError::NotFound) => self.not_found(token).map(|()| false),
+            Err(UsersError::NotFound | UsersError::SectionNotFound) => {
+                self.not_found(token).map(|()| false)
+            }
             Err(
                 UsersError::Unavailable(_) | UsersError::OutcomeUnknown(_) | UsersError::Contended,
             ) => {

@@ -69,8 +69,6 @@ route_error! {
         Role(RoleError),
         /// A condition does not hold.
         Condition(UserConditionError),
-        /// It cannot be read which of the two is missing.
-        Read(UserReadError),
         /// The user is not stored.
         UserNotFound(UserNotFound),
         /// The user has no such section.
@@ -304,11 +302,8 @@ pub(in crate::http) async fn delete(
     let condition = conditions::of_write(&headers, users, user).await?;
     match users.remove(user, &section, condition).await {
         Ok(receipt) => Ok(changed(user, &receipt)?),
-        // The engine does not tell apart which of the two is missing.
-        Err(UsersError::NotFound) => {
-            let found = users.read(user).await.map_err(UserReadError::from)?;
-            Err(found.map_or(UserNotFound.into(), |_| SectionNotFound.into()))
-        }
+        Err(UsersError::NotFound) => Err(UserNotFound.into()),
+        Err(UsersError::SectionNotFound) => Err(SectionNotFound.into()),
         Err(error) => Err(SectionRemoveError(error).into()),
     }
 }

@@ -358,6 +358,7 @@ impl From<UsersError> for UserReadError {
             UsersError::Quarantined(why) => Self::Quarantined(why),
             UsersError::Mismatch { .. }
             | UsersError::NotFound
+            | UsersError::SectionNotFound
             | UsersError::TooLarge
             | UsersError::Rejected(_)
             | UsersError::OutcomeUnknown(_)

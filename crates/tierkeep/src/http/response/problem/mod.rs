@@ -137,6 +137,7 @@ impl Problem {
                 UsersError::Unavailable(_) => Code::DatabaseUnavailable,
                 UsersError::Mismatch { .. } => Code::VersionMismatch,
                 UsersError::NotFound => Code::UserNotFound,
+                UsersError::SectionNotFound => Code::SectionNotFound,
                 UsersError::TooLarge => Code::TooLarge,
                 UsersError::Rejected(_) => Code::InvalidContent,
                 UsersError::Quarantined(_) => Code::Conflict,
