@@ -217,13 +217,19 @@ async fn every_bson_type_goes_through_a_dump_byte_for_byte(
 ) {
     let world = World::new(backend).await;
     for (n, value) in (0..).zip(typed_values()) {
-        // Within the section, and at the top, behind what tierkeep reads.
+        // Within the section, and at the top, behind what tierkeep reads; what the SQLite store refuses there only within.
+        let is_refused = value.name == "regular expression that is not UTF-8";
+        let top: &[u8] = if is_refused && backend == Backend::Sqlite {
+            &[0]
+        } else {
+            &value.section.as_bytes()[4..]
+        };
         let user = native_user(n, 1)
             .set("scan_cache", value.section.clone())
             .build();
         let mut bytes = user.into_bytes();
         bytes.pop();
-        bytes.extend_from_slice(&value.section.as_bytes()[4..]);
+        bytes.extend_from_slice(top);
         let length = i32::try_from(bytes.len()).unwrap().to_le_bytes();
         bytes[..4].copy_from_slice(&length);
         let user = RawDocumentBuf::from_bytes(bytes).unwrap();

@@ -129,3 +129,31 @@ pub enum Changed {
     /// The database itself was dropped; nothing follows.
     Ended,
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(280, true)]
+    #[case(286, true)]
+    #[case(136, true)]
+    #[case(260, true)]
+    #[case(40573, false)]
+    #[case(13, false)]
+    #[case(0, false)]
+    fn a_place_that_cannot_be_taken_up_again_is_known_by_its_code(
+        #[case] code: i32,
+        #[case] lost: bool,
+    ) {
+        let error = SourceError {
+            database: "git_Evaluator".to_owned(),
+            operation: "watch",
+            class: Class::Other,
+            code,
+        };
+        assert_eq!(error.is_history_lost(), lost);
+    }
+}
