@@ -51,6 +51,7 @@ fn marked(n: u32) -> RawDocumentBuf {
     native_user(n, 1).set("scan_cache", text.as_str()).build()
 }
 
+/// L29.
 #[tokio::test]
 async fn a_changed_bit_of_a_document_is_an_error_for_whatever_reads_it() {
     let directory = directory();

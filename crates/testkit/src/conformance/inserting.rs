@@ -212,7 +212,7 @@ pub async fn a_dropped_insert_may_be_repeated(store: &Arc<dyn Store>) {
 /// L3, L25: an append whose future is dropped stored a beginning of the batch, never a document without those before it.
 pub async fn a_dropped_append_leaves_a_beginning_of_its_batch(store: &Arc<dyn Store>) {
     let name = "a_dropped_append_leaves_a_beginning_of_its_batch";
-    let bench = Bench::unique(store, name).await;
+    let bench = Bench::prepared(store, name).await;
     let batch: Vec<_> = (1..=30)
         .map(|n| record(&format!("a{n:02}"), "u", n))
         .collect();

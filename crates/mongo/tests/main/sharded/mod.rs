@@ -15,7 +15,7 @@ use crate::bench::fresh_name;
 
 /// Laws about unique fields other than `_id`, which no sharded collection can have: their collections stay on one
 /// shard.
-const OF_UNIQUE_FIELDS: [&str; 12] = [
+const OF_UNIQUE_FIELDS: [&str; 13] = [
     "a_clash_on_another_key_keeps_no_other_out",
     "documents_of_one_batch_clash_with_each_other",
     "an_existing_id_comes_before_a_clash",
@@ -28,6 +28,7 @@ const OF_UNIQUE_FIELDS: [&str; 12] = [
     "preparing_a_smaller_layout_drops_nothing",
     "prepared_indexes_are_listed_and_none_deletes_by_age",
     "a_write_that_clashes_is_rejected",
+    "what_stores_wrote_has_no_damage",
 ];
 /// What the names of databases begin with whose collections are sharded by the hash of `_id`.
 const HASHED: &str = "hashed_";
