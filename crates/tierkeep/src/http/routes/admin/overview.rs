@@ -88,7 +88,7 @@ body! {
 
 body! {
     /// What the mover is doing, and who.
-    component MoverBody("MoverStatus") from MoverStatus {
+    component MoverBody("Standing") from MoverStatus {
         phase: MoverPhase,
         holder: Option<HolderBody>,
         last_error: Option<LastErrorBody>,

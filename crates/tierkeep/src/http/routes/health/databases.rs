@@ -1,16 +1,20 @@
 //! `/health/databases`: a row for each database.
 
+use std::collections::BTreeMap;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use tierkeep_core::db::Role;
-use utoipa::ToSchema;
+use utoipa::openapi::{self, RefOr};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::super::error::route_error;
+use crate::http::openapi::refusals;
 use crate::http::response::answer;
-use crate::http::response::problem::causes::{InternalError, UnknownDatabase};
+use crate::http::response::problem::causes::{Cause, InternalError, UnknownDatabase};
 use crate::http::state::HttpState;
 use crate::http::state::probe::DatabaseHealth;
 
@@ -21,6 +25,15 @@ route_error! {
         Unknown(UnknownDatabase),
         /// The service failed.
         Internal(InternalError),
+    }
+}
+
+/// The refusal that the document lists; a failure of the service is listed for no route of `/health`.
+struct UnknownName;
+
+impl IntoResponses for UnknownName {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        refusals::by_status(UnknownDatabase::CODES)
     }
 }
 
@@ -61,7 +74,7 @@ pub(in crate::http) async fn all(
     responses(
         (status = 200, description = "it is up", body = DatabaseHealth),
         (status = 503, description = "it is down", body = DatabaseHealth),
-        ReadDatabaseError,
+        UnknownName,
     ),
 )]
 pub(in crate::http) async fn one(
