@@ -1,7 +1,7 @@
 //! The checksum of a row: what tells a document that the disk changed from the one that was stored.
 //!
-//! XXH3 over the key and the document, 64 bits: of 4 kB it takes a third of a microsecond, a twentieth of what BLAKE3 takes,
-//! and it has to find accidents, not forgers. Since the key is part of it, a document under another's key is found too. The
+//! XXH3 over the key and the document, 64 bits: it has to find accidents, not forgers, and so need not be cryptographic.
+//! Since the key is part of it, a document under another's key is found too. The
 //! other columns are made from the document and hold no answer by themselves ([`crate::damage`] compares them).
 //!
 //! A row without a checksum was written by another program, or by a version before there were checksums that works on the

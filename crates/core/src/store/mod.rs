@@ -287,7 +287,7 @@ pub trait Store: Send + Sync + Debug {
         Ok(Vec::new())
     }
 
-    /// Lists the collections, whoever made them, with the options that endanger documents.
+    /// Lists all collections of the database, with the options that endanger documents.
     ///
     /// (L27) Those that were prepared are among them, each once, and have no such option.
     async fn collections(&self) -> Result<Vec<FoundCollection>> {

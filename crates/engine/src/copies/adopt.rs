@@ -224,7 +224,7 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         }
     };
     let outcome = place_copy(database, user, copy, &read, adopted).await?;
-    // Whoever wrote what was erased meanwhile finds out by looking again.
+    // The user may have been erased while the copy was written: the ledger is read again.
     if outcome == Adoption::Done
         && user.user_type() == UserType::Internal
         && let Some(now) = ledger.fence(user).await?.filter(|now| Some(*now) != fence)

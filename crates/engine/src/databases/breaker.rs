@@ -3,7 +3,7 @@
 //!
 //! Must never send a call to a database that the breaker has given up, but for the one hello that finds out whether
 //! it is back, nor let more than one caller wait for that. A call that is refused has had no effect; it fails with
-//! [`Class::NoServer`], which nobody repeats at once. Until [`CircuitBreaker::arm`] everything goes through.
+//! [`Class::NoServer`], which callers do not repeat at once. Until [`CircuitBreaker::arm`] everything goes through.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

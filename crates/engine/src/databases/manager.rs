@@ -200,7 +200,7 @@ impl ConnectionManager {
     }
 
     /// From now on gives every call a time-out, and refuses it at once while its database cannot be reached. For
-    /// services: whoever does one thing and ends waits as long as the backend does.
+    /// services: a command that does one thing waits as long as the backend does.
     pub fn guard_calls(&self, settings: GuardSettings) {
         for gate in self.gates.values() {
             gate.breaker().arm(settings, Arc::clone(&self.randomness));

@@ -111,7 +111,7 @@ impl ConnectionManager {
         (reached, away)
     }
 
-    /// One admission after the other: whoever holds `hellos` compares with all that were admitted.
+    /// Admissions run one after the other: the holder of `hellos` compares with all databases admitted before.
     async fn admit(
         &self,
         mut hellos: tokio::sync::MutexGuard<'_, BTreeMap<Role, Hello>>,

@@ -5,7 +5,7 @@ use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// Tells the lease of a run's progress, and whoever else wants to know.
+/// Reports a run's progress to the lease and to the caller's own receiver.
 pub(super) struct Told<'a> {
     claim: &'a Claim,
     progress: &'a dyn Progress,
