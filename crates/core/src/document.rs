@@ -215,9 +215,9 @@ pub fn version_of_op(document: &RawDocument, op: &str) -> Option<Version> {
         .and_then(Version::new)
 }
 
-/// Whether the ring of operations reaches back to the first change after `since`, so that an operation that
-/// is not in it was not applied since then. Without `since`: to the document's first operation.
-pub fn ops_reach(document: &RawDocument, since: Option<Version>) -> bool {
+/// Whether the ring of operations reaches back to the change that made version `made`, so that an operation that is
+/// not in it has made neither that version nor a later one.
+pub fn ops_reach(document: &RawDocument, made: Version) -> bool {
     let Some(ring) = meta(document, field::OPS).and_then(RawBsonRef::as_array) else {
         return true;
     };
@@ -228,8 +228,7 @@ pub fn ops_reach(document: &RawDocument, since: Option<Version>) -> bool {
     let Some(oldest) = versions.next() else {
         return true;
     };
-    versions.count() + 1 < OPS_KEPT
-        || matches!((oldest, since.and_then(Version::next)), (Some(oldest), Some(first)) if oldest <= first)
+    versions.count() + 1 < OPS_KEPT || oldest.is_some_and(|oldest| oldest <= made)
 }
 
 /// Whether tierkeep wrote this document: `_id` equals `user_id` and the version is an int64. Others are
@@ -377,18 +376,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_reaches_back_to_the_change_before_its_oldest_entry() {
+    fn a_full_ring_reaches_back_to_its_oldest_entry() {
         let version = |n| Version::new(n).unwrap();
         let mut document = rawdoc! { "_id": "a", "metadata": { "version": 3_i64 } };
-        assert!(ops_reach(&document, None));
+        assert!(ops_reach(&document, version(1)));
         for n in 4..12 {
-            assert!(ops_reach(&document, None), "{n}");
+            assert!(ops_reach(&document, version(1)), "{n}");
             let ops = ops_with(&document, &format!("op{n}"), version(n));
             document = Edit::new().set_meta(field::OPS, ops).apply(&document);
         }
-        assert!(!ops_reach(&document, None));
-        assert!(ops_reach(&document, Some(version(3))));
-        assert!(!ops_reach(&document, Some(version(2))));
+        assert!(ops_reach(&document, version(4)));
+        assert!(!ops_reach(&document, version(3)));
     }
 
     #[test]

@@ -59,6 +59,57 @@ impl Version {
     }
 }
 
+/// The versions at which a write may find its document, both ends included.
+///
+/// No write is sent without one, because a call that the network or the server holds may arrive long after it was given
+/// up. The window is never wider than the ring of operations: inside it the ring refuses a second application, and
+/// outside it the version does. A new life lies in another epoch, so no window reaches into it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    from: Version,
+    to: Version,
+}
+
+impl Window {
+    /// Exactly this version.
+    pub fn exactly(version: Version) -> Self {
+        Self {
+            from: version,
+            to: version,
+        }
+    }
+
+    /// `width` versions from `from`, at most [`OPS_KEPT`](crate::document::OPS_KEPT) and at least one.
+    pub fn from(from: Version, width: usize) -> Self {
+        let beyond = width.clamp(1, crate::document::OPS_KEPT) - 1;
+        let beyond = i64::try_from(beyond).unwrap_or(0);
+        Self {
+            from,
+            to: Version(from.0.saturating_add(beyond)),
+        }
+    }
+
+    /// From `from` to `to`, however wide: for tests that show what the width is good for.
+    pub fn between(from: Version, to: Version) -> Self {
+        Self { from, to }
+    }
+
+    /// The lowest version.
+    pub fn lowest(self) -> Version {
+        self.from
+    }
+
+    /// The highest version.
+    pub fn highest(self) -> Version {
+        self.to
+    }
+
+    /// Whether `version` lies in the window.
+    pub fn contains(self, version: Version) -> bool {
+        self.from <= version && version <= self.to
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
@@ -86,5 +137,19 @@ mod tests {
         assert!(Version::of_erasure((1 << 23) - 1).is_some());
         assert_eq!(Version::of_erasure(1 << 23), None);
         assert_eq!(Version::of_erasure(i64::MAX), None);
+    }
+
+    #[test]
+    fn a_window_is_no_wider_than_the_ring_of_operations() {
+        let version = |number| Version::new(number).unwrap();
+        let window = Window::from(version(5), 100);
+        assert_eq!(
+            (window.lowest(), window.highest()),
+            (version(5), version(12))
+        );
+        assert!(window.contains(version(12)) && !window.contains(version(13)));
+        assert_eq!(Window::from(version(5), 0), Window::exactly(version(5)));
+        let last = version(i64::MAX);
+        assert_eq!(Window::from(last, 8), Window::exactly(last));
     }
 }

@@ -334,6 +334,8 @@ async fn a_lost_answer_that_too_many_writes_followed_is_not_sent_again(
 ) {
     let world = World::new(backend).await;
     let user = world.staged(1, HOUR).await;
+    // It knows the version, so its first call is the write.
+    world.users.read(&user).await.unwrap();
     let write = |n| {
         let users = world.users.clone();
         let user = user.clone();
@@ -418,4 +420,82 @@ async fn a_write_that_certainly_did_not_run_is_not_counted_as_perhaps_applied() 
             assert_eq!(written.unwrap().version, version(13), "{code}");
         }
     }
+}
+
+/// A write is held on its way, repeated and acknowledged; others follow, fewer or more than a document remembers.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_given_up_never_takes_effect_over_later_ones(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(Role::RaseenTempUser, Role::ExternalUsers)] role: Role,
+    #[values(1, 9)] later: i32,
+) {
+    let world = World::new(backend).await;
+    let user = match role {
+        Role::ExternalUsers => UserId::external("srie06").unwrap(),
+        _ => user(1),
+    };
+    world.put(&user, 0).await.unwrap();
+    let late = world
+        .faults
+        .delay(Fault::nth(1, Moment::Before).of("write").to(role));
+    world.put(&user, 100).await.unwrap();
+    assert!(late.is_on_its_way());
+    for n in 1..=later {
+        world.put(&user, n).await.unwrap();
+    }
+    let before = world.copy(role, &user).await.unwrap();
+    late.arrive().await.unwrap();
+    assert_eq!(world.copy(role, &user).await.unwrap(), before);
+}
+
+/// The caller gave up altogether: nothing of its write shows after another caller's.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_caller_went_away_never_takes_effect_over_later_ones(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = user(1);
+    world.put(&user, 0).await.unwrap();
+    let to_temp = Fault::nth(1, Moment::Before)
+        .of("write")
+        .to(Role::RaseenTempUser);
+    let late = world.faults.delay(to_temp.clone());
+    let more = Fault::nth(2, Moment::Before)
+        .of("write")
+        .to(Role::RaseenTempUser);
+    world.faults.plan(more.times(5).class(Class::Timeout, 0));
+    world.put(&user, 100).await.unwrap_err();
+    world.faults.heal();
+    world.put(&user, 1).await.unwrap();
+    let before = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    late.arrive().await.unwrap();
+    assert_eq!(
+        world.copy(Role::RaseenTempUser, &user).await.unwrap(),
+        before
+    );
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_given_up_never_reaches_a_new_life(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(Role::RaseenTempUser, Role::ExternalUsers)] role: Role,
+) {
+    let world = World::new(backend).await;
+    let user = match role {
+        Role::ExternalUsers => UserId::external("srie06").unwrap(),
+        _ => user(1),
+    };
+    world.put(&user, 0).await.unwrap();
+    let late = world
+        .faults
+        .delay(Fault::nth(1, Moment::Before).of("write").to(role));
+    world.put(&user, 100).await.unwrap();
+    world.erasure().erase(&user).await.unwrap();
+    world.put(&user, 1).await.unwrap();
+    let before = world.copy(role, &user).await.unwrap();
+    late.arrive().await.unwrap();
+    assert_eq!(world.copy(role, &user).await.unwrap(), before);
 }

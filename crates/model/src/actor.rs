@@ -9,6 +9,7 @@ use bson::{DateTime, doc, rawdoc};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
+use tierkeep_core::document::OPS_KEPT;
 use tierkeep_core::store::Store;
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_core::version::Version;
@@ -40,6 +41,12 @@ pub enum Program {
     Move,
     /// A client that puts a section of its own.
     Put {
+        /// Which user.
+        user: u32,
+    },
+    /// A client that puts a section of its own again and again, more often than a document remembers operations. Only
+    /// its last mark stays.
+    Rewrite {
         /// Which user.
         user: u32,
     },
@@ -123,7 +130,7 @@ impl Program {
         let ledger = collection == collection::ERASURES;
         match self {
             Self::Move => !(writing && ledger),
-            Self::Put { .. } | Self::Append { .. } | Self::Merge { .. } => {
+            Self::Put { .. } | Self::Rewrite { .. } | Self::Append { .. } | Self::Merge { .. } => {
                 if writing {
                     role == Role::RaseenTempUser || (users && adopting)
                 } else {
@@ -160,6 +167,19 @@ impl Program {
                 let done = users
                     .put(&user(n), &section(name), value, Condition::None)
                     .await;
+                outcome(done, n, name, mark)
+            }
+            Self::Rewrite { user: n } => {
+                let name = SECTIONS[actor];
+                let (who, own) = (user(n), section(name));
+                for time in 0..=OPS_KEPT {
+                    let value = rawdoc! { "mark": format!("{mark}, {time}") };
+                    if users.put(&who, &own, value, Condition::None).await.is_err() {
+                        return Outcome::Nothing;
+                    }
+                }
+                let value = rawdoc! { "mark": mark.as_str() };
+                let done = users.put(&who, &own, value, Condition::None).await;
                 outcome(done, n, name, mark)
             }
             Self::Append { user: n } => append(&users, n, mark).await,

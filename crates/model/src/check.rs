@@ -80,6 +80,7 @@ impl Actor {
             Program::Move
             | Program::Erase { .. }
             | Program::Put { .. }
+            | Program::Rewrite { .. }
             | Program::Append { .. }
             | Program::Merge { .. }
             | Program::Read { .. } => (self.number, self.crashes),
@@ -107,6 +108,8 @@ pub struct Moment {
     pub srie_away: bool,
     /// What may still go wrong.
     pub trouble: Trouble,
+    /// The calls that were given up and have not arrived yet.
+    pub late: Vec<Call>,
     /// The actors.
     pub actors: Vec<Actor>,
     /// What clients were told and was not erased since.
@@ -125,6 +128,7 @@ impl Hash for Moment {
         self.now.hash(hasher);
         self.srie_away.hash(hasher);
         self.trouble.hash(hasher);
+        digest(&self.late).hash(hasher);
         (&self.acks, &self.fences, &self.erased).hash(hasher);
         for actor in &self.actors {
             (
@@ -160,6 +164,10 @@ pub enum Action {
     Lose(usize),
     /// An actor's call is carried out by half, and the answer is lost.
     Halve(usize),
+    /// An actor's call is held on its way, and the actor is told that time is up.
+    Delay(usize),
+    /// A call that was held arrives.
+    Arrive(usize),
     /// An actor crashes and begins again.
     Crash(usize),
     /// srie goes away.
@@ -307,6 +315,9 @@ impl Check {
         if trouble.waits > 0 && call.role == Role::RaseenTempUser {
             return false;
         }
+        if trouble.late > 0 || !moment.late.is_empty() {
+            return false;
+        }
         if call.name() == "hello" {
             return true;
         }
@@ -344,16 +355,22 @@ impl Check {
             now: moment.now,
         });
         actor.digest = digest(&(actor.digest, turn, moment.now));
-        if after != moment.engine {
-            let before = std::mem::replace(&mut moment.engine, after);
-            invariants::raise(&mut moment.fences, &moment.engine);
-            moment.forget();
-            let known = self.known(moment);
-            let broken = invariants::after_a_step(&before, &moment.engine, known);
-            moment.broken = moment.broken.take().or(broken);
-            self.rest(moment);
-        }
+        self.arrived(moment, after);
         Some(())
+    }
+
+    /// A call was carried out: the databases hold `after`.
+    fn arrived(&self, moment: &mut Moment, after: Databases) {
+        if after == moment.engine {
+            return;
+        }
+        let before = std::mem::replace(&mut moment.engine, after);
+        invariants::raise(&mut moment.fences, &moment.engine);
+        moment.forget();
+        let known = self.known(moment);
+        let broken = invariants::after_a_step(&before, &moment.engine, known);
+        moment.broken = moment.broken.take().or(broken);
+        self.rest(moment);
     }
 
     fn end(&self, moment: &mut Moment, at: usize, outcome: &Outcome) {
@@ -448,9 +465,13 @@ fn answer(moment: &Moment, call: &Call, how: Action) -> Option<(Answer, Database
             let (_, after) = moment.engine.after(&call.half()?, moment.now);
             (after != moment.engine).then(|| (lost(), after))
         }
-        Action::Step(_) | Action::Crash(_) | Action::Leave | Action::Return | Action::Wait => {
-            Some(moment.engine.after(call, moment.now))
-        }
+        Action::Delay(_) => Some((lost(), moment.engine.clone())),
+        Action::Step(_)
+        | Action::Arrive(_)
+        | Action::Crash(_)
+        | Action::Leave
+        | Action::Return
+        | Action::Wait => Some(moment.engine.after(call, moment.now)),
     }
 }
 
@@ -465,6 +486,7 @@ impl Model for Check {
             now: START,
             srie_away: false,
             trouble: self.scenario.trouble,
+            late: Vec::new(),
             actors: actors
                 .map(|(n, program)| Actor::fresh(*program, n, 0, self.scenario.adopting))
                 .collect(),
@@ -493,10 +515,17 @@ impl Model for Check {
             {
                 actions.extend([Action::Lose(at), Action::Halve(at)]);
             }
+            if trouble.late > 0
+                && let Next::Call(call) = self.next(actor).as_ref()
+                && call.is_write()
+            {
+                actions.push(Action::Delay(at));
+            }
             if trouble.crashes > 0 && !actor.turns.is_empty() {
                 actions.push(Action::Crash(at));
             }
         }
+        actions.extend((0..moment.late.len()).map(Action::Arrive));
         if moment.actors.iter().all(|actor| actor.over) {
             return;
         }
@@ -518,6 +547,18 @@ impl Model for Check {
             Action::Lose(at) | Action::Halve(at) => {
                 trouble.lost -= 1;
                 self.act(&mut moment, at, action)?;
+            }
+            Action::Delay(at) => {
+                trouble.late -= 1;
+                if let Next::Call(call) = self.next(&moment.actors[at]).as_ref() {
+                    moment.late.push(call.clone());
+                }
+                self.act(&mut moment, at, action)?;
+            }
+            Action::Arrive(at) => {
+                let call = moment.late.remove(at);
+                let (_, after) = moment.engine.after(&call, moment.now);
+                self.arrived(&mut moment, after);
             }
             Action::Crash(at) => {
                 trouble.crashes -= 1;

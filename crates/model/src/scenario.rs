@@ -16,6 +16,8 @@ pub struct Trouble {
     pub crashes: u8,
     /// Calls that are carried out, wholly or by half, and whose answers are lost.
     pub lost: u8,
+    /// Calls that are held on their way: the caller is told that time is up, and they arrive at any later moment.
+    pub late: u8,
     /// Times that srie goes away; it comes back.
     pub outages: u8,
     /// Times that time passes.

@@ -4,7 +4,7 @@ use tierkeep_core::clock;
 use tierkeep_core::db::Role;
 use tierkeep_engine::Mutant;
 use tierkeep_model::invariants::NAMES;
-use tierkeep_model::{Program, START, Scenario};
+use tierkeep_model::{Program, START, Scenario, Trouble};
 use tierkeep_testkit::documents::native_user;
 
 use crate::world::{due, moved, report, settled};
@@ -66,6 +66,18 @@ fn no_look_into_the_ledger_after_writing_is_found() {
 fn an_unguarded_tombstone_is_found() {
     let scenario = due([ERASE, PUT, Program::FinishErasures]);
     falls(Mutant::UnguardedTombstones, scenario, 15);
+}
+
+#[test]
+fn a_write_without_a_window_is_found() {
+    let scenario = Scenario {
+        trouble: Trouble {
+            late: 1,
+            ..Trouble::default()
+        },
+        ..due([Program::Rewrite { user: 1 }])
+    };
+    falls(Mutant::UnboundedWindow, scenario, 2);
 }
 
 /// An entry was abandoned before its second look, and what moved since is above it.

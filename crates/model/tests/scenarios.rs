@@ -170,6 +170,41 @@ fn a_writer_beside_an_eraser() {
     holds("a writer of what has moved, an eraser", scenario, 700);
 }
 
+fn a_late_call() -> Trouble {
+    Trouble {
+        late: 1,
+        ..Trouble::default()
+    }
+}
+
+/// A given-up write arrives within its window or after more writes than the ring remembers.
+#[test]
+fn a_write_that_comes_late() {
+    let scenario = Scenario {
+        trouble: a_late_call(),
+        ..due([Program::Rewrite { user: 1 }])
+    };
+    holds("a writer one of whose calls comes late", scenario, 100);
+}
+
+#[test]
+fn a_write_that_comes_late_beside_another_writer() {
+    let scenario = Scenario {
+        trouble: a_late_call(),
+        ..due([PUT, APPEND])
+    };
+    holds("two writers, a call that comes late", scenario, 100);
+}
+
+#[test]
+fn a_write_that_comes_late_into_a_new_life() {
+    let scenario = Scenario {
+        trouble: a_late_call(),
+        ..due([PUT, ERASE])
+    };
+    holds("a writer, an eraser, a call that comes late", scenario, 100);
+}
+
 #[test]
 fn a_creator_and_the_janitor() {
     let scenario = Scenario::of([PUT, Program::Clear]);

@@ -158,7 +158,7 @@ macro_rules! conformance_suite {
             an_amendment_is_seen_by_every_query
             hostile_documents_survive_an_amendment
             of_writes_to_one_version_one_applies
-            writes_that_name_no_version_all_apply
+            of_writes_in_one_window_as_many_apply_as_it_is_wide
             an_operation_sent_many_times_applies_once
             of_inserts_of_one_id_one_is_stored
             of_inserts_that_clash_one_is_stored

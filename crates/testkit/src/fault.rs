@@ -14,6 +14,7 @@ use tierkeep_core::store::{
 };
 
 use crate::hold::Hold;
+use crate::late::Late;
 
 /// When in a call the fault strikes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +120,7 @@ pub struct Faults(Arc<Mutex<Plan>>);
 struct Plan {
     planned: Vec<(Fault, u64)>,
     held: Vec<(Fault, u64, Hold)>,
+    late: Vec<(Fault, u64, Late)>,
     down: Vec<Role>,
     crash_after: Option<u64>,
     unsettled: Vec<(Role, String)>,
@@ -149,6 +151,14 @@ impl Faults {
         let hold = Hold::new();
         self.lock().held.push((fault, 0, hold.clone()));
         hold
+    }
+
+    /// Keeps the [`Store::write`] that `fault` names on its way: the caller is told that time is up, and the write
+    /// arrives when the test says so.
+    pub fn delay(&self, fault: Fault) -> Late {
+        let late = Late::default();
+        self.lock().late.push((fault, 0, late.clone()));
+        late
     }
 
     /// Takes a database away, or brings it back. While it is away every call to it is refused and has
@@ -209,6 +219,21 @@ impl Faults {
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps this call on its way, if anything does.
+    fn late(&self, call: &Call) -> Option<Late> {
+        let mut plan = self.lock();
+        let mut kept = None;
+        for (fault, seen, late) in &mut plan.late {
+            if fault.concerns(call) {
+                *seen += 1;
+                if *seen == fault.nth {
+                    kept = Some(late.clone());
+                }
+            }
+        }
+        kept
     }
 
     /// The hold that this call runs into, if it does.
@@ -444,6 +469,26 @@ impl Store for FaultStore {
         guard: &Guard,
         change: &Change,
     ) -> Result<Written> {
+        let call = Call {
+            database: self.inner.role(),
+            operation: "write",
+        };
+        if let Some(late) = self.faults.late(&call) {
+            let (inner, collection) = (Arc::clone(&self.inner), collection.to_owned());
+            let (id, guard, change) = (id.clone(), guard.clone(), change.clone());
+            late.keep(Box::pin(async move {
+                inner
+                    .write(&collection, &id, &guard, &change)
+                    .await
+                    .map(drop)
+            }));
+            return Err(StoreError {
+                database: call.database,
+                operation: call.operation,
+                class: Class::Timeout,
+                code: 0,
+            });
+        }
         struck!(
             self,
             "write",

@@ -13,10 +13,12 @@ pub mod documents;
 pub mod fault;
 pub mod hold;
 pub mod invariants;
+pub mod late;
 pub mod legacy;
 pub mod memory;
 
 pub use clock::ManualClock;
 pub use fault::{FaultStore, Faults};
 pub use hold::Hold;
+pub use late::Late;
 pub use memory::MemoryStore;

@@ -5,16 +5,15 @@ use bson::{Bson, DateTime, Document};
 
 use crate::document::{self, Edit, State, field};
 use crate::user::Section;
-use crate::version::Version;
+use crate::version::{Version, Window};
 
 /// What must be true of a document for a write to happen.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Guard {
-    /// It is live, its version is an int64 (this one, where one is named), and operation `unless_op` has
-    /// not been applied to it.
+    /// It is live, its version is an int64 within `window`, and operation `unless_op` has not been applied to it.
     Live {
-        /// The version that a conditional request names.
-        version: Option<Version>,
+        /// The versions at which the write may find it.
+        window: Window,
         /// The operation's own id: makes a repeat harmless.
         unless_op: String,
     },
@@ -38,11 +37,9 @@ impl Guard {
     pub fn holds(&self, document: &RawDocument) -> bool {
         let state = document::state(document);
         match self {
-            Self::Live { version, unless_op } => {
-                let actual = document::version(document);
+            Self::Live { window, unless_op } => {
                 state == Some(State::Live)
-                    && actual.is_some()
-                    && (version.is_none() || *version == actual)
+                    && document::version(document).is_some_and(|version| window.contains(version))
                     && document::version_of_op(document, unless_op).is_none()
             }
             Self::Entry { nonce } => {

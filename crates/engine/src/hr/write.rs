@@ -13,7 +13,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{self, Content, HrCollection, HrId, Writing};
 use tierkeep_core::store::{Change, Guard, Inserted, StoreError, Verdict, Written};
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 use tracing::error;
 
 use crate::Condition;
@@ -158,9 +158,11 @@ impl HrRecords {
         write.check(state == State::Live, version)?;
         let (guard, above) = match version {
             Some(version) if state == State::Live => {
-                let unless_op = write.op.clone();
-                let version = Some(version);
-                (Guard::Live { version, unless_op }, version)
+                let guard = Guard::Live {
+                    window: Window::exactly(version),
+                    unless_op: write.op.clone(),
+                };
+                (guard, Some(version))
             }
             Some(version) => (Guard::Tombstone(version), Some(version)),
             None if document::has_version(before) => {
@@ -311,14 +313,14 @@ impl Write<'_> {
 
     /// Refuses to go on where the operation may have been applied and `before` no longer remembers.
     fn known_not_applied(&self, before: &RawDocument) -> Result<(), HrError> {
-        let since = match self.condition {
-            Condition::Version(version) => Some(version),
-            Condition::None | Condition::Exists | Condition::Absent => None,
-        };
-        if !self.lost.is_empty() && !document::ops_reach(before, since) {
-            return Err(HrError::OutcomeUnknown);
+        let sent = self.lost.iter();
+        match sent
+            .filter_map(|sent| document::version(&sent.record))
+            .min()
+        {
+            Some(made) if !document::ops_reach(before, made) => Err(HrError::OutcomeUnknown),
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
     fn check(&self, stored: bool, current: Option<Version>) -> Result<(), HrError> {

@@ -24,6 +24,8 @@ pub enum Mutant {
     EnterInOneStep,
     /// A writer that meets an abandoned entry confirms it in place of taking its place.
     ConfirmAbandoned,
+    /// A write without a condition names no window of versions: one that was given up may come late.
+    UnboundedWindow,
     /// A copy that is newer than what moves counts as proof of it.
     HigherIsFine,
     /// A move begins without a record of it.

@@ -8,8 +8,11 @@ use tierkeep_core::mover::{Copies, Item, Seen};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Fence, Guard, StoreError};
 use tierkeep_core::user::UserId;
+use tierkeep_core::version::{Version, Window};
 
+use crate::context::Engine;
 use crate::databases::retry::repeating;
+use crate::mutant::Mutant;
 
 /// Changes what is stored of a user, newer lives included.
 pub(crate) async fn overwrite<D: UserDatabase>(
@@ -41,6 +44,16 @@ pub(crate) async fn copy_over<D: UserDatabase>(
         write_any(database, &document::id(document), &change).await?;
     }
     Ok(())
+}
+
+/// Every version of every life, where the engine lacks its window.
+pub(crate) fn window(engine: &Engine, window: Window) -> Window {
+    match Version::new(i64::MAX) {
+        Some(last) if engine.mutation().has(Mutant::UnboundedWindow) => {
+            Window::between(Version::FIRST, last)
+        }
+        Some(_) | None => window,
+    }
 }
 
 async fn write_any<D: UserDatabase>(

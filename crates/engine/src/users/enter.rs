@@ -17,7 +17,7 @@ use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies};
 use crate::copies::staging::{self, Entered, Insertion, Known, StagingEntry, insert_or_replace};
 use crate::erasure::tombstones;
-use crate::users::conditions::{already, check, receipt};
+use crate::users::conditions::{check, receipt};
 use crate::users::write::{Round, Write};
 use crate::users::{Users, UsersError};
 
@@ -33,11 +33,11 @@ struct Base {
 
 impl Users {
     /// Creates an external user, or gives one a new life over its tombstone.
-    pub(super) async fn enter_external(&self, write: &Write<'_>) -> Result<Round, UsersError> {
+    pub(super) async fn enter_external(&self, write: &mut Write<'_>) -> Result<Round, UsersError> {
         let role = Role::ExternalUsers;
         let external = self.engine.databases.external_db();
         let tombstone = match CurrentCopy::of(external, write.user, Consistency::Majority).await? {
-            CurrentCopy::Live(document) => return already(write, &document, role),
+            CurrentCopy::Live(document) => return self.over(write, &document, role).await,
             CurrentCopy::Foreign(_) => {
                 return match adopt_copies(self.engine.ledger(), external, write.user).await? {
                     Adoption::Done | Adoption::Again => Ok(Round::Again),

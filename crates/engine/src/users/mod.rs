@@ -6,6 +6,7 @@
 
 mod conditions;
 mod enter;
+mod last_seen;
 mod pending;
 mod read;
 mod write;
@@ -23,6 +24,7 @@ use tierkeep_core::version::Version;
 
 use crate::context::Engine;
 use crate::databases::optional_read::OptionalRead;
+use last_seen::LastSeen;
 use pending::Pending;
 
 /// How long what can be done without is waited for.
@@ -33,6 +35,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 pub struct Users {
     engine: Arc<Engine>,
     pending: Pending,
+    last_seen: LastSeen,
     /// With srie, where it may hold what main has lost.
     backup: OptionalRead,
     /// With the ledger, on behalf of external users.
@@ -144,6 +147,7 @@ impl Users {
         Self {
             engine,
             pending: Pending::new(longest_look),
+            last_seen: LastSeen::default(),
             backup: OptionalRead::new(Role::SrieMainUser, longest_look),
             ledger: OptionalRead::new(Role::EvaluationAudit, longest_look),
         }

@@ -30,6 +30,9 @@ impl Users {
     pub async fn read(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
         let found = self.look(user).await?;
         if let Some(found) = &found {
+            if let Some(version) = found.version() {
+                self.last_seen.note(user, version);
+            }
             self.touch(user, found).await;
         }
         Ok(found)

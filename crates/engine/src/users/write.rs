@@ -1,6 +1,5 @@
 //! Writing a section: in place where the user is, else by entering.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -13,12 +12,15 @@ use tierkeep_core::erasure::Stage;
 use tierkeep_core::route;
 use tierkeep_core::store::{Change, Guard, Store, StoreError, Verdict, Written};
 use tierkeep_core::user::{Section, UserId, UserType};
+use tierkeep_core::version::{Version, Window};
 
 use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies, adopt_in_temp};
 use crate::copies::staging::is_abandoned;
 use crate::erasure::tombstones;
 use crate::mutant::Mutant;
+#[cfg(feature = "mutants")]
+use crate::mutant::wrong;
 use crate::users::conditions::{already, check, logged, receipt, unreadable};
 use crate::users::{Condition, Found, Receipt, Users, UsersError};
 
@@ -37,25 +39,65 @@ pub(super) struct Write<'a> {
     pub(super) condition: Condition,
     /// The operation's id: however often it is sent, it is applied once.
     pub(super) op: String,
-    /// How many answers were lost: what was sent may have been applied.
-    pub(super) lost: AtomicU32,
+    /// The version at which the document was last seen where writes go.
+    seen: Option<Version>,
+    /// How many attempts met another version than they named.
+    races: u32,
+    /// How many answers were lost.
+    lost: u32,
+    /// The lowest version that an attempt may have made whose answer was lost.
+    perhaps_made: Option<Version>,
 }
 
-impl Write<'_> {
+impl<'a> Write<'a> {
+    fn new(
+        user: &'a UserId,
+        section: &'a Section,
+        value: Option<RawDocumentBuf>,
+        condition: Condition,
+        op: String,
+    ) -> Self {
+        Self {
+            user,
+            section,
+            value,
+            condition,
+            op,
+            seen: None,
+            races: 0,
+            lost: 0,
+            perhaps_made: None,
+        }
+    }
+
+    /// The versions at which the next attempt may find the document; `None` where none was seen yet.
+    ///
+    /// The first attempt names only the version last seen, so that one that was given up never takes effect over what
+    /// another caller wrote later. Each lost race doubles the window, up to the ring of operations, so that many
+    /// callers that write the same document at once all get through.
+    fn window(&self) -> Option<Window> {
+        match self.condition {
+            Condition::Version(version) => Some(Window::exactly(version)),
+            Condition::None | Condition::Exists => {
+                let width = 1 << self.races.min(usize::BITS - 1);
+                self.seen.map(|seen| Window::from(seen, width))
+            }
+            Condition::Absent => None,
+        }
+    }
+
     /// Refuses to go on where the operation may have been applied and `document` no longer remembers.
     pub(super) fn known_not_applied(
         &self,
         document: &RawDocument,
         database: Role,
     ) -> Result<(), UsersError> {
-        let since = match self.condition {
-            Condition::Version(version) => Some(version),
-            Condition::None | Condition::Exists | Condition::Absent => None,
-        };
-        if self.lost.load(Ordering::Relaxed) > 0 && !document::ops_reach(document, since) {
-            return Err(UsersError::OutcomeUnknown(database));
+        match self.perhaps_made {
+            Some(made) if !document::ops_reach(document, made) => {
+                Err(UsersError::OutcomeUnknown(database))
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -82,7 +124,9 @@ impl Users {
         value: RawDocumentBuf,
         condition: Condition,
     ) -> Result<Receipt, UsersError> {
-        self.write(user, section, Some(value), condition).await
+        let op = self.engine.randomness().id();
+        let write = Write::new(user, section, Some(value), condition, op);
+        self.write(write).await
     }
 
     /// Removes a section of a user who is stored.
@@ -100,7 +144,9 @@ impl Users {
         if !matches!(found.document.get(section.as_str()), Ok(Some(_))) {
             return Err(UsersError::SectionNotFound);
         }
-        self.write(user, section, None, condition).await
+        let op = self.engine.randomness().id();
+        self.write(Write::new(user, section, None, condition, op))
+            .await
     }
 
     /// Applies a JSON Merge Patch (RFC 7396) to a section; a missing section counts as empty.
@@ -143,7 +189,9 @@ impl Users {
                 }
                 (None, _) => Condition::Absent,
             };
-            match self.write(user, section, Some(value), seen).await {
+            let op = self.engine.randomness().id();
+            let write = Write::new(user, section, Some(value), seen, op);
+            match self.write(write).await {
                 Err(UsersError::Mismatch { .. }) => self.pause(round).await,
                 done => return done,
             }
@@ -151,27 +199,18 @@ impl Users {
         Err(UsersError::Contended)
     }
 
-    async fn write(
-        &self,
-        user: &UserId,
-        section: &Section,
-        value: Option<RawDocumentBuf>,
-        condition: Condition,
-    ) -> Result<Receipt, UsersError> {
-        let write = Write {
-            user,
-            section,
-            value,
-            condition,
-            op: self.engine.randomness().id(),
-            lost: AtomicU32::new(0),
-        };
+    async fn write(&self, mut write: Write<'_>) -> Result<Receipt, UsersError> {
+        let user = write.user;
         if let Err(error) = self.finish_erasure_before_write(user).await {
             return Err(logged(user, error));
         }
+        write.seen = self.last_seen.of(user);
         for round in 0..ROUNDS {
-            match self.round(&write).await {
-                Ok(Round::Done(receipt)) => return Ok(receipt),
+            match self.round(&mut write).await {
+                Ok(Round::Done(receipt)) => {
+                    self.last_seen.note(user, receipt.version);
+                    return Ok(receipt);
+                }
                 Ok(Round::Again) => self.pause(round).await,
                 Err(error) => return Err(logged(user, error)),
             }
@@ -216,11 +255,9 @@ impl Users {
         Ok(())
     }
 
-    async fn round(&self, write: &Write<'_>) -> Result<Round, UsersError> {
+    async fn round(&self, write: &mut Write<'_>) -> Result<Round, UsersError> {
         let role = route::writes(write.user.user_type());
-        if write.condition != Condition::Absent
-            && let Some(round) = self.in_place(write, role).await?
-        {
+        if let Some(round) = self.in_place(write, role).await? {
             return Ok(round);
         }
         let resident = match write.user.user_type() {
@@ -234,7 +271,7 @@ impl Users {
             }
         };
         match resident.await? {
-            CurrentCopy::Live(document) => already(write, &document, role),
+            CurrentCopy::Live(document) => self.over(write, &document, role).await,
             CurrentCopy::Foreign(document) => self.adopt(&document).await,
             CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),
             CurrentCopy::Absent => self.enter_temp(write, None).await,
@@ -249,6 +286,23 @@ impl Users {
                 }
             }
         }
+    }
+
+    /// The document is live where writes go. One that is seen for the first time is written to at once.
+    pub(super) async fn over(
+        &self,
+        write: &mut Write<'_>,
+        document: &RawDocument,
+        role: Role,
+    ) -> Result<Round, UsersError> {
+        let round = already(write, document, role)?;
+        let is_first_sight = write.seen.is_none();
+        write.seen = document::version(document);
+        if is_first_sight && matches!(round, Round::Again) {
+            let placed = self.in_place(write, role).await?;
+            return Ok(placed.unwrap_or(Round::Again));
+        }
+        Ok(round)
     }
 
     /// What must never be done: the one who entered may have read main before a move.
@@ -267,16 +321,22 @@ impl Users {
         Ok(Round::Again)
     }
 
-    /// The usual case: the document is where writes go. `None` when nothing matched.
-    async fn in_place(&self, write: &Write<'_>, role: Role) -> Result<Option<Round>, UsersError> {
+    /// The usual case: the document is where writes go, at a version that the write may name. `None` when nothing
+    /// matched or no version is known.
+    async fn in_place(
+        &self,
+        write: &mut Write<'_>,
+        role: Role,
+    ) -> Result<Option<Round>, UsersError> {
+        let Some(window) = write.window() else {
+            return Ok(None);
+        };
+        #[cfg(feature = "mutants")]
+        let window = wrong::window(&self.engine, window);
         let (store, users) = self.target(role)?;
         let id = Bson::String(write.user.to_string());
-        let version = match write.condition {
-            Condition::Version(version) => Some(version),
-            Condition::None | Condition::Exists | Condition::Absent => None,
-        };
         let guard = Guard::Live {
-            version,
+            window,
             unless_op: write.op.clone(),
         };
         let change = Change::Section {
@@ -290,13 +350,19 @@ impl Users {
             }
             Ok(Written::TooLarge) => Err(UsersError::TooLarge),
             Ok(Written::Rejected(fault)) => Err(UsersError::Rejected(fault)),
-            Ok(Written::Unmatched) => Ok(None),
+            Ok(Written::Unmatched) => {
+                write.races += 1;
+                Ok(None)
+            }
             Err(error) if error.verdict() == Verdict::Retry => {
-                // What the document remembers says whether this may be sent again.
-                if error.is_ambiguous()
-                    && write.lost.fetch_add(1, Ordering::Relaxed) >= LOST_ANSWERS
-                {
-                    return Err(error.into());
+                if error.is_ambiguous() {
+                    // What the document remembers says whether this may be sent again.
+                    let made = window.lowest().next();
+                    write.perhaps_made = write.perhaps_made.map_or(made, |it| made.min(Some(it)));
+                    write.lost += 1;
+                    if write.lost > LOST_ANSWERS {
+                        return Err(error.into());
+                    }
                 }
                 Ok(None)
             }

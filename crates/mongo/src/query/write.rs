@@ -8,7 +8,7 @@ use bson::{Bson, Document, Timestamp, rawdoc};
 use tierkeep_core::document::{MAX_DOCUMENT_BYTES, OPS_KEPT, field};
 use tierkeep_core::store::{Change, Fence, Guard};
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 
 use super::{
     COMMAND_BYTES, READ_LIMIT, fields_equal, has_type, id_runs, is_live, literal, millis, path,
@@ -251,12 +251,11 @@ pub(crate) fn hash_of(collection: &str, id: &Bson, whole: &RawDocumentBuf) -> Ra
 fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
     let mut all = RawArrayBuf::new();
     match guard {
-        Guard::Live { version, unless_op } => {
+        Guard::Live { window, unless_op } => {
             all.push(is_live());
             all.push(has_type("metadata.version", "long"));
-            all.push(rawdoc! { "$gte": ["$metadata.version", 1] });
-            if let Some(version) = version {
-                all.push(version_is(*version));
+            for bound in version_within(*window) {
+                all.push(bound);
             }
             all.push(rawdoc! { "$not": [{ "$in": [
                 literal(unless_op.as_str()),
@@ -300,6 +299,17 @@ fn is_whole(whole: &RawDocumentBuf) -> RawArrayBuf {
 fn has_size(whole: &RawDocumentBuf) -> RawDocumentBuf {
     let size = i64::try_from(whole.as_bytes().len()).unwrap_or(i64::MAX);
     rawdoc! { "$eq": [{ "$bsonSize": "$$ROOT" }, size] }
+}
+
+fn version_within(window: Window) -> Vec<RawDocumentBuf> {
+    let (lowest, highest) = (window.lowest(), window.highest());
+    if lowest == highest {
+        return vec![version_is(lowest)];
+    }
+    vec![
+        rawdoc! { "$gte": ["$metadata.version", literal(lowest.get())] },
+        rawdoc! { "$lte": ["$metadata.version", literal(highest.get())] },
+    ]
 }
 
 fn version_is(version: Version) -> RawDocumentBuf {
@@ -502,11 +512,11 @@ mod tests {
             op: "op-2".into(),
         };
         let any = Guard::Live {
-            version: None,
+            window: Window::from(version(5), 8),
             unless_op: "op-1".into(),
         };
         let exact = Guard::Live {
-            version: Some(version(5)),
+            window: Window::exactly(version(5)),
             unless_op: "op-2".into(),
         };
         assert_json_snapshot!("write_section", shown_write(&any, &set));

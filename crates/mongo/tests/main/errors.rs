@@ -11,7 +11,7 @@ use tierkeep_core::store::{
     Change, Class, Fault, Fence, Find, Guard, Inserted, Put, Query, Store, Verdict, Written,
 };
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 use tierkeep_mongo::MongoStore;
 use tierkeep_testkit::documents::native_user;
 
@@ -278,7 +278,7 @@ async fn a_document_that_another_programs_index_refuses_is_its_own_fault_and_the
 
 fn section(content: RawDocumentBuf) -> (Guard, Change) {
     let guard = Guard::Live {
-        version: None,
+        window: Window::from(Version::FIRST, 8),
         unless_op: "op".to_owned(),
     };
     let change = Change::Section {

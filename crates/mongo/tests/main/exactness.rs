@@ -5,7 +5,7 @@ use bson::{Bson, Timestamp, doc, rawdoc};
 use tierkeep_core::document::{self, MAX_DOCUMENT_BYTES};
 use tierkeep_core::store::{Change, Find, Guard, Inserted, Put, Query, Store, Written};
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 use tierkeep_testkit::documents::{hostile_documents, native_user};
 
 use crate::bench::{Bench, USERS};
@@ -29,7 +29,7 @@ fn doubled(id: &str) -> RawDocumentBuf {
 
 fn live(op: &str) -> Guard {
     Guard::Live {
-        version: None,
+        window: Window::from(Version::FIRST, 8),
         unless_op: op.to_owned(),
     }
 }

@@ -15,7 +15,7 @@ use tierkeep_core::store::{
     StoreError, id_order,
 };
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::documents::{arb_section, native_user};
 use tierkeep_testkit::{ManualClock, MemoryStore};
@@ -84,8 +84,9 @@ fn user() -> impl Strategy<Value = RawDocumentBuf> {
 fn guard() -> impl Strategy<Value = Guard> {
     let versions = version().prop_map(|number| Version::new(number).expect("above 0"));
     prop_oneof![
-        3 => (proptest::option::of(versions.clone()), "[a-c]").prop_map(|(version, unless_op)| {
-            Guard::Live { version, unless_op }
+        3 => (versions.clone(), 1..9_usize, "[a-c]").prop_map(|(from, width, unless_op)| {
+            let window = Window::from(from, width);
+            Guard::Live { window, unless_op }
         }),
         1 => Just(Guard::Entry { nonce: "nonce".into() }),
         1 => versions.clone().prop_map(Guard::Tombstone),

@@ -15,7 +15,7 @@ use tierkeep_core::store::{
     Store, StoreError, Verdict, Written,
 };
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::ManualClock;
 use tierkeep_testkit::documents::{hostile_documents, native_user};
@@ -51,7 +51,7 @@ fn refused(path: &Path) -> StoreError {
 
 pub(crate) fn section(op: &str) -> (Guard, Change) {
     let guard = Guard::Live {
-        version: None,
+        window: Window::from(Version::FIRST, 8),
         unless_op: op.to_owned(),
     };
     let change = Change::Section {

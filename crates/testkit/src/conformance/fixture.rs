@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, Document, doc};
-use tierkeep_core::document;
+use tierkeep_core::document::{self, OPS_KEPT};
 use tierkeep_core::store::{
     Change, CollectionLayout, Cursor, Fence, Find, Guard, IndexLayout, Inserted, Layout, Put,
     Query, Store, Written,
 };
 use tierkeep_core::user::Section;
-use tierkeep_core::version::Version;
+use tierkeep_core::version::{Version, Window};
 
 /// A store with the collection that a law works in.
 #[derive(Clone)]
@@ -208,10 +208,15 @@ pub(super) fn section(name: &str) -> Section {
     Section::parse(name).expect("a section's name")
 }
 
-/// A guard for a live document of any version.
+/// A guard for a live document at one of the first eight versions.
 pub(super) fn live(op: &str) -> Guard {
+    live_within(1, OPS_KEPT, op)
+}
+
+/// A guard for a live document at one of `width` versions from `from` on.
+pub(super) fn live_within(from: i64, width: usize, op: &str) -> Guard {
     Guard::Live {
-        version: None,
+        window: Window::from(version(from), width),
         unless_op: op.to_owned(),
     }
 }
@@ -219,7 +224,7 @@ pub(super) fn live(op: &str) -> Guard {
 /// A guard for a live document of this version.
 pub(super) fn live_at(number: i64, op: &str) -> Guard {
     Guard::Live {
-        version: Some(version(number)),
+        window: Window::exactly(version(number)),
         unless_op: op.to_owned(),
     }
 }

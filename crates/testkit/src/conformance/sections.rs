@@ -140,7 +140,11 @@ pub async fn a_document_remembers_its_last_eight_operations(store: &Arc<dyn Stor
     for n in 1..=12 {
         let op = format!("op-{n}");
         last = bench
-            .applied(user.id(), &live(&op), &set_section(rawdoc! { "n": n }, &op))
+            .applied(
+                user.id(),
+                &live_at(i64::from(n), &op),
+                &set_section(rawdoc! { "n": n }, &op),
+            )
             .await;
         assert_eq!(document::version(&last), Some(version(i64::from(n) + 1)));
     }

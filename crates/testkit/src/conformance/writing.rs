@@ -7,7 +7,7 @@ use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::store::{Change, Guard, Query, Store, Written};
 
-use super::fixture::{Bench, id_of, live, live_at, record, set_section, version};
+use super::fixture::{Bench, id_of, live, live_at, live_within, record, set_section, version};
 use crate::documents::{SeedUser, hostile_documents, native_user};
 
 fn date(ms: i64) -> DateTime {
@@ -52,7 +52,7 @@ pub async fn a_write_creates_nothing(store: &Arc<dyn Store>) {
     assert_eq!(bench.count(&Query::All).await, 0);
 }
 
-/// [`Guard::Live`] means live documents with an int64 version, and the named one where one is named.
+/// [`Guard::Live`] means live documents with an int64 version within the window, whose ends count.
 pub async fn a_live_guard_holds_for_live_documents_only(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_live_guard_holds_for_live_documents_only").await;
     let user = |n| native_user(n, 5);
@@ -86,6 +86,22 @@ pub async fn a_live_guard_holds_for_live_documents_only(store: &Arc<dyn Store>) 
     bench
         .applied(user(9).id(), &live_at(5, "op"), &change)
         .await;
+    for (n, from, width, holds) in [
+        (11, 1, 4, false),
+        (12, 1, 5, true),
+        (13, 5, 8, true),
+        (14, 6, 8, false),
+    ] {
+        let user = user(n);
+        bench.given(&[user.build()]).await;
+        let guard = live_within(from, width, "op");
+        let written = bench.write(user.id(), &guard, &change).await;
+        let is_applied = matches!(written, Written::Applied(_));
+        assert_eq!(
+            is_applied, holds,
+            "{width} versions from {from}: {written:?}"
+        );
+    }
     let stateless = document::without(&user(10).build(), &[], &[field::STATE]);
     bench.given(&[stateless]).await;
     bench

@@ -1,0 +1,44 @@
+//! A call that is given up and arrives all the same, so that a test decides when it takes effect.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tierkeep_core::store::StoreError;
+
+type Arrival = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// A call whose caller was told that time is up, while it is still on its way.
+#[derive(Clone, Default)]
+pub struct Late(Arc<Mutex<Option<Arrival>>>);
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Late")
+    }
+}
+
+impl Late {
+    pub(crate) fn keep(&self, arrival: Arrival) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(arrival);
+    }
+
+    /// Whether the call was made and has not arrived yet.
+    pub fn is_on_its_way(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// The call arrives and has whatever effect its guard allows.
+    ///
+    /// # Errors
+    /// The store's own.
+    ///
+    /// # Panics
+    /// When the call was never made.
+    pub async fn arrive(&self) -> Result<(), StoreError> {
+        let arrival = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        arrival.expect("the call was made").await
+    }
+}
