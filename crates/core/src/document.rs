@@ -58,6 +58,9 @@ pub mod field {
     /// The fingerprint of the foreign document that this one was adopted from.
     pub const ADOPTED_FROM: &str = "adopted_from";
 
+    /// The life began while the erasure ledger could not be asked: it may lie below the fence of an earlier erasure.
+    pub const LEDGER_UNSEEN: &str = "ledger_unseen";
+
     /// What an imported document was made from, and at which version: `{from, version}`.
     pub const IMPORTED: &str = "imported";
 
@@ -195,6 +198,11 @@ pub fn entered_at(document: &RawDocument) -> Option<DateTime> {
 /// The fingerprint of the foreign document that this one was adopted from.
 pub fn adopted_from(document: &RawDocument) -> Option<&str> {
     meta(document, field::ADOPTED_FROM)?.as_str()
+}
+
+/// Whether the life began while the erasure ledger could not be asked.
+pub fn is_ledger_unseen(document: &RawDocument) -> bool {
+    meta(document, field::LEDGER_UNSEEN).is_some()
 }
 
 /// The fingerprint of what an imported document was made from, and the version that it was given then.

@@ -1,11 +1,11 @@
 //! Erasure: the entry of the ledger, and the tombstones that keep what was erased from coming back.
 //!
 //! The ledger in `evaluation_audit` holds one entry for each id that was ever erased, under a keyed hash of
-//! it. Its epoch is the number of erasures; every version below [`Version::of_erasure`] of it counts as
+//! it. Its epoch is the number of erasures; every live version at or below [`Version::of_erasure`] of it counts as
 //! nothing, wherever it turns up. A tombstone at that version stands in each database until every one of
 //! them is known to have it and the grace is over. Decides nothing about when; performs nothing.
 
-use bson::raw::{RawBson, RawDocument, RawDocumentBuf};
+use bson::raw::{RawArray, RawBson, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, doc};
 
 use crate::db::Role;
@@ -27,6 +27,8 @@ pub mod erasure_field {
     pub const VERIFIED_AT: &str = "verified_at";
     /// The databases that are not known to have theirs.
     pub const PENDING: &str = "pending";
+    /// The databases that could not be read when the fence was chosen.
+    pub const UNREAD: &str = "unread";
 }
 
 /// How far an erasure is.
@@ -123,6 +125,8 @@ pub struct Erasure {
     pub verified_at: Option<DateTime>,
     /// The databases that are not known to have theirs.
     pub pending: Vec<Role>,
+    /// The databases that could not be read when the fence was chosen, so that they may hold content above it.
+    pub unread: Vec<Role>,
 }
 
 impl Erasure {
@@ -137,11 +141,11 @@ impl Erasure {
             user: user.and_then(|user| UserId::parse(user).ok()),
             requested_at: document.get_datetime(erasure_field::REQUESTED_AT).ok(),
             verified_at: document.get_datetime(erasure_field::VERIFIED_AT).ok(),
-            pending: pending
-                .into_iter()
-                .flatten()
-                .filter_map(|role| Role::by_name(role.as_str()?))
-                .collect(),
+            pending: roles(pending),
+            unread: document
+                .get_array(erasure_field::UNREAD)
+                .map(roles)
+                .unwrap_or_default(),
         })
     }
 
@@ -158,7 +162,23 @@ impl Erasure {
             erasure_field::REQUESTED_AT: now,
             erasure_field::VERIFIED_AT: Bson::Null,
             erasure_field::PENDING: pending,
+            erasure_field::UNREAD: Vec::<Bson>::new(),
         }
+    }
+
+    /// As [`Erasure::begun`], with a fence that was chosen without these databases.
+    pub fn begun_unread(user: &UserId, epoch: i64, unread: &[Role], now: DateTime) -> Document {
+        let mut begun = Self::begun(user, epoch, now);
+        let names: Vec<&str> = unread.iter().map(|role| role.name()).collect();
+        begun.insert(erasure_field::UNREAD, names);
+        begun
+    }
+
+    /// Whether what is live in the database of `role` was stored before this erasure, whatever its version: it could
+    /// not be read when the fence was chosen, and until it is known to have its tombstone no new life and no move enters
+    /// it.
+    pub fn predates_all_of(&self, role: Role) -> bool {
+        self.stage == Stage::Pending && self.pending.contains(&role) && self.unread.contains(&role)
     }
 
     /// The fields that change once only `pending` are not known to have their tombstones.
@@ -189,10 +209,18 @@ impl Erasure {
         }
     }
 
-    /// The version of its tombstones: what is below counts as nothing.
+    /// The version of its tombstones: what is live at or below it counts as nothing.
     pub fn fence(&self) -> Option<Version> {
         Version::of_erasure(self.epoch)
     }
+}
+
+fn roles(names: &RawArray) -> Vec<Role> {
+    names
+        .into_iter()
+        .flatten()
+        .filter_map(|role| Role::by_name(role.as_str()?))
+        .collect()
 }
 
 /// A date that no scan for what is due or not staged ever comes to: 9999-12-31T23:59:59.999Z.

@@ -33,16 +33,26 @@ impl Version {
         self.0.checked_add(1).map(Self)
     }
 
-    /// The version of the tombstones of this erasure of an id, counted from 1; `None` when the numbers are
-    /// used up. Everything of earlier lives is below it, everything of later ones above.
+    /// The number of the last erasure of an id. Its tombstones have the highest version of all, so the id stays closed.
+    pub const LAST_ERASURE: i64 = 1 << (63 - Self::COUNTER_BITS);
+
+    /// The version of the tombstones of this erasure of an id, counted from 1; `None` beyond the last. Everything of
+    /// earlier lives is below it, everything of later ones above; nothing is above that of the last.
     pub fn of_erasure(epoch: i64) -> Option<Self> {
+        if epoch == Self::LAST_ERASURE {
+            return Some(Self(i64::MAX));
+        }
         let number = epoch.checked_mul(1 << Self::COUNTER_BITS)?;
         Self::new(number)
     }
 
     /// How often the id had been erased when this version was made.
     pub fn epoch(self) -> i64 {
-        self.0 >> Self::COUNTER_BITS
+        if self.0 == i64::MAX {
+            Self::LAST_ERASURE
+        } else {
+            self.0 >> Self::COUNTER_BITS
+        }
     }
 
     /// The tombstone under the life that this version belongs to; `None` in the first one.
@@ -135,7 +145,10 @@ mod tests {
     fn erasures_end_with_the_numbers() {
         assert_eq!(Version::of_erasure(0), None);
         assert!(Version::of_erasure((1 << 23) - 1).is_some());
-        assert_eq!(Version::of_erasure(1 << 23), None);
+        let closed = Version::of_erasure(Version::LAST_ERASURE).unwrap();
+        assert_eq!((closed.get(), closed.epoch()), (i64::MAX, 1 << 23));
+        assert_eq!(Version::above([Some(closed)]), None);
+        assert_eq!(Version::of_erasure(Version::LAST_ERASURE + 1), None);
         assert_eq!(Version::of_erasure(i64::MAX), None);
     }
 

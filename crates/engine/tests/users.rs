@@ -462,10 +462,7 @@ async fn a_write_whose_caller_went_away_never_takes_effect_over_later_ones(
         .of("write")
         .to(Role::RaseenTempUser);
     let late = world.faults.delay(to_temp.clone());
-    let more = Fault::nth(2, Moment::Before)
-        .of("write")
-        .to(Role::RaseenTempUser);
-    world.faults.plan(more.times(5).class(Class::Timeout, 0));
+    world.faults.plan(to_temp.times(5).class(Class::Timeout, 0));
     world.put(&user, 100).await.unwrap_err();
     world.faults.heal();
     world.put(&user, 1).await.unwrap();

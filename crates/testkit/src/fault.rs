@@ -153,7 +153,7 @@ impl Faults {
         hold
     }
 
-    /// Keeps the [`Store::write`] that `fault` names on its way: the caller is told that time is up, and the write
+    /// Keeps the [`Store::write`] or [`Store::amend`] that `fault` names on its way: the caller is told that time is up, and the call
     /// arrives when the test says so.
     pub fn delay(&self, fault: Fault) -> Late {
         let late = Late::default();
@@ -219,21 +219,6 @@ impl Faults {
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What keeps this call on its way, if anything does.
-    fn late(&self, call: &Call) -> Option<Late> {
-        let mut plan = self.lock();
-        let mut kept = None;
-        for (fault, seen, late) in &mut plan.late {
-            if fault.concerns(call) {
-                *seen += 1;
-                if *seen == fault.nth {
-                    kept = Some(late.clone());
-                }
-            }
-        }
-        kept
     }
 
     /// The hold that this call runs into, if it does.
@@ -313,6 +298,25 @@ impl FaultStore {
             hold.wait().await;
         }
         self.faults.strike(call)
+    }
+
+    /// What keeps this call on its way, if anything does.
+    fn late(&self, operation: &'static str) -> Option<Late> {
+        let call = Call {
+            database: self.inner.role(),
+            operation,
+        };
+        let mut plan = self.faults.lock();
+        let mut kept = None;
+        for (fault, seen, late) in &mut plan.late {
+            if fault.concerns(&call) {
+                *seen += 1;
+                if *seen == fault.nth {
+                    kept = Some(late.clone());
+                }
+            }
+        }
+        kept
     }
 
     /// The documents that are sent on, and for each of all whether it is among them.
@@ -469,24 +473,14 @@ impl Store for FaultStore {
         guard: &Guard,
         change: &Change,
     ) -> Result<Written> {
-        let call = Call {
-            database: self.inner.role(),
-            operation: "write",
-        };
-        if let Some(late) = self.faults.late(&call) {
+        if let Some(late) = self.late("write") {
             let (inner, collection) = (Arc::clone(&self.inner), collection.to_owned());
             let (id, guard, change) = (id.clone(), guard.clone(), change.clone());
-            late.keep(Box::pin(async move {
+            return late.keep(self.role(), "write", async move {
                 inner
                     .write(&collection, &id, &guard, &change)
                     .await
                     .map(drop)
-            }));
-            return Err(StoreError {
-                database: call.database,
-                operation: call.operation,
-                class: Class::Timeout,
-                code: 0,
             });
         }
         struck!(
@@ -519,6 +513,13 @@ impl Store for FaultStore {
         when: &Document,
         set: &Document,
     ) -> Result<u64> {
+        if let Some(late) = self.late("amend") {
+            let (inner, collection) = (Arc::clone(&self.inner), collection.to_owned());
+            let (ids, when, set) = (ids.to_vec(), when.clone(), set.clone());
+            return late.keep(self.role(), "amend", async move {
+                inner.amend(&collection, &ids, &when, &set).await.map(drop)
+            });
+        }
         struck!(
             self,
             "amend",

@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tierkeep_core::store::StoreError;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::{Class, StoreError};
 
 type Arrival = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
@@ -18,8 +19,20 @@ impl std::fmt::Debug for Late {
 }
 
 impl Late {
-    pub(crate) fn keep(&self, arrival: Arrival) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(arrival);
+    /// Keeps the call, and answers what its caller is told.
+    pub(crate) fn keep<T>(
+        &self,
+        database: Role,
+        operation: &'static str,
+        arrival: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(arrival));
+        Err(StoreError {
+            database,
+            operation,
+            class: Class::Timeout,
+            code: 0,
+        })
     }
 
     /// Whether the call was made and has not arrived yet.

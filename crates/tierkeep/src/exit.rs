@@ -141,6 +141,7 @@ fn of_users(error: &UsersError) -> Exit {
         | UsersError::TooLarge
         | UsersError::Rejected(_)
         | UsersError::Quarantined(_)
+        | UsersError::Corrupt(_)
         | UsersError::OutcomeUnknown(_)
         | UsersError::Contended => Exit::Failed,
     }
@@ -149,7 +150,7 @@ fn of_users(error: &UsersError) -> Exit {
 fn of_erase(error: &EraseError) -> Exit {
     match error {
         EraseError::Unavailable(error) => of_store(error),
-        EraseError::UsedUp(_) | EraseError::Contended(_) => Exit::Failed,
+        EraseError::Contended(_) => Exit::Failed,
     }
 }
 

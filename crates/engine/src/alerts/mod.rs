@@ -42,6 +42,9 @@ pub enum AlertKind {
     MigrationFailed,
     /// Copies of a document contradict each other; the subject is the user.
     CopiesConflict,
+    /// A copy does not match its own digest; the subject is the user, or the HR record as `collection/id`. Upkeep
+    /// resolves it.
+    CorruptDocument,
     /// Temp no longer holds what main and srie lack; the subject is the user.
     MigrationIncident,
     /// An erasure could not be finished for a day; the subject is the user.
@@ -61,9 +64,10 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MigrationFailed,
         Self::CopiesConflict,
+        Self::CorruptDocument,
         Self::MigrationIncident,
         Self::ErasurePending,
         Self::AuditChainBroken,
@@ -78,6 +82,7 @@ impl AlertKind {
         match self {
             Self::MigrationFailed => "migration_failed",
             Self::CopiesConflict => "copies_conflict",
+            Self::CorruptDocument => "corrupt_document",
             Self::MigrationIncident => "migration_incident",
             Self::ErasurePending => "erasure_pending",
             Self::AuditChainBroken => "audit_chain_broken",

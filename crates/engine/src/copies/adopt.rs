@@ -9,7 +9,7 @@ use tierkeep_core::adopt::{self, Foreign, Quarantine};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Role, UserDatabase};
 use tierkeep_core::digest::Digest;
-use tierkeep_core::document::{self, Location, State};
+use tierkeep_core::document::{self, Edit, Location, State, field};
 use tierkeep_core::erasure::{Erasure, tombstone};
 use tierkeep_core::mover::main_form;
 use tierkeep_core::store::Handle;
@@ -200,9 +200,13 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
         Err(reason) => return Ok(Adoption::Quarantined(reason)),
     };
     // External users need no database but their own; a ledger that cannot be understood is no permission.
+    let mut is_ledger_seen = true;
     let fence = match (ledger.fence(user).await, user.user_type()) {
         (Ok(fence), _) => fence,
-        (Err(error), UserType::External) if error.class != Class::Corrupt => None,
+        (Err(error), UserType::External) if error.class != Class::Corrupt => {
+            is_ledger_seen = false;
+            None
+        }
         (Err(error), UserType::External | UserType::Internal) => return Err(error),
     };
     let adopted = match (user.user_type(), fence) {
@@ -210,7 +214,14 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
             let Some(version) = Version::above([fence]) else {
                 return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
             };
-            adopt::final_form(copy, &read, Location::External, version)
+            let adopted = adopt::final_form(copy, &read, Location::External, version);
+            if is_ledger_seen {
+                adopted
+            } else {
+                Edit::new()
+                    .set_meta(field::LEDGER_UNSEEN, true)
+                    .apply(&adopted)
+            }
         }
         (UserType::Internal, Some(fence)) => {
             let tombstone = tombstone(user, fence, read.created_at);

@@ -5,4 +5,5 @@ pub(crate) mod batch;
 pub(crate) mod pair;
 pub(crate) mod put;
 pub(crate) mod replicate;
+pub(crate) mod sound;
 pub(crate) mod staging;

@@ -12,7 +12,7 @@ use bson::{Bson, DateTime};
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase};
 use tierkeep_core::document::{self, Edit, State, field};
-use tierkeep_core::erasure::{Stage, tombstone};
+use tierkeep_core::erasure::{Erasure, Stage, tombstone};
 use tierkeep_core::store::{
     Change, Fault, Find, Guard, Inserted, Query, Store, StoreError, Written,
 };
@@ -256,5 +256,16 @@ pub(crate) async fn withdraw(
     };
     let store = engine.databases.raseen_temp_db().store();
     repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, &change)).await?;
+    // The erasure may have been closed since it was read, and nothing removes a tombstone after that.
+    if let Some(fence) = fence {
+        let now = engine.ledger().entry(user).await?;
+        let is_closed =
+            |entry: Erasure| entry.stage == Stage::Closed && entry.fence() == Some(fence);
+        if now.is_some_and(is_closed) {
+            let tombstone = Guard::Tombstone(fence);
+            repeating(|| store.write(RaseenTempUser::USERS, &id, &tombstone, &Change::Remove))
+                .await?;
+        }
+    }
     Ok(())
 }

@@ -12,7 +12,6 @@ use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{Role, collection};
-use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage, erasure_field, tiers};
 use tierkeep_core::store::{Change, Find, Guard, Query, Store, StoreError};
 use tierkeep_core::user::UserId;
@@ -20,11 +19,11 @@ use tierkeep_core::version::Version;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::claims::{Consistency, claims};
 use crate::context::Engine;
 use crate::databases::control;
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
+use crate::erasure::survey::Survey;
 use crate::erasure::tombstones;
 use crate::github_binding;
 
@@ -52,9 +51,6 @@ pub enum EraseError {
     /// background; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The id was erased as often as version numbers allow.
-    #[error("the version numbers of {0} are used up")]
-    UsedUp(UserId),
     /// Others erase the same user again and again.
     #[error("{0} is being erased by too many at once")]
     Contended(UserId),
@@ -105,7 +101,7 @@ impl ErasureService {
     /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn is_known(&self, user: &UserId) -> Result<bool, StoreError> {
         let entry = self.engine.ledger().entry(user).await?;
-        Ok(entry.is_some() || self.is_anything_left(user, None).await)
+        Ok(entry.is_some() || !Survey::of(&self.engine, user).await.is_empty())
     }
 
     /// Finishes what is pending; answers how many erasures still are.
@@ -173,7 +169,10 @@ impl ErasureService {
         Ok(removed)
     }
 
-    /// Makes the entry, or finds the one under which everything that is stored was erased.
+    /// Makes the entry, or finds the one that covers everything that is stored.
+    ///
+    /// The fence is chosen once, above the ledger and every copy that can be read. A lost race or a lost answer keeps it:
+    /// an entry that has come as far meanwhile covers what was seen here, and a newer life is left alone.
     async fn begin(&self, user: &UserId) -> Result<Erasure, EraseError> {
         let ledger = self.engine.ledger();
         let id = ledger
@@ -181,84 +180,37 @@ impl ErasureService {
             .await?
             .entry_id(user.as_str());
         let audit = self.engine.databases.audit_db().store();
-        for _ in 0..ROUNDS {
-            let now = self.engine.clock().now();
-            let Some(entry) = ledger.entry(user).await? else {
-                let mut first = doc! { "_id": &id };
-                first.extend(Erasure::begun(user, 1, now));
-                if control::insert_if_absent(audit.as_ref(), collection::ERASURES, &first).await?
-                    && let Some(entry) = ledger.entry(user).await?
-                {
-                    return Ok(entry);
+        let mut entry = ledger.entry(user).await?;
+        let survey = Survey::of(&self.engine, user).await;
+        if let Some(entry) = entry.take_if(|entry| survey.is_covered_by(entry)) {
+            return Ok(entry);
+        }
+        let epoch = survey.epoch_above(entry.as_ref());
+        for round in 0..ROUNDS {
+            let set = Erasure::begun_unread(user, epoch, &survey.unread, self.engine.clock().now());
+            let is_made = match &entry {
+                None => {
+                    let mut first = doc! { "_id": &id };
+                    first.extend(set);
+                    control::insert_if_absent(audit.as_ref(), collection::ERASURES, &first).await?
                 }
-                continue;
+                // Others, or an answer of this call that was lost, have brought it as far.
+                Some(made) if round > 0 && made.epoch >= epoch => return Ok(made.clone()),
+                Some(older) => {
+                    let when = doc! {
+                        erasure_field::EPOCH: older.epoch,
+                        erasure_field::STAGE: older.stage.as_str(),
+                    };
+                    let ids = [Bson::String(id.clone())];
+                    repeating(|| audit.amend(collection::ERASURES, &ids, &when, &set)).await? > 0
+                }
             };
-            if !self.is_anything_left(user, entry.fence()).await {
-                return Ok(entry);
-            }
-            let epoch = entry.epoch.saturating_add(1);
-            if Version::of_erasure(epoch).is_none() {
-                return Err(EraseError::UsedUp(user.clone()));
-            }
-            let set = Erasure::begun(user, epoch, now);
-            let when = doc! { erasure_field::EPOCH: entry.epoch };
-            let ids = [Bson::String(id.clone())];
-            if repeating(|| audit.amend(collection::ERASURES, &ids, &when, &set)).await? > 0
-                && let Some(entry) = ledger.entry(user).await?
-            {
-                return Ok(entry);
+            entry = ledger.entry(user).await?;
+            if let Some(made) = entry.take_if(|_| is_made) {
+                return Ok(made);
             }
         }
         Err(EraseError::Contended(user.clone()))
-    }
-
-    /// Whether a database holds content that the last erasure does not cover, or may hold it.
-    async fn is_anything_left(&self, user: &UserId, fence: Option<Version>) -> bool {
-        for role in tiers(user.user_type()) {
-            let found = match role {
-                Role::ExternalUsers => {
-                    claims(
-                        self.engine.databases.external_db(),
-                        user,
-                        Consistency::Linearizable,
-                    )
-                    .await
-                }
-                Role::RaseenTempUser => {
-                    claims(
-                        self.engine.databases.raseen_temp_db(),
-                        user,
-                        Consistency::Linearizable,
-                    )
-                    .await
-                }
-                Role::RaseenMainUser => {
-                    claims(
-                        self.engine.databases.raseen_main_db(),
-                        user,
-                        Consistency::Linearizable,
-                    )
-                    .await
-                }
-                Role::SrieMainUser => {
-                    claims(
-                        self.engine.databases.srie_main_db(),
-                        user,
-                        Consistency::Linearizable,
-                    )
-                    .await
-                }
-                Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => continue,
-            };
-            let counts = |document: &RawDocumentBuf| {
-                document::state(document) != Some(State::Erased)
-                    && (!document::is_native(document) || document::version(document) > fence)
-            };
-            if !found.is_ok_and(|found| !found.iter().any(counts)) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Puts the tombstones where they are missing; answers which databases did not take theirs.
@@ -277,6 +229,25 @@ impl ErasureService {
             }
         }
         pending
+    }
+
+    /// Finishes an erasure in the database of `role` alone, and notes that.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that database or `evaluation_audit` did not answer.
+    pub(crate) async fn finish_in(
+        &self,
+        role: Role,
+        user: &UserId,
+        entry: &Erasure,
+    ) -> Result<(), StoreError> {
+        let Some(fence) = entry.fence() else {
+            return Ok(());
+        };
+        tombstones::erase_in(&self.engine, role, user, fence).await?;
+        let left = entry.pending.iter().copied();
+        let left: Vec<Role> = left.filter(|pending| *pending != role).collect();
+        self.note(user, entry, &left).await
     }
 
     /// Notes in the ledger what is still pending.

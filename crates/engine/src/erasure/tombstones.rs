@@ -7,7 +7,7 @@
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Role, UserDatabase};
-use tierkeep_core::document;
+use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::tombstone;
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Class, Guard, Put, StoreError};
@@ -33,8 +33,8 @@ pub(crate) struct Written<'a> {
     pub(crate) version: Option<Version>,
 }
 
-/// Looks into the ledger after writing, and writes the tombstones again of those users whose documents are below their
-/// fence. Answers which those are.
+/// Looks into the ledger after writing, and writes the tombstones again of those users whose documents are at or below
+/// their fence. Answers which those are.
 ///
 /// # Errors
 /// [`StoreError`] where the ledger or a database did not answer: then nothing that was written may be relied on.
@@ -48,7 +48,7 @@ pub(crate) async fn check_after_writing(
     let users: Vec<&str> = written.iter().map(|it| it.user.as_str()).collect();
     let fences = engine.ledger().fences(&users).await?;
     let below = |it: &Written<'_>, fence: Option<Version>| {
-        fence.filter(|fence| it.version.is_none_or(|version| version < *fence))
+        fence.filter(|fence| it.version.is_none_or(|version| version <= *fence))
     };
     let fences: Vec<Option<Version>> = written
         .iter()
@@ -108,39 +108,35 @@ pub(crate) async fn rewrite_in<D: UserDatabase>(
     write(database, one).await
 }
 
-/// Erases `user` in the database of `role`: writes the tombstone over everything older, other programs' documents
-/// included, and reads back that only it or a newer life is left. Databases that hold no users are left alone.
+/// Erases `user` in the database of `role`: writes the tombstone over everything live at or below it, other programs'
+/// documents included, and reads back that only it or a newer life is left. Databases that hold no users are left alone.
 ///
 /// # Errors
-/// [`Class::Busy`] where others keep writing what is older.
+/// [`Class::Busy`] where others keep writing what is to be erased.
 pub(crate) async fn erase_in(
     engine: &Engine,
     role: Role,
     user: &UserId,
     fence: Version,
 ) -> Result<(), StoreError> {
-    let tombstone = tombstone(user, fence, engine.clock().now());
     let databases = &engine.databases;
     match role {
-        Role::ExternalUsers => erase(engine, databases.external_db(), user, &tombstone).await,
-        Role::RaseenTempUser => erase(engine, databases.raseen_temp_db(), user, &tombstone).await,
-        Role::RaseenMainUser => erase(engine, databases.raseen_main_db(), user, &tombstone).await,
-        Role::SrieMainUser => erase(engine, databases.srie_main_db(), user, &tombstone).await,
+        Role::ExternalUsers => erase(engine, databases.external_db(), user, fence).await,
+        Role::RaseenTempUser => erase(engine, databases.raseen_temp_db(), user, fence).await,
+        Role::RaseenMainUser => erase(engine, databases.raseen_main_db(), user, fence).await,
+        Role::SrieMainUser => erase(engine, databases.srie_main_db(), user, fence).await,
         Role::RaseenMainHr | Role::SrieMainHr | Role::EvaluationAudit => Ok(()),
     }
 }
 
-#[cfg_attr(
-    not(feature = "mutants"),
-    expect(unused_variables, reason = "only mutants ask the engine")
-)]
 async fn erase<D: UserDatabase>(
     engine: &Engine,
     database: &Handle<D>,
     user: &UserId,
-    tombstone: &RawDocumentBuf,
+    fence: Version,
 ) -> Result<(), StoreError> {
-    let store = database.store();
+    let tombstone_at = |version| tombstone(user, version, engine.clock().now());
+    let tombstone = tombstone_at(fence);
     #[cfg(feature = "mutants")]
     if engine.mutation().has(Mutant::ErasureWithoutTombstones) {
         return wrong::overwrite(database, user, Change::Remove).await;
@@ -149,28 +145,60 @@ async fn erase<D: UserDatabase>(
     if engine.mutation().has(Mutant::UnguardedTombstones) {
         wrong::overwrite(database, user, Change::Replace(tombstone.clone())).await?;
     }
-    let fence = document::version(tombstone);
-    let failed = |class| StoreError {
-        database: store.role(),
-        operation: "erase",
-        class,
-        code: 0,
-    };
     for _ in 0..ROUNDS {
-        write(database, std::slice::from_ref(tombstone)).await?;
+        write(database, std::slice::from_ref(&tombstone)).await?;
         let found = claims(database, user, Consistency::Majority).await?;
-        let older = |document: &&RawDocumentBuf| {
-            !document::is_native(document) || document::version(document) < fence
-        };
-        let older: Vec<&RawDocumentBuf> = found.iter().filter(older).collect();
-        if older.is_empty() && !found.is_empty() {
+        let left: Vec<&RawDocumentBuf> = found
+            .iter()
+            .filter(|it| is_at_or_below(it, fence))
+            .collect();
+        for document in &left {
+            remove_foreign(database, document, &tombstone).await?;
+        }
+        let above: Vec<&RawDocumentBuf> =
+            found.iter().filter(|it| is_live_above(it, fence)).collect();
+        // Read after the copies: what was stored before this erasure is told from a newer life by the ledger alone.
+        let predates = !above.is_empty() && predates_all(engine, D::ROLE, user, fence).await?;
+        if left.is_empty() && !predates && !found.is_empty() {
             return Ok(());
         }
-        for document in older {
-            remove_foreign(database, document, tombstone).await?;
+        for document in above.into_iter().filter(|_| predates) {
+            let own = document::version(document).map_or_else(|| tombstone.clone(), tombstone_at);
+            remove_foreign(database, document, &own).await?;
         }
     }
-    Err(failed(Class::Busy))
+    Err(StoreError {
+        database: D::ROLE,
+        operation: "erase",
+        class: Class::Busy,
+        code: 0,
+    })
+}
+
+/// Whether an erasure with this fence covers `document`: a live one at or below it, one of another program, or an older
+/// tombstone.
+fn is_at_or_below(document: &RawDocument, fence: Version) -> bool {
+    let version = document::version(document);
+    let is_tombstone = document::state(document) == Some(State::Erased);
+    !document::is_native(document)
+        || version < Some(fence)
+        || (version == Some(fence) && !is_tombstone)
+}
+
+fn is_live_above(document: &RawDocument, fence: Version) -> bool {
+    document::is_native(document)
+        && document::state(document) != Some(State::Erased)
+        && document::version(document) > Some(fence)
+}
+
+async fn predates_all(
+    engine: &Engine,
+    role: Role,
+    user: &UserId,
+    fence: Version,
+) -> Result<bool, StoreError> {
+    let entry = engine.ledger().entry(user).await?;
+    Ok(entry.is_some_and(|entry| entry.fence() == Some(fence) && entry.predates_all_of(role)))
 }
 
 /// Writes tombstones over what is older; newer lives are left alone.
@@ -192,9 +220,10 @@ async fn write<D: UserDatabase>(
     }
 }
 
-/// Removes a document of another program exactly as it was read, or puts the tombstone in its place.
+/// Removes a document exactly as it was read, or puts the tombstone in its place.
 ///
-/// Kept apart from [`write`] because a foreign document has no version to be older by.
+/// Kept apart from [`write`] because a document of another program has no version to be older by, and one at the fence
+/// or above it is not older.
 pub(crate) async fn remove_foreign<D: UserDatabase>(
     database: &Handle<D>,
     document: &RawDocument,

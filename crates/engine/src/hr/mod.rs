@@ -17,12 +17,14 @@
 //! `tombstones` (what is left of deletions).
 
 mod deliver;
+mod floor;
 mod read;
 mod reconcile;
 mod tombstones;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
@@ -38,6 +40,9 @@ use crate::context::Engine;
 
 pub(crate) use deliver::{DeliveryOutcome, deliver};
 pub use reconcile::{Reconciled, Reconciler};
+
+/// How long a call waits for the backup; what a write has not delivered by then is delivered later.
+const BACKUP_WAITS: Duration = Duration::from_secs(2);
 
 /// The database that backs HR records up, as their own database says.
 type Backup = <RaseenMainHr as BackedUp>::Backup;
@@ -108,6 +113,11 @@ pub enum HrError {
     /// What is stored under the id is no record that can be changed; an operator has to look, nothing changed.
     #[error("what is stored under the id cannot be changed: {0}")]
     Unclear(&'static str),
+    /// No copy of the record matches its own digest; nothing changed.
+    #[error(
+        "the copy in {0} does not match its own digest, and no other database holds an intact one; `tierkeep verify` shows both"
+    )]
+    Corrupt(Role),
     /// An answer was lost, and so many others wrote since that the record no longer tells whether this change was
     /// made.
     #[error(

@@ -1,15 +1,20 @@
 //! Reading records: from main, and from srie while main cannot be reached.
 
-use bson::raw::RawDocumentBuf;
+use std::sync::Arc;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Database, RaseenMainHr, Role};
+use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
-use tracing::{error, warn};
+use tokio::time::timeout;
+use tracing::{debug, error, warn};
 
-use crate::hr::{Backup, HrError, HrFound, HrPage, HrRecords, one};
+use crate::alerts::{AlertKind, Alerts};
+use crate::hr::{BACKUP_WAITS, Backup, HrError, HrFound, HrPage, HrRecords, one};
 
 /// The most bytes of a page of records, give or take one record.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -35,10 +40,33 @@ impl HrRecords {
             Err(error) => Err(error),
         };
         match found {
-            Ok(found) => Ok(found.filter(is_shown).map(|record| HrFound {
+            Ok(Some(record)) if is_shown(&record) && !is_sound(&record) => {
+                self.tell_of_damage(collection, id).await;
+                let intact = self.in_backup(collection, id).await;
+                let intact = intact.filter(is_sound_and_shown);
+                let record = intact.ok_or(HrError::Corrupt(RaseenMainHr::ROLE))?;
+                warn_of_backup(
+                    "an HR record is read from the backup, because main's copy is damaged",
+                );
+                Ok(Some(in_backup(record)))
+            }
+            Ok(Some(record)) => Ok(Some(record).filter(is_shown).map(|record| HrFound {
                 record,
                 source: RaseenMainHr::ROLE,
             })),
+            // A deletion leaves main last, so what only srie holds was not deleted: main has lost it.
+            Ok(None) => {
+                let found = self.in_backup(collection, id).await.filter(is_shown);
+                let Some(record) = found else {
+                    return Ok(None);
+                };
+                if !is_sound(&record) {
+                    self.tell_of_damage(collection, id).await;
+                    return Err(HrError::Corrupt(Backup::ROLE));
+                }
+                warn_of_backup("an HR record is read from the backup, because main holds nothing");
+                Ok(Some(in_backup(record)))
+            }
             Err(main) => {
                 failed(&main);
                 let srie = self.engine.databases.srie_hr_db();
@@ -48,12 +76,52 @@ impl HrRecords {
                 })?;
                 // Where srie has nothing either, nobody knows.
                 let record = found.filter(is_shown).ok_or(HrError::Unavailable(main))?;
-                warn_of_backup();
-                Ok(Some(HrFound {
-                    record,
-                    source: Backup::ROLE,
-                }))
+                if !is_sound(&record) {
+                    return Err(HrError::Corrupt(Backup::ROLE));
+                }
+                warn_of_backup("HR records are read from the backup while main is away");
+                Ok(Some(in_backup(record)))
             }
+        }
+    }
+
+    /// What srie holds under the id; nothing while it is away.
+    pub(super) async fn in_backup(
+        &self,
+        collection: &HrCollection,
+        id: &HrId,
+    ) -> Option<RawDocumentBuf> {
+        let srie = self.engine.databases.srie_hr_db();
+        let read = timeout(BACKUP_WAITS, one(srie, collection, id, false)).await;
+        let found = read.ok()?.ok()??;
+        (!document::is_of_user(&found)).then_some(found)
+    }
+
+    /// Whether main's record does not match its own digest.
+    pub(crate) async fn is_damaged(
+        &self,
+        collection: &HrCollection,
+        id: &HrId,
+    ) -> Result<bool, StoreError> {
+        let main = self.engine.databases.raseen_hr_db();
+        let found = one(main, collection, id, false).await?;
+        Ok(found.is_some_and(|record| !is_sound(&record)))
+    }
+
+    /// Alerts that a record does not match its own digest. An alert that cannot be stored is a line in the log.
+    async fn tell_of_damage(&self, collection: &HrCollection, id: &HrId) {
+        error!(
+            user_type = "internal",
+            database = %RaseenMainHr::ROLE,
+            record = %format!("{collection}/{id}"),
+            "an HR record does not match its own digest",
+        );
+        let subject = format!("{collection}/{id}");
+        let message = "the record in raseen_main_hr does not match its own digest";
+        let alerts = Alerts::new(Arc::clone(&self.engine));
+        let raised = alerts.raise(AlertKind::CorruptDocument, &subject, message);
+        if !matches!(timeout(BACKUP_WAITS, raised).await, Ok(Ok(_))) {
+            debug!(user_type = "internal", "no alert was stored");
         }
     }
 
@@ -76,7 +144,7 @@ impl HrRecords {
         )
         .await
         {
-            Ok(page) => Ok(page),
+            Ok(page) => self.without_damage(collection, page).await,
             Err(main) => {
                 failed(&main);
                 let srie = self.engine.databases.srie_hr_db();
@@ -85,10 +153,32 @@ impl HrRecords {
                     failed(&error);
                     HrError::Unavailable(main)
                 })?;
-                warn_of_backup();
+                warn_of_backup("HR records are read from the backup while main is away");
                 Ok(page)
             }
         }
+    }
+}
+
+impl HrRecords {
+    /// Of a page from main, a record that does not match its own digest is read from srie.
+    async fn without_damage(
+        &self,
+        collection: &HrCollection,
+        mut page: HrPage,
+    ) -> Result<HrPage, HrError> {
+        for record in &mut page.records {
+            if is_sound(record) {
+                continue;
+            }
+            let Some(id) = HrId::of(record) else {
+                continue;
+            };
+            if let Some(intact) = self.read(collection, &id).await? {
+                *record = intact.record;
+            }
+        }
+        Ok(page)
     }
 }
 
@@ -138,12 +228,24 @@ pub(super) fn is_shown(record: &RawDocumentBuf) -> bool {
     document::state(record) == Some(State::Live) && !tierkeep_core::document::is_of_user(record)
 }
 
-fn warn_of_backup() {
-    warn!(
-        user_type = "internal",
-        database = %Role::SrieMainHr,
-        "HR records are read from the backup while main is away",
-    );
+/// Whether the content of a record matches the digest that it carries; one of another program carries none.
+pub(super) fn is_sound(record: &RawDocument) -> bool {
+    Digest::claimed_by(record).is_none_or(|claimed| claimed == Digest::of_hr_record(record))
+}
+
+fn is_sound_and_shown(record: &RawDocumentBuf) -> bool {
+    is_shown(record) && is_sound(record)
+}
+
+fn in_backup(record: RawDocumentBuf) -> HrFound {
+    HrFound {
+        record,
+        source: Backup::ROLE,
+    }
+}
+
+fn warn_of_backup(what: &'static str) {
+    warn!(user_type = "internal", database = %Role::SrieMainHr, "{what}");
 }
 
 fn failed(error: &StoreError) {

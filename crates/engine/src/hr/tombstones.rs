@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bson::doc;
+use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::document::{self, State};
@@ -14,6 +15,7 @@ use tierkeep_core::store::{Change, Find, Guard, Query, StoreError, Written};
 use crate::context::Engine;
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
+use crate::hr::floor;
 
 /// Removes the tombstones of `collection` that are older than `grace`; answers how many.
 pub(super) async fn remove(
@@ -24,20 +26,22 @@ pub(super) async fn remove(
     let before = clock::before(engine.clock().now(), grace);
     let main = engine.databases.raseen_hr_db().store();
     let srie = engine.databases.srie_hr_db().store();
-    let collection = collection.as_str();
+    let (named, collection) = (collection, collection.as_str());
     let find = Find::new(marked(State::Erased, BackupStatus::Completed));
     let mut removed = 0;
     let mut pages = Pages::new(main.as_ref(), collection, find);
     while let Some(page) = pages.next().await? {
+        let ripe =
+            |tombstone: &RawDocumentBuf| hr::updated_at(tombstone).is_some_and(|at| at <= before);
+        let page: Vec<RawDocumentBuf> = page.into_iter().filter(ripe).collect();
+        let highest = page.iter().filter_map(|one| document::version(one)).max();
+        if let Some(highest) = highest {
+            floor::raise(engine, named, highest).await?;
+        }
         for tombstone in page {
-            let (Some(version), Some(at)) =
-                (document::version(&tombstone), hr::updated_at(&tombstone))
-            else {
+            let Some(version) = document::version(&tombstone) else {
                 continue;
             };
-            if at > before {
-                continue;
-            }
             let id = document::id(&tombstone);
             let guard = Guard::Tombstone(version);
             repeating(|| srie.write(collection, &id, &guard, &Change::Remove)).await?;

@@ -18,14 +18,14 @@ use tracing::error;
 
 use crate::Condition;
 use crate::hr::deliver::{DeliveryOutcome, deliver};
-use crate::hr::{HrError, HrReceipt, HrRecords, one};
+use crate::hr::floor;
+use crate::hr::read::is_sound;
+use crate::hr::{BACKUP_WAITS, HrError, HrReceipt, HrRecords, one};
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
 /// How many lost answers a write bears.
 const LOST_ANSWERS: usize = 3;
-/// How long a write waits for the backup; what is not there by then is delivered later.
-const BACKUP_WAITS: Duration = Duration::from_secs(2);
 
 /// What a write does to the record.
 #[derive(Debug)]
@@ -154,6 +154,10 @@ impl HrRecords {
             Some(state @ (State::Live | State::Erased)) => state,
             Some(State::Entering) | None => return Err(HrError::Unclear("its state is unknown")),
         };
+        if matches!(write.what, What::Patch(_)) && !is_sound(before) {
+            // What a merge keeps of the record must not be kept of a damaged one.
+            return Err(HrError::Corrupt(Role::RaseenMainHr));
+        }
         let version = document::version(before);
         write.check(state == State::Live, version)?;
         let (guard, above) = match version {
@@ -170,7 +174,7 @@ impl HrRecords {
             }
             // Another program wrote it: it is adopted by being changed.
             None => {
-                let srie = self.in_backup(write).await;
+                let srie = self.in_backup(write.collection, write.id).await;
                 let above = srie.as_deref().and_then(document::version);
                 (Guard::Whole(before.to_owned()), above)
             }
@@ -198,11 +202,12 @@ impl HrRecords {
     /// Creates a record where main has nothing. srie may know of an earlier life; being away it blocks nothing, and
     /// delivery raises the version above what it finds there.
     async fn create(&self, write: &mut Write<'_>) -> Result<Round, HrError> {
-        let srie = self.in_backup(write).await;
+        let srie = self.in_backup(write.collection, write.id).await;
         let live = srie
             .as_deref()
             .filter(|copy| document::state(copy) == Some(State::Live));
-        let above = srie.as_deref().and_then(document::version);
+        let floor = floor::of(&self.engine, write.collection).await?;
+        let above = srie.as_deref().and_then(document::version).max(floor);
         write.check(live.is_some(), live.and_then(document::version))?;
         let record = self.composed(write, live, srie.as_deref(), above)?;
         let receipt = HrReceipt {
@@ -213,7 +218,7 @@ impl HrRecords {
         let one = std::slice::from_ref(&record);
         match store.insert(write.collection.as_str(), one).await {
             Ok(outcomes) => match outcomes.into_iter().next() {
-                Some(Inserted::Stored) => Ok(Round::Done(receipt)),
+                Some(Inserted::Stored) => self.above_floor(write, receipt).await,
                 Some(Inserted::Exists) | None => Ok(Round::Again),
                 Some(Inserted::Rejected(fault)) => Err(HrError::Rejected(fault)),
                 Some(Inserted::Unsettled(error)) => Err(error.into()),
@@ -222,13 +227,34 @@ impl HrRecords {
         }
     }
 
-    /// What srie holds under the id; nothing while it is away.
-    async fn in_backup(&self, write: &Write<'_>) -> Option<RawDocumentBuf> {
-        let srie = self.engine.databases.srie_hr_db();
-        let reading = one(srie, write.collection, write.id, false);
-        let read = tokio::time::timeout(BACKUP_WAITS, reading).await;
-        let found = read.ok()?.ok()??;
-        (!document::is_of_user(&found)).then_some(found)
+    /// A tombstone of the id may have come and gone since the floor was read: the new record is raised above it.
+    async fn above_floor(&self, write: &Write<'_>, receipt: HrReceipt) -> Result<Round, HrError> {
+        let floor = floor::of(&self.engine, write.collection).await?;
+        let Some(version) = document::version(&receipt.record).filter(|it| Some(*it) <= floor)
+        else {
+            return Ok(Round::Done(receipt));
+        };
+        let above = Version::above([floor]).ok_or(HrError::Unclear("its versions are used up"))?;
+        let record = hr::raised(&receipt.record, above);
+        let guard = Guard::Tombstone(version);
+        let guard = match document::state(&record) {
+            Some(State::Erased) => guard,
+            _ => Guard::Live {
+                window: Window::exactly(version),
+                unless_op: String::new(),
+            },
+        };
+        let store = self.engine.databases.raseen_hr_db().store();
+        let (id, change) = (write.id.to_bson(), Change::Replace(record.clone()));
+        match store
+            .write(write.collection.as_str(), &id, &guard, &change)
+            .await?
+        {
+            Written::Applied(_) => Ok(Round::Done(HrReceipt { record, ..receipt })),
+            Written::Unmatched => Ok(Round::Again),
+            Written::TooLarge => Err(HrError::TooLarge),
+            Written::Rejected(fault) => Err(HrError::Rejected(fault)),
+        }
     }
 
     /// What the write makes of `live`, one above `above`; the ring of operations goes on from `before`.
@@ -358,6 +384,7 @@ fn logged(error: HrError) -> HrError {
         HrError::Unavailable(error) => error.database,
         HrError::Rejected(_)
         | HrError::Unclear(_)
+        | HrError::Corrupt(_)
         | HrError::OutcomeUnknown
         | HrError::Contended => Role::RaseenMainHr,
         HrError::Mismatch { .. } | HrError::NotFound | HrError::TooLarge => return error,

@@ -63,15 +63,14 @@ impl MigrationService {
     }
 
     async fn set_paused(&self, paused: bool) -> Result<bool, StoreError> {
-        if repeating(|| self.is_paused()).await? == paused {
-            return Ok(false);
+        let is_change = pause::set_paused(&self.engine, paused).await?;
+        if is_change {
+            info!(
+                user_type = "internal",
+                paused, "the movement was paused or resumed"
+            );
         }
-        pause::set_paused(&self.engine, paused).await?;
-        info!(
-            user_type = "internal",
-            paused, "the movement was paused or resumed"
-        );
-        Ok(true)
+        Ok(is_change)
     }
 
     /// An id for a run that somebody is told of before it begins.

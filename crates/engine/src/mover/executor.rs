@@ -10,9 +10,11 @@ use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::{
-    BackedUp, EvaluationAudit, Promotes, RaseenTempUser, UserDatabase, collection,
+    BackedUp, Database as _, EvaluationAudit, Promotes, RaseenTempUser, Role, UserDatabase,
+    collection,
 };
 use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::mover::{
     Action, Batch, Copied, Item, Observation, OutOfOrder, Phase, Record, SeenInTemp, Status,
     Target, Verify, record_field,
@@ -32,6 +34,9 @@ use crate::mover::foreign;
 use crate::mutant::Mutant;
 #[cfg(feature = "mutants")]
 use crate::mutant::wrong;
+
+/// Whether there are any pending erasures is what is asked; of more than this, no more are read.
+const MOST_PENDING: usize = 1;
 
 type Main = <RaseenTempUser as Promotes>::Main;
 type Backup = <Main as BackedUp>::Backup;
@@ -156,16 +161,43 @@ impl Movement {
             .collect();
         let store = self.audit.store();
         let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
+        let held = self.held_by_erasures(items).await?;
         Ok(inserted
             .into_iter()
             .zip(items)
-            .map(|(outcome, item)| match outcome {
+            .zip(held)
+            .map(|((outcome, item), held)| match outcome {
+                Inserted::Stored | Inserted::Exists if held.is_some() => {
+                    Copied::Refused(held.unwrap_or_default())
+                }
                 Inserted::Stored | Inserted::Exists => Copied::Settled,
                 Inserted::Rejected(fault) => {
                     Copied::Rejected(format!("its migration record is refused: {fault}"))
                 }
                 Inserted::Unsettled(error) => unsettled(item, &error),
             })
+            .collect())
+    }
+
+    /// Why these documents stay in temp for now: nothing moves into a database where an erasure of their users is pending.
+    /// Read after the documents were, so that the erasure before a new life is always seen.
+    async fn held_by_erasures(&self, items: &[&Item]) -> Result<Vec<Option<String>>, StoreError> {
+        let ledger = self.engine.ledger();
+        let pending = ledger.pending(MOST_PENDING).await?;
+        if pending.is_empty() {
+            return Ok(vec![None; items.len()]);
+        }
+        let users: Vec<&str> = items.iter().map(|item| item.user.as_str()).collect();
+        let entries = ledger.entries(&users).await?;
+        let reason = |entry: Erasure| {
+            let targets = [Main::ROLE, Backup::ROLE];
+            let waits = |role: &Role| entry.stage == Stage::Pending && entry.pending.contains(role);
+            let role = targets.into_iter().find(waits)?;
+            Some(format!("an erasure of its user is pending in {role}"))
+        };
+        Ok(entries
+            .into_iter()
+            .map(|entry| entry.and_then(reason))
             .collect())
     }
 

@@ -4,9 +4,11 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bson::doc;
+use bson::raw::RawDocumentBuf;
+use bson::{Bson, doc};
 use tierkeep_core::bson;
-use tierkeep_core::store::StoreError;
+use tierkeep_core::db::collection;
+use tierkeep_core::store::{Class, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Engine;
@@ -19,16 +21,67 @@ const MOVER: &str = "mover";
 /// Its field that says whether the movement is paused.
 const PAUSED: &str = "paused";
 
+/// How many changes there were, this one included.
+const NUMBER: &str = "change_number";
+/// Names the change, so that one whose answer was lost is recognised.
+const CHANGE: &str = "change";
+/// How often a change that lost a race is made again.
+const ROUNDS: u32 = 24;
+
 /// Whether the movement is paused everywhere.
 pub(crate) async fn is_paused(engine: &Engine) -> Result<bool, StoreError> {
     let found = control::read(engine.databases.audit_db(), MOVER).await?;
     Ok(found.is_some_and(|control| control.get_bool(PAUSED).unwrap_or(false)))
 }
 
-/// Pauses the movement everywhere, or lets it go on.
-pub(super) async fn set_paused(engine: &Engine, paused: bool) -> Result<(), StoreError> {
-    let set = doc! { "kind": MOVER, PAUSED: paused, "since": engine.clock().now() };
-    control::set(engine.databases.audit_db(), MOVER, &set).await
+/// Pauses the movement everywhere, or lets it go on; answers whether that is a change.
+///
+/// Each change names the number of the one before it, so that a change that was given up and arrives late undoes nothing.
+///
+/// # Errors
+/// [`StoreError`] when `evaluation_audit` did not answer; [`Class::Busy`] where others change it again and again.
+pub(super) async fn set_paused(engine: &Engine, paused: bool) -> Result<bool, StoreError> {
+    let audit = engine.databases.audit_db();
+    let store = audit.store();
+    let change = engine.randomness().id();
+    let mut before = None;
+    for _ in 0..ROUNDS {
+        let found = repeating(|| control::read(audit, MOVER)).await?;
+        let is_own = |it: &RawDocumentBuf| it.get_str(CHANGE).is_ok_and(|made| made == change);
+        if let (Some(before), Some(true)) = (before, found.as_ref().map(is_own)) {
+            return Ok(before != paused);
+        }
+        let was_paused = found
+            .as_ref()
+            .is_some_and(|it| it.get_bool(PAUSED).unwrap_or(false));
+        before = Some(was_paused);
+        let number = found.as_ref().map(|it| it.get_i64(NUMBER).ok());
+        let next = number.flatten().unwrap_or_default() + 1;
+        let set = doc! {
+            "kind": MOVER, PAUSED: paused, "since": engine.clock().now(), NUMBER: next, CHANGE: &change,
+        };
+        let is_made = match number {
+            None => {
+                let mut first = doc! { "_id": MOVER };
+                first.extend(set);
+                control::insert_if_absent(store.as_ref(), collection::CONTROL, &first).await?
+            }
+            Some(number) => {
+                let when = doc! { NUMBER: number.map_or(Bson::Null, Bson::Int64) };
+                let ids = [Bson::String(MOVER.to_owned())];
+                repeating(|| store.amend(collection::CONTROL, &ids, &when, &set)).await? > 0
+            }
+        };
+        if is_made {
+            return Ok(was_paused != paused);
+        }
+    }
+    Err(StoreError {
+        database: store.role(),
+        operation: "pause",
+        class: Class::Busy,
+        code: 0,
+    })
 }
 
 /// A child of the caller's token that is also cancelled once the movement is paused.

@@ -18,6 +18,7 @@ use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
 use tierkeep_core::document;
 use tierkeep_core::erasure::Stage;
+use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::UserId;
@@ -25,9 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::alerts::{Alert, AlertKind, Alerts};
+use crate::claims::{Consistency, claims};
 use crate::context::Engine;
+use crate::copies::sound::is_sound;
 use crate::databases::retry::repeating;
 use crate::erasure::service::ErasureService;
+use crate::hr::HrRecords;
 use crate::mover::quarantine::is_marked;
 use crate::upkeep::abandoned::Janitor;
 use crate::upkeep::old_records::Retirement;
@@ -191,6 +195,7 @@ impl Upkeep {
                 let id = Bson::String(alert.subject.clone());
                 is_marked(self.engine.databases.audit_db(), &id).await
             }
+            AlertKind::CorruptDocument => self.is_damaged(&alert.subject).await,
             // Only whoever raised them knows when their cause is gone; of the quarantine, its watch.
             AlertKind::AuditChainBroken
             | AlertKind::BackupLag
@@ -204,6 +209,26 @@ impl Upkeep {
                 Ok(erasure.is_some_and(|erasure| erasure.stage == Stage::Pending))
             }
         }
+    }
+
+    /// Whether main's copy of a user, or of an HR record named as `collection/id`, still does not match its own digest.
+    async fn is_damaged(&self, subject: &str) -> Result<bool, StoreError> {
+        if let Some((collection, id)) = subject.split_once('/') {
+            let records = HrRecords::new(Arc::clone(&self.engine));
+            let named = HrCollection::parse(collection)
+                .ok()
+                .zip(HrId::parse(id).ok());
+            return match named {
+                Some((collection, id)) => records.is_damaged(&collection, &id).await,
+                None => Ok(false),
+            };
+        }
+        let Ok(user) = UserId::parse(subject) else {
+            return Ok(false);
+        };
+        let main = self.engine.databases.raseen_main_db();
+        let copies = claims(main, &user, Consistency::Majority).await?;
+        Ok(copies.iter().any(|copy| !is_sound(copy)))
     }
 
     async fn records(&self, user: &str, status: Status) -> Result<Vec<Record>, StoreError> {

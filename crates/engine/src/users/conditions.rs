@@ -79,7 +79,7 @@ pub(super) fn logged(user: &UserId, error: UsersError) -> UsersError {
     let target = route::writes(user.user_type());
     let database = match &error {
         UsersError::Unavailable(error) => error.database,
-        UsersError::OutcomeUnknown(database) => *database,
+        UsersError::OutcomeUnknown(database) | UsersError::Corrupt(database) => *database,
         UsersError::Rejected(_) | UsersError::Quarantined(_) | UsersError::Contended => target,
         UsersError::Mismatch { .. }
         | UsersError::NotFound

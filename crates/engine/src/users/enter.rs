@@ -3,19 +3,27 @@
 //! Entering temp takes two steps. While the entry holds the `_id` nothing else can enter temp, so main
 //! cannot change under it; the second look at main finds what moved between reading and inserting.
 
+use std::sync::Arc;
+
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
+use tierkeep_core::compare::Side;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::store::{Change, Class};
+use tierkeep_core::erasure::Erasure;
+use tierkeep_core::store::{Change, Class, Fault, Guard, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
 
-use crate::claims::{Consistency, CurrentCopy};
+use crate::claims::{Consistency, CurrentCopy, claims};
 use crate::copies::adopt::{Adoption, adopt_copies};
+use crate::copies::pair::Pair;
+use crate::copies::put::{PutOutcome, put};
+use crate::copies::sound::{NewestCopy, is_sound};
 use crate::copies::staging::{self, Entered, Insertion, Known, StagingEntry, insert_or_replace};
+use crate::erasure::service::ErasureService;
 use crate::erasure::tombstones;
 use crate::users::conditions::{check, receipt};
 use crate::users::write::{Round, Write};
@@ -50,16 +58,30 @@ impl Users {
             CurrentCopy::Absent => None,
         };
         check(write.condition, false, None)?;
-        let fence = self.external_fence(write.user).await?;
+        let erasure = self.external_erasure(write.user).await?;
+        if let Some(Some(entry)) = &erasure
+            && entry.predates_all_of(role)
+        {
+            let erasures = ErasureService::new(Arc::clone(&self.engine));
+            erasures.finish_in(role, write.user, entry).await?;
+            return Ok(Round::Again);
+        }
+        let fence = erasure.as_ref().and_then(|entry| entry.as_ref()?.fence());
         let highest = tombstone.as_deref().and_then(document::version).max(fence);
-        let document = compose(write, None, highest, self.engine.clock().now())?;
+        let mut document = compose(write, None, highest, self.engine.clock().now())?;
+        if erasure.is_none() {
+            document = Edit::new()
+                .set_meta(field::LEDGER_UNSEEN, true)
+                .apply(&document);
+        }
         let (store, users) = self.target(role)?;
         let placed =
             insert_or_replace(store.as_ref(), users, &document, tombstone.as_deref()).await?;
         if let Insertion::Refused(fault) = placed {
             return Err(UsersError::Rejected(fault));
         }
-        let now = self.external_fence(write.user).await?;
+        let now = self.external_erasure(write.user).await?.flatten();
+        let now = now.and_then(|entry| entry.fence());
         if let Some(now) = now.filter(|now| Some(*now) > fence) {
             // Erased meanwhile, and what was written may have come too late for the tombstone.
             tombstones::rewrite(&self.engine, &[(write.user.clone(), now)]).await?;
@@ -70,11 +92,13 @@ impl Users {
         Ok(receipt.map_or(Round::Again, Round::Done))
     }
 
+    /// The ledger's entry of an external user; `None` where the ledger could not be asked.
+    ///
     /// External users need no database but their own: while the ledger is away, the tombstone alone says where a
-    /// new life begins. One that is there and cannot be understood is no permission.
-    async fn external_fence(&self, user: &UserId) -> Result<Option<Version>, UsersError> {
-        match self.ledger.with(self.engine.ledger().fence(user)).await {
-            Ok(fence) => Ok(fence),
+    /// new life begins, and the document is marked. A ledger that cannot be understood is no permission.
+    async fn external_erasure(&self, user: &UserId) -> Result<Option<Option<Erasure>>, UsersError> {
+        match self.ledger.with(self.engine.ledger().entry(user)).await {
+            Ok(entry) => Ok(Some(entry)),
             Err(error) if error.class == Class::Corrupt => Err(error.into()),
             Err(error) => {
                 warn!(
@@ -87,6 +111,38 @@ impl Users {
                 Ok(None)
             }
         }
+    }
+
+    /// Raises a document whose life began without a look into the ledger above the fence of what was erased before, once
+    /// the ledger answers. Answers what is stored then; `None` where nothing changed.
+    pub(super) async fn lift(
+        &self,
+        user: &UserId,
+        document: &RawDocument,
+    ) -> Result<Option<RawDocumentBuf>, UsersError> {
+        if !document::is_ledger_unseen(document) {
+            return Ok(None);
+        }
+        let Ok(fence) = self.ledger.with(self.engine.ledger().fence(user)).await else {
+            return Ok(None);
+        };
+        let version = document::version(document);
+        let lifted = Edit::new().unset_meta(field::LEDGER_UNSEEN);
+        let lifted = if fence >= version {
+            let above = Version::above([fence])
+                .ok_or(UsersError::Quarantined(Quarantine::VersionsUsedUp))?;
+            lifted.set_meta(field::VERSION, above.get())
+        } else {
+            lifted
+        };
+        let (store, users) = self.target(Role::ExternalUsers)?;
+        let id = document::id(document);
+        let guard = Guard::Whole(document.to_owned());
+        let change = Change::Replace(lifted.apply(document));
+        Ok(match store.write(users, &id, &guard, &change).await? {
+            Written::Applied(lifted) => Some(lifted),
+            Written::Unmatched | Written::TooLarge | Written::Rejected(_) => None,
+        })
     }
 
     /// Enters temp, over a tombstone or an abandoned entry where there is one.
@@ -152,78 +208,124 @@ impl Users {
         over: Option<&RawDocument>,
     ) -> Result<Option<Base>, UsersError> {
         let ledger = self.engine.ledger();
-        let fence = ledger.fence(write.user).await?;
+        let erasure = ledger.entry(write.user).await?;
+        if let Some(entry) = &erasure
+            && entry.predates_all_of(Role::RaseenTempUser)
+        {
+            // While temp is not known to have its tombstone, what is live there counts as erased: a new life waits.
+            let erasures = ErasureService::new(Arc::clone(&self.engine));
+            let temp = Role::RaseenTempUser;
+            erasures.finish_in(temp, write.user, entry).await?;
+            return Ok(None);
+        }
+        let fence = erasure.and_then(|entry| entry.fence());
         let buried = over
             .filter(|document| document::state(document) == Some(State::Erased))
             .and_then(document::version)
             .max(fence);
-        let main = CurrentCopy::of(
+        let main = match CurrentCopy::of(
             self.engine.databases.raseen_main_db(),
             write.user,
             Consistency::Majority,
         )
-        .await?;
-        let main_version = main.version();
-        let (document, seen) = match main {
-            CurrentCopy::Live(document) => (Some(document), main_version),
-            CurrentCopy::Erased(_) => (None, main_version),
-            CurrentCopy::Foreign(_) => {
-                return match adopt_copies(
-                    ledger,
-                    self.engine.databases.raseen_main_db(),
-                    write.user,
-                )
-                .await?
-                {
-                    Adoption::Done | Adoption::Again => Ok(None),
-                    Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
-                };
-            }
+        .await?
+        {
             CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            CurrentCopy::Absent | CurrentCopy::Entering(_) => {
-                // srie being away blocks nothing; a move compares the versions again.
-                let srie = CurrentCopy::of(
-                    self.engine.databases.srie_main_db(),
-                    write.user,
-                    Consistency::Majority,
-                );
-                match self.backup.with(srie).await {
-                    Ok(CurrentCopy::Live(document)) => {
-                        let version = document::version(&document);
-                        (Some(document), version)
-                    }
-                    Ok(CurrentCopy::Foreign(_)) => {
-                        return match adopt_copies(
-                            ledger,
-                            self.engine.databases.srie_main_db(),
-                            write.user,
-                        )
-                        .await
-                        {
-                            Ok(Adoption::Quarantined(reason)) => {
-                                Err(UsersError::Quarantined(reason))
-                            }
-                            Ok(Adoption::Done | Adoption::Again) => Ok(None),
-                            Err(error) => Err(UsersError::Unavailable(error)),
-                        };
-                    }
-                    Ok(CurrentCopy::Unclear(reason)) => {
-                        return Err(UsersError::Quarantined(reason));
-                    }
-                    Ok(current) => (None, current.version()),
-                    Err(_) => (None, None),
-                }
+            CurrentCopy::Foreign(_) => {
+                let main = self.engine.databases.raseen_main_db();
+                return adopted(adopt_copies(ledger, main, write.user).await?);
+            }
+            main => main,
+        };
+        let srie = match self.in_srie(write.user).await {
+            // What main cannot say, srie may; where main has a document of its own, nothing depends on it.
+            CurrentCopy::Unclear(reason) if matches!(main, CurrentCopy::Absent) => {
+                return Err(UsersError::Quarantined(reason));
+            }
+            CurrentCopy::Foreign(_) if matches!(main, CurrentCopy::Absent) => {
+                let srie = self.engine.databases.srie_main_db();
+                return adopted(adopt_copies(ledger, srie, write.user).await?);
+            }
+            srie => srie,
+        };
+        let (main_version, srie_version) = (main.version(), srie.version());
+        // What is erased, by main's own tombstone too, counts as nothing.
+        let gone = match &main {
+            CurrentCopy::Erased(tombstone) => document::version(tombstone).max(buried),
+            _ => buried,
+        };
+        let counting = |copy: CurrentCopy| match copy {
+            CurrentCopy::Live(document) => {
+                Some(document).filter(|document| document::version(document) > gone)
+            }
+            _ => None,
+        };
+        let document = match NewestCopy::of(counting(main), counting(srie)) {
+            NewestCopy::None => None,
+            NewestCopy::Main(document) => Some(document),
+            NewestCopy::Srie(document) => {
+                self.bring_main_up(write.user, &document).await?;
+                return Ok(None);
+            }
+            NewestCopy::Damaged => {
+                self.tell_of_damage(write.user, Role::RaseenMainUser).await;
+                return Err(UsersError::Corrupt(Role::RaseenMainUser));
             }
         };
-        let document = document.filter(|_| seen > buried || buried.is_none());
         Ok(Some(Base {
             document,
-            highest: seen.max(buried),
+            highest: main_version.max(srie_version).max(buried),
             known: Known {
                 main: main_version,
                 fence,
             },
         }))
+    }
+
+    /// What srie holds of the user; nothing while it is away, which blocks no write: a move compares the versions again.
+    async fn in_srie(&self, user: &UserId) -> CurrentCopy {
+        let srie = self.engine.databases.srie_main_db();
+        let copy = CurrentCopy::of(srie, user, Consistency::Majority);
+        self.backup.with(copy).await.unwrap_or(CurrentCopy::Absent)
+    }
+
+    /// Main holds less than srie, or a damaged copy: it gets srie's, which is intact, before anything is made from it.
+    async fn bring_main_up(&self, user: &UserId, copy: &RawDocumentBuf) -> Result<(), UsersError> {
+        let main = self.engine.databases.raseen_main_db();
+        let damaged = claims(main, user, Consistency::Majority).await?;
+        let damaged = damaged
+            .into_iter()
+            .find(|there| document::version(there) == document::version(copy) && !is_sound(there));
+        let Some(damaged) = damaged else {
+            let pair = Pair::users(&self.engine);
+            let one = std::slice::from_ref(copy);
+            return match put(&pair, Side::Main, one).await?.into_iter().next() {
+                Some(PutOutcome::Refused(reason)) => {
+                    Err(UsersError::Rejected(Fault { code: 0, reason }))
+                }
+                Some(PutOutcome::Stored | PutOutcome::Erased) | None => Ok(()),
+            };
+        };
+        self.tell_of_damage(user, Role::RaseenMainUser).await;
+        let (store, users) = self.target(Role::RaseenMainUser)?;
+        let (id, change) = (document::id(&damaged), Change::Replace(copy.clone()));
+        store
+            .write(users, &id, &Guard::Whole(damaged), &change)
+            .await?;
+        let written = [tombstones::Written {
+            user,
+            version: document::version(copy),
+        }];
+        tombstones::check_after_writing(&self.engine, &written).await?;
+        Ok(())
+    }
+}
+
+/// A document of another program was adopted first: the write looks again.
+fn adopted(adoption: Adoption) -> Result<Option<Base>, UsersError> {
+    match adoption {
+        Adoption::Done | Adoption::Again => Ok(None),
+        Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
     }
 }
 

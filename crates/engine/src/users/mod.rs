@@ -112,6 +112,11 @@ pub enum UsersError {
     /// Copies contradict each other, and an operator has to look; nothing changed.
     #[error("the user's documents contradict each other: {0}")]
     Quarantined(Quarantine),
+    /// No copy of the user's newest version matches its own digest; nothing changed.
+    #[error(
+        "the copy in {0} does not match its own digest, and no other database holds an intact one; `tierkeep verify` shows both"
+    )]
+    Corrupt(Role),
     /// An answer was lost, and so many others wrote since that the document no longer tells whether this
     /// change was made.
     #[error(

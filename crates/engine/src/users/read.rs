@@ -1,5 +1,6 @@
 //! Reading a user's document.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -13,7 +14,9 @@ use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
 use tracing::{debug, error, warn};
 
+use crate::alerts::{AlertKind, Alerts};
 use crate::claims::{Consistency, CurrentCopy, claims};
+use crate::copies::sound::is_sound;
 use crate::users::{Found, Users, UsersError};
 
 /// `last_accessed` is raised at most this often for each user.
@@ -54,10 +57,9 @@ impl Users {
             CurrentCopy::Live(document) | CurrentCopy::Foreign(document)
                 if counts(&document, pending) =>
             {
-                Ok(Some(Found {
-                    document,
-                    source: Role::ExternalUsers,
-                }))
+                let lifted = self.lift(user, &document).await.unwrap_or_default();
+                let document = lifted.unwrap_or(document);
+                Ok(Some(found_in(Role::ExternalUsers, document)))
             }
             CurrentCopy::Live(_)
             | CurrentCopy::Foreign(_)
@@ -71,23 +73,11 @@ impl Users {
     async fn read_internal(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
         // What waits to be erased counts as nothing, wherever it is.
         let pending = self.pending.fence(&self.engine, user).await;
-        let temp = fetched(
-            user,
-            claims(
-                self.engine.databases.raseen_temp_db(),
-                user,
-                Consistency::Majority,
-            )
-            .await,
-        )?;
-        let fence = match CurrentCopy::among(temp, user) {
+        let fence = match self.in_temp(user, Consistency::Majority).await? {
             CurrentCopy::Live(document) | CurrentCopy::Foreign(document)
                 if counts(&document, pending) =>
             {
-                return Ok(Some(Found {
-                    document,
-                    source: Role::RaseenTempUser,
-                }));
+                return Ok(Some(found_in(Role::RaseenTempUser, document)));
             }
             CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
             CurrentCopy::Live(_) | CurrentCopy::Foreign(_) | CurrentCopy::Absent => pending,
@@ -98,24 +88,120 @@ impl Users {
             }
         };
         let main = self.engine.databases.raseen_main_db();
-        let found = match claims(main, user, Consistency::Majority).await {
-            Ok(claims) => live(claims, user)?,
+        let in_main = match claims(main, user, Consistency::Majority).await {
+            Ok(claims) => CurrentCopy::among(claims, user),
             Err(error) => return self.read_backup(user, fence, error).await,
         };
-        let found = match found {
-            Some(document) => Some(document),
-            // "Absent" must not rest on a primary that has been deposed.
-            None => live(
-                fetched(user, claims(main, user, Consistency::Linearizable).await)?,
-                user,
-            )?,
+        let in_main = match in_main {
+            // "Absent" must not rest on a primary that has been deposed, of main or of temp.
+            CurrentCopy::Absent => {
+                let main = fetched(user, claims(main, user, Consistency::Linearizable).await)?;
+                CurrentCopy::among(main, user)
+            }
+            seen => seen,
         };
-        Ok(found
-            .filter(|document| counts(document, fence))
-            .map(|document| Found {
-                document,
-                source: Role::RaseenMainUser,
-            }))
+        match in_main {
+            CurrentCopy::Live(document) | CurrentCopy::Foreign(document) => {
+                if !counts(&document, fence) {
+                    return Ok(None);
+                }
+                if is_sound(&document) {
+                    return Ok(Some(found_in(Role::RaseenMainUser, document)));
+                }
+                self.read_instead_of_damaged(user, fence).await.map(Some)
+            }
+            CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),
+            CurrentCopy::Entering(_) | CurrentCopy::Erased(_) => Ok(None),
+            CurrentCopy::Absent => self.read_absent(user, fence).await,
+        }
+    }
+
+    async fn in_temp(
+        &self,
+        user: &UserId,
+        consistency: Consistency,
+    ) -> Result<CurrentCopy, UsersError> {
+        let temp = self.engine.databases.raseen_temp_db();
+        let claims = fetched(user, claims(temp, user, consistency).await)?;
+        Ok(CurrentCopy::among(claims, user))
+    }
+
+    /// Main holds nothing: temp is asked again, linearizably, and then srie.
+    async fn read_absent(
+        &self,
+        user: &UserId,
+        fence: Option<Version>,
+    ) -> Result<Option<Found>, UsersError> {
+        if let CurrentCopy::Live(document) | CurrentCopy::Foreign(document) =
+            self.in_temp(user, Consistency::Linearizable).await?
+            && counts(&document, fence)
+        {
+            return Ok(Some(found_in(Role::RaseenTempUser, document)));
+        }
+        let srie = claims(
+            self.engine.databases.srie_main_db(),
+            user,
+            Consistency::Majority,
+        );
+        let Ok(srie) = self.backup.with(srie).await else {
+            return Ok(None);
+        };
+        let Some(document) = live(srie, user)? else {
+            return Ok(None);
+        };
+        // The tombstones of an erasure may be gone already: only the ledger knows whether this is what was erased.
+        let erased = fetched(
+            user,
+            self.ledger.with(self.engine.ledger().fence(user)).await,
+        )?;
+        if !counts(&document, fence.max(erased)) {
+            return Ok(None);
+        }
+        if !is_sound(&document) {
+            self.tell_of_damage(user, Role::SrieMainUser).await;
+            return Err(UsersError::Corrupt(Role::SrieMainUser));
+        }
+        warn_of_backup(
+            user,
+            "read from the backup, because main holds nothing of the user",
+        );
+        Ok(Some(found_in(Role::SrieMainUser, document)))
+    }
+
+    /// Main's copy does not match its own digest: srie's is served where that one does.
+    async fn read_instead_of_damaged(
+        &self,
+        user: &UserId,
+        fence: Option<Version>,
+    ) -> Result<Found, UsersError> {
+        self.tell_of_damage(user, Role::RaseenMainUser).await;
+        let srie = claims(
+            self.engine.databases.srie_main_db(),
+            user,
+            Consistency::Majority,
+        );
+        let srie = self.backup.with(srie).await.unwrap_or_default();
+        let intact = live(srie, user)?
+            .filter(|document| counts(document, fence) && is_sound(document))
+            .ok_or(UsersError::Corrupt(Role::RaseenMainUser))?;
+        warn_of_backup(user, "read from the backup, because main's copy is damaged");
+        Ok(found_in(Role::SrieMainUser, intact))
+    }
+
+    /// Alerts that a copy does not match its own digest. An alert that cannot be stored is a line in the log.
+    pub(super) async fn tell_of_damage(&self, user: &UserId, database: Role) {
+        error!(
+            user_id = %user,
+            user_type = %user.user_type(),
+            database = %database,
+            "a copy does not match its own digest",
+        );
+        let message = format!("the copy in {database} does not match its own digest");
+        let alerts = Alerts::new(Arc::clone(&self.engine));
+        let raised = alerts.raise(AlertKind::CorruptDocument, user.as_str(), &message);
+        if let Err(error) = self.ledger.with(raised).await {
+            debug!(user_id = %user, user_type = %user.user_type(), %error, "no alert was stored");
+        }
     }
 
     /// Main cannot be reached: srie answers, and where srie has nothing either, nobody knows.
@@ -136,39 +222,16 @@ impl Users {
             .await,
         )?;
         match live(srie, user)?.filter(|document| counts(document, fence)) {
+            Some(document) if !is_sound(&document) => {
+                self.tell_of_damage(user, Role::SrieMainUser).await;
+                Err(UsersError::Corrupt(Role::SrieMainUser))
+            }
             Some(document) => {
-                warn!(
-                    user_id = %user,
-                    user_type = %user.user_type(),
-                    database = %Role::SrieMainUser,
-                    "read from the backup while main is away",
-                );
-                Ok(Some(Found {
-                    document,
-                    source: Role::SrieMainUser,
-                }))
+                warn_of_backup(user, "read from the backup while main is away");
+                Ok(Some(found_in(Role::SrieMainUser, document)))
             }
             None => Err(UsersError::Unavailable(main)),
         }
-    }
-
-    /// What srie holds of an internal user of whom temp and main hold nothing; nothing while srie is away.
-    pub(super) async fn in_backup_alone(&self, user: &UserId) -> Option<Found> {
-        if user.user_type() == UserType::External {
-            return None;
-        }
-        let fence = self.engine.ledger().fence(user).await.ok()?;
-        let srie = claims(
-            self.engine.databases.srie_main_db(),
-            user,
-            Consistency::Majority,
-        );
-        let srie = self.backup.with(srie).await.ok()?;
-        let document = live(srie, user).ok()??;
-        counts(&document, fence).then_some(Found {
-            document,
-            source: Role::SrieMainUser,
-        })
     }
 
     /// Raises `last_accessed`. A failure costs nothing but the date.
@@ -200,6 +263,19 @@ impl Users {
             );
         }
     }
+}
+
+fn found_in(source: Role, document: RawDocumentBuf) -> Found {
+    Found { document, source }
+}
+
+fn warn_of_backup(user: &UserId, what: &'static str) {
+    warn!(
+        user_id = %user,
+        user_type = %user.user_type(),
+        database = %Role::SrieMainUser,
+        "{what}",
+    );
 }
 
 /// Whether a document belongs to the life that the erasure at this version leaves standing.

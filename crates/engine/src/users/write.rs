@@ -1,5 +1,6 @@
 //! Writing a section: in place where the user is, else by entering.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -17,6 +18,7 @@ use tierkeep_core::version::{Version, Window};
 use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies, adopt_in_temp};
 use crate::copies::staging::is_abandoned;
+use crate::erasure::service::ErasureService;
 use crate::erasure::tombstones;
 use crate::mutant::Mutant;
 #[cfg(feature = "mutants")]
@@ -161,11 +163,7 @@ impl Users {
         condition: Condition,
     ) -> Result<Receipt, UsersError> {
         for round in 0..ROUNDS {
-            let found = match self.read(user).await? {
-                Some(found) => Some(found),
-                // What only the backup holds is what an entry is made from.
-                None => self.in_backup_alone(user).await,
-            };
+            let found = self.read(user).await?;
             let mut target = match found
                 .as_ref()
                 .map(|found| found.document.get(section.as_str()))
@@ -221,35 +219,31 @@ impl Users {
     /// Brings an erasure that is pending to the database that is about to be written to: nothing is written to what
     /// only waits to be erased.
     async fn finish_erasure_before_write(&self, user: &UserId) -> Result<(), UsersError> {
-        let Some(fence) = self.pending.fence(&self.engine, user).await else {
-            return Ok(());
-        };
-        let there = match user.user_type() {
-            UserType::Internal => {
-                CurrentCopy::of(
-                    self.engine.databases.raseen_temp_db(),
-                    user,
-                    Consistency::Majority,
-                )
-                .await?
-            }
-            UserType::External => {
-                CurrentCopy::of(
-                    self.engine.databases.external_db(),
-                    user,
-                    Consistency::Majority,
-                )
-                .await?
-            }
-        };
-        if there.version() >= Some(fence) {
+        if self.pending.fence(&self.engine, user).await.is_none() {
             return Ok(());
         }
         // What is known may have passed, and another program have stored the user anew: only the ledger buries.
+        let role = route::writes(user.user_type());
         let entry = self.engine.ledger().entry(user).await?;
-        let entry = entry.filter(|entry| entry.stage == Stage::Pending);
-        if let Some(fence) = entry.and_then(|entry| entry.fence()) {
-            let role = route::writes(user.user_type());
+        let Some(entry) = entry.filter(|entry| entry.stage == Stage::Pending) else {
+            return Ok(());
+        };
+        if entry.predates_all_of(role) {
+            let erasures = ErasureService::new(Arc::clone(&self.engine));
+            erasures.finish_in(role, user, &entry).await?;
+            return Ok(());
+        }
+        let there = match user.user_type() {
+            UserType::Internal => {
+                let temp = self.engine.databases.raseen_temp_db();
+                CurrentCopy::of(temp, user, Consistency::Majority).await?
+            }
+            UserType::External => {
+                let external = self.engine.databases.external_db();
+                CurrentCopy::of(external, user, Consistency::Majority).await?
+            }
+        };
+        if let Some(fence) = entry.fence().filter(|fence| there.version() < Some(*fence)) {
             tombstones::erase_in(&self.engine, role, user, fence).await?;
         }
         Ok(())
@@ -346,7 +340,14 @@ impl Users {
         };
         match store.write(users, &id, &guard, &change).await {
             Ok(Written::Applied(document)) => {
-                Ok(receipt(&document, &write.op, role, false).map(Round::Done))
+                let mut receipt = receipt(&document, &write.op, role, false);
+                let lifted = self.lift(write.user, &document).await?;
+                if let (Some(receipt), Some(version)) =
+                    (&mut receipt, lifted.as_deref().and_then(document::version))
+                {
+                    receipt.version = version;
+                }
+                Ok(receipt.map(Round::Done))
             }
             Ok(Written::TooLarge) => Err(UsersError::TooLarge),
             Ok(Written::Rejected(fault)) => Err(UsersError::Rejected(fault)),

@@ -156,7 +156,8 @@ impl Reference {
             Err(
                 error @ (UsersError::TooLarge
                 | UsersError::Rejected(_)
-                | UsersError::Quarantined(_)),
+                | UsersError::Quarantined(_)
+                | UsersError::Corrupt(_)),
             ) => Err(format!("write {token}: {error}")),
         }
     }

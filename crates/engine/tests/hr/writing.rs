@@ -185,3 +185,37 @@ async fn what_another_program_wrote_is_adopted_by_being_changed(
     super::reconcile(&world).await;
     check_equal(&world).await;
 }
+
+/// The tombstone of the first life is gone: versions go on above it, so a condition of that life never holds again.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_a_removed_record_are_never_used_again(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    super::put(&world, "c1", 1).await;
+    let first_life = super::put(&world, "c1", 2).await;
+    let seen = document::version(&first_life.record).unwrap();
+    let removed = super::remove(&world, "c1").await;
+    world.clock.advance(2 * super::GRACE);
+    assert_eq!(super::reconciler(&world).remove_tombstones().await, Ok(1));
+    assert_eq!(super::all(&world, super::MAIN).await, []);
+
+    // Under another id too, and in another process.
+    for under in ["c1", "c2"] {
+        let created = super::put(&world, under, 10).await;
+        assert!(created.created);
+        assert!(document::version(&created.record) > document::version(&removed.record));
+    }
+    super::put(&world, "c1", 11).await;
+    let late = super::records(&world)
+        .put(
+            &super::candidates(),
+            &super::id("c1"),
+            super::content(&doc! { "n": 3 }),
+            Condition::Version(seen),
+        )
+        .await;
+    assert!(matches!(late, Err(HrError::Mismatch { .. })), "{late:?}");
+    assert_eq!(super::read(&world, "c1").await, Some(11));
+}

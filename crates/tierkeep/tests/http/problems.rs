@@ -41,7 +41,7 @@ fn of_the_engine() -> Vec<UsersError> {
     ]
 }
 
-fn of_erasures() -> [EraseError; 3] {
+fn of_erasures() -> [EraseError; 2] {
     let away = StoreError {
         database: Role::EvaluationAudit,
         operation: "find",
@@ -49,11 +49,7 @@ fn of_erasures() -> [EraseError; 3] {
         code: 0,
     };
     let user = || UserId::external("reader").unwrap();
-    [
-        EraseError::Unavailable(away),
-        EraseError::UsedUp(user()),
-        EraseError::Contended(user()),
-    ]
+    [EraseError::Unavailable(away), EraseError::Contended(user())]
 }
 
 fn of_hr() -> [HrError; 8] {

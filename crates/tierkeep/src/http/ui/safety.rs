@@ -141,6 +141,7 @@ fn is_grave(kind: AlertKind) -> bool {
     match kind {
         AlertKind::AuditChainBroken
         | AlertKind::CopiesConflict
+        | AlertKind::CorruptDocument
         | AlertKind::MigrationIncident
         | AlertKind::VerificationDifference => true,
         AlertKind::MigrationFailed

@@ -6,6 +6,7 @@
 use axum::response::{IntoResponse, Response};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::content::{Damaged, InvalidBody};
+use tierkeep_core::db::Role;
 use tierkeep_core::identity::InvalidUsername;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::version::Version;
@@ -170,6 +171,8 @@ pub(in crate::http) enum UserReadError {
     Unavailable(StoreError),
     /// The user's documents contradict each other.
     Quarantined(Quarantine),
+    /// No copy of the user matches its own digest.
+    Corrupt(Role),
     /// The engine answers a read with an error of writes.
     Internal,
 }
@@ -179,6 +182,8 @@ pub(in crate::http) enum UserReadError {
 pub(in crate::http) enum RecordReadError {
     /// A database did not answer.
     Unavailable(StoreError),
+    /// No copy of the record matches its own digest.
+    Corrupt(Role),
     /// The engine answers a read with an error of writes.
     Internal,
 }
@@ -287,39 +292,45 @@ causes! {
     };
     QueryError [Malformed] |cause| Problem::Malformed(cause.0);
     UserConditionError [
-        Malformed, Conflict, VersionMismatch, Internal, DatabaseUnavailable
+        Malformed, Conflict, VersionMismatch, Internal, CorruptDocument, DatabaseUnavailable
     ] |cause| match cause {
         UserConditionError::Malformed(why) => Problem::Malformed(why),
         UserConditionError::Mismatch(current) => UsersError::Mismatch { current }.into(),
         UserConditionError::Read(error) => error.into(),
     };
     RecordConditionError [
-        Malformed, VersionMismatch, Internal, DatabaseUnavailable
+        Malformed, VersionMismatch, Internal, CorruptDocument, DatabaseUnavailable
     ] |cause| match cause {
         RecordConditionError::Malformed(why) => Problem::Malformed(why),
         RecordConditionError::Mismatch(current) => HrError::Mismatch { current }.into(),
         RecordConditionError::Read(error) => error.into(),
     };
-    UserReadError [Conflict, Internal, DatabaseUnavailable] |cause| match cause {
+    UserReadError [Conflict, Internal, CorruptDocument, DatabaseUnavailable] |cause| match cause {
         UserReadError::Unavailable(error) => Problem::Database(error),
         UserReadError::Quarantined(why) => UsersError::Quarantined(why).into(),
+        UserReadError::Corrupt(database) => UsersError::Corrupt(database).into(),
         UserReadError::Internal => Problem::Internal,
     };
-    RecordReadError [Internal, DatabaseUnavailable] |cause| match cause {
+    RecordReadError [Internal, CorruptDocument, DatabaseUnavailable] |cause| match cause {
         RecordReadError::Unavailable(error) => Problem::Database(error),
+        RecordReadError::Corrupt(database) => HrError::Corrupt(database).into(),
         RecordReadError::Internal => Problem::Internal,
     };
     SectionWriteError [
-        Conflict, VersionMismatch, TooLarge, InvalidContent, DatabaseUnavailable, OutcomeUnknown
+        Conflict, VersionMismatch, TooLarge, InvalidContent, CorruptDocument, DatabaseUnavailable,
+        OutcomeUnknown
     ] |cause| cause.0.into();
     SectionRemoveError [
-        Conflict, VersionMismatch, InvalidContent, DatabaseUnavailable, OutcomeUnknown
+        Conflict, VersionMismatch, InvalidContent, CorruptDocument, DatabaseUnavailable,
+        OutcomeUnknown
     ] |cause| cause.0.into();
     RecordWriteError [
-        Conflict, VersionMismatch, TooLarge, InvalidContent, DatabaseUnavailable, OutcomeUnknown
+        Conflict, VersionMismatch, TooLarge, InvalidContent, CorruptDocument, DatabaseUnavailable,
+        OutcomeUnknown
     ] |cause| cause.0.into();
     RecordRemoveError [
-        RecordNotFound, Conflict, VersionMismatch, InvalidContent, DatabaseUnavailable, OutcomeUnknown
+        RecordNotFound, Conflict, VersionMismatch, InvalidContent, CorruptDocument, DatabaseUnavailable,
+        OutcomeUnknown
     ] |cause| cause.0.into();
     UserNotFound [UserNotFound] |_cause| UsersError::NotFound.into();
     SectionNotFound [SectionNotFound] |_cause| Problem::SectionNotFound;
@@ -329,7 +340,7 @@ causes! {
     UnknownDatabase [UnknownDatabase] |_cause| Problem::UnknownDatabase;
     InvalidRecord [InvalidContent] |cause| Problem::Body(InvalidBody::Content(cause.0));
     WriteDenied [
-        PublicWritesOff, Conflict, RateLimited, Internal, DatabaseUnavailable
+        PublicWritesOff, Conflict, RateLimited, Internal, CorruptDocument, DatabaseUnavailable
     ] |cause| match cause {
         WriteDenied::PublicWritesOff => Problem::PublicWritesOff,
         WriteDenied::RateLimited(limited) => limited.into(),
@@ -344,11 +355,7 @@ impl Cause for StoreError {
 }
 
 impl Cause for EraseError {
-    const CODES: &'static [Code] = &[
-        Code::Conflict,
-        Code::DatabaseUnavailable,
-        Code::OutcomeUnknown,
-    ];
+    const CODES: &'static [Code] = &[Code::DatabaseUnavailable, Code::OutcomeUnknown];
 }
 
 impl From<UsersError> for UserReadError {
@@ -356,6 +363,7 @@ impl From<UsersError> for UserReadError {
         match error {
             UsersError::Unavailable(error) => Self::Unavailable(error),
             UsersError::Quarantined(why) => Self::Quarantined(why),
+            UsersError::Corrupt(database) => Self::Corrupt(database),
             UsersError::Mismatch { .. }
             | UsersError::NotFound
             | UsersError::SectionNotFound
@@ -374,6 +382,7 @@ impl From<HrError> for RecordReadError {
     fn from(error: HrError) -> Self {
         match error {
             HrError::Unavailable(error) => Self::Unavailable(error),
+            HrError::Corrupt(database) => Self::Corrupt(database),
             HrError::Mismatch { .. }
             | HrError::NotFound
             | HrError::TooLarge

@@ -141,6 +141,7 @@ impl Problem {
                 UsersError::TooLarge => Code::TooLarge,
                 UsersError::Rejected(_) => Code::InvalidContent,
                 UsersError::Quarantined(_) => Code::Conflict,
+                UsersError::Corrupt(_) => Code::CorruptDocument,
                 UsersError::Contended | UsersError::OutcomeUnknown(_) => Code::OutcomeUnknown,
             },
             Self::Hr(error) => match error {
@@ -150,11 +151,11 @@ impl Problem {
                 HrError::TooLarge => Code::TooLarge,
                 HrError::Rejected(_) => Code::InvalidContent,
                 HrError::Unclear(_) => Code::Conflict,
+                HrError::Corrupt(_) => Code::CorruptDocument,
                 HrError::Contended | HrError::OutcomeUnknown => Code::OutcomeUnknown,
             },
             Self::Erase(error) => match error {
                 EraseError::Unavailable(_) => Code::DatabaseUnavailable,
-                EraseError::UsedUp(_) => Code::Conflict,
                 EraseError::Contended(_) => Code::OutcomeUnknown,
             },
             Self::Body(error) => match error {
