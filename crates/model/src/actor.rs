@@ -98,8 +98,8 @@ pub enum Outcome {
     Written(Ack),
     /// The version that it read, if any.
     Read(u32, Option<Version>),
-    /// A user was erased for the how manieth time.
-    Erased(u32, i64),
+    /// A user was erased for the how manieth time, and whether from every database.
+    Erased(u32, i64, bool),
     /// Nothing that anybody may rely on.
     Nothing,
 }
@@ -195,7 +195,7 @@ impl Program {
                 Err(_) => Outcome::Nothing,
             },
             Self::Erase { user: n } => match ErasureService::new(engine).erase(&user(n)).await {
-                Ok(erased) => Outcome::Erased(n, erased.epoch),
+                Ok(erased) => Outcome::Erased(n, erased.epoch, erased.pending.is_empty()),
                 Err(_) => Outcome::Nothing,
             },
             Self::FinishErasures => {

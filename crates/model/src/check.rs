@@ -261,6 +261,8 @@ impl Check {
             retention: self.scenario.retention,
             quarantine: self.scenario.quarantine,
             graceless: self.scenario.graceless,
+            most_erasures: self.scenario.most_erasures(),
+            kept: self.scenario.kept,
         }
     }
 
@@ -395,10 +397,15 @@ impl Check {
                 let broken = invariants::read(*who, floor, erased, *seen);
                 moment.broken = moment.broken.take().or(broken);
             }
-            Outcome::Erased(who, epoch) => {
+            Outcome::Erased(who, epoch, everywhere) => {
                 let fence = epoch << Version::COUNTER_BITS;
                 let known = moment.erased.entry(*who).or_default();
                 *known = fence.max(*known);
+                if *everywhere {
+                    let planted = &self.scenario.planted;
+                    let broken = invariants::first_life_is_gone(&moment.engine, *who, planted);
+                    moment.broken = moment.broken.take().or(broken);
+                }
             }
             Outcome::Nothing => {}
         }
@@ -412,7 +419,7 @@ impl Check {
         }
         let key = (
             moment.engine.digest(),
-            digest(&(&moment.acks, &moment.fences)),
+            digest(&(&moment.acks, &moment.fences, &moment.erased)),
         );
         let rested = || self.rested.lock().unwrap_or_else(PoisonError::into_inner);
         let known = rested().get(&key).cloned();
@@ -431,7 +438,12 @@ impl Check {
             now: later,
             ..self.known(moment)
         };
-        let broken = invariants::at_rest(&Databases::of(stores), known);
+        let rest = Databases::of(stores);
+        let erased = moment.erased.keys().copied();
+        let gone = erased
+            .filter_map(|who| invariants::first_life_is_gone(&rest, who, &self.scenario.planted))
+            .next();
+        let broken = gone.or_else(|| invariants::at_rest(&rest, known));
         rested().insert(key, broken.clone());
         moment.broken = broken;
     }
@@ -593,6 +605,6 @@ impl Model for Check {
         macro_rules! all {
             ($($n:literal)*) => { vec![$(Property::always(NAMES[$n], holds::<$n>)),*] };
         }
-        all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+        all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)
     }
 }

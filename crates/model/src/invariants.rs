@@ -8,6 +8,7 @@ use bson::DateTime;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
 use tierkeep_core::db::{Role, collection};
+use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::Erasure;
 use tierkeep_core::user::UserId;
@@ -18,7 +19,7 @@ use crate::actor::{Ack, LIST, MERGED, listed, user};
 use crate::databases::Databases;
 
 /// The names of the invariants, by their place in [`Broken::which`].
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 19] = [
     "1: what was acknowledged is in temp or main",
     "2: a reader never misses what was acknowledged",
     "3: every acknowledged write is contained once in the copy that counts",
@@ -36,6 +37,8 @@ pub const NAMES: [&str; 17] = [
     "quarantine: nobody is quarantined without a cause",
     "at rest: temp drains, and main equals srie",
     "7: what was erased does not come back",
+    "erasures: no request erases twice",
+    "rolled back: what srie alone holds is in every later copy",
 ];
 
 /// An invariant that does not hold.
@@ -62,6 +65,10 @@ pub struct Known<'a> {
     pub quarantine: bool,
     /// Whether tombstones may go while somebody still writes.
     pub graceless: bool,
+    /// How often a user can have been erased at most.
+    pub most_erasures: i64,
+    /// The section that srie alone holds at first, and that every later copy contains.
+    pub kept: Option<&'static str>,
 }
 
 /// Looks at one step.
@@ -157,7 +164,42 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
             },
         ),
     ];
-    broken(verdicts)
+    broken(verdicts).or_else(|| {
+        let highest = known.fences.values().max().copied().unwrap_or_default();
+        let erasures = Version::new(highest).map_or(0, Version::epoch);
+        let twice = if erasures > known.most_erasures {
+            Err(format!(
+                "{erasures} erasures, {} at most",
+                known.most_erasures
+            ))
+        } else {
+            Ok(())
+        };
+        broken([(17, twice), (18, snapshot.keeps(known.kept))])
+    })
+}
+
+/// Whether what a user had at the beginning is gone, once the user was told so.
+pub fn first_life_is_gone(
+    databases: &Databases,
+    who: u32,
+    planted: &[(Role, RawDocumentBuf)],
+) -> Option<Broken> {
+    let who = user(who);
+    let is_left = |(role, document): &&(Role, RawDocumentBuf)| {
+        document::user_id(document) == Some(who.as_str())
+            && databases.users(*role).iter().any(|copy| {
+                document::state(copy) == Some(State::Live)
+                    && Digest::of(copy) == Digest::of(document)
+            })
+    };
+    let left = planted.iter().find(is_left);
+    let gone = left.map_or(Ok(()), |(role, _)| {
+        Err(format!(
+            "{who} was told to be erased, and {role} holds it still"
+        ))
+    });
+    broken([(16, gone)])
 }
 
 /// Looks at what a mover left that nobody disturbed.
@@ -166,7 +208,7 @@ pub fn at_rest(rest: &Databases, known: Known<'_>) -> Option<Broken> {
     let rested = kit::temp_drains(&snapshot.temp, known.now, known.retention)
         .and(kit::main_equals_srie(&snapshot.main, &snapshot.srie))
         .and(snapshot.contains(known.acks));
-    let rested = if known.quarantine && !quarantined(rest).is_empty() {
+    let rested = if known.kept.is_some() || known.quarantine && !quarantined(rest).is_empty() {
         Ok(())
     } else {
         rested
@@ -307,6 +349,24 @@ impl Snapshot {
                     let erased = [(user.as_str(), fence)];
                     kit::erased_content_never_comes_back(&erased, &[copies])?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every live copy newer than main's old one holds this section.
+    fn keeps(&self, section: Option<&str>) -> kit::Verdict {
+        let Some(section) = section else {
+            return Ok(());
+        };
+        let all = [&self.temp, &self.main, &self.srie].into_iter().flatten();
+        let newer = all.filter(|copy| {
+            document::version(copy) > Some(Version::FIRST)
+                && document::state(copy) == Some(State::Live)
+        });
+        for copy in newer {
+            if !matches!(copy.get(section), Ok(Some(_))) {
+                return Err(format!("{:?} lacks {section}", document::id(copy)));
             }
         }
         Ok(())

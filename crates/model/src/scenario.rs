@@ -5,6 +5,8 @@ use std::time::Duration;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
+use tierkeep_core::document;
+use tierkeep_core::version::Version;
 use tierkeep_engine::MoverSettings;
 
 use crate::actor::{Ack, Making, Program};
@@ -47,6 +49,8 @@ pub struct Scenario {
     pub adopting: bool,
     /// Tombstones may go while somebody still writes: what comes late is buried once it is there, not kept out.
     pub graceless: bool,
+    /// Main was put back from an older copy: what srie holds of the sections of this name must never be lost.
+    pub kept: Option<&'static str>,
     /// The check ends after about so many steps, those that begin a way first; without it all are taken.
     pub most: Option<usize>,
     /// The guard that is missing.
@@ -68,6 +72,7 @@ impl Scenario {
             quarantine: false,
             adopting: false,
             graceless: false,
+            kept: None,
             most: None,
             #[cfg(feature = "mutants")]
             mutant: None,
@@ -77,6 +82,19 @@ impl Scenario {
     pub(crate) fn is_erasing(&self) -> bool {
         let erases = |actor: &Program| matches!(actor, Program::Erase { .. });
         self.actors.iter().any(erases)
+    }
+
+    /// How often a user can have been erased at most: as often as somebody asks, and as the copies say.
+    pub(crate) fn most_erasures(&self) -> i64 {
+        let asked = self
+            .actors
+            .iter()
+            .filter(|it| matches!(it, Program::Erase { .. }));
+        let asked = i64::try_from(asked.count()).unwrap_or(i64::MAX);
+        let planted = self.planted.iter();
+        let planted = planted.filter_map(|(_, document)| document::version(document));
+        let before = planted.map(Version::epoch).max().unwrap_or_default();
+        before + asked + i64::from(self.trouble.crashes)
     }
 
     pub(crate) fn making(&self) -> Making {

@@ -7,7 +7,7 @@ use tierkeep_model::invariants::NAMES;
 use tierkeep_model::{Program, START, Scenario, Trouble};
 use tierkeep_testkit::documents::native_user;
 
-use crate::world::{due, moved, report, settled};
+use crate::world::{above_the_fence, due, in_srie_alone, moved, report, rolled_back, settled};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
@@ -78,6 +78,42 @@ fn a_write_without_a_window_is_found() {
         ..due([Program::Rewrite { user: 1 }])
     };
     falls(Mutant::UnboundedWindow, scenario, 2);
+}
+
+#[test]
+fn a_fence_from_the_ledger_alone_is_found() {
+    let scenario = above_the_fence((1 << 40) + 3, [ERASE]);
+    falls(Mutant::FenceFromTheLedger, scenario, 16);
+}
+
+#[test]
+fn forgetting_what_could_not_be_read_is_found() {
+    let scenario = Scenario {
+        trouble: Trouble {
+            outages: 1,
+            ..Trouble::default()
+        },
+        ..in_srie_alone([ERASE, Program::FinishErasures])
+    };
+    falls(Mutant::UnreadIsForgotten, scenario, 15);
+}
+
+#[test]
+fn a_fence_that_is_chosen_again_is_found() {
+    let scenario = Scenario {
+        trouble: Trouble {
+            lost: 1,
+            ..Trouble::default()
+        },
+        ..settled([ERASE, PUT])
+    };
+    falls(Mutant::FenceChosenAgain, scenario, 17);
+}
+
+#[test]
+fn a_copy_up_from_main_alone_is_found() {
+    let scenario = rolled_back([PUT]);
+    falls(Mutant::CopyUpFromMainAlone, scenario, 18);
 }
 
 /// An entry was abandoned before its second look, and what moved since is above it.

@@ -2,7 +2,9 @@
 
 use tierkeep_model::{Program, Scenario, Trouble};
 
-use crate::world::{due, holds, holds_usually, settled};
+use crate::world::{
+    above_the_fence, due, holds, holds_usually, in_srie_alone, rolled_back, settled,
+};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
@@ -203,6 +205,45 @@ fn a_write_that_comes_late_into_a_new_life() {
         ..due([PUT, ERASE])
     };
     holds("a writer, an eraser, a call that comes late", scenario, 100);
+}
+
+#[test]
+fn copies_above_and_on_the_fence_that_the_ledger_would_choose() {
+    for version in [1 << 40, (1 << 40) + 3] {
+        let scenario = above_the_fence(version, [ERASE, Program::FinishErasures]);
+        holds("an eraser, copies at or above the fence", scenario, 20);
+    }
+}
+
+#[test]
+fn a_copy_that_cannot_be_read_when_the_fence_is_chosen() {
+    let scenario = Scenario {
+        trouble: outages(1),
+        ..in_srie_alone([ERASE, Program::FinishErasures])
+    };
+    holds(
+        "an eraser, a copy in srie, which goes and comes",
+        scenario,
+        40,
+    );
+}
+
+#[test]
+fn a_newer_life_beside_a_retried_erasure() {
+    let scenario = Scenario {
+        trouble: a_lost_answer(),
+        ..settled([ERASE, PUT])
+    };
+    holds("an eraser, a writer, a lost answer", scenario, 1000);
+}
+
+#[test]
+fn a_write_after_main_was_rolled_back() {
+    holds(
+        "main rolled back, a writer, a mover",
+        rolled_back([PUT, MOVE]),
+        30,
+    );
 }
 
 #[test]

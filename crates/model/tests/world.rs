@@ -29,6 +29,41 @@ pub fn moved(version: i64) -> [(Role, RawDocumentBuf); 2] {
     [Role::RaseenMainUser, Role::SrieMainUser].map(|role| (role, copy.clone()))
 }
 
+/// The first user at `version` in main and srie, with a section that only this version has.
+pub fn moved_with(version: i64, section: &str) -> [(Role, RawDocumentBuf); 2] {
+    let document = native_user(1, version)
+        .set(section, tierkeep_core::bson::rawdoc! { "kept": true })
+        .dated(START)
+        .build();
+    let copy = main_form(&document, &Digest::of(&document));
+    [Role::RaseenMainUser, Role::SrieMainUser].map(|role| (role, copy.clone()))
+}
+
+/// Main was put back from a copy of version 1, and srie holds version 4.
+pub fn rolled_back(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    let [old, _] = moved(1);
+    let [_, new] = moved_with(4, "kept");
+    scenario.planted.extend([old, new]);
+    scenario.kept = Some("kept");
+    scenario
+}
+
+/// The first user's copies lie above or at the fence that the ledger alone would choose.
+pub fn above_the_fence(version: i64, actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    scenario.planted.extend(moved(version));
+    scenario
+}
+
+/// Only srie holds a copy, above every fence that is chosen without it.
+pub fn in_srie_alone(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    let [_, copy] = moved((5 << 40) + 1);
+    scenario.planted.push(copy);
+    scenario
+}
+
 /// The first user was moved.
 pub fn settled(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);

@@ -26,6 +26,7 @@ use crate::databases::retry::repeating;
 use crate::erasure::survey::Survey;
 use crate::erasure::tombstones;
 use crate::github_binding;
+use crate::mutant::Mutant;
 
 /// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
 /// answered after that long: then no process reads or writes what is left.
@@ -181,11 +182,17 @@ impl ErasureService {
             .entry_id(user.as_str());
         let audit = self.engine.databases.audit_db().store();
         let mut entry = ledger.entry(user).await?;
-        let survey = Survey::of(&self.engine, user).await;
+        let mut survey = Survey::of(&self.engine, user).await;
+        if self.engine.mutation().has(Mutant::UnreadIsForgotten) {
+            survey.unread.clear();
+        }
         if let Some(entry) = entry.take_if(|entry| survey.is_covered_by(entry)) {
             return Ok(entry);
         }
-        let epoch = survey.epoch_above(entry.as_ref());
+        let mut epoch = survey.epoch_above(entry.as_ref());
+        if self.engine.mutation().has(Mutant::FenceFromTheLedger) {
+            epoch = entry.as_ref().map_or(1, |entry| entry.epoch + 1);
+        }
         for round in 0..ROUNDS {
             let set = Erasure::begun_unread(user, epoch, &survey.unread, self.engine.clock().now());
             let is_made = match &entry {
@@ -208,6 +215,10 @@ impl ErasureService {
             entry = ledger.entry(user).await?;
             if let Some(made) = entry.take_if(|_| is_made) {
                 return Ok(made);
+            }
+            if self.engine.mutation().has(Mutant::FenceChosenAgain) {
+                let again = Survey::of(&self.engine, user).await;
+                epoch = again.epoch_above(entry.as_ref());
             }
         }
         Err(EraseError::Contended(user.clone()))

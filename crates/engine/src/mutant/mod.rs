@@ -26,6 +26,14 @@ pub enum Mutant {
     ConfirmAbandoned,
     /// A write without a condition names no window of versions: one that was given up may come late.
     UnboundedWindow,
+    /// The fence of an erasure comes from the ledger alone.
+    FenceFromTheLedger,
+    /// An erasure forgets which databases it could not read.
+    UnreadIsForgotten,
+    /// An erasure whose answer was lost chooses its fence again.
+    FenceChosenAgain,
+    /// A copy-up takes main's copy, whatever srie holds.
+    CopyUpFromMainAlone,
     /// A copy that is newer than what moves counts as proof of it.
     HigherIsFine,
     /// A move begins without a record of it.

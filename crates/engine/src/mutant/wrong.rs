@@ -10,9 +10,8 @@ use tierkeep_core::store::{Change, Fence, Guard, StoreError};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::{Version, Window};
 
-use crate::context::Engine;
 use crate::databases::retry::repeating;
-use crate::mutant::Mutant;
+use crate::mutant::{Mutant, Mutation};
 
 /// Changes what is stored of a user, newer lives included.
 pub(crate) async fn overwrite<D: UserDatabase>(
@@ -47,9 +46,9 @@ pub(crate) async fn copy_over<D: UserDatabase>(
 }
 
 /// Every version of every life, where the engine lacks its window.
-pub(crate) fn window(engine: &Engine, window: Window) -> Window {
+pub(crate) fn window(mutation: Mutation, window: Window) -> Window {
     match Version::new(i64::MAX) {
-        Some(last) if engine.mutation().has(Mutant::UnboundedWindow) => {
+        Some(last) if mutation.has(Mutant::UnboundedWindow) => {
             Window::between(Version::FIRST, last)
         }
         Some(_) | None => window,

@@ -25,6 +25,7 @@ use crate::copies::sound::{NewestCopy, is_sound};
 use crate::copies::staging::{self, Entered, Insertion, Known, StagingEntry, insert_or_replace};
 use crate::erasure::service::ErasureService;
 use crate::erasure::tombstones;
+use crate::mutant::Mutant;
 use crate::users::conditions::{check, receipt};
 use crate::users::write::{Round, Write};
 use crate::users::{Users, UsersError};
@@ -260,7 +261,11 @@ impl Users {
             }
             _ => None,
         };
-        let document = match NewestCopy::of(counting(main), counting(srie)) {
+        let in_srie = counting(srie).filter(|_| {
+            let alone = Mutant::CopyUpFromMainAlone;
+            !self.engine.mutation().has(alone) || main_version.is_none()
+        });
+        let document = match NewestCopy::of(counting(main), in_srie) {
             NewestCopy::None => None,
             NewestCopy::Main(document) => Some(document),
             NewestCopy::Srie(document) => {

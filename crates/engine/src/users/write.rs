@@ -326,7 +326,7 @@ impl Users {
             return Ok(None);
         };
         #[cfg(feature = "mutants")]
-        let window = wrong::window(&self.engine, window);
+        let window = wrong::window(self.engine.mutation(), window);
         let (store, users) = self.target(role)?;
         let id = Bson::String(write.user.to_string());
         let guard = Guard::Live {
