@@ -203,17 +203,19 @@ async fn upkeep(run: Run, process: Process) {
     }
 }
 
-/// Makes calls fail, takes databases away, holds calls back, and moves the clock.
+/// Makes calls fail, takes databases away, holds calls back, lets calls that were given up arrive late, and moves the
+/// clock.
 async fn nemesis(run: Run, seed: u64) {
     const OPERATIONS: [&str; 6] = ["insert", "put_newer", "write", "delete", "amend", "find"];
     let mut random = StdRng::seed_from_u64(seed);
     let faults = &run.stage.faults;
+    let mut arrivals = JoinSet::new();
     while !run.stop.is_cancelled() {
         add(&run.done.faults, 1);
         let role = *TIERS.choose(&mut random).unwrap();
         let operation = *OPERATIONS.choose(&mut random).unwrap();
         let wait = Duration::from_millis(random.random_range(5..120));
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0 => {
                 faults.set_down(role, true);
                 tokio::time::sleep(wait).await;
@@ -230,6 +232,18 @@ async fn nemesis(run: Run, seed: u64) {
                 faults.plan(Fault::nth(1, moment).of(operation).to(role));
                 tokio::time::sleep(wait).await;
             }
+            9..11 => {
+                let operation = *["write", "amend"].choose(&mut random).unwrap();
+                let late = faults.delay(Fault::nth(1, Moment::Before).of(operation).to(role));
+                let lateness = wait * random.random_range(1..20);
+                arrivals.spawn(async move {
+                    tokio::time::sleep(lateness).await;
+                    if late.is_on_its_way() {
+                        late.arrive().await.ok();
+                    }
+                });
+                tokio::time::sleep(wait).await;
+            }
             _ => {
                 let by = Duration::from_millis(random.random_range(1..3_000));
                 run.stage.clock.advance(by);
@@ -237,6 +251,7 @@ async fn nemesis(run: Run, seed: u64) {
         }
     }
     faults.heal();
+    arrivals.join_all().await;
 }
 
 /// Runs everybody for `lasts`; answers what broke, if anything did.
