@@ -177,6 +177,7 @@ fn of_class(class: Class) -> Exit {
         | Class::NoServer
         | Class::Transition
         | Class::NotPrimary
+        | Class::Identity
         | Class::Auth => Exit::Unreachable,
         Class::Unauthorized
         | Class::DiskFull
