@@ -23,11 +23,6 @@ impl World {
         QuarantineService::new(Arc::clone(&self.engine))
     }
 
-    fn version_in(&self, copy: Option<&RawDocumentBuf>) -> i64 {
-        copy.and_then(|copy| document::version(copy))
-            .map_or(0, tierkeep_core::version::Version::get)
-    }
-
     async fn is_alerted(&self, user: &UserId) -> bool {
         Upkeep::new(Arc::clone(&self.engine), DAY)
             .round(std::time::Duration::ZERO)
@@ -43,6 +38,11 @@ impl World {
         self.date_back(user, DAY + HOUR).await;
         self.migrate().await.unwrap();
     }
+}
+
+fn version_in(copy: Option<&RawDocumentBuf>) -> i64 {
+    copy.and_then(|copy| document::version(copy))
+        .map_or(0, tierkeep_core::version::Version::get)
 }
 
 /// How copies come to contradict each other.
@@ -89,7 +89,7 @@ async fn a_conflict_outlasts_every_later_write_and_main_keeps_what_it_holds(
         world.run(&user).await;
     }
     let temp = world.copy(Role::RaseenTempUser, &user).await;
-    assert!(world.version_in(temp.as_ref()) > world.version_in(Some(&main)));
+    assert!(version_in(temp.as_ref()) > version_in(Some(&main)));
     assert_eq!(world.copy(Role::RaseenMainUser, &user).await, Some(main));
     assert_eq!(world.copy(Role::SrieMainUser, &user).await, Some(srie));
     // A process that has just started knows as well.
@@ -151,7 +151,7 @@ async fn the_kept_copy_counts_above_all_others_once_they_are_in_a_file(
     world.run(&user).await;
     for role in [Role::RaseenMainUser, Role::SrieMainUser] {
         let copy = world.copy(role, &user).await.unwrap();
-        assert_eq!(world.version_in(Some(&copy)), version, "{role}");
+        assert_eq!(version_in(Some(&copy)), version, "{role}");
         assert_eq!(content(&copy), content(&kept), "{role}");
     }
     assert_eq!(world.copy(Role::RaseenTempUser, &user).await, None);

@@ -131,21 +131,18 @@ impl IdentityWatch {
         call: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         self.settle(operation).await?;
-        self.heard(call.await)
+        self.look(call).await
     }
 
     /// Makes a call that an admission needs to find out whether the database is the right one.
     async fn look<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        self.heard(call.await)
-    }
-
-    /// After an error that says that the server was not reached, another may be behind the address.
-    fn heard<T>(&self, answer: Result<T>) -> Result<T> {
-        if let Err(error) = &answer
-            && may_be_another(error.class)
-        {
-            self.doubt();
-        }
+        let mut doubt = DoubtOnDrop {
+            watch: self,
+            is_due: true,
+        };
+        let answer = call.await;
+        // After an error that says that the server was not reached, another may be behind the address.
+        doubt.is_due = matches!(&answer, Err(error) if may_be_another(error.class));
         answer
     }
 
@@ -224,14 +221,18 @@ impl IdentityWatch {
             };
             return Some(wrong.to_string());
         }
+        let deployment = self.identities.deployment.get();
         let Some(stamp) = stamp else {
-            return Some(format!(
-                "what {} leads to has no stamp now: it is another database, or it was emptied",
-                role.url_variable()
-            ));
+            // Whoever only looks may have met databases that were never stamped.
+            return deployment.map(|_| {
+                format!(
+                    "what {} leads to has no stamp now: it is another database, or it was emptied",
+                    role.url_variable()
+                )
+            });
         };
         let found = stamp.deployment;
-        match self.identities.deployment.get() {
+        match deployment {
             _ if stamp.role != role.name() => {
                 let found = stamp.role;
                 Some(ConnectError::StampedAsOther { role, found }.to_string())
@@ -246,6 +247,20 @@ impl IdentityWatch {
                 Some(wrong.to_string())
             }
             Some(_) | None => None,
+        }
+    }
+}
+
+/// A call at work. One that is given up says as little as one that failed.
+struct DoubtOnDrop<'a> {
+    watch: &'a IdentityWatch,
+    is_due: bool,
+}
+
+impl Drop for DoubtOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            self.watch.doubt();
         }
     }
 }

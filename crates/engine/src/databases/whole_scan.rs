@@ -97,9 +97,9 @@ impl<'a> WholeScan<'a> {
             self.at = Some((stretch, pages));
             match stretch {
                 Stretch::Before | Stretch::After => {}
-                Stretch::Settled => page.retain(|document| self.is_last(document)),
+                Stretch::Settled => page.retain(|document| is_last(document)),
                 Stretch::Misplaced => {
-                    let others = page.iter().filter(|document| !self.is_last(document));
+                    let others = page.iter().filter(|document| !is_last(document));
                     self.misplaced = others.map(|document| document::id(document)).collect();
                     page.clear();
                 }
@@ -135,16 +135,6 @@ impl<'a> WholeScan<'a> {
         Some((stretch, pages))
     }
 
-    /// Whether a document among the ids of users comes last. One whose `_id` cannot be read is never adopted.
-    fn is_last(&self, document: &RawDocument) -> bool {
-        !document::has_id(document)
-            || document::user_id(document).is_some_and(|user| {
-                document
-                    .get_str(document::field::ID)
-                    .is_ok_and(|id| id == user)
-            })
-    }
-
     /// Reads what is misplaced whole. What is no longer there was adopted, and comes last.
     async fn read_misplaced(&mut self) -> Result<Vec<RawDocumentBuf>, StoreError> {
         let find = Find {
@@ -162,6 +152,16 @@ impl<'a> WholeScan<'a> {
         }
         Ok(page)
     }
+}
+
+/// Whether a document among the ids of users comes last. One whose `_id` cannot be read is never adopted.
+fn is_last(document: &RawDocument) -> bool {
+    !document::has_id(document)
+        || document::user_id(document).is_some_and(|user| {
+            document
+                .get_str(document::field::ID)
+                .is_ok_and(|id| id == user)
+        })
 }
 
 /// The least text that comes after all that begin with `prefix`.

@@ -11,6 +11,7 @@ use tierkeep_core::bson::{Binary, Bson};
 use tierkeep_core::content::show;
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
+use tierkeep_core::version::Version;
 
 use crate::transfer::dump::files::{new_file, sync_directory};
 use crate::transfer::dump::{DumpError, blocking};
@@ -68,7 +69,7 @@ pub(super) fn line(
         };
         json!({
             "database": role,
-            "version": document::version(document).map(|version| version.get()),
+            "version": document::version(document).map(Version::get),
             "document": show(lossy(document)),
             "bson": show(Bson::Binary(bytes)),
         })

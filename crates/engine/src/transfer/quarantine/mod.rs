@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use tierkeep_core::adopt::Quarantine;
+use tierkeep_core::bson;
 use tierkeep_core::bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson::{Bson, Document};
 use tierkeep_core::content::{rfc3339, show};
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::document;
 use tierkeep_core::store::{Fault, Find, Query, StoreError};
-use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, claims};
 use crate::context::Engine;
@@ -197,7 +197,7 @@ impl QuarantineService {
         let (copies, unreachable) = self.copies(&mark).await?;
         let shown = copies.iter().map(|(role, document)| QuarantinedCopy {
             database: *role,
-            version: document::version(document).map(|version| version.get()),
+            version: document::version(document).map(Version::get),
             document: show(lossy(document)),
         });
         Ok(QuarantineShown {
@@ -273,14 +273,14 @@ impl QuarantineService {
         let mut copies = Vec::new();
         let mut pages = Pages::new(temp.store().as_ref(), RaseenTempUser::USERS, find);
         while let Some(page) = pages.next().await? {
-            copies.extend(page.into_iter().map(|found| (RaseenTempUser::ROLE, found)));
+            copies.extend(page.into_iter().map(|found| (Role::RaseenTempUser, found)));
         }
         let Some(user) = mark.user() else {
             return Ok((copies, Vec::new()));
         };
         for claim in claims(temp, &user, Consistency::Majority).await? {
             if !copies.iter().any(|(_, copy)| *copy == claim) {
-                copies.push((RaseenTempUser::ROLE, claim));
+                copies.push((Role::RaseenTempUser, claim));
             }
         }
         let mut unreachable = Vec::new();
@@ -308,11 +308,13 @@ fn entry(mark: &Mark) -> Quarantined {
 
 /// An `_id` as a person types it.
 fn shown(id: &Bson) -> String {
-    match id {
-        Bson::String(text) => text.clone(),
-        Bson::ObjectId(id) => id.to_hex(),
-        other => show(other.clone()).to_string(),
-    }
+    let text = id.as_str().map(str::to_owned);
+    let text = text.or_else(|| id.as_object_id().map(bson::oid::ObjectId::to_hex));
+    text.unwrap_or_else(|| as_json(id))
+}
+
+fn as_json(id: &Bson) -> String {
+    show(id.clone()).to_string()
 }
 
 fn is_named(mark: &Mark, name: &str) -> bool {
@@ -323,7 +325,7 @@ fn is_named(mark: &Mark, name: &str) -> bool {
     });
     is_user
         || shown(&mark.document) == name
-        || show(mark.document.clone()).to_string() == name
+        || as_json(&mark.document) == name
         || matches!(&mark.document, Bson::ObjectId(id) if id.to_hex() == lower)
 }
 

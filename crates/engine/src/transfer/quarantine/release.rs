@@ -94,7 +94,7 @@ impl QuarantineService {
             .by(Some(actor))
             .decided("quarantine release")
             .because(&mark.reason)
-            .in_database(role.or(Some(RaseenTempUser::ROLE)));
+            .in_database(role.or(Some(Role::RaseenTempUser)));
         trail.record(draft).await?;
         let mut released = QuarantineReleased {
             entry: entry(&mark),
