@@ -163,6 +163,50 @@ async fn the_kept_copy_counts_above_all_others_once_they_are_in_a_file(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_is_cut_off_anywhere_is_finished_by_another(
+    #[values(Keep::Temp, Keep::Main, Keep::Srie)] keep: Keep,
+) {
+    let mut crashes = 0;
+    for at in 0.. {
+        let world = World::new(Backend::Memory).await;
+        let user = in_conflict(&world, Origin::Above).await;
+        let kept = world.copy(keep.role(), &user).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        world.faults.crash_after(at);
+        let quarantine = world.quarantine();
+        let released = quarantine.release(user.as_str(), Some(keep), directory.path(), "a test");
+        let crashed = released.await.is_err();
+        world.faults.heal();
+        let restarted = QuarantineService::new(world.reopened().await);
+        // The mark is the last to go but one.
+        if crashed && !restarted.list().await.unwrap().is_empty() {
+            let again = restarted.release(user.as_str(), Some(keep), directory.path(), "a test");
+            again.await.unwrap();
+        }
+        assert_eq!(restarted.list().await.unwrap(), [], "{at}");
+        world.run(&user).await;
+        for role in [Role::RaseenMainUser, Role::SrieMainUser] {
+            let copy = world.copy(role, &user).await.unwrap();
+            assert!(version_in(Some(&copy)) > 3, "{at}: {role}");
+            assert_eq!(
+                copy.get_document("scan_cache").unwrap(),
+                kept.get_document("scan_cache").unwrap(),
+                "{at}: {role}"
+            );
+        }
+        assert_eq!(world.copy(Role::RaseenTempUser, &user).await, None, "{at}");
+        assert!(!world.is_alerted(&user).await, "{at}");
+        world.check_invariants().await;
+        if !crashed {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes > 8, "{crashes}");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_rotted_or_is_not_there_is_not_kept(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
