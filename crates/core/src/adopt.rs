@@ -69,6 +69,27 @@ pub enum Quarantine {
     },
 }
 
+impl Quarantine {
+    /// Whether copies contradict each other: no later write mends that, an operator says which one counts.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Above { .. } => true,
+            Self::NoId
+            | Self::NoUserId
+            | Self::NotOfType(..)
+            | Self::WrongType(..)
+            | Self::NoCreatedAt
+            | Self::Metadata
+            | Self::Version
+            | Self::State
+            | Self::VersionsUsedUp
+            | Self::SeveralClaims(_)
+            | Self::TooLarge
+            | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// Reads a date: a BSON date, or a text in ISO 8601 with or without a zone (without: UTC).
 pub fn date(value: &Bson) -> Option<DateTime> {
     if let Bson::DateTime(at) = value {

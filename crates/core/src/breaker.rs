@@ -54,6 +54,7 @@ impl Reach {
             | Class::Busy
             | Class::Unacknowledged
             | Class::Corrupt
+            | Class::Identity
             | Class::Other => Self::Answered,
         }
     }

@@ -64,6 +64,10 @@ pub use transfer::dump::{
     ImportRefusal, Imported, PersonExported,
 };
 pub use transfer::import::{Compared, Import, ImportOutcome};
+pub use transfer::quarantine::{
+    Keep, QuarantineError, QuarantineExported, QuarantineReleased, QuarantineService,
+    QuarantineShown, Quarantined, QuarantinedCopy,
+};
 pub use upkeep::Upkeep;
 pub use upkeep::abandoned::{Janitor, SEEN_FOR};
 pub use upkeep::audit_chain::AuditKeeper;

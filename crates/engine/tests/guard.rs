@@ -100,6 +100,7 @@ async fn after_three_calls_in_vain_a_database_is_left_alone_and_callers_wait_for
 #[case(Class::Busy, false)]
 #[case(Class::Unacknowledged, false)]
 #[case(Class::Corrupt, false)]
+#[case(Class::Identity, false)]
 #[case(Class::Other, false)]
 #[tokio::test(start_paused = true)]
 async fn what_a_database_answers_is_no_reason_to_leave_it_alone(

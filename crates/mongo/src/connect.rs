@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use tierkeep_core::db::Role;
@@ -115,11 +119,21 @@ pub fn weaker_than_majority(url: &SecretString) -> Option<String> {
 /// A connection string, and whether it is the public's client.
 type Key = (String, bool);
 
+/// A client that is open.
+#[derive(Clone)]
+struct Opened {
+    client: Client,
+    /// The database that the path of its connection string names.
+    database: Option<String>,
+    /// How often it has given its connections up: another server may answer the next.
+    cleared: Arc<AtomicU64>,
+}
+
 /// The clients that are open, one for each connection string, so that roles on one cluster share their
 /// connections. `external_users` has its own: what the public asks for takes no connection from anybody else.
 #[derive(Default)]
 pub struct Servers {
-    open: Mutex<HashMap<Key, (Client, Option<String>)>>,
+    open: Mutex<HashMap<Key, Opened>>,
 }
 
 impl Servers {
@@ -141,9 +155,10 @@ impl Servers {
     ) -> Result<MongoStore, ConnectError> {
         let refused = |error: Error| ConnectError::new(role, &error);
         let of_the_public = role == Role::ExternalUsers;
-        let (client, database) = self.open(url, of_the_public).await.map_err(refused)?;
-        let database = database.as_deref().unwrap_or(role.name());
-        Ok(MongoStore::with_client(&client, database, role))
+        let opened = self.open(url, of_the_public).await.map_err(refused)?;
+        let database = opened.database.as_deref().unwrap_or(role.name());
+        let store = MongoStore::with_client(&opened.client, database, role);
+        Ok(store.counting(opened.cleared))
     }
 
     /// The client for `url`, and the database that its path names.
@@ -151,14 +166,11 @@ impl Servers {
         &self,
         url: &SecretString,
     ) -> Result<(Client, Option<String>), Error> {
-        self.open(url, false).await
+        let opened = self.open(url, false).await?;
+        Ok((opened.client, opened.database))
     }
 
-    async fn open(
-        &self,
-        url: &SecretString,
-        of_the_public: bool,
-    ) -> Result<(Client, Option<String>), Error> {
+    async fn open(&self, url: &SecretString, of_the_public: bool) -> Result<Opened, Error> {
         let mut open = self.open.lock().await;
         let key = (url.expose_secret().to_owned(), of_the_public);
         if let Some(known) = open.get(&key) {
@@ -173,8 +185,8 @@ impl Servers {
     /// interrupt the driver in saying goodbye.
     pub async fn close(&self) {
         let mut closing = JoinSet::new();
-        for (_, (client, _)) in self.open.lock().await.drain() {
-            closing.spawn(client.shutdown().immediate(true).into_future());
+        for (_, opened) in self.open.lock().await.drain() {
+            closing.spawn(opened.client.shutdown().immediate(true).into_future());
         }
         // A server that is away cannot be told.
         tokio::time::timeout(GOODBYE, closing.join_all()).await.ok();
@@ -199,8 +211,8 @@ impl MongoStore {
     }
 }
 
-/// A client for `url`, and the database that its path names.
-async fn client(url: &SecretString) -> Result<(Client, Option<String>), Error> {
+/// A client for `url`.
+async fn client(url: &SecretString) -> Result<Opened, Error> {
     let mut options = ClientOptions::parse(url.expose_secret()).await?;
     options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
     options.retry_writes.get_or_insert(true);
@@ -210,8 +222,20 @@ async fn client(url: &SecretString) -> Result<(Client, Option<String>), Error> {
     options.connect_timeout.get_or_insert(CONNECT);
     options.heartbeat_freq.get_or_insert(HEARTBEAT);
     let database = options.default_database.clone();
+    let cleared = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&cleared);
+    // Also what the driver's own look at the server has found, of which no call hears.
+    options.cmap_event_handler = Some(EventHandler::callback(move |event| {
+        if matches!(event, CmapEvent::PoolCleared(_)) {
+            counted.fetch_add(1, Ordering::AcqRel);
+        }
+    }));
     let client = Client::with_options(options)?;
-    Ok((client, database))
+    Ok(Opened {
+        client,
+        database,
+        cleared,
+    })
 }
 
 #[cfg(test)]

@@ -183,6 +183,7 @@ impl Failure {
             | Class::NoServer
             | Class::Transition
             | Class::Unacknowledged
+            | Class::Identity
             | Class::Corrupt) => class,
         };
         Self::new(class, code)

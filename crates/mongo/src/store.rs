@@ -15,7 +15,7 @@ mod writing;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +45,8 @@ pub struct MongoStore {
     database: Database,
     /// The cluster's time of the last write that this store made, seconds above increments; 0 before it.
     seen: Arc<AtomicU64>,
+    /// How often the client has given its connections up.
+    cleared: Arc<AtomicU64>,
 }
 
 impl MongoStore {
@@ -55,7 +57,13 @@ impl MongoStore {
             role,
             database: client.database(database),
             seen: Arc::default(),
+            cleared: Arc::default(),
         }
+    }
+
+    /// The same, where `cleared` counts how often the client has given its connections up.
+    pub(crate) fn counting(self, cleared: Arc<AtomicU64>) -> Self {
+        Self { cleared, ..self }
     }
 
     /// The name of the database on its server.
@@ -91,6 +99,10 @@ impl fmt::Debug for MongoStore {
 impl Store for MongoStore {
     fn role(&self) -> Role {
         self.role
+    }
+
+    fn times_reached(&self) -> u64 {
+        self.cleared.load(Ordering::Acquire)
     }
 
     async fn hello(&self) -> Result<Hello> {

@@ -72,6 +72,15 @@ impl MemoryStore {
         }
     }
 
+    /// The same database, as another process of its server serves it.
+    #[must_use]
+    pub fn renamed(&self, server: &str) -> Self {
+        Self {
+            server: server.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The names of its collections, in order.
     pub fn collections(&self) -> Vec<String> {
         self.data().collections.keys().cloned().collect()

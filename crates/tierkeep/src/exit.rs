@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use tierkeep_core::legacy::SourceError;
 use tierkeep_core::store::{Class, StoreError};
 use tierkeep_engine::{
-    ConnectError, DumpError, EraseError, MoveError, PruneError, RestoreError, UsersError,
+    ConnectError, DumpError, EraseError, MoveError, PruneError, QuarantineError, RestoreError,
+    UsersError,
 };
 
 use tierkeep_legacy::ImportError;
@@ -88,6 +89,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<DumpError>() {
         return Some(of_dump(error));
     }
+    if let Some(error) = cause.downcast_ref::<QuarantineError>() {
+        return Some(of_quarantine(error));
+    }
     if let Some(PruneError::Unavailable(error)) = cause.downcast_ref::<PruneError>() {
         return Some(of_store(error));
     }
@@ -104,6 +108,20 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return Some(of_class(error.class));
     }
     cause.downcast_ref::<StoreError>().map(of_store)
+}
+
+fn of_quarantine(error: &QuarantineError) -> Exit {
+    match error {
+        QuarantineError::Store(error) => of_store(error),
+        QuarantineError::File(error) => of_dump(error),
+        QuarantineError::Unknown(_)
+        | QuarantineError::Several { .. }
+        | QuarantineError::ChoiceNeeded(..)
+        | QuarantineError::NoChoice(..)
+        | QuarantineError::NotKept { .. }
+        | QuarantineError::Refused(_)
+        | QuarantineError::Contended(_) => Exit::Failed,
+    }
 }
 
 fn of_import(error: &ImportError) -> Exit {
@@ -178,6 +196,7 @@ fn of_class(class: Class) -> Exit {
         | Class::NoServer
         | Class::Transition
         | Class::NotPrimary
+        | Class::Identity
         | Class::Auth => Exit::Unreachable,
         Class::Unauthorized
         | Class::DiskFull

@@ -40,6 +40,7 @@ pub async fn open(
     let databases =
         ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
     let opened = databases.open(settings.connect, purpose).await?;
+    databases.watch_identities();
     Ok((Arc::new(Engine::with_audit(databases, audit)), opened))
 }
 

@@ -242,6 +242,7 @@ fn only_databases_that_cannot_be_reached_open_it() {
         (Class::Busy, false),
         (Class::Unacknowledged, false),
         (Class::Corrupt, false),
+        (Class::Identity, false),
         (Class::Other, false),
     ] {
         let mut breaker = Breaker::new(BreakerSettings::default());

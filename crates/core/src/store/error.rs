@@ -31,6 +31,8 @@ pub enum Class {
     Unacknowledged,
     /// The files or the answer cannot be understood.
     Corrupt,
+    /// What answers is another database than the one that was meant; nothing was applied.
+    Identity,
     /// Anything else.
     Other,
 }
@@ -50,6 +52,7 @@ impl Class {
             Self::Busy => "busy",
             Self::Unacknowledged => "unacknowledged",
             Self::Corrupt => "corrupt",
+            Self::Identity => "identity",
             Self::Other => "other",
         }
     }
@@ -93,6 +96,7 @@ impl StoreError {
             | Class::Busy
             | Class::Auth
             | Class::Unauthorized
+            | Class::Identity
             | Class::DiskFull => false,
         }
     }
@@ -111,6 +115,7 @@ impl StoreError {
             | Class::Unauthorized
             | Class::DiskFull
             | Class::Corrupt
+            | Class::Identity
             | Class::Other => Verdict::Defer,
         }
     }

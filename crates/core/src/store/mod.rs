@@ -267,6 +267,12 @@ pub trait Store: Send + Sync + Debug {
     /// The role it was opened for.
     fn role(&self) -> Role;
 
+    /// How often the client has lost its server and may have reached another since. Where that shows in failed calls
+    /// alone, always 0.
+    fn times_reached(&self) -> u64 {
+        0
+    }
+
     /// Asks the server who it is and what time it has.
     async fn hello(&self) -> Result<Hello>;
 

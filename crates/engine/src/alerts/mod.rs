@@ -53,7 +53,8 @@ pub enum AlertKind {
     AuditChainBroken,
     /// A backup is behind what it backs up; the subject is the backup's database. Whoever delivers to it resolves it.
     BackupLag,
-    /// A database is left alone after repeated failures; the subject is the database. Upkeep resolves it.
+    /// A database is left alone after repeated failures, or because another one answers for it; the subject is the
+    /// database. Upkeep resolves it.
     BreakerOpen,
     /// A copy and its backup differ; the subject is the backup's database. The next verification that finds nothing
     /// resolves it.

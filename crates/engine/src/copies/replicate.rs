@@ -4,7 +4,7 @@
 //! Looks at heads first, so that what is there already costs little and a run that was cut off is taken up by
 //! the next. Must never write over anything newer, or bring back who was erased.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use serde::Serialize;
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::copies::adopt::{Adoption, adopt_copies};
 use crate::copies::pair::Pair;
 use crate::copies::put::{self, PutOutcome};
-use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
+use crate::databases::whole_scan::WholeScan;
 
 /// The most documents that are looked at at once, and about the most bytes that are held.
 const DOCUMENTS: usize = 250;
@@ -92,7 +92,8 @@ enum Plan {
 }
 
 impl PairSync<'_> {
-    /// Carries everything; `progress` is told the tally now and then. Ends early when `stop` is cancelled.
+    /// Carries everything; `progress` is told the tally now and then. Ends early when `stop` is cancelled. Of each document
+    /// whose `_id` is not its user's, 32 bytes are kept.
     pub(crate) async fn all(
         &mut self,
         progress: &(dyn Fn(&SyncCounts) + Sync),
@@ -100,16 +101,26 @@ impl PairSync<'_> {
     ) -> Result<(), StoreError> {
         let pair = self.pair;
         let keys = Find::new(Query::All).limit(DOCUMENTS).keys();
-        let mut pages = Pages::new(pair.store(self.from).as_ref(), &pair.collection, keys);
+        let mut pages = WholeScan::new(pair.store(self.from).as_ref(), &pair.collection, keys);
+        let mut adoptable = HashSet::new();
         while !stop.is_cancelled() {
             let Some(page) = pages.next().await? else {
                 break;
             };
             let mut names = Vec::with_capacity(page.len());
             for document in &page {
-                match self.pair.kind.key(document) {
-                    Some(name) => names.push(name.to_owned()),
-                    None => self.refuse_unnamed(document),
+                let Some(name) = self.pair.kind.key(document) else {
+                    self.refuse_unnamed(document);
+                    continue;
+                };
+                // What an adoption gave another `_id` meanwhile comes once more.
+                let is_first = if document::id(document).as_str() == Some(name) {
+                    adoptable.is_empty() || !adoptable.contains(&blake3::hash(name.as_bytes()))
+                } else {
+                    adoptable.insert(blake3::hash(name.as_bytes()))
+                };
+                if is_first {
+                    names.push(name.to_owned());
                 }
             }
             self.named(&names, false).await?;

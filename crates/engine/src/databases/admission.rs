@@ -5,7 +5,7 @@
 //! has not been read, so nothing may be read from or written to it yet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -21,20 +21,25 @@ use tierkeep_core::user::UserId;
 use tracing::error;
 
 use crate::databases::breaker::CircuitBreaker;
+use crate::databases::identity::IdentityWatch;
 
-/// A store that answers [`Class::NoServer`] until it is admitted.
+/// A store that answers [`Class::NoServer`] until it is admitted, and [`Class::Identity`] while another database answers for
+/// it.
 #[derive(Debug)]
 pub(crate) struct Admission {
     inner: CircuitBreaker,
+    watch: Arc<IdentityWatch>,
     admitted: AtomicBool,
     /// Why it was not admitted when it came back.
     refused: Mutex<Option<String>>,
 }
 
 impl Admission {
-    pub(crate) fn new(inner: CircuitBreaker) -> Self {
+    /// `inner` must guard `watch`.
+    pub(crate) fn new(inner: CircuitBreaker, watch: Arc<IdentityWatch>) -> Self {
         Self {
             inner,
+            watch,
             admitted: AtomicBool::new(false),
             refused: Mutex::default(),
         }
@@ -58,23 +63,33 @@ impl Admission {
         news
     }
 
+    /// What proves that it is still the database that was admitted.
+    pub(crate) fn watch(&self) -> &IdentityWatch {
+        &self.watch
+    }
+
     pub(crate) fn admit(&self) {
+        self.watch.prove();
         self.admitted.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_admitted(&self) -> bool {
-        self.admitted.load(Ordering::Acquire)
+        self.admitted.load(Ordering::Acquire) && self.watch.wrong().is_none()
     }
 
     fn checked(&self, operation: &'static str) -> Result<&dyn Store> {
         if self.is_admitted() {
             Ok(&self.inner)
         } else {
-            let database = self.inner.role();
+            let is_wrong = self.watch.wrong().is_some();
             Err(StoreError {
-                database,
+                database: self.inner.role(),
                 operation,
-                class: Class::NoServer,
+                class: if is_wrong {
+                    Class::Identity
+                } else {
+                    Class::NoServer
+                },
                 code: 0,
             })
         }

@@ -96,6 +96,7 @@ impl Finding {
             | Class::NotPrimary => format!(
                 "start its server, let this machine reach it, or correct the address in {variable}"
             ),
+            Class::Identity => format!("correct the address in {variable}"),
             Class::Busy | Class::Unacknowledged | Class::Corrupt | Class::Other => {
                 "look at the log of the server".to_owned()
             }

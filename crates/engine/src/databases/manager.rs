@@ -1,11 +1,11 @@
 //! The connection manager: the seven databases, opened, compared, stamped and handed out by type.
 //!
-//! `open` opens and admits them, `stamp` reads and writes the stamps, `admission` and `breaker` stand before every
-//! call to a store.
+//! `open` opens and admits them, `stamp` reads and writes the stamps, `admission`, `breaker` and `identity` stand before
+//! every call to a store.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_core::breaker::BreakerState;
@@ -22,6 +22,7 @@ use crate::databases::admission::Admission;
 use crate::databases::breaker::{CircuitBreaker, GuardSettings};
 use crate::databases::counters::ConnectRetries;
 use crate::databases::error::ConnectError;
+use crate::databases::identity::{Identities, IdentityWatch};
 use crate::databases::random::{Randomness, System};
 
 /// How connecting is retried.
@@ -62,8 +63,9 @@ pub struct ConnectionManager {
     srie: Handle<SrieMainUser>,
     srie_hr: Handle<SrieMainHr>,
     audit: Handle<EvaluationAudit>,
-    pub(super) deployment: OnceLock<String>,
-    pub(super) hellos: tokio::sync::Mutex<BTreeMap<Role, Hello>>,
+    pub(super) identities: Arc<Identities>,
+    /// Admissions run one after the other.
+    pub(super) admissions: tokio::sync::Mutex<()>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) randomness: Arc<dyn Randomness>,
     pub(super) connect_retries: Arc<ConnectRetries>,
@@ -86,10 +88,13 @@ impl ConnectionManager {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
         let connect_retries = Arc::new(ConnectRetries::default());
+        let identities = Arc::new(Identities::default());
         let gate = |store: Arc<dyn Store>| {
             let role = store.role();
-            let breaker = CircuitBreaker::new(store, Arc::clone(&connect_retries));
-            (role, Arc::new(Admission::new(breaker)))
+            let watch = Arc::new(IdentityWatch::new(store, Arc::clone(&identities)));
+            let watched = Arc::clone(&watch) as Arc<dyn Store>;
+            let breaker = CircuitBreaker::new(watched, Arc::clone(&connect_retries));
+            (role, Arc::new(Admission::new(breaker, watch)))
         };
         let gates: BTreeMap<Role, Arc<Admission>> = stores.into_iter().map(gate).collect();
         Ok(Self {
@@ -101,8 +106,8 @@ impl ConnectionManager {
             srie_hr: handle(&gates)?,
             audit: handle(&gates)?,
             gates,
-            deployment: OnceLock::new(),
-            hellos: tokio::sync::Mutex::new(BTreeMap::new()),
+            identities,
+            admissions: tokio::sync::Mutex::default(),
             clock,
             randomness: Arc::new(System),
             connect_retries,
@@ -172,12 +177,12 @@ impl ConnectionManager {
 
     /// The id of the deployment that these databases belong to, once that is known.
     pub fn deployment(&self) -> Option<&str> {
-        self.deployment.get().map(String::as_str)
+        self.identities.deployment.get().map(String::as_str)
     }
 
     /// The names that the databases have on their servers, of those that were reached.
-    pub(crate) async fn database_names(&self) -> BTreeMap<String, Role> {
-        let hellos = self.hellos.lock().await;
+    pub(crate) fn database_names(&self) -> BTreeMap<String, Role> {
+        let hellos = self.identities.hellos();
         let name = |(role, hello): (&Role, &Hello)| (hello.database.clone(), *role);
         hellos.iter().map(name).collect()
     }
@@ -200,11 +205,24 @@ impl ConnectionManager {
     }
 
     /// From now on gives every call a time-out, and refuses it at once while its database cannot be reached. For
-    /// services: a command that does one thing waits as long as the backend does.
+    /// services: a command that does one thing waits as long as the backend does. Watches the identities too.
     pub fn guard_calls(&self, settings: GuardSettings) {
+        self.watch_identities();
         for gate in self.gates.values() {
             gate.breaker().arm(settings, Arc::clone(&self.randomness));
         }
+    }
+
+    /// From now on compares a database with what was admitted, by its server's process and its stamp, whenever another
+    /// server may answer for it, before the next call goes through. One that is another is out of service until it is the
+    /// right one again and [`ConnectionManager::heal`] has admitted it.
+    pub fn watch_identities(&self) {
+        self.identities.watch();
+    }
+
+    /// Why the database of a role is out of service: what answers for it is another one than was admitted.
+    pub fn out_of_service(&self, role: Role) -> Option<String> {
+        self.gates.get(&role)?.watch().wrong()
     }
 
     /// What becomes of calls to the database of a role; none while calls are not guarded.
@@ -217,7 +235,7 @@ impl ConnectionManager {
         &self.connect_retries
     }
 
-    /// The roles whose databases have not been admitted yet.
+    /// The roles whose databases have not been admitted yet, or are out of service.
     pub fn away(&self) -> Vec<Role> {
         self.gates
             .values()

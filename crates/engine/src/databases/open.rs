@@ -41,7 +41,7 @@ impl ConnectionManager {
         if !critical.is_empty() {
             return Err(ConnectError::Unreachable(critical));
         }
-        self.admit(self.hellos.lock().await, reached, purpose)
+        self.admit(self.admissions.lock().await, reached, purpose)
             .await?;
         Ok(Opened {
             away: away.into_iter().map(|error| error.database).collect(),
@@ -64,7 +64,7 @@ impl ConnectionManager {
     pub async fn heal_one(&self, role: Role) -> Option<Result<(), ConnectError>> {
         let gate = self.gates.get(&role)?;
         let hello = gate.unchecked().hello().await.ok()?;
-        let turn = tokio::time::timeout(LONGEST_WAIT, self.hellos.lock()).await;
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.admissions.lock()).await;
         let reached = BTreeMap::from([(role, hello)]);
         let outcome = self.admit(turn.ok()?, reached, Purpose::Work).await;
         told(gate, &outcome);
@@ -84,7 +84,7 @@ impl ConnectionManager {
             };
             reached.insert(*role, gate.unchecked().hello().await?);
         }
-        self.admit(self.hellos.lock().await, reached, Purpose::Work)
+        self.admit(self.admissions.lock().await, reached, Purpose::Work)
             .await
     }
 
@@ -111,14 +111,14 @@ impl ConnectionManager {
         (reached, away)
     }
 
-    /// Admissions run one after the other: the holder of `hellos` compares with all databases admitted before.
+    /// Admissions run one after the other: the holder of `_turn` compares with all databases admitted before.
     async fn admit(
         &self,
-        mut hellos: tokio::sync::MutexGuard<'_, BTreeMap<Role, Hello>>,
+        _turn: tokio::sync::MutexGuard<'_, ()>,
         reached: BTreeMap<Role, Hello>,
         purpose: Purpose,
     ) -> Result<(), ConnectError> {
-        let mut all: BTreeMap<Role, Hello> = hellos.clone();
+        let mut all: BTreeMap<Role, Hello> = self.identities.hellos().clone();
         all.extend(reached.clone());
         refuse_same_database(&all)?;
         let mut stamps = BTreeMap::new();
@@ -134,6 +134,11 @@ impl ConnectionManager {
         if purpose != Purpose::WorkWithNewAudit {
             self.refuse_lost_audit(&stamps).await?;
         }
+        for role in reached.keys() {
+            if let Some(gate) = self.gates.get(role) {
+                gate.watch().clear();
+            }
+        }
         if purpose != Purpose::Look {
             self.stamp_missing(&stamps, known).await?;
         }
@@ -146,9 +151,11 @@ impl ConnectionManager {
                     .prepare(&layout(*role, &self.hr_collections))
                     .await?;
             }
+            if let Some(hello) = all.get(role) {
+                self.identities.hellos().insert(*role, hello.clone());
+            }
             gate.admit();
         }
-        *hellos = all;
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ impl ConnectionManager {
         &self,
         stamps: &BTreeMap<Role, Option<Stamp>>,
     ) -> Result<Option<String>, ConnectError> {
-        let mut expected = self.deployment.get().cloned();
+        let mut expected = self.identities.deployment.get().cloned();
         let audit_first = |role: &Role| usize::from(*role != Role::EvaluationAudit);
         let mut roles: Vec<Role> = stamps.keys().copied().collect();
         roles.sort_by_key(audit_first);
@@ -75,7 +75,8 @@ impl ConnectionManager {
         let stamped = stamps
             .iter()
             .find_map(|(role, stamp)| Some((*role, stamp.as_ref()?)));
-        let (true, None, Some((beside, stamp))) = (audit_is_empty, self.deployment.get(), stamped)
+        let (true, None, Some((beside, stamp))) =
+            (audit_is_empty, self.identities.deployment.get(), stamped)
         else {
             return Ok(());
         };
@@ -146,7 +147,7 @@ impl ConnectionManager {
                 });
             }
         }
-        self.deployment.get_or_init(|| deployment);
+        self.identities.deployment.get_or_init(|| deployment);
         Ok(())
     }
 }

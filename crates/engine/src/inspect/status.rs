@@ -171,7 +171,10 @@ impl Inspector {
 
     async fn database_status(&self, role: Role) -> DatabaseStatus {
         let reachable = match self.engine.databases.store(role) {
-            Some(store) => store.hello().await.is_ok(),
+            Some(store) => {
+                let is_wrong = self.engine.databases.out_of_service(role).is_some();
+                store.hello().await.is_ok() && !is_wrong
+            }
             None => false,
         };
         let documents = if reachable {

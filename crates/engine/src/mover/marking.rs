@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase};
-use tierkeep_core::document;
+use tierkeep_core::document::{self, State};
 use tierkeep_core::mover::Item;
 use tierkeep_core::store::{Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
@@ -44,9 +44,7 @@ impl Scan {
             %reason,
             "a document in raseen_temp_user was quarantined",
         );
-        self.marks
-            .mark(document, &reason.to_string(), self.now)
-            .await
+        self.marks.mark(document, reason, self.now).await
     }
 
     /// Quarantines a document whose copies contradict each other, as temp holds it now; answers whether it
@@ -60,13 +58,17 @@ impl Scan {
         let store = temp.store();
         let find = Find::new(Query::Ids(vec![Bson::String(item.user.to_string())]));
         let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
+        let is_same = |document: &RawDocument| document::version(document) == Some(item.version);
         let Some(document) = found
             .first()
-            .filter(|document| document::version(document) == Some(item.version))
+            .filter(|document| is_same(document) || is_later(document, item, reason))
         else {
             return Ok(false);
         };
         if self.service.settings.foreign_writers && matches!(reason, Quarantine::Conflict { .. }) {
+            if !is_same(document) {
+                return Ok(false);
+            }
             // Another program changed it after it was copied: it moves again, under the next version.
             foreign::raise(temp, document, item).await?;
             return Ok(true);
@@ -85,7 +87,8 @@ impl Scan {
         Ok(false)
     }
 
-    /// Removes the marks of documents that are gone, were changed, or are their user's only ones again.
+    /// Removes the marks of documents that are gone, were changed, or are their user's only ones again. Where copies
+    /// contradict each other a change is no end.
     pub(crate) async fn release_mended(&mut self) -> Result<(), StoreError> {
         let mut after = None;
         while let Some(next) = self.marks.next(after, MARKS_AT_ONCE).await? {
@@ -145,6 +148,15 @@ impl Scan {
         .await?;
         Ok(claims.len() > 1)
     }
+}
+
+/// Whether the user has written `document` since copies were found to contradict `item`: they still do.
+fn is_later(document: &RawDocument, item: &Item, reason: &Quarantine) -> bool {
+    reason.is_conflict()
+        && document::state(document) == Some(State::Live)
+        && document::version(document).is_some_and(|version| {
+            version > item.version && version.epoch() == item.version.epoch()
+        })
 }
 
 /// A user id of a document that may hold anything, for a log line.

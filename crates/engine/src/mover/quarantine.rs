@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
+use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::{EvaluationAudit, Role, collection};
 use tierkeep_core::digest::fingerprint;
-use tierkeep_core::document::{self, Edit, field};
+use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, StoreError, id_order};
+use tierkeep_core::user::UserId;
+use tierkeep_core::version::Version;
 
 use crate::databases::pages;
 use crate::databases::retry::repeating;
@@ -24,10 +27,40 @@ pub(crate) struct Mark {
     key: String,
     /// `_id` of the document.
     pub(crate) document: Bson,
+    /// The user that it says it is of.
+    pub(crate) user_id: Option<String>,
     /// The document's fingerprint when it was marked.
     fingerprint: String,
+    /// Its version when it was marked.
+    version: Option<Version>,
+    /// Whether copies contradict each other: then the mark lasts whatever is written, until an operator decides.
+    pub(crate) conflict: bool,
     /// Why.
     pub(crate) reason: String,
+    /// When it was marked.
+    pub(crate) at: Option<DateTime>,
+}
+
+impl Mark {
+    /// The user, where the document's `user_id` is the id of one.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        let user_id = self.user_id.as_deref()?;
+        let user = UserId::parse(user_id).ok()?;
+        (user.as_str() == user_id).then_some(user)
+    }
+
+    /// Whether it still stands for `document`, which has its `_id`.
+    fn holds(&self, document: &RawDocument) -> bool {
+        self.fingerprint == form_of(document) || self.conflict && self.is_of_this_life(document)
+    }
+
+    /// Later writes of the user change nothing. An erasure ends what the copies contradicted each other about.
+    fn is_of_this_life(&self, document: &RawDocument) -> bool {
+        let epoch = |version: Option<Version>| version.map(Version::epoch);
+        document::state(document) == Some(State::Live)
+            && document::version(document).is_some()
+            && epoch(document::version(document)) == epoch(self.version)
+    }
 }
 
 /// The marks of temp, looked at page by page: of a page of documents, or one page of all of them.
@@ -132,31 +165,38 @@ impl Marks {
         self.near.contains_key(&id_order(id))
     }
 
-    /// Why `document`, one of those looked at last, exactly as it is, is quarantined.
+    /// Why `document`, one of those looked at last, is quarantined: exactly as it is, or, where copies contradict each
+    /// other, whatever was written since.
     pub(crate) fn reason(&self, document: &RawDocument) -> Option<&str> {
         let mark = self.near.get(&id_order(&document::id(document)))?;
-        (mark.fingerprint == form_of(document)).then_some(mark.reason.as_str())
+        mark.holds(document).then_some(mark.reason.as_str())
     }
 
     /// Marks `document`; a mark of an earlier form of it is replaced.
     pub(crate) async fn mark(
         &mut self,
         document: &RawDocument,
-        reason: &str,
+        reason: &Quarantine,
         now: DateTime,
     ) -> Result<(), StoreError> {
         let id = document::id(document);
         let key = key_of(&id);
         let fingerprint = form_of(document);
+        let version = document::version(document);
+        let user_id = document::user_id(document).map(str::to_owned);
+        let conflict = reason.is_conflict();
+        let reason = reason.to_string();
         let body = doc! {
             "_id": &key,
             "kind": KIND,
             "database": Role::RaseenTempUser.name(),
             "collection": Role::RaseenTempUser.users(),
             "document_id": id.clone(),
-            "user_id": document::user_id(document),
+            "user_id": &user_id,
             "fingerprint": &fingerprint,
-            "reason": reason,
+            "version": version.map(Version::get),
+            "conflict": conflict,
+            "reason": &reason,
             "at": now,
         };
         if let Ok(raw) = RawDocumentBuf::try_from(&body) {
@@ -173,8 +213,12 @@ impl Marks {
         let mark = Mark {
             key,
             document: id.clone(),
+            user_id,
             fingerprint,
-            reason: reason.to_owned(),
+            version,
+            conflict,
+            reason,
+            at: Some(now),
         };
         self.any = true;
         self.near.insert(id_order(&id), mark);
@@ -186,9 +230,17 @@ impl Marks {
         let Some(mark) = self.near.remove(&id_order(id)) else {
             return Ok(());
         };
-        let guard = Guard::Fields(doc! { "fingerprint": mark.fingerprint });
-        let key = Bson::String(mark.key);
-        let store = self.audit.store();
+        Self::forget(&self.audit, &mark).await
+    }
+
+    /// Removes exactly this mark.
+    pub(crate) async fn forget(
+        audit: &Handle<EvaluationAudit>,
+        mark: &Mark,
+    ) -> Result<(), StoreError> {
+        let guard = Guard::Fields(doc! { "fingerprint": &mark.fingerprint });
+        let key = Bson::String(mark.key.clone());
+        let store = audit.store();
         repeating(|| store.write(collection::CONTROL, &key, &guard, &Change::Remove)).await?;
         Ok(())
     }
@@ -206,7 +258,11 @@ fn read(mark: &RawDocument) -> Option<Mark> {
             .get("document_id")
             .ok()?
             .and_then(|id| Bson::try_from(id).ok())?,
+        user_id: mark.get_str("user_id").ok().map(str::to_owned),
         fingerprint: mark.get_str("fingerprint").ok()?.to_owned(),
+        version: mark.get_i64("version").ok().and_then(Version::new),
+        conflict: mark.get_bool("conflict").unwrap_or(false),
         reason: mark.get_str("reason").ok()?.to_owned(),
+        at: mark.get_datetime("at").ok(),
     })
 }

@@ -16,6 +16,7 @@ use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{Cursor, Find, Query, Store, StoreError, id_order};
 use tierkeep_core::user::UserId;
 
+use crate::databases::pages;
 use crate::databases::retry::repeating;
 use crate::mover::throttle::Size;
 
@@ -92,19 +93,21 @@ impl ScanQueue {
             (Stage::Unstaged, None) => Query::Unstaged,
             (Stage::Due, None) => Query::Due(self.before),
         };
-        let find = Find::new(query).after(self.after.clone());
+        let find = Find::new(query)
+            .after(self.after.clone())
+            .limit(size.documents)
+            .max_bytes(size.bytes);
         let unstaged = self.stage == Stage::Unstaged;
-        let mut page = read(store, find, size).await?;
-        self.advance(&page);
+        let (mut page, next) = pages::page(store, RaseenTempUser::USERS, &find).await?;
+        self.advance(next);
         if self.user.is_some() {
             page.retain(|document| document::is_native(document) != unstaged);
         }
         Ok(page)
     }
 
-    /// Goes on after `page`, or to the next stage where it was the last.
-    fn advance(&mut self, page: &[RawDocumentBuf]) {
-        let after = Cursor::after_page(page);
+    /// Goes on after this place, or to the next stage where there is nothing behind it.
+    fn advance(&mut self, after: Option<Cursor>) {
         if after.is_some() && after != self.after && self.user.is_none() {
             self.after = after;
             return;
@@ -131,7 +134,7 @@ impl ScanQueue {
         if places.is_empty() && !is_last {
             return Ok(());
         }
-        self.advance(&places);
+        self.advance(Cursor::after_page(&places));
         let mut ids: Vec<Bson> = places.iter().map(|place| document::id(place)).collect();
         let oldest = ids.first().cloned();
         ids.sort_by_cached_key(id_order);

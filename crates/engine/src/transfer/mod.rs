@@ -1,4 +1,5 @@
-//! Data that comes from elsewhere or goes there: dumps, and the predecessor's documents.
+//! Data that comes from elsewhere or goes there: dumps, the predecessor's documents, and what is quarantined.
 
 pub(crate) mod dump;
 pub(crate) mod import;
+pub(crate) mod quarantine;

@@ -137,8 +137,11 @@ impl Upkeep {
     async fn alert_breakers(&self) -> Result<(), StoreError> {
         for role in Role::ALL {
             if self.is_given_up(role) {
-                let message =
+                let away =
                     "the database cannot be reached, and calls to it are refused until it is back";
+                let wrong = self.engine.databases.out_of_service(role);
+                let wrong = wrong.map(|why| format!("the database is out of service: {why}"));
+                let message = wrong.as_deref().unwrap_or(away);
                 let kind = AlertKind::BreakerOpen;
                 self.alerts.raise(kind, role.name(), message).await?;
             }
@@ -149,6 +152,7 @@ impl Upkeep {
     fn is_given_up(&self, role: Role) -> bool {
         let state = self.engine.databases.breaker(role);
         state.is_some_and(|state| state != BreakerState::Closed)
+            || self.engine.databases.out_of_service(role).is_some()
     }
 
     /// Whether this process has given the database up, or another one has said so lately.

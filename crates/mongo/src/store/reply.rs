@@ -83,7 +83,8 @@ impl<'a> PageReply<'a> {
 
     /// Whether the cursor stands on this very document: lower bounds of an index include what they name.
     fn is_where_the_page_begins(&self, document: &RawDocument) -> bool {
-        let Some((id, cursor)) = &self.after else {
+        // An `_id` that cannot be read counts as null, and stands nowhere.
+        let Some((id, cursor)) = self.after.as_ref().filter(|_| document::has_id(document)) else {
             return false;
         };
         let here = Cursor::after(document);

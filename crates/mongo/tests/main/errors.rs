@@ -394,6 +394,26 @@ async fn a_connection_that_breaks_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_lost_is_told_though_no_call_failed() {
+    let bench = Bench::failing().await;
+    bench.store.hello().await.unwrap();
+    let before = bench.store.times_reached();
+    let looks = ["hello", "isMaster", "ismaster"];
+    bench
+        .fail(2, &looks, doc! { "closeConnection": true })
+        .await;
+    // The driver looks at the server by itself.
+    for _ in 0..100 {
+        if bench.store.times_reached() > before {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(bench.store.times_reached() > before);
+    bench.store.hello().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_batch_that_breaks_in_the_middle_of_a_page_is_an_error_and_not_a_short_page() {
     let bench = Bench::failing().await;
     let users: Vec<_> = (0..1_600).map(|n| native_user(n, 1).build()).collect();

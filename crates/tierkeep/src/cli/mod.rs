@@ -19,6 +19,7 @@ pub mod init;
 pub mod legacy;
 mod listeners;
 pub mod migrate;
+pub mod quarantine;
 pub mod restore;
 pub mod serve;
 pub mod simulate;
@@ -133,6 +134,9 @@ pub enum Command {
     /// Show what an operator has to hear of, or test whether messages arrive
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
+    /// Show documents that cannot be moved and why, and say which of contradicting copies counts
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Show, check or write down the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -94,6 +94,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::VerifyImport(args) => cli::legacy::verify(args, context).await,
         Command::Audit(command) => cli::audit::run(command, context).await,
         Command::Alerts(command) => cli::alerts::run(command, context).await,
+        Command::Quarantine(command) => cli::quarantine::run(command, context).await,
         Command::Config(command) => cli::config::run(command, context),
         Command::Token(args) => cli::token::run(args, context),
         Command::Completions(args) => cli::completions::completions(*args, context),
@@ -121,6 +122,7 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         | Command::VerifyImport(_)
         | Command::Audit(_)
         | Command::Alerts(_)
+        | Command::Quarantine(_)
         | Command::Config(_)
         | Command::Token(_)
         | Command::Completions(_)
@@ -175,6 +177,7 @@ fn level(cli: &Cli) -> LevelFilter {
         | Command::VerifyImport(_)
         | Command::Audit(_)
         | Command::Alerts(_)
+        | Command::Quarantine(_)
         | Command::Config(_)
         | Command::Token(_)
         | Command::Completions(_)

@@ -126,6 +126,13 @@ fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
+/// `text` with escapes in place of what could end the line or disturb a terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    push_escaped_control(&mut line, text);
+    line
+}
+
 /// Escapes what could end the line or disturb a terminal, and leaves quotes alone.
 fn push_escaped_control(line: &mut String, text: &str) {
     for c in text.chars() {

@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use layer::LineLayer;
+pub(crate) use line::harmless;
 #[cfg(feature = "otel")]
 pub use otel::Traces;
 

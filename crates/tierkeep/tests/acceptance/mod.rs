@@ -17,6 +17,7 @@ mod main_job;
 mod outage;
 mod poison;
 pub mod program;
+mod quarantine;
 mod refusals;
 mod service;
 mod time_zones;

@@ -7,8 +7,8 @@ use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{CollectionLayout, Find, Query};
 
-use crate::databases::pages::Pages;
 use crate::databases::schema::layout;
+use crate::databases::whole_scan::WholeScan;
 use crate::transfer::dump::files::{
     DumpFile, make_directory, new_directory, new_file, sync_directory,
 };
@@ -155,7 +155,7 @@ impl DumpService {
         .await?;
         let mut documents = 0;
         let all = Find::new(Query::All).max_bytes(PAGE_BYTES);
-        let mut pages = Pages::new(store.as_ref(), &name, all);
+        let mut pages = WholeScan::new(store.as_ref(), &name, all);
         while let Some(page) = pages.next().await? {
             let size = u64::try_from(page.len()).unwrap_or(u64::MAX);
             file = blocking(move || {

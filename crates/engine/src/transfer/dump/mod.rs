@@ -12,7 +12,7 @@
 
 mod claims;
 mod export;
-mod files;
+pub(crate) mod files;
 mod frames;
 mod import;
 mod inspect;
@@ -139,7 +139,7 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { path, doing, error }
     }
@@ -160,7 +160,7 @@ fn away_now(role: Role) -> StoreError {
 }
 
 /// Runs work on files beside everything else.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DumpError> + Send + 'static,
 ) -> Result<T, DumpError> {
     match tokio::task::spawn_blocking(work).await {

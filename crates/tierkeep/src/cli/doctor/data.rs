@@ -153,7 +153,8 @@ async fn movement(
                 status.quarantined,
                 named.collect::<String>()
             ),
-            "correct the documents in raseen_temp_user (user_id, created_at, one for each user); the next run looks again",
+            "tierkeep quarantine show ID shows one: correct it in raseen_temp_user (user_id, created_at, one for each user) and \
+             the next run looks again; where copies contradict each other, tierkeep quarantine release ID --keep temp|main|srie",
         );
     }
     let open = service.alerts().count_open().await?;

@@ -142,7 +142,8 @@ impl HealthSource {
     async fn watch_database(&self, role: Role) {
         loop {
             let mut row = self.database(role, WATCH_TIMEOUT).await;
-            if row.error == Some(NOT_ADMITTED) && self.databases().heal_one(role).await.is_some() {
+            let is_shut = [Some(NOT_ADMITTED), Some(Class::Identity.as_str())].contains(&row.error);
+            if is_shut && self.databases().heal_one(role).await.is_some() {
                 row = self.database(role, WATCH_TIMEOUT).await;
             }
             self.watched().databases.insert(role, row);
@@ -228,6 +229,9 @@ impl HealthSource {
         match timeout(limit, store.hello()).await {
             Err(_) => Some(Class::Timeout.as_str()),
             Ok(Err(error)) => Some(error.class.as_str()),
+            Ok(Ok(_)) if self.databases().out_of_service(role).is_some() => {
+                Some(Class::Identity.as_str())
+            }
             Ok(Ok(_)) => self
                 .databases()
                 .away()

@@ -128,6 +128,10 @@ fn remedy(role: Role, error: &str) -> String {
             "It answers, and is not what it should be: another stamp, another role, or not checked yet; see the log, \
              and {variable}"
         ),
+        "identity" => format!(
+            "Another database answers than the one it was, and nothing goes into it; see the log and the alerts, and \
+             correct {variable}"
+        ),
         "timeout" => {
             "It accepts connections and does not answer; look at its load and its disk".into()
         }

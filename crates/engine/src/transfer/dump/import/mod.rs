@@ -154,7 +154,7 @@ impl DumpService {
             return Err(away_now(*away).into());
         }
         let places = Places {
-            names: databases.database_names().await,
+            names: databases.database_names(),
             hr: databases.hr_collections().to_vec(),
             chosen: options.databases.clone(),
         };
