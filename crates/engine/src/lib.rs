@@ -43,7 +43,7 @@ pub use databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose
 pub use databases::random::Randomness;
 pub use databases::schema::layout;
 pub use erasure::service::{EraseError, Erased, ErasureService};
-pub use github_binding::{BindingCheck, Bindings, OnChange};
+pub use github_binding::{Binding, BindingCheck, Bindings, OnChange};
 pub use hr::{HrError, HrFound, HrPage, HrReceipt, HrRecords, Reconciled, Reconciler};
 pub use inspect::Inspector;
 pub use inspect::explain::{Copy, ErasureView, Explanation, RecordView};

@@ -81,6 +81,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics.clone(),
         context,
     );
+    let bindings = state.bindings.clone();
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -100,6 +101,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
     warn_of_weak_trail(&service, &engine);
+    let bindings = tokio::spawn(bindings.run(stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
@@ -126,6 +128,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (watch, "the verification"),
         (upkeep, "the upkeep"),
         (reconciler, "the delivery of HR records"),
+        (bindings, "the comparison of GitHub accounts"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),
     ])

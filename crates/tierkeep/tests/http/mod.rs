@@ -22,6 +22,7 @@ mod problems;
 mod reading;
 mod secrets;
 mod serving;
+mod sign_in;
 mod traffic;
 mod verifying;
 mod writing;

@@ -28,7 +28,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// How much public callers may ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrafficSettings {
-    /// Requests in a second, of an address and for a user name.
+    /// Requests of an address in a second.
     pub rate: NonZeroU32,
     /// Requests at once.
     pub burst: NonZeroU32,
@@ -45,7 +45,6 @@ pub struct TrafficSettings {
 struct Buckets {
     settings: TrafficSettings,
     by_address: Bucket,
-    by_name: Bucket,
     failed: Bucket,
     internal: Bucket,
     new_users: Bucket,
@@ -72,7 +71,6 @@ impl Traffic {
         let bucket = |policy, quota| Bucket::new(policy, quota, clock);
         Self(Arc::new(Buckets {
             by_address: bucket("public", public),
-            by_name: bucket("user-name", public),
             failed: bucket("failed-authentication", public),
             internal: bucket("internal", Quota::per_second(INTERNAL_RATE)),
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
@@ -112,22 +110,10 @@ impl Traffic {
         proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Counts a request that names a public user, by address and by name.
-    pub(in crate::http) fn public(
-        &self,
-        from: IpAddr,
-        name: Option<&UserId>,
-    ) -> Result<Allowance, Allowance> {
-        let by_address = self.0.by_address.count(BucketKey::Address(from))?;
-        let Some(name) = name else {
-            return Ok(by_address);
-        };
-        let by_name = self.0.by_name.count(BucketKey::User(name.clone()))?;
-        Ok(if by_name.remaining < by_address.remaining {
-            by_name
-        } else {
-            by_address
-        })
+    /// Counts a request that names a public user, by address. The name has no bucket: anybody can name anybody, and would shut
+    /// them out.
+    pub(in crate::http) fn public(&self, from: IpAddr) -> Result<Allowance, Allowance> {
+        self.0.by_address.count(BucketKey::Address(from))
     }
 
     /// Acquires a permit for a public request to use the databases.

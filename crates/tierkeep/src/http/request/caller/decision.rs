@@ -22,39 +22,37 @@ pub(super) fn label(decision: &Decision) -> &'static str {
     }
 }
 
-/// The decision that replaces this one where an internal user arrives with another GitHub account than before.
+/// Why a caller with another account than the bound one is refused.
+const OTHER_ACCOUNT: &str = "the GitHub token belongs to another account than before";
+
+/// The decision that replaces this one where an internal user arrives with another GitHub account than the bound one.
+///
+/// A `github_id` in the JWT outranks the binding: who signs it says which account it is. Where the binding is not known, the
+/// user is served, and the comparison is made when `evaluation_audit` is back.
 pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Decision> {
     let (Decision::Caller(caller), Some(owner)) = (&detection.decision, &detection.github_owner)
     else {
         return None;
     };
-    let refuses = match state.bindings.on_change() {
-        OnChange::Refuse => true,
-        OnChange::Follow => false,
-    };
+    if detection.jwt.as_ref()?.github_id.is_some() {
+        return None;
+    }
     let user_type = caller.user_type().as_str();
-    match state.bindings.meet(&caller.user, owner.id).await {
-        Ok(BindingCheck::Same) => None,
-        Ok(BindingCheck::Other) => {
+    // The bindings say what could not be compared.
+    let check = state.bindings.check(&caller.user, owner.id).await.ok()?;
+    match (check, state.bindings.on_change()) {
+        (BindingCheck::Same, _) => None,
+        (BindingCheck::Other, OnChange::Follow) => {
             warn!(
                 user_id = caller.user.as_str(),
                 user_type, "the user arrives with another GitHub account than before",
             );
-            refuses.then_some(Decision::CredentialsRequired {
-                ambiguous: true,
-                reason: "the GitHub token belongs to another account than before",
-            })
+            None
         }
-        Err(error) => {
-            warn!(
-                user_id = caller.user.as_str(),
-                user_type,
-                database = %error.database,
-                error = error.class.as_str(),
-                "the user's GitHub account was not compared with the one of before",
-            );
-            refuses.then_some(Decision::IdentityUnavailable)
-        }
+        (BindingCheck::Other, OnChange::Refuse) => Some(Decision::CredentialsRequired {
+            ambiguous: true,
+            reason: OTHER_ACCOUNT,
+        }),
     }
 }
 

@@ -140,9 +140,8 @@ impl FromRequestParts<HttpState> for AuthenticatedCaller {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, CallerError> {
         let credentials = credentials::credentials(&parts.headers, &parts.uri);
         let from = state.traffic.address(&parts.extensions, &parts.headers);
-        if let [first, ..] = credentials.usernames.as_slice() {
-            let name = UserId::external(first).ok();
-            counted(parts, state.traffic.public(from, name.as_ref()))?;
+        if !credentials.usernames.is_empty() {
+            counted(parts, state.traffic.public(from))?;
         }
         let detected = state.detector.detect(&credentials);
         let mut detection = detected.instrument(debug_span!("identity.detect")).await;
