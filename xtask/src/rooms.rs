@@ -26,7 +26,7 @@ pub(crate) const HOUSES: [House; 3] = [
         folder: "crates/core/src",
         path: "crate::",
         order: &[
-            "clock", "repeats", "user", "version", "db", "document", "identity", "digest", "erasure", "route",
+            "brief", "clock", "repeats", "user", "version", "db", "document", "identity", "digest", "erasure", "route",
             "store", "adopt", "breaker", "content", "mover", "audit", "hr", "compare", "legacy",
         ],
     },

@@ -26,8 +26,8 @@ pub use alerts::channel::{About, Channel, ChannelKind, Notice, Undelivered};
 pub use alerts::delivery::{AlertDelivery, Round, SHOWN, When};
 pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts};
 pub use audit::{
-    AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Listed,
-    MemorySpool, Portion, PruneError, Pruned, Spool,
+    AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Kept, Listed,
+    MemorySpool, Portion, PruneError, Pruned, Refused, Spool, SpoolShare,
 };
 pub use backup::restore::{Restoration, RestoreError, RestoreOptions, RestoreScope, Restored};
 pub use backup::service::{BackedUp, Backup};

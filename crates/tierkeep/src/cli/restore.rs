@@ -11,6 +11,7 @@ use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restor
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, audit};
+use crate::terminal::harmless;
 use crate::exit::{Exit, UsageError};
 use crate::lifecycle;
 use crate::output::Format;
@@ -77,7 +78,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     for problem in restored.problems.iter().filter(|_| args.user.is_some()) {
         let said = format!("error: {}: {}\n", problem.id, problem.reason);
         // Nobody is left to be told that nobody listens.
-        let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
+        let _ = io::Write::write_all(&mut io::stderr(), harmless(&said).as_bytes());
     }
     Ok(if restored.failed() > 0 || !restored.complete {
         Exit::Failed

@@ -1,9 +1,11 @@
 //! `serve`: owns the service's arguments and the order in which it starts and stops.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tierkeep_core::clock::Clock;
+use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
     MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
@@ -18,6 +20,7 @@ use tracing::{info, warn};
 use super::Context;
 use super::listeners::Listeners;
 use crate::alerts::channels;
+use crate::clock::SystemClock;
 use crate::config::ServiceSettings;
 use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
@@ -41,6 +44,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
     let detector = Arc::new(detector(&service, context)?);
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
+    let keys = Arc::clone(&detector);
     let channels = channels(&service.settings.alerts, &clock)?;
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
@@ -102,6 +106,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
     warn_of_weak_trail(&service, &engine);
     let bindings = tokio::spawn(bindings.run(stop.clone()));
+    let keys = tokio::spawn(keep_keys(keys, stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
@@ -129,6 +134,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (upkeep, "the upkeep"),
         (reconciler, "the delivery of HR records"),
         (bindings, "the comparison of GitHub accounts"),
+        (keys, "the fetching of keys"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),
     ])
@@ -139,6 +145,32 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// How often keys are fetched that an identity provider publishes, and how soon again where they could not be had.
+const KEYS_EVERY: Duration = Duration::from_hours(1);
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Keeps the keys that check JWTs as new as the identity provider's, until `stop` is cancelled.
+async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
+    let told = Repeats::default();
+    loop {
+        let Some(fetched) = stop.run_until_cancelled(detector.refresh_keys()).await else {
+            return;
+        };
+        let pause = match fetched {
+            Ok(()) => KEYS_EVERY,
+            Err(error) => {
+                if let Some(more) = told.due((), SystemClock.now()) {
+                    warn!(%error, more, "the keys of before stay in use");
+                }
+                KEYS_AGAIN
+            }
+        };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
 }
 
 /// Waits for what went on beside the requests.

@@ -224,6 +224,12 @@ pub const GROUPS: &[Group] = &[
                 "A JWK set with the public keys that check JWTs, in place of SECRET_KEY.",
             ),
             now(
+                "TIERKEEP_JWKS_URL",
+                ValueKind::Url,
+                None,
+                "Where an identity provider publishes its JWK set, in place of SECRET_KEY; https unless the host is a loopback address. Fetched hourly and at an unknown kid; the last good set stays in use.",
+            ),
+            now(
                 "TIERKEEP_JWT_ISSUER",
                 ValueKind::Text,
                 None,

@@ -17,6 +17,7 @@ mod hostile;
 mod hr;
 mod logging;
 mod metrics;
+mod noise;
 mod openapi;
 mod problems;
 mod reading;

@@ -13,11 +13,15 @@ use std::time::Duration;
 use axum::http::{Extensions, HeaderMap, HeaderName};
 use governor::Quota;
 use ipnet::IpNet;
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::user::UserId;
+use tracing::warn;
 
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
 use super::concurrency::{ConcurrencyLimit, Permit};
+use super::questions::{GithubLimit, Questions};
 use crate::http::response::problem::causes::NoPermit;
 
 /// Far above what one person's client sends, and far below what keeps the databases busy.
@@ -51,6 +55,9 @@ struct Buckets {
     /// Addresses whose bucket of new users is empty, and until when.
     full: Mutex<HashMap<BucketKey, Duration>>,
     concurrency: ConcurrencyLimit,
+    questions: Questions,
+    /// Lines about refusals, by policy.
+    told: Repeats<&'static str>,
     clock: Steady,
 }
 
@@ -76,6 +83,8 @@ impl Traffic {
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
             full: Mutex::default(),
             concurrency: ConcurrencyLimit::new(settings.concurrency.get() as usize),
+            questions: Questions::default(),
+            told: Repeats::default(),
             clock: Arc::clone(clock),
             settings,
         }))
@@ -127,6 +136,27 @@ impl Traffic {
     /// Counts a request whose credentials did not suffice.
     pub(in crate::http) fn failed(&self, from: IpAddr) -> Result<Allowance, Allowance> {
         self.0.failed.count(BucketKey::Address(from))
+    }
+
+    /// The limit on asking GitHub for the sake of a caller at this address.
+    pub(in crate::http) fn github(&self, from: IpAddr) -> GithubLimit {
+        GithubLimit::new(self.clone(), from)
+    }
+
+    /// The questions to GitHub that are under way.
+    pub(super) fn questions(&self) -> &Questions {
+        &self.0.questions
+    }
+
+    /// Tells of a refusal, once a minute for each policy; whether it did.
+    pub(in crate::http) fn tells(&self, refused: &Allowance) -> bool {
+        let millis = i64::try_from((self.0.clock)().as_millis()).unwrap_or(i64::MAX);
+        let policy = refused.policy();
+        let Some(more) = self.0.told.due(policy, DateTime::from_millis(millis)) else {
+            return false;
+        };
+        warn!(policy, more, "callers ask more than they may, and are refused");
+        true
     }
 
     /// Counts a request of a user who is known by credentials.

@@ -1,8 +1,11 @@
 //! The detector's decision: owns its record in the audit trail, its warnings, and the refusal that it can be.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{BindingCheck, Decided, OnChange};
+use tierkeep_engine::{BindingCheck, Decided, Kept, OnChange};
 use tierkeep_identity::Detection;
 use tracing::warn;
 
@@ -63,8 +66,8 @@ pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) ->
 pub(super) async fn record(
     state: &HttpState,
     detection: &Detection,
-    request_id: Option<&str>,
-) -> Result<(), CallerError> {
+    (from, request_id): (IpAddr, Option<&str>),
+) -> Result<Kept, CallerError> {
     let account = detection.github_owner.as_ref();
     let account = account.map(|owner| owner.id.to_string());
     // A caller with a valid JWT who names no public user needs no permit.
@@ -81,18 +84,21 @@ pub(super) async fn record(
         actor: detection.jwt.as_ref().map(|jwt| &jwt.user),
         account: account.as_deref(),
         request_id,
+        from: Some(from),
     };
     Ok(state.audit.decided(decided).await?)
 }
 
-/// The caller, or the refusal that the decision is.
-pub(super) fn caller(decision: Decision) -> Result<Caller, CallerError> {
+/// The caller, or the refusal that the decision is; `wait` is how long GitHub asked to be left alone.
+pub(super) fn caller(decision: Decision, wait: Option<Duration>) -> Result<Caller, CallerError> {
     match decision {
         Decision::Caller(caller) => Ok(caller),
         Decision::CredentialsRequired { reason, .. } => {
             Err(CallerError::CredentialsRequired(reason))
         }
-        Decision::IdentityUnavailable => Err(CallerError::IdentityUnavailable),
+        Decision::IdentityUnavailable => Err(CallerError::IdentityUnavailable {
+            retry_after_seconds: wait.map(super::seconds),
+        }),
         Decision::InvalidUsername(why) => Err(CallerError::InvalidUsername(why)),
         Decision::AmbiguousIdentity => Err(CallerError::AmbiguousIdentity),
     }
@@ -119,8 +125,12 @@ pub(super) fn subject(detection: &Detection) -> Subject {
     }
 }
 
-/// Logs an ambiguous identity.
-pub(super) fn warn_of_ambiguity(detection: &Detection, subject: &Subject) {
+/// Logs an ambiguous identity, where it is kept as an entry: that one speaks for those that are counted.
+pub(super) fn warn_of_ambiguity(detection: &Detection, kept: Kept) {
+    let Kept::Entry { more } = kept else {
+        return;
+    };
+    let subject = subject(detection);
     if !subject.ambiguous {
         return;
     }
@@ -134,6 +144,7 @@ pub(super) fn warn_of_ambiguity(detection: &Detection, subject: &Subject) {
         user_id = subject.user.as_ref().map(UserId::as_str),
         user_type = subject.user_type.as_str(),
         reason,
+        more,
         "it is not clear who is asking",
     );
 }
