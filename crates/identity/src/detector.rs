@@ -246,7 +246,8 @@ impl UserTypeDetector {
             return GithubFound::only(GithubEvidence::Unchecked);
         };
         let token = header.text().unwrap_or_default();
-        match self.github.check_within(token, limit).await {
+        let admit = || limit.admit(&jwt.user);
+        match self.github.check_within(token, admit).await {
             GithubAnswer::Owner(owner) => match contradiction(jwt, &owner) {
                 None => GithubFound {
                     owner: Some(owner),

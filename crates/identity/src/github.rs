@@ -10,7 +10,6 @@
 mod wait;
 
 use std::fmt;
-use std::future::Future;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::repeats::Repeats;
+use tierkeep_core::user::UserId;
 
 /// The public GitHub API.
 pub const DEFAULT_API_URL: &str = "https://api.github.com";
@@ -147,20 +147,11 @@ pub enum GithubAnswer {
 
 /// The limit within which GitHub is asked for the sake of one caller.
 pub trait QuestionLimit: Send + Sync {
-    /// A question that the limit lets through.
-    type Question: Question;
-
-    /// Waits until GitHub may be asked one question. Cancel safe.
+    /// Counts one question for a caller with the JWT of this user.
     ///
     /// # Errors
     /// After how long it is worth trying again, where GitHub must not be asked.
-    fn acquire(&self) -> impl Future<Output = Result<Self::Question, Duration>> + Send;
-}
-
-/// A question under way; dropping it ends it.
-pub trait Question: Send {
-    /// Ends a question that GitHub answered with an owner.
-    fn succeeded(self);
+    fn admit(&self, user: &UserId) -> Result<(), Duration>;
 }
 
 /// No limit.
@@ -168,15 +159,9 @@ pub trait Question: Send {
 pub struct Unlimited;
 
 impl QuestionLimit for Unlimited {
-    type Question = ();
-
-    async fn acquire(&self) -> Result<(), Duration> {
+    fn admit(&self, _user: &UserId) -> Result<(), Duration> {
         Ok(())
     }
-}
-
-impl Question for () {
-    fn succeeded(self) {}
 }
 
 /// The answers that may be remembered.
@@ -295,11 +280,16 @@ impl GithubVerifier {
     /// Callers that ask about one token at the same time share one request. Cancel safe: another
     /// caller that waits takes over.
     pub async fn check(&self, token: &str) -> GithubAnswer {
-        self.check_within(token, &Unlimited).await
+        self.check_within(token, || Ok(())).await
     }
 
-    /// The same within the limit of a caller, which counts where GitHub has to be asked.
-    pub async fn check_within(&self, token: &str, limit: &impl QuestionLimit) -> GithubAnswer {
+    /// The same where `admit` lets GitHub be asked; it is called only where GitHub has to be, and answers after how long to
+    /// try again where not.
+    pub async fn check_within(
+        &self,
+        token: &str,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> GithubAnswer {
         let visible = token.bytes().all(|b| b.is_ascii_graphic());
         if !visible || token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return GithubAnswer::Malformed;
@@ -309,7 +299,7 @@ impl GithubVerifier {
             GithubVerification::On => {}
         }
         let key = blake3::keyed_hash(&self.hash_key, token.as_bytes());
-        let asked = self.ask(token, limit);
+        let asked = self.ask(token, admit);
         match self.answers.try_get_with(key, asked).await {
             Ok(Remembered::Owner(owner)) => GithubAnswer::Owner(owner),
             Ok(Remembered::Refused) => GithubAnswer::Refused,
@@ -323,20 +313,17 @@ impl GithubVerifier {
         }
     }
 
-    async fn ask(&self, token: &str, limit: &impl QuestionLimit) -> Result<Remembered, NoAnswer> {
-        let question = limit.acquire().await.map_err(NoAnswer::OverLimit)?;
-        match self.call(token).await {
-            Ok(answer) => {
-                if let Remembered::Owner(_) = answer {
-                    question.succeeded();
-                }
-                Ok(answer)
-            }
-            Err(why) => {
-                self.tell(why);
-                Err(NoAnswer::Unreachable(why))
-            }
-        }
+    async fn ask(
+        &self,
+        token: &str,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<Remembered, NoAnswer> {
+        admit().map_err(NoAnswer::OverLimit)?;
+        let answer = self.call(token).await;
+        answer.map_err(|why| {
+            self.tell(why);
+            NoAnswer::Unreachable(why)
+        })
     }
 
     fn tell(&self, why: Unreachable) {

@@ -50,7 +50,7 @@ pub use detector::{
 };
 pub use github::{
     GithubAnswer, GithubOwner, GithubSettings, GithubSettingsError, GithubVerification,
-    GithubVerifier, Question, QuestionLimit, Unlimited, Unreachable,
+    GithubVerifier, QuestionLimit, Unlimited, Unreachable,
 };
 pub use jwt::{
     IssueError, JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable,

@@ -351,34 +351,24 @@ async fn github_is_left_alone_for_as_long_as_it_says(
     assert_eq!(asked(&server).await, 2);
 }
 
-/// Lets this many questions through.
-#[derive(Debug)]
-struct Few {
-    left: std::sync::atomic::AtomicI64,
-}
-
-impl tierkeep_identity::QuestionLimit for Few {
-    type Question = ();
-
-    async fn acquire(&self) -> Result<(), Duration> {
-        let left = self.left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
-        (left > 0).then_some(()).ok_or(Duration::from_secs(9))
-    }
-}
-
 #[tokio::test]
 async fn a_caller_over_the_limit_is_not_asked_about_and_a_known_token_is_known() {
     let server = github().await;
     let verifier = verifier(&server);
-    let few = Few { left: 2.into() };
-    assert_eq!(verifier.check_within(GITHUB_TOKEN, &few).await, octocat());
-    let refused = verifier.check_within("ghp_refused", &few).await;
+    let left = std::sync::atomic::AtomicI64::new(2);
+    let admit = || {
+        let left = left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        (left > 0).then_some(()).ok_or(Duration::from_secs(9))
+    };
+    assert_eq!(verifier.check_within(GITHUB_TOKEN, admit).await, octocat());
+    let refused = verifier.check_within("ghp_refused", admit).await;
     assert_eq!(refused, GithubAnswer::Refused);
     for token in ["ghp_a", "ghp_b", "ghp_a"] {
-        let answer = verifier.check_within(token, &few).await;
+        let answer = verifier.check_within(token, admit).await;
         assert_eq!(answer, GithubAnswer::OverLimit(Duration::from_secs(9)));
     }
-    assert_eq!(verifier.check_within(GITHUB_TOKEN, &few).await, octocat());
-    assert_eq!(verifier.check_within("", &few).await, GithubAnswer::Malformed);
+    assert_eq!(verifier.check_within(GITHUB_TOKEN, admit).await, octocat());
+    let malformed = verifier.check_within("", admit).await;
+    assert_eq!(malformed, GithubAnswer::Malformed);
     assert_eq!(asked(&server).await, 2);
 }

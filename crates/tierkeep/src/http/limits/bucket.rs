@@ -77,6 +77,7 @@ impl Allowance {
 pub(super) enum BucketKey {
     Address(IpAddr),
     User(UserId),
+    AddressAndUser(IpAddr, UserId),
     /// Callers beyond [`MOST_KEYS`].
     Others,
 }

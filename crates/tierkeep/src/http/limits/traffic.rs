@@ -21,7 +21,7 @@ use tracing::warn;
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
 use super::concurrency::{ConcurrencyLimit, Permit};
-use super::questions::{GithubLimit, Questions};
+use super::questions::GithubLimit;
 use crate::http::response::problem::causes::NoPermit;
 
 /// Far above what one person's client sends, and far below what keeps the databases busy.
@@ -50,12 +50,12 @@ struct Buckets {
     settings: TrafficSettings,
     by_address: Bucket,
     failed: Bucket,
+    github: Bucket,
     internal: Bucket,
     new_users: Bucket,
     /// Addresses whose bucket of new users is empty, and until when.
     full: Mutex<HashMap<BucketKey, Duration>>,
     concurrency: ConcurrencyLimit,
-    questions: Questions,
     /// Lines about refusals, by policy.
     told: Repeats<&'static str>,
     clock: Steady,
@@ -79,11 +79,11 @@ impl Traffic {
         Self(Arc::new(Buckets {
             by_address: bucket("public", public),
             failed: bucket("failed-authentication", public),
+            github: bucket("github", public),
             internal: bucket("internal", Quota::per_second(INTERNAL_RATE)),
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
             full: Mutex::default(),
             concurrency: ConcurrencyLimit::new(settings.concurrency.get() as usize),
-            questions: Questions::default(),
             told: Repeats::default(),
             clock: Arc::clone(clock),
             settings,
@@ -139,13 +139,14 @@ impl Traffic {
     }
 
     /// The limit on asking GitHub for the sake of a caller at this address.
-    pub(in crate::http) fn github(&self, from: IpAddr) -> GithubLimit {
-        GithubLimit::new(self.clone(), from)
+    pub(in crate::http) fn github(&self, from: IpAddr) -> GithubLimit<'_> {
+        GithubLimit::new(self, from)
     }
 
-    /// The questions to GitHub that are under way.
-    pub(super) fn questions(&self) -> &Questions {
-        &self.0.questions
+    /// Counts a question to GitHub for a caller with the JWT of this user.
+    pub(super) fn asks_github(&self, from: IpAddr, user: &UserId) -> Result<Allowance, Allowance> {
+        let key = BucketKey::AddressAndUser(from, user.clone());
+        self.0.github.count(key)
     }
 
     /// Tells of a refusal, once a minute for each policy; whether it did.

@@ -190,12 +190,10 @@ impl FromRequestParts<HttpState> for AuthenticatedCaller {
             Decision::Caller(caller) if caller.user_type() == UserType::Internal => {
                 counted(parts, state, state.traffic.internal(&caller.user))?;
             }
-            // Asking GitHub in vain was counted already.
-            Decision::CredentialsRequired { .. } if !limit.is_charged() => {
+            Decision::CredentialsRequired { .. } => {
                 counted(parts, state, state.traffic.failed(from))?;
             }
-            Decision::CredentialsRequired { .. }
-            | Decision::Caller(_)
+            Decision::Caller(_)
             | Decision::IdentityUnavailable
             | Decision::InvalidUsername(_)
             | Decision::AmbiguousIdentity => {}
