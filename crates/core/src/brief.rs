@@ -3,7 +3,7 @@
 /// The most characters of a text; what is longer is cut.
 const MOST_CHARS: usize = 500;
 
-/// The text, cut where it is longer than anybody reads: whoever wrote it, a page or a line of it stays one.
+/// The text, cut after 500 characters, so that a stored text of any length fits on a page and in a line.
 pub fn brief(text: &str) -> String {
     match text.char_indices().nth(MOST_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,8 +1,8 @@
 //! Which GitHub account each internal user is bound to: kept in `evaluation_audit.control`, so that every process and every
 //! later one knows it.
 //!
-//! Must never decide who is asking; it says whether the account is the bound one. Names nobody: user and account are kept as
-//! hashes under the key of the erasure ledger, and go when the user is erased.
+//! Must never decide who is asking; it says whether the account is the bound one. Neither user nor account is stored in clear: both are
+//! kept as hashes under the key of the erasure ledger, and removed when the user is erased.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,9 +42,8 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// How often a change that lost a race is looked at again.
 const ROUNDS: u32 = 8;
-/// What the trail says of a user who was served unseen.
-const SERVED_UNBOUND: &str =
-    "served while evaluation_audit was away; the GitHub token belongs to another account than the bound one";
+/// The reason in the trail for a user who was served before the comparison.
+const SERVED_UNBOUND: &str = "served while evaluation_audit was away; the GitHub token belongs to another account than the bound one";
 
 /// What becomes of a user who arrives with another account than the bound one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -82,7 +81,7 @@ struct Known {
     seen_at: Instant,
 }
 
-/// Users who were served unseen, each with an account, in the order in which they came.
+/// Users who were served before the comparison, each with an account, in order of arrival.
 #[derive(Debug, Default)]
 struct Deferred {
     waiting: BTreeMap<(UserId, u64), u64>,

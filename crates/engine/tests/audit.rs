@@ -16,7 +16,7 @@ use tierkeep_core::store::{Change, Find, Guard, Query};
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
     Alert, AlertKind, Alerts, AuditDecisions, AuditFilter, AuditKeeper, AuditSettings, AuditTrail,
-    ConnectionManager, Decided, Engine, Kept, MemorySpool, PruneError, Purpose, Refused,
+    ConnectionManager, Decided, Engine, MemorySpool, PruneError, Purpose,
 };
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ use crate::world::{Backend, DAY, HOUR, NO_RETRIES, World};
 const TRAIL: &str = collection::AUDIT_TRAIL;
 
 /// The databases as a process with this spool opens them.
-async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
+pub(crate) async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
     let faulty = world
         .stores
         .values()
@@ -41,14 +41,14 @@ async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
     Arc::new(engine)
 }
 
-fn settings() -> AuditSettings {
+pub(crate) fn settings() -> AuditSettings {
     AuditSettings {
         key: Some(AuditKey::new(b"the key of these tests")),
         ..AuditSettings::default()
     }
 }
 
-async fn stored(world: &World) -> Vec<RawDocumentBuf> {
+pub(crate) async fn stored(world: &World) -> Vec<RawDocumentBuf> {
     world.everything(Role::EvaluationAudit, TRAIL).await
 }
 
@@ -57,11 +57,11 @@ async fn entries(world: &World) -> Vec<Entry> {
     stored.iter().map(|it| Entry::read(it).unwrap()).collect()
 }
 
-fn text<'a>(document: &'a RawDocumentBuf, name: &str) -> &'a str {
+pub(crate) fn text<'a>(document: &'a RawDocumentBuf, name: &str) -> &'a str {
     document.get_str(name).unwrap_or("-")
 }
 
-async fn whole(trail: &AuditTrail) -> Head {
+pub(crate) async fn whole(trail: &AuditTrail) -> Head {
     let found = trail.verify(None).await.unwrap();
     assert_eq!(found.violations, []);
     assert_eq!(found.verdict, Verdict::Whole);
@@ -75,7 +75,7 @@ async fn write(trail: &AuditTrail, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn external(name: &str) -> Decision {
+pub(crate) fn external(name: &str) -> Decision {
     Decision::Caller(Caller {
         user: UserId::external(name).unwrap(),
         ambiguous: false,
@@ -83,7 +83,7 @@ fn external(name: &str) -> Decision {
     })
 }
 
-fn internal() -> Decision {
+pub(crate) fn internal() -> Decision {
     Decision::Caller(Caller {
         user: UserId::internal("507f1f77bcf86cd799439011").unwrap(),
         ambiguous: false,
@@ -91,7 +91,7 @@ fn internal() -> Decision {
     })
 }
 
-async fn decide(trail: &AuditTrail, decision: &Decision, account: Option<&str>) {
+pub(crate) async fn decide(trail: &AuditTrail, decision: &Decision, account: Option<&str>) {
     let decided = Decided {
         decision,
         actor: None,
@@ -528,101 +528,4 @@ async fn the_trail_is_read_page_by_page(
         [tierkeep_core::store::Inserted::Rejected(_)]
     ));
     assert_eq!(document::id(&one), Bson::Int64(1));
-}
-
-/// What a caller at this address is refused for.
-async fn refuse(trail: &AuditTrail, from: u8, request_id: &str) -> Kept {
-    let refused = Refused {
-        reason: "the JWT is missing",
-        actor: None,
-        request_id: Some(request_id),
-        from: Some([192, 0, 2, from].into()),
-    };
-    trail.refuse(refused).await.unwrap()
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_of_an_address_and_minute_are_one_entry(
-    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
-) {
-    const MINUTE: Duration = Duration::from_mins(1);
-    let world = World::new(backend).await;
-    let engine = process(&world, settings()).await;
-    let trail = engine.audit_trail();
-    for minute in ["first", "second"] {
-        for n in 0..100 {
-            let kept = refuse(trail, 1, minute).await;
-            assert_eq!(kept == Kept::Counted, n > 0);
-        }
-        world.clock.advance(MINUTE);
-    }
-    refuse(trail, 2, "another").await;
-    trail.note_counted().await;
-    world.clock.advance(MINUTE);
-    trail.note_counted().await;
-    let all = stored(&world).await;
-    let said = |name| all.iter().map(|it| text(it, name)).collect::<Vec<_>>();
-    assert_eq!(
-        said(audit_field::REASON),
-        [
-            "the JWT is missing",
-            "the JWT is missing; 99 more of this address before",
-            "the JWT is missing",
-            "the JWT is missing; 99 more of one address",
-        ]
-    );
-    assert_eq!(
-        said(audit_field::REQUEST_ID),
-        ["first", "second", "another", "-"]
-    );
-    // What is still counted when the process ends is written then.
-    refuse(trail, 2, "again").await;
-    refuse(trail, 2, "again").await;
-    AuditKeeper::finish(&engine).await;
-    assert_eq!(whole(trail).await.count, 6);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spool_that_the_public_filled_takes_internal_users() {
-    let world = World::new(Backend::Memory).await;
-    let engine = process(&world, settings()).await;
-    let trail = engine.audit_trail();
-    world.faults.set_down(Role::EvaluationAudit, true);
-    let mut filled = 0;
-    loop {
-        let decision = external(&format!("user{filled}"));
-        let decided = Decided {
-            decision: &decision,
-            actor: None,
-            account: None,
-            request_id: None,
-            from: None,
-        };
-        if trail.decided(decided).await.is_err() {
-            break;
-        }
-        filled += 1;
-    }
-    assert!(filled > 1_000, "{filled}");
-    // Those without credentials are refused and counted all the same, and a name is only counted.
-    assert_eq!(refuse(trail, 1, "r").await, Kept::Counted);
-    let decision = external("another");
-    let decided = Decided {
-        decision: &decision,
-        actor: None,
-        account: None,
-        request_id: None,
-        from: Some([192, 0, 2, 1].into()),
-    };
-    assert_eq!(trail.decided(decided).await.unwrap(), Kept::Counted);
-    // But nothing is stored for it.
-    trail.before_change(decided).await.unwrap_err();
-    for _ in 0..100 {
-        decide(trail, &internal(), Some("7")).await;
-    }
-    world.faults.set_down(Role::EvaluationAudit, false);
-    trail.deliver().await.unwrap();
-    trail.note_all_counted().await;
-    assert_eq!(whole(trail).await.count, filled + 3);
 }

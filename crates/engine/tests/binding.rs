@@ -145,7 +145,12 @@ async fn while_the_database_is_away_what_is_known_counts_and_the_rest_is_compare
         bindings.check(&known, 8).await.unwrap(),
         BindingCheck::Other
     );
-    for (user, account) in [(&stranger, 8), (&stranger, 7), (&newcomer, 9), (&newcomer, 5)] {
+    for (user, account) in [
+        (&stranger, 8),
+        (&stranger, 7),
+        (&newcomer, 9),
+        (&newcomer, 5),
+    ] {
         bindings.check(user, account).await.unwrap_err();
         bindings.check(user, account).await.unwrap_err();
     }

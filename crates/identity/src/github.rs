@@ -452,7 +452,10 @@ mod tests {
         });
         let now = Instant::now();
         assert_eq!(memory.lasts(&owner, now), Duration::from_mins(5));
-        assert_eq!(memory.lasts(&Remembered::Refused, now), Duration::from_secs(30));
+        assert_eq!(
+            memory.lasts(&Remembered::Refused, now),
+            Duration::from_secs(30)
+        );
     }
 
     #[test]

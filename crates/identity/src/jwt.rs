@@ -141,7 +141,7 @@ pub enum JwtRefused {
     Algorithm,
     /// No configured key has this `kid`, or the token names none.
     UnknownKey,
-    /// The keys could not be fetched since the program began, so that nobody can be believed.
+    /// The keys could not be fetched since the program began, so that no token can be checked.
     NoKeysYet,
     /// No configured key made this signature.
     Signature,

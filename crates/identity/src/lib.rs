@@ -45,9 +45,7 @@ pub mod detector;
 pub mod github;
 pub mod jwt;
 
-pub use detector::{
-    Credentials, Detection, GithubWait, HeaderText, JwtRequired, UserTypeDetector,
-};
+pub use detector::{Credentials, Detection, GithubWait, HeaderText, JwtRequired, UserTypeDetector};
 pub use github::{
     GithubAnswer, GithubOwner, GithubSettings, GithubSettingsError, GithubVerification,
     GithubVerifier, QuestionLimit, Unlimited, Unreachable,

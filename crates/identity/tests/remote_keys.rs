@@ -3,7 +3,9 @@
 use futures_util::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
-use tierkeep_identity::{JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable};
+use tierkeep_identity::{
+    JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable,
+};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -52,7 +54,10 @@ fn as_published() -> Vec<Value> {
         dressed(RSA.jwk("enc"), json!({ "use": "enc", "alg": "RSA-OAEP" })),
         dressed(RSA.jwk("512"), json!({ "alg": "RS512" })),
         bare,
-        dressed(ED25519.jwk("e"), json!({ "alg": "Ed25519", "key_ops": ["verify"] })),
+        dressed(
+            ED25519.jwk("e"),
+            json!({ "alg": "Ed25519", "key_ops": ["verify"] }),
+        ),
         dressed(RSA.jwk("wraps"), json!({ "key_ops": ["wrapKey"] })),
         json!({ "kty": "EC", "crv": "P-384", "kid": "p384", "x": "AAAA", "y": "AAAA" }),
         json!({ "kty": "RSA", "kid": "weak", "n": base64url([0xff; 128]), "e": "AQAB" }),
@@ -162,7 +167,11 @@ fn keys_come_from_https_or_this_machine_only(#[case] url: &str, #[case] expected
     assert!(refused.starts_with("TIERKEEP_JWKS_URL "), "{refused}");
     assert!(refused.contains(expected), "{refused}");
     assert!(!refused.contains("pw"), "{refused}");
-    for fit in ["https://idp.example/jwks", "http://localhost:9/jwks", "http://[::1]:9"] {
+    for fit in [
+        "https://idp.example/jwks",
+        "http://localhost:9/jwks",
+        "http://[::1]:9",
+    ] {
         assert!(verifier_of(fit).is_ok(), "{fit}");
     }
 }

@@ -326,7 +326,10 @@ mod tests {
         let mut spool = FileSpool::new(directory.path());
         (spool.most_bytes, spool.reserved_bytes) = (2_000, 0);
         let mut pushed = 0;
-        while spool.push(&drafts(pushed..pushed + 1), SpoolShare::Reserved).is_ok() {
+        while spool
+            .push(&drafts(pushed..pushed + 1), SpoolShare::Reserved)
+            .is_ok()
+        {
             pushed += 1;
         }
         assert!((5..100).contains(&pushed), "{pushed}");
@@ -339,7 +342,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = FileSpool::new(directory.path());
         for from in (0..4_000).step_by(500) {
-            spool.push(&drafts(from..from + 500), SpoolShare::Reserved).unwrap();
+            spool
+                .push(&drafts(from..from + 500), SpoolShare::Reserved)
+                .unwrap();
         }
         assert!(spool.files().unwrap().len() > 1);
         assert_eq!(drained(&spool), drafts(0..4_000));

@@ -34,7 +34,8 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    const HOSTILE: &str = "a\u{1b}]0;title\u{7}b\u{9b}2Jc\rd\u{202e}e\u{2028}f\u{7f}g\u{0}h\u{feff}";
+    const HOSTILE: &str =
+        "a\u{1b}]0;title\u{7}b\u{9b}2Jc\rd\u{202e}e\u{2028}f\u{7f}g\u{0}h\u{feff}";
 
     #[test]
     fn what_steers_a_terminal_is_shown() {

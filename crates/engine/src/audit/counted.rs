@@ -20,7 +20,7 @@ const MOST_KINDS: u32 = 8;
 /// How many public names of one address are written one by one in a minute, and of all addresses together.
 const MOST_NAMES: u32 = 60;
 const MOST_NAMES_OF_ALL: u32 = 120;
-/// The most counts that are kept where nobody writes them down.
+/// The most counts that are kept while [`Counted::take`] is not called.
 const MOST_COUNTS: usize = 4 * MOST_ENTRIES as usize;
 const MINUTE_MS: i64 = 60_000;
 /// What is said of names beyond those.
@@ -47,7 +47,7 @@ pub(super) struct Kind {
 /// What becomes of a decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
-    /// It is written, and speaks for so many more like it since the last one.
+    /// It is written, with the number of those like it that were counted since the last one.
     Entry {
         /// Those that were counted.
         more: u64,
@@ -102,7 +102,7 @@ struct Count {
 }
 
 impl Counted {
-    /// Places a decision that is not a caller's own business.
+    /// Decides whether a decision becomes an entry or is counted.
     pub(super) fn place(&self, from: IpAddr, kind: &Kind, now: DateTime) -> Place {
         let mut table = self.at(now);
         let minute = table.minute;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_where_nobody_writes_the_counts_down() {
+    fn memory_is_bounded_while_no_counts_are_taken() {
         let counted = Counted::default();
         for at in 0..20 {
             for _ in 0..2 {

@@ -129,7 +129,7 @@ impl AuditTrail {
         self.note_or_count(kind, draft, decided.from).await
     }
 
-    /// Writes that somebody was refused, or counts it.
+    /// Writes a refusal, or counts it.
     ///
     /// # Errors
     /// As [`AuditTrail::decided`].
@@ -201,12 +201,11 @@ impl AuditTrail {
         let Place::Entry { more } = self.0.counted.place(from, &kind, self.0.clock.now()) else {
             return Ok(Kept::Counted);
         };
-        let draft = match more {
-            0 => draft,
-            _ => {
-                let reason = kind.reason;
-                draft.because(&format!("{reason}; {more} more of this address before"))
-            }
+        let draft = if more == 0 {
+            draft
+        } else {
+            let reason = kind.reason;
+            draft.because(&format!("{reason}; {more} more of this address before"))
         };
         if self.note(draft, SpoolShare::Public).await.is_err() {
             let now = self.0.clock.now();
@@ -265,7 +264,7 @@ impl AuditTrail {
         Ok(kept)
     }
 
-    /// A public user: anybody can name any number of them.
+    /// The decision about a public user. Any caller can name any number of them, so that names are bounded.
     async fn named(&self, caller: &Caller, decided: Decided<'_>) -> Result<Kept, StoreError> {
         const SHARE: SpoolShare = SpoolShare::Public;
         let user = caller.user.as_str();

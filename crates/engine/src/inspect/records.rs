@@ -3,8 +3,8 @@
 use bson::raw::RawDocument;
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use serde::Serialize;
-use tierkeep_core::bson;
 use tierkeep_core::brief::brief;
+use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
 use tierkeep_core::mover::{Status, record_field};

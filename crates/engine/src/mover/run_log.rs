@@ -4,8 +4,8 @@
 
 use bson::doc;
 use serde::Serialize;
-use tierkeep_core::bson;
 use tierkeep_core::brief::brief;
+use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;

@@ -76,7 +76,10 @@ mod tests {
     ) {
         let mut headers = HeaderMap::new();
         let now = httpdate::parse_http_date(NOW.1).unwrap();
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         headers.insert("date", HeaderValue::from_static(NOW.1));
         let reset = HeaderValue::try_from((now + 90).to_string());
         headers.insert(RESET, reset.unwrap());

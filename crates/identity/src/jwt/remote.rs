@@ -1,4 +1,4 @@
-//! Keys that an identity provider publishes at a URL: owns when they are fetched, and which are in use meanwhile.
+//! Keys that an identity provider publishes at a URL: owns when they are fetched, and which are in use until then.
 //!
 //! Must never give up keys because new ones cannot be had, follow a redirect, fetch more often than [`PAUSE`] allows whatever
 //! tokens say, or take the URL from a token.
@@ -28,7 +28,9 @@ pub enum KeysUnavailable {
     #[error("the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: timeout")]
     Timeout,
     /// No connection, or a broken one.
-    #[error("the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: connection failed")]
+    #[error(
+        "the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: connection failed"
+    )]
     Connection,
     /// Another status than 200.
     #[error("the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: status {0}")]
@@ -84,7 +86,8 @@ impl RemoteKeys {
         let client = client.build();
         Ok(Self {
             url,
-            client: client.map_err(|_| JwtKeyError::Url("needs an HTTP client, and none can be made"))?,
+            client: client
+                .map_err(|_| JwtKeyError::Url("needs an HTTP client, and none can be made"))?,
             current: RwLock::default(),
             fetched_at: Mutex::default(),
         })

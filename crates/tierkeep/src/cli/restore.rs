@@ -11,10 +11,10 @@ use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restor
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, audit};
-use crate::terminal::harmless;
 use crate::exit::{Exit, UsageError};
 use crate::lifecycle;
 use crate::output::Format;
+use crate::terminal::harmless;
 
 /// How many documents that were not brought back a person is shown.
 const SHOWN: usize = 50;

@@ -44,7 +44,6 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
     let detector = Arc::new(detector(&service, context)?);
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
-    let keys = Arc::clone(&detector);
     let channels = channels(&service.settings.alerts, &clock)?;
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
@@ -85,7 +84,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics.clone(),
         context,
     );
-    let bindings = state.bindings.clone();
+    let identity = beside_detector(&state, &stop);
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -105,8 +104,6 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
     warn_of_weak_trail(&service, &engine);
-    let bindings = tokio::spawn(bindings.run(stop.clone()));
-    let keys = tokio::spawn(keep_keys(keys, stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
@@ -133,18 +130,30 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (watch, "the verification"),
         (upkeep, "the upkeep"),
         (reconciler, "the delivery of HR records"),
-        (bindings, "the comparison of GitHub accounts"),
-        (keys, "the fetching of keys"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),
     ])
     .await;
+    ended(identity).await;
     AuditKeeper::finish(&engine).await;
     draining.await.ok();
     end.cancel();
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// What goes on beside the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of keys.
+fn beside_detector(
+    state: &HttpState,
+    stop: &CancellationToken,
+) -> [(JoinHandle<()>, &'static str); 2] {
+    let bindings = state.bindings.clone().run(stop.clone());
+    let keys = keep_keys(Arc::clone(&state.detector), stop.clone());
+    [
+        (tokio::spawn(bindings), "the comparison of GitHub accounts"),
+        (tokio::spawn(keys), "the fetching of keys"),
+    ]
 }
 
 /// How often keys are fetched that an identity provider publishes, and how soon again where they could not be had.
@@ -167,7 +176,11 @@ async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
                 KEYS_AGAIN
             }
         };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
     }

@@ -212,7 +212,9 @@ fn given_keys(
         return Some(JwtKeys::Secret { current, previous });
     }
     if name == JWKS_URL {
-        return loaded.text(name).map(|url| JwtKeys::JwksUrl(url.to_owned()));
+        return loaded
+            .text(name)
+            .map(|url| JwtKeys::JwksUrl(url.to_owned()));
     }
     let path = loaded.path(name)?;
     let text = read(loaded, name, path, problems)?;

@@ -19,7 +19,9 @@ const SUBJECT: &str = "507f1f77bcf86cd799439011";
 /// What the service says of whoever comes with these credentials.
 async fn route(service: &Service, jwt: &str) -> (u16, Value) {
     let request = reqwest::Client::new().get(service.url("/v1/route"));
-    let request = request.bearer_auth(jwt).header("x-github-token", "gho_known");
+    let request = request
+        .bearer_auth(jwt)
+        .header("x-github-token", "gho_known");
     let answer = request.send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
@@ -54,7 +56,10 @@ async fn an_operator_compares_an_account_and_lets_a_user_bind_anew(
     let (status, said) = route(&service, &token(SUBJECT)).await;
     assert_eq!((status, &said["user_type"]), (200, &json!("internal")));
     let (code, shown) = show(&[]);
-    assert_eq!((code, &shown["bound"], &shown["matches"]), (Some(0), &json!(true), &Value::Null));
+    assert_eq!(
+        (code, &shown["bound"], &shown["matches"]),
+        (Some(0), &json!(true), &Value::Null)
+    );
     assert!(shown["since"].as_str().unwrap().ends_with('Z'), "{shown}");
     let (code, shown) = show(&["--github-id", "7"]);
     assert_eq!((code, &shown["matches"]), (Some(0), &json!(true)));
@@ -62,14 +67,20 @@ async fn an_operator_compares_an_account_and_lets_a_user_bind_anew(
     assert_eq!((code, &shown["matches"]), (Some(1), &json!(false)));
     let said = deployment.run(&["identity", "show", &user.to_ascii_uppercase()]);
     let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("is bound to a GitHub account since 20"), "{said}");
+    assert!(
+        said.contains("is bound to a GitHub account since 20"),
+        "{said}"
+    );
 
     let freed = deployment.json(&["identity", "unbind", &user, "--json"]);
     assert_eq!(freed, json!({ "user_id": user, "unbound": true }));
     assert_eq!(show(&[]), (Some(0), unbound));
     let again = deployment.run(&["identity", "unbind", SUBJECT]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("is not bound"), "{again:?}");
+    assert!(
+        String::from_utf8_lossy(&again.stderr).contains("is not bound"),
+        "{again:?}"
+    );
     let actions = deployment.json(&["audit", "list", "--kind", "admin_action", "--json"]);
     let text = actions.to_string();
     assert_eq!(text.matches("\"unbind\"").count(), 1, "{text}");
@@ -80,7 +91,10 @@ async fn an_identity_provider_publishes_the_keys() {
     let (known, provider) = (github().await, MockServer::start().await);
     let set = json!({ "keys": [RSA.jwk("unused"), ED25519.jwk("k1")] });
     let answer = ResponseTemplate::new(200).set_body_json(set);
-    Mock::given(any()).respond_with(answer).mount(&provider).await;
+    Mock::given(any())
+        .respond_with(answer)
+        .mount(&provider)
+        .await;
     let mut deployment = asking(Backend::Sqlite, &known);
     deployment.environment.remove("SECRET_KEY");
     let url = format!("{}/.well-known/jwks.json", provider.uri());
@@ -93,9 +107,16 @@ async fn an_identity_provider_publishes_the_keys() {
         ED25519.sign(header, &claims)
     };
     let (status, said) = route(&service, &signed("k1")).await;
-    assert_eq!((status, &said["user_type"]), (200, &json!("internal")), "{said}");
+    assert_eq!(
+        (status, &said["user_type"]),
+        (200, &json!("internal")),
+        "{said}"
+    );
     let (status, said) = route(&service, &signed("k2")).await;
-    assert_eq!((status, &said["code"]), (401, &json!("credentials_required")));
+    assert_eq!(
+        (status, &said["code"]),
+        (401, &json!("credentials_required"))
+    );
     assert_eq!(provider.received_requests().await.unwrap().len(), 1);
 
     let both = deployment.with("SECRET_KEY", super::program::SECRET);
@@ -111,7 +132,10 @@ async fn while_there_are_no_keys_nobody_is_refused_as_unknown() {
     let deployment = deployment.with("TIERKEEP_JWKS_URL", "http://127.0.0.1:1/jwks");
     let service = deployment.serve();
     let (status, said) = route(&service, &token(SUBJECT)).await;
-    assert_eq!((status, &said["code"]), (503, &json!("identity_unavailable")));
+    assert_eq!(
+        (status, &said["code"]),
+        (503, &json!("identity_unavailable"))
+    );
 }
 
 /// What nobody wants to have on a terminal.
@@ -176,7 +200,11 @@ async fn no_stored_text_steers_a_terminal_or_fills_it(
             let steers = |c: &char| c.is_control() && *c != '\n' && *c != '\t';
             let found = all.chars().find(|c| steers(c) || *c == '\u{202e}');
             assert_eq!(found, None, "{command:?} {form}");
-            assert!(all.len() < 64 << 10, "{command:?} {form}: {} bytes", all.len());
+            assert!(
+                all.len() < 64 << 10,
+                "{command:?} {form}: {} bytes",
+                all.len()
+            );
             told += usize::from(all.contains("owned"));
         }
     }

@@ -4,9 +4,7 @@ use serde_json::json;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::{
-    ACCOUNT_TOKEN, LIMITED_TOKEN, MADE_UP_TOKEN, UNKNOWN_TOKEN, UNREACHABLE_TOKEN,
-};
+use super::{ACCOUNT_TOKEN, LIMITED_TOKEN, MADE_UP_TOKEN, UNKNOWN_TOKEN, UNREACHABLE_TOKEN};
 
 pub async fn start() -> MockServer {
     let server = MockServer::start().await;

@@ -100,7 +100,9 @@ async fn first_ambiguous_and_refused_decisions_are_kept_with_their_request(
     assert_eq!(of_reader.len(), 2);
     // The same of one address in one minute is counted: once more an ambiguous one, and removing.
     world.engine.audit_trail().note_all_counted().await;
-    let counted = trail(&world, "kind=decision").await.split_off(entries.len());
+    let counted = trail(&world, "kind=decision")
+        .await
+        .split_off(entries.len());
     let mut told: Vec<_> = counted.iter().map(|it| it["reason"].as_str()).collect();
     told.sort_unstable();
     assert_eq!(

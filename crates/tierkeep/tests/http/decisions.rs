@@ -251,7 +251,9 @@ async fn a_user_who_arrives_with_another_github_account_is_refused(
         from_account(&world, SUBJECT, 7).send().await.expect(200);
     }
     // The refusal stands in the trail, with whose JWT it was.
-    let refused = Find::new(Query::Equal(bson::doc! { "decision": "refused; ambiguous" }));
+    let refused = Find::new(Query::Equal(
+        bson::doc! { "decision": "refused; ambiguous" },
+    ));
     let audit = &world.stores[&Role::EvaluationAudit];
     let found = audit.find(collection::AUDIT_TRAIL, &refused).await;
     let found = found.unwrap();
@@ -284,9 +286,11 @@ async fn the_account_that_the_jwt_names_outranks_the_bound_one() {
             "sub": SUBJECT, "type": "access", "exp": now + 60, "github_id": account,
         });
         let header = json!({ "alg": "HS256" });
-        world
-            .ask("GET", "/v1/route")
-            .jwt(&crate::tokens::hs256(header, claims, crate::common::SECRET))
+        world.ask("GET", "/v1/route").jwt(&crate::tokens::hs256(
+            header,
+            claims,
+            crate::common::SECRET,
+        ))
     };
     let token = |account: u32| format!("{ACCOUNT_TOKEN}{account}");
     naming(8).github(&token(8)).send().await.expect(200);

@@ -84,7 +84,11 @@ async fn no_made_up_cookie_goes_with_a_made_up_form() {
         assert_eq!(answer.status, 403, "{cookie:?} {csrf:?}: {answer:?}");
     }
     // Neither does an empty session.
-    for cookie in ["tierkeep_session=", "tierkeep_session", "tierkeep_session=;"] {
+    for cookie in [
+        "tierkeep_session=",
+        "tierkeep_session",
+        "tierkeep_session=;",
+    ] {
         page(&world, cookie, "/ui/").await.expect(401);
     }
 }

@@ -269,8 +269,14 @@ async fn github_hears_of_made_up_tokens_no_more_than_the_limit() {
         Some("\"github\";q=4;w=2")
     );
     // From another address the same JWT is checked, and what is known by then is known here too.
-    with_token(&world, "gho_known", "192.0.2.2").send().await.expect(200);
-    with_token(&world, "gho_known", "192.0.2.1").send().await.expect(200);
+    with_token(&world, "gho_known", "192.0.2.2")
+        .send()
+        .await
+        .expect(200);
+    with_token(&world, "gho_known", "192.0.2.1")
+        .send()
+        .await
+        .expect(200);
     assert_eq!(world.asked_github().await, 5);
     world.jwt_clock.advance(Duration::from_millis(500));
     let once_more = with_token(&world, &format!("{MADE_UP_TOKEN}x"), "192.0.2.1");
@@ -283,7 +289,11 @@ async fn any_number_who_come_with_valid_tokens_are_served_from_one_address() {
     let asked = (0..200_u32).map(|n| {
         let ask = world.ask("GET", "/v1/route");
         let ask = ask.jwt(&world.token(&format!("{n:024x}"), None));
-        from(ask.github(&format!("{ACCOUNT_TOKEN}{}", n + 1)), "192.0.2.1").send()
+        from(
+            ask.github(&format!("{ACCOUNT_TOKEN}{}", n + 1)),
+            "192.0.2.1",
+        )
+        .send()
     });
     for answer in join_all(asked).await {
         answer.expect(200);
@@ -314,8 +324,13 @@ async fn a_caller_is_told_for_how_long_github_wants_to_be_left_alone() {
         assert!((110..=120).contains(&wait), "{wait}");
     }
     assert_eq!(world.asked_github().await, 1);
-    let other = with_token(&world, UNREACHABLE_TOKEN, "192.0.2.1").send().await;
+    let other = with_token(&world, UNREACHABLE_TOKEN, "192.0.2.1")
+        .send()
+        .await;
     let other = other.refused(503, "identity_unavailable");
     assert_eq!(other.header("retry-after"), Some("5"));
-    with_token(&world, "gho_known", "192.0.2.1").send().await.expect(200);
+    with_token(&world, "gho_known", "192.0.2.1")
+        .send()
+        .await
+        .expect(200);
 }

@@ -32,7 +32,12 @@ pub(super) fn examine(loaded: &Loaded) -> Vec<Finding> {
         files.extend(kept.map(|name| data_dir.join(name)));
     }
     let mut findings: Vec<Finding> = files.iter().filter_map(|file| open_to_all(file)).collect();
-    findings.extend(loaded.path("TIERKEEP_DATA_DIR").map(data_dir).unwrap_or_default());
+    findings.extend(
+        loaded
+            .path("TIERKEEP_DATA_DIR")
+            .map(data_dir)
+            .unwrap_or_default(),
+    );
     findings.extend(loaded.path("TIERKEEP_SPOOL_DIR").and_then(spool));
     findings
 }
@@ -63,9 +68,8 @@ fn open_to_all(_file: &Path) -> Option<Finding> {
 fn data_dir(data_dir: &Path) -> Vec<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777);
-    let finding = |message, remedy| {
-        Finding::new("permissions", Severity::Warning, None, message, remedy)
-    };
+    let finding =
+        |message, remedy| Finding::new("permissions", Severity::Warning, None, message, remedy);
     let shown = data_dir.display();
     let mut findings = Vec::new();
     if let Some(mode) = mode(data_dir).filter(|mode| mode & 0o002 != 0) {

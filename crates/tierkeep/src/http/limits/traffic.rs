@@ -119,8 +119,8 @@ impl Traffic {
         proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Counts a request that names a public user, by address. The name has no bucket: anybody can name anybody, and would shut
-    /// them out.
+    /// Counts a request that names a public user, by address. The name has no bucket: any caller can name any
+    /// user, and could use up that bucket.
     pub(in crate::http) fn public(&self, from: IpAddr) -> Result<Allowance, Allowance> {
         self.0.by_address.count(BucketKey::Address(from))
     }
@@ -156,7 +156,10 @@ impl Traffic {
         let Some(more) = self.0.told.due(policy, DateTime::from_millis(millis)) else {
             return false;
         };
-        warn!(policy, more, "callers ask more than they may, and are refused");
+        warn!(
+            policy,
+            more, "callers ask more than they may, and are refused"
+        );
         true
     }
 
