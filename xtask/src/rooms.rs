@@ -26,8 +26,9 @@ pub(crate) const HOUSES: [House; 3] = [
         folder: "crates/core/src",
         path: "crate::",
         order: &[
-            "clock", "user", "version", "db", "document", "identity", "digest", "erasure", "route",
-            "store", "adopt", "breaker", "content", "mover", "audit", "hr", "compare", "legacy",
+            "brief", "clock", "repeats", "user", "version", "db", "document", "identity", "digest",
+            "erasure", "route", "store", "adopt", "breaker", "content", "mover", "audit", "hr",
+            "compare", "legacy",
         ],
     },
     House {

@@ -9,11 +9,13 @@
 //! [`content`] (JSON in and out), [`identity`] and [`route`] (who is asking, where it goes),
 //! [`store`] (what a database must be able to do), [`mover`] (the 24-hour move), [`erasure`] (what is
 //! gone for good), [`compare`] (main against its backup), [`audit`] (proof of what was decided), [`breaker`]
-//! (which calls reach a database), [`legacy`] (the predecessor's data).
+//! (which calls reach a database), [`repeats`] (which log lines are written), [`brief`]
+//! (how long shown texts are), [`legacy`] (the predecessor's data).
 
 pub mod adopt;
 pub mod audit;
 pub mod breaker;
+pub mod brief;
 pub mod clock;
 pub mod compare;
 pub mod content;
@@ -25,6 +27,7 @@ pub mod hr;
 pub mod identity;
 pub mod legacy;
 pub mod mover;
+pub mod repeats;
 pub mod route;
 pub mod store;
 pub mod user;

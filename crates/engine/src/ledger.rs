@@ -134,7 +134,7 @@ impl Ledger {
 
     /// The key; `None` while nobody was ever erased. Entries without their key would be read as nobody's, so they are
     /// an error.
-    async fn key(&self) -> Result<Option<&LedgerKey>, StoreError> {
+    pub(crate) async fn key(&self) -> Result<Option<&LedgerKey>, StoreError> {
         if let Some(key) = self.stored_key().await? {
             return Ok(Some(key));
         }

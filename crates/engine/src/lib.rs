@@ -26,8 +26,8 @@ pub use alerts::channel::{About, Channel, ChannelKind, Notice, Undelivered};
 pub use alerts::delivery::{AlertDelivery, Round, SHOWN, When};
 pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts};
 pub use audit::{
-    AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Listed,
-    MemorySpool, Portion, PruneError, Pruned, Spool,
+    AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Kept, Listed,
+    MemorySpool, Portion, PruneError, Pruned, Refused, Spool, SpoolShare,
 };
 pub use backup::restore::{Restoration, RestoreError, RestoreOptions, RestoreScope, Restored};
 pub use backup::service::{BackedUp, Backup};
@@ -43,7 +43,7 @@ pub use databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose
 pub use databases::random::Randomness;
 pub use databases::schema::layout;
 pub use erasure::service::{EraseError, Erased, ErasureService};
-pub use github_binding::{BindingCheck, Bindings, OnChange};
+pub use github_binding::{Binding, BindingCheck, Bindings, OnChange};
 pub use hr::{HrError, HrFound, HrPage, HrReceipt, HrRecords, Reconciled, Reconciler};
 pub use inspect::Inspector;
 pub use inspect::explain::{Copy, ErasureView, Explanation, RecordView};

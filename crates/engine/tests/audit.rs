@@ -26,7 +26,7 @@ use crate::world::{Backend, DAY, HOUR, NO_RETRIES, World};
 const TRAIL: &str = collection::AUDIT_TRAIL;
 
 /// The databases as a process with this spool opens them.
-async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
+pub(crate) async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
     let faulty = world
         .stores
         .values()
@@ -41,14 +41,14 @@ async fn process(world: &World, settings: AuditSettings) -> Arc<Engine> {
     Arc::new(engine)
 }
 
-fn settings() -> AuditSettings {
+pub(crate) fn settings() -> AuditSettings {
     AuditSettings {
         key: Some(AuditKey::new(b"the key of these tests")),
         ..AuditSettings::default()
     }
 }
 
-async fn stored(world: &World) -> Vec<RawDocumentBuf> {
+pub(crate) async fn stored(world: &World) -> Vec<RawDocumentBuf> {
     world.everything(Role::EvaluationAudit, TRAIL).await
 }
 
@@ -57,11 +57,11 @@ async fn entries(world: &World) -> Vec<Entry> {
     stored.iter().map(|it| Entry::read(it).unwrap()).collect()
 }
 
-fn text<'a>(document: &'a RawDocumentBuf, name: &str) -> &'a str {
+pub(crate) fn text<'a>(document: &'a RawDocumentBuf, name: &str) -> &'a str {
     document.get_str(name).unwrap_or("-")
 }
 
-async fn whole(trail: &AuditTrail) -> Head {
+pub(crate) async fn whole(trail: &AuditTrail) -> Head {
     let found = trail.verify(None).await.unwrap();
     assert_eq!(found.violations, []);
     assert_eq!(found.verdict, Verdict::Whole);
@@ -75,7 +75,7 @@ async fn write(trail: &AuditTrail, numbers: std::ops::Range<u32>) {
     }
 }
 
-fn external(name: &str) -> Decision {
+pub(crate) fn external(name: &str) -> Decision {
     Decision::Caller(Caller {
         user: UserId::external(name).unwrap(),
         ambiguous: false,
@@ -83,7 +83,7 @@ fn external(name: &str) -> Decision {
     })
 }
 
-fn internal() -> Decision {
+pub(crate) fn internal() -> Decision {
     Decision::Caller(Caller {
         user: UserId::internal("507f1f77bcf86cd799439011").unwrap(),
         ambiguous: false,
@@ -91,12 +91,13 @@ fn internal() -> Decision {
     })
 }
 
-async fn decide(trail: &AuditTrail, decision: &Decision, account: Option<&str>) {
+pub(crate) async fn decide(trail: &AuditTrail, decision: &Decision, account: Option<&str>) {
     let decided = Decided {
         decision,
         actor: None,
         account,
         request_id: Some("r-1"),
+        from: None,
     };
     trail.decided(decided).await.unwrap();
 }
@@ -420,7 +421,11 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
     #[derive(Debug)]
     struct Full;
     impl tierkeep_engine::Spool for Full {
-        fn push(&self, _: &[tierkeep_core::audit::Draft]) -> std::io::Result<()> {
+        fn push(
+            &self,
+            _: &[tierkeep_core::audit::Draft],
+            _: tierkeep_engine::SpoolShare,
+        ) -> std::io::Result<()> {
             Err(std::io::ErrorKind::StorageFull.into())
         }
         fn take(&self) -> std::io::Result<Option<tierkeep_engine::Portion>> {
@@ -443,6 +448,7 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
         actor: None,
         account: None,
         request_id: None,
+        from: None,
     };
     let trail = engine.audit_trail();
     assert!(trail.decided(decided).await.is_err());

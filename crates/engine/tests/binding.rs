@@ -6,6 +6,7 @@ use std::time::Duration;
 use bson::raw::RawDocumentBuf;
 use rstest::rstest;
 use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::Class;
 use tierkeep_engine::{BindingCheck, Bindings, OnChange};
@@ -36,10 +37,10 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     let bindings = Bindings::new(Arc::clone(&world.engine), OnChange::Refuse);
     for whose in [&user, &neighbour] {
         assert_eq!(
-            bindings.meet(whose, ACCOUNT).await.unwrap(),
+            bindings.check(whose, ACCOUNT).await.unwrap(),
             BindingCheck::Same
         );
-        assert_eq!(bindings.meet(whose, 8).await.unwrap(), BindingCheck::Other);
+        assert_eq!(bindings.check(whose, 8).await.unwrap(), BindingCheck::Other);
     }
     let kept = accounts(&world).await;
     assert_eq!(kept.len(), 2);
@@ -60,13 +61,13 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     assert_eq!(accounts(&world).await.len(), 1);
     // Whoever comes next begins anew; the neighbour is who it was.
     let later = Bindings::new(world.reopened().await, OnChange::Refuse);
-    assert_eq!(later.meet(&user, 8).await.unwrap(), BindingCheck::Same);
+    assert_eq!(later.check(&user, 8).await.unwrap(), BindingCheck::Same);
     assert_eq!(
-        later.meet(&user, ACCOUNT).await.unwrap(),
+        later.check(&user, ACCOUNT).await.unwrap(),
         BindingCheck::Other
     );
     assert_eq!(
-        later.meet(&neighbour, 8).await.unwrap(),
+        later.check(&neighbour, 8).await.unwrap(),
         BindingCheck::Other
     );
 }
@@ -84,7 +85,7 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
         .hold(Fault::nth(1, Moment::Before).to(Role::EvaluationAudit));
     let begun = Instant::now();
     for n in 1..=50 {
-        let met = bindings.meet(&world::user(n), 7).await;
+        let met = bindings.check(&world::user(n), 7).await;
         assert_eq!(met.unwrap_err().class, Class::Timeout);
     }
     assert_eq!(begun.elapsed().as_secs(), 2);
@@ -92,8 +93,89 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
     tokio::time::advance(Duration::from_secs(5)).await;
     for n in 1..=50 {
         assert_eq!(
-            bindings.meet(&world::user(n), 7).await.unwrap(),
+            bindings.check(&world::user(n), 7).await.unwrap(),
             BindingCheck::Same
         );
     }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_unbound_binds_anew_and_the_account_is_shown_by_comparison_alone(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = world::user(1);
+    let bindings = Bindings::new(Arc::clone(&world.engine), OnChange::Refuse);
+    assert_eq!(bindings.find(&user, Some(7)).await.unwrap(), None);
+    assert!(!bindings.unbind(&user).await.unwrap());
+    assert_eq!(accounts(&world).await, Vec::<RawDocumentBuf>::new());
+
+    let since = world.clock.now();
+    bindings.check(&user, 7).await.unwrap();
+    world.clock.advance(Duration::from_hours(1));
+    bindings.check(&user, 7).await.unwrap();
+    for (asked, is_account) in [(None, None), (Some(7), Some(true)), (Some(8), Some(false))] {
+        let found = bindings.find(&user, asked).await.unwrap().unwrap();
+        assert_eq!((found.since, found.is_account), (Some(since), is_account));
+    }
+    // Another process unbinds; this one looks again where an account is not the one that it knows.
+    let other = Bindings::new(world.reopened().await, OnChange::Refuse);
+    assert!(other.unbind(&user).await.unwrap());
+    assert_eq!(other.find(&user, None).await.unwrap(), None);
+    assert_eq!(bindings.check(&user, 8).await.unwrap(), BindingCheck::Same);
+    assert_eq!(bindings.check(&user, 7).await.unwrap(), BindingCheck::Other);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_what_is_known_counts_and_the_rest_is_compared_later(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let [known, stranger, newcomer] = [1, 2, 3].map(world::user);
+    let elsewhere = Bindings::new(world.reopened().await, OnChange::Refuse);
+    elsewhere.check(&stranger, 7).await.unwrap();
+    let bindings = Bindings::new(Arc::clone(&world.engine), OnChange::Refuse);
+    bindings.check(&known, 7).await.unwrap();
+
+    world.faults.set_down(Role::EvaluationAudit, true);
+    assert_eq!(bindings.check(&known, 7).await.unwrap(), BindingCheck::Same);
+    assert_eq!(
+        bindings.check(&known, 8).await.unwrap(),
+        BindingCheck::Other
+    );
+    for (user, account) in [
+        (&stranger, 8),
+        (&stranger, 7),
+        (&newcomer, 9),
+        (&newcomer, 5),
+    ] {
+        bindings.check(user, account).await.unwrap_err();
+        bindings.check(user, account).await.unwrap_err();
+    }
+    bindings.compare_deferred().await.unwrap_err();
+
+    world.faults.heal();
+    // The newcomer is bound to the account that came first.
+    assert_eq!(bindings.compare_deferred().await.unwrap(), 2);
+    assert_eq!(bindings.compare_deferred().await.unwrap(), 0);
+    for (user, account) in [(&stranger, 7), (&newcomer, 9)] {
+        assert_eq!(
+            elsewhere.check(user, account).await.unwrap(),
+            BindingCheck::Same
+        );
+    }
+    let trail = world
+        .everything(Role::EvaluationAudit, collection::AUDIT_TRAIL)
+        .await;
+    let about: Vec<&str> = trail
+        .iter()
+        .filter(|entry| {
+            let reason = entry.get_str("reason").unwrap_or_default();
+            reason.contains("another account than the bound one")
+        })
+        .map(|entry| entry.get_str("user_id").unwrap())
+        .collect();
+    assert_eq!(about, [stranger.as_str(), newcomer.as_str()]);
 }

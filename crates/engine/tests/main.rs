@@ -11,6 +11,7 @@ mod cluster;
 mod comparing;
 mod connection;
 mod control;
+mod counting;
 mod crash;
 mod delivery;
 mod dump;

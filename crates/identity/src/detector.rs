@@ -4,6 +4,7 @@
 //! [`tierkeep_core::identity::decide`]), or ask GitHub where its answer could change nothing.
 
 use std::fmt;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
 use tierkeep_core::identity::{
@@ -11,8 +12,8 @@ use tierkeep_core::identity::{
 };
 use tierkeep_core::user::UserId;
 
-use crate::github::{GithubAnswer, GithubOwner, GithubVerifier};
-use crate::jwt::{JwtRefused, JwtVerifier, VerifiedJwt};
+use crate::github::{GithubAnswer, GithubOwner, GithubVerifier, QuestionLimit, Unlimited};
+use crate::jwt::{JwtRefused, JwtVerifier, KeysUnavailable, VerifiedJwt};
 
 /// The value of a header as it came. It may be a secret, so it does not print.
 #[derive(Clone)]
@@ -70,6 +71,34 @@ pub struct Detection {
     pub github_owner: Option<GithubOwner>,
     /// The JWT, where it is valid, whether or not the decision rests on it.
     pub jwt: Option<VerifiedJwt>,
+    /// When it is worth asking GitHub again, where it was not asked.
+    pub github_wait: Option<GithubWait>,
+}
+
+/// When it is worth asking GitHub about a token again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GithubWait {
+    /// GitHub wants not to be asked for so long.
+    Github(Duration),
+    /// The caller's limit is reached, and holds for so long.
+    Caller(Duration),
+}
+
+/// What became of the GitHub token.
+struct GithubFound {
+    evidence: GithubEvidence,
+    owner: Option<GithubOwner>,
+    wait: Option<GithubWait>,
+}
+
+impl GithubFound {
+    fn only(evidence: GithubEvidence) -> Self {
+        Self {
+            evidence,
+            owner: None,
+            wait: None,
+        }
+    }
 }
 
 /// Why a route that needs the JWT alone cannot have it. Each of these is a 401.
@@ -125,8 +154,29 @@ impl UserTypeDetector {
     /// GitHub is asked only where the JWT is valid and no `username` was given. Cancel safe.
     #[doc(alias = "is_internal_user")]
     pub async fn detect(&self, credentials: &Credentials) -> Detection {
+        self.detect_within(credentials, &Unlimited).await
+    }
+
+    /// The same; GitHub is asked within the limit of the caller. Where that is reached, the decision is
+    /// [`Decision::IdentityUnavailable`], with [`GithubWait::Caller`].
+    pub async fn detect_within(
+        &self,
+        credentials: &Credentials,
+        limit: &impl QuestionLimit,
+    ) -> Detection {
         let username = name_evidence(&credentials.usernames);
-        let (jwt, verified) = match self.role(&credentials.authorization) {
+        let role = self.role(&credentials.authorization).await;
+        if username == NameEvidence::Absent
+            && role == Err(JwtRequired::Refused(JwtRefused::NoKeysYet))
+        {
+            return Detection {
+                decision: Decision::IdentityUnavailable,
+                github_owner: None,
+                jwt: None,
+                github_wait: None,
+            };
+        }
+        let (jwt, verified) = match role {
             Ok(verified) => (JwtEvidence::Valid(verified.user.clone()), Some(verified)),
             Err(JwtRequired::Missing) => (JwtEvidence::Absent, None),
             Err(why) => (JwtEvidence::Invalid(why.reason()), None),
@@ -134,26 +184,27 @@ impl UserTypeDetector {
         let asking = verified
             .as_ref()
             .filter(|_| username == NameEvidence::Absent);
-        let (github, github_owner) = self
-            .github_evidence(&credentials.github_token, asking)
+        let github = self
+            .github_evidence(&credentials.github_token, asking, limit)
             .await;
         let evidence = Evidence {
             jwt,
-            github,
+            github: github.evidence,
             username,
         };
         Detection {
             decision: decide(evidence, self.strict),
-            github_owner,
+            github_owner: github.owner,
             jwt: verified,
+            github_wait: github.wait,
         }
     }
 
-    /// Reads the JWT alone, for the routes that take a role and no GitHub token.
+    /// Reads the JWT alone, for the routes that take a role and no GitHub token. Cancel safe.
     ///
     /// # Errors
     /// [`JwtRequired`] where there is no valid one. Whether its role suffices is the route's question.
-    pub fn role(&self, authorization: &[HeaderText]) -> Result<VerifiedJwt, JwtRequired> {
+    pub async fn role(&self, authorization: &[HeaderText]) -> Result<VerifiedJwt, JwtRequired> {
         let header = match authorization {
             [] => return Err(JwtRequired::Missing),
             [header] => header,
@@ -163,7 +214,15 @@ impl UserTypeDetector {
             .text()
             .and_then(bearer)
             .ok_or(JwtRequired::NotBearer)?;
-        Ok(self.jwt.verify(token)?)
+        Ok(self.jwt.verify_with_new_keys(token).await?)
+    }
+
+    /// Fetches the keys that check JWTs, where they come from a URL.
+    ///
+    /// # Errors
+    /// [`KeysUnavailable`]; the keys of before stay in use.
+    pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
+        self.jwt.refresh_keys().await
     }
 
     /// The evidence of the GitHub token, asked about for the sake of this JWT.
@@ -171,33 +230,37 @@ impl UserTypeDetector {
         &self,
         headers: &[HeaderText],
         asking: Option<&VerifiedJwt>,
-    ) -> (GithubEvidence, Option<GithubOwner>) {
+        limit: &impl QuestionLimit,
+    ) -> GithubFound {
+        let invalid = |reason| GithubFound::only(GithubEvidence::Invalid(reason));
+        let unasked = |wait| GithubFound {
+            wait: Some(wait),
+            ..GithubFound::only(GithubEvidence::Unreachable)
+        };
         let header = match headers {
-            [] => return (GithubEvidence::Absent, None),
+            [] => return GithubFound::only(GithubEvidence::Absent),
             [header] => header,
-            [_, _, ..] => {
-                let reason = "there is more than one X-GitHub-Token header";
-                return (GithubEvidence::Invalid(reason), None);
-            }
+            [_, _, ..] => return invalid("there is more than one X-GitHub-Token header"),
         };
         let Some(jwt) = asking else {
-            return (GithubEvidence::Unchecked, None);
+            return GithubFound::only(GithubEvidence::Unchecked);
         };
-        match self.github.check(header.text().unwrap_or_default()).await {
+        let token = header.text().unwrap_or_default();
+        let admit = || limit.admit(&jwt.user);
+        match self.github.check_within(token, admit).await {
             GithubAnswer::Owner(owner) => match contradiction(jwt, &owner) {
-                None => (GithubEvidence::Valid, Some(owner)),
-                Some(reason) => (GithubEvidence::Invalid(reason), None),
+                None => GithubFound {
+                    owner: Some(owner),
+                    ..GithubFound::only(GithubEvidence::Valid)
+                },
+                Some(reason) => invalid(reason),
             },
-            GithubAnswer::Unverified => (GithubEvidence::Valid, None),
-            GithubAnswer::Refused => (
-                GithubEvidence::Invalid("GitHub does not know the GitHub token"),
-                None,
-            ),
-            GithubAnswer::Malformed => (
-                GithubEvidence::Invalid("the GitHub token is malformed"),
-                None,
-            ),
-            GithubAnswer::Unreachable(_) => (GithubEvidence::Unreachable, None),
+            GithubAnswer::Unverified => GithubFound::only(GithubEvidence::Valid),
+            GithubAnswer::Refused => invalid("GitHub does not know the GitHub token"),
+            GithubAnswer::Malformed => invalid("the GitHub token is malformed"),
+            GithubAnswer::Unreachable(_) => GithubFound::only(GithubEvidence::Unreachable),
+            GithubAnswer::Limited(wait) => unasked(GithubWait::Github(wait)),
+            GithubAnswer::OverLimit(wait) => unasked(GithubWait::Caller(wait)),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! GitHub tokens: owns the question whether GitHub knows a token, and the memory of its answers.
 //!
-//! Must never take anything but GitHub's 401 for a refusal, follow a redirect with a token in hand,
-//! remember that GitHub could not be asked, or keep a token (answers are kept under a keyed hash).
+//! Must never take anything but GitHub's 401 for a refusal, follow a redirect with a token in hand, keep a token (answers are
+//! kept under a keyed hash), or remember that GitHub could not be asked, unless GitHub itself said for how long.
+//!
+//! Where to look next: `wait` (how long GitHub wants to be left alone).
 //!
 //! The call is `GET /user` of GitHub's REST API, "Get the authenticated user".
+
+mod wait;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,6 +19,9 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::repeats::Repeats;
+use tierkeep_core::user::UserId;
 
 /// The public GitHub API.
 pub const DEFAULT_API_URL: &str = "https://api.github.com";
@@ -96,7 +103,7 @@ pub struct GithubOwner {
 }
 
 /// Why GitHub could not be asked.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Unreachable {
     /// No answer in time.
     Timeout,
@@ -132,6 +139,29 @@ pub enum GithubAnswer {
     Malformed,
     /// GitHub could not be asked.
     Unreachable(Unreachable),
+    /// GitHub wants not to be asked about this token for so long.
+    Limited(Duration),
+    /// GitHub was not asked: the caller may ask again after so long.
+    OverLimit(Duration),
+}
+
+/// The limit within which GitHub is asked for the sake of one caller.
+pub trait QuestionLimit: Send + Sync {
+    /// Counts one question for a caller with the JWT of this user.
+    ///
+    /// # Errors
+    /// After how long it is worth trying again, where GitHub must not be asked.
+    fn admit(&self, user: &UserId) -> Result<(), Duration>;
+}
+
+/// No limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Unlimited;
+
+impl QuestionLimit for Unlimited {
+    fn admit(&self, _user: &UserId) -> Result<(), Duration> {
+        Ok(())
+    }
 }
 
 /// The answers that may be remembered.
@@ -139,6 +169,15 @@ pub enum GithubAnswer {
 enum Remembered {
     Owner(GithubOwner),
     Refused,
+    /// GitHub wants to be left alone until then.
+    Limited(Instant),
+}
+
+/// Why there is no answer to remember.
+#[derive(Clone, Copy, Debug)]
+enum NoAnswer {
+    Unreachable(Unreachable),
+    OverLimit(Duration),
 }
 
 /// How long answers are remembered.
@@ -149,10 +188,11 @@ struct Memory {
 }
 
 impl Memory {
-    fn lasts(&self, answer: &Remembered) -> Duration {
+    fn lasts(&self, answer: &Remembered, at: Instant) -> Duration {
         match answer {
             Remembered::Owner(_) => self.owner,
             Remembered::Refused => self.refusal.min(self.owner),
+            Remembered::Limited(until) => until.saturating_duration_since(at),
         }
     }
 }
@@ -162,19 +202,19 @@ impl Expiry<blake3::Hash, Remembered> for Memory {
         &self,
         _key: &blake3::Hash,
         answer: &Remembered,
-        _at: Instant,
+        at: Instant,
     ) -> Option<Duration> {
-        Some(self.lasts(answer))
+        Some(self.lasts(answer, at))
     }
 
     fn expire_after_update(
         &self,
         _key: &blake3::Hash,
         answer: &Remembered,
-        _at: Instant,
+        at: Instant,
         _left: Option<Duration>,
     ) -> Option<Duration> {
-        Some(self.lasts(answer))
+        Some(self.lasts(answer, at))
     }
 }
 
@@ -185,6 +225,8 @@ pub struct GithubVerifier {
     user_url: Url,
     answers: Cache<blake3::Hash, Remembered>,
     hash_key: [u8; blake3::KEY_LEN],
+    began: Instant,
+    told: Repeats<Unreachable>,
 }
 
 impl fmt::Debug for GithubVerifier {
@@ -228,6 +270,8 @@ impl GithubVerifier {
                 .expire_after(memory)
                 .build(),
             hash_key: rand::random(),
+            began: Instant::now(),
+            told: Repeats::default(),
         })
     }
 
@@ -236,6 +280,16 @@ impl GithubVerifier {
     /// Callers that ask about one token at the same time share one request. Cancel safe: another
     /// caller that waits takes over.
     pub async fn check(&self, token: &str) -> GithubAnswer {
+        self.check_within(token, || Ok(())).await
+    }
+
+    /// The same where `admit` lets GitHub be asked; it is called only where GitHub has to be, and answers after how long to
+    /// try again where not.
+    pub async fn check_within(
+        &self,
+        token: &str,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> GithubAnswer {
         let visible = token.bytes().all(|b| b.is_ascii_graphic());
         if !visible || token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return GithubAnswer::Malformed;
@@ -245,19 +299,38 @@ impl GithubVerifier {
             GithubVerification::On => {}
         }
         let key = blake3::keyed_hash(&self.hash_key, token.as_bytes());
-        match self.answers.try_get_with(key, self.ask(token)).await {
+        let asked = self.ask(token, admit);
+        match self.answers.try_get_with(key, asked).await {
             Ok(Remembered::Owner(owner)) => GithubAnswer::Owner(owner),
             Ok(Remembered::Refused) => GithubAnswer::Refused,
-            Err(why) => GithubAnswer::Unreachable(*why),
+            Ok(Remembered::Limited(until)) => {
+                GithubAnswer::Limited(until.saturating_duration_since(Instant::now()))
+            }
+            Err(why) => match *why {
+                NoAnswer::Unreachable(why) => GithubAnswer::Unreachable(why),
+                NoAnswer::OverLimit(wait) => GithubAnswer::OverLimit(wait),
+            },
         }
     }
 
-    async fn ask(&self, token: &str) -> Result<Remembered, Unreachable> {
+    async fn ask(
+        &self,
+        token: &str,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<Remembered, NoAnswer> {
+        admit().map_err(NoAnswer::OverLimit)?;
         let answer = self.call(token).await;
-        if let Err(why) = &answer {
-            tracing::warn!(%why, "GitHub could not be asked about a token");
+        answer.map_err(|why| {
+            self.tell(why);
+            NoAnswer::Unreachable(why)
+        })
+    }
+
+    fn tell(&self, why: Unreachable) {
+        let millis = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if let Some(more) = self.told.due(why, DateTime::from_millis(millis)) {
+            tracing::warn!(%why, more, "GitHub could not be asked about a token");
         }
-        answer
     }
 
     async fn call(&self, token: &str) -> Result<Remembered, Unreachable> {
@@ -266,6 +339,12 @@ impl GithubVerifier {
         match response.status() {
             StatusCode::OK => owner(response).await.map(Remembered::Owner),
             StatusCode::UNAUTHORIZED => Ok(Remembered::Refused),
+            limited @ (StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) => {
+                let why = Unreachable::Status(limited.as_u16());
+                let wait = wait::of(response.headers()).ok_or(why)?;
+                self.tell(why);
+                Ok(Remembered::Limited(Instant::now() + wait))
+            }
             other => Err(Unreachable::Status(other.as_u16())),
         }
     }
@@ -298,15 +377,20 @@ async fn owner(mut response: Response) -> Result<GithubOwner, Unreachable> {
     }
 }
 
-/// The address of `/user` below the API's, and whether it is on this machine.
-fn user_url(api_url: &str) -> Result<(Url, bool), GithubSettingsError> {
-    let mut url = Url::parse(api_url).map_err(|_| GithubSettingsError::Url)?;
-    let host = url.host_str().ok_or(GithubSettingsError::Url)?;
+/// Whether the host is on this machine; `None` without a host.
+pub(crate) fn is_loopback(url: &Url) -> Option<bool> {
+    let host = url.host_str()?;
     let address = host
         .trim_start_matches('[')
         .trim_end_matches(']')
         .parse::<IpAddr>();
-    let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    Some(host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+}
+
+/// The address of `/user` below the API's, and whether it is on this machine.
+fn user_url(api_url: &str) -> Result<(Url, bool), GithubSettingsError> {
+    let mut url = Url::parse(api_url).map_err(|_| GithubSettingsError::Url)?;
+    let loopback = is_loopback(&url).ok_or(GithubSettingsError::Url)?;
     match url.scheme() {
         "https" => {}
         "http" if loopback => {}
@@ -366,8 +450,12 @@ mod tests {
             id: 1,
             login: "octocat".into(),
         });
-        assert_eq!(memory.lasts(&owner), Duration::from_mins(5));
-        assert_eq!(memory.lasts(&Remembered::Refused), Duration::from_secs(30));
+        let now = Instant::now();
+        assert_eq!(memory.lasts(&owner, now), Duration::from_mins(5));
+        assert_eq!(
+            memory.lasts(&Remembered::Refused, now),
+            Duration::from_secs(30)
+        );
     }
 
     #[test]
@@ -376,7 +464,11 @@ mod tests {
             owner: Duration::from_secs(1),
             refusal: Duration::from_secs(30),
         };
-        assert_eq!(memory.lasts(&Remembered::Refused), Duration::from_secs(1));
+        let now = Instant::now();
+        assert_eq!(
+            memory.lasts(&Remembered::Refused, now),
+            Duration::from_secs(1)
+        );
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! the injected clock's, or say anything of a token's content in an error. The header is read for
 //! `alg`, `kid` and `crit` alone, so `jwk`, `jku`, `x5u` and `x5c` cannot matter (RFC 8725, section 3).
 //!
-//! Where to look next: `keys` (settings to keys), `claims` (what a believed payload must say),
+//! Where to look next: `keys` (settings to keys), `remote` (keys behind a URL), `claims` (what a believed payload must say),
 //! `issue` (development tokens).
 
 mod claims;
 mod issue;
 mod keys;
+mod remote;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use tierkeep_core::user::UserId;
 
 pub use issue::{IssueError, issue_development_token};
 pub use keys::{JwtKeyError, JwtKeys};
+pub use remote::KeysUnavailable;
 
-use keys::{Algorithm, Keyring};
+use keys::{Algorithm, Key, Keyring};
+use remote::RemoteKeys;
 
 /// The longest token that is looked at.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -138,6 +141,8 @@ pub enum JwtRefused {
     Algorithm,
     /// No configured key has this `kid`, or the token names none.
     UnknownKey,
+    /// The keys could not be fetched since the program began, so that no token can be checked.
+    NoKeysYet,
     /// No configured key made this signature.
     Signature,
     /// The payload is no JSON object, or repeats a claim.
@@ -176,6 +181,7 @@ impl JwtRefused {
             Self::Critical => "the JWT's header demands an extension",
             Self::Algorithm => "the JWT's algorithm is not the configured one",
             Self::UnknownKey => "the JWT names no configured key",
+            Self::NoKeysYet => "the keys that check JWTs could not be fetched yet",
             Self::Signature => "the JWT's signature is wrong",
             Self::Claims => "the JWT's payload is malformed",
             Self::ExpiryMissing => "the JWT has no expiry",
@@ -201,9 +207,16 @@ impl fmt::Display for JwtRefused {
 
 impl std::error::Error for JwtRefused {}
 
+/// The keys in use.
+#[derive(Debug)]
+enum Keys {
+    Fixed(Keyring),
+    Remote(RemoteKeys),
+}
+
 /// Believes tokens that a configured key signed and whose claims hold at the clock's time.
 pub struct JwtVerifier {
-    keys: Keyring,
+    keys: Keys,
     issuer: Option<String>,
     audience: Option<String>,
     clock: Arc<dyn Clock>,
@@ -231,8 +244,14 @@ impl JwtVerifier {
             issuer,
             audience,
         } = settings;
+        let keys = match keys {
+            JwtKeys::JwksUrl(url) => Keys::Remote(RemoteKeys::new(&url)?),
+            fixed @ (JwtKeys::Secret { .. } | JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_)) => {
+                Keys::Fixed(Keyring::new(fixed)?)
+            }
+        };
         Ok(Self {
-            keys: Keyring::new(keys)?,
+            keys,
             issuer,
             audience,
             clock,
@@ -268,26 +287,76 @@ impl JwtVerifier {
         )
     }
 
+    /// Reads a token; where it names a key that is not known and keys come from a URL, these are fetched first, within what
+    /// they may be. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`JwtVerifier::verify`].
+    pub async fn verify_with_new_keys(&self, token: &str) -> Result<VerifiedJwt, JwtRefused> {
+        let verified = self.verify(token);
+        let is_unknown = matches!(
+            verified,
+            Err(JwtRefused::UnknownKey | JwtRefused::NoKeysYet)
+        );
+        let Keys::Remote(remote) = &self.keys else {
+            return verified;
+        };
+        if is_unknown && remote.look_for_new().await {
+            return self.verify(token);
+        }
+        verified
+    }
+
+    /// Fetches the keys, where they come from a URL.
+    ///
+    /// # Errors
+    /// [`KeysUnavailable`]; the keys of before stay in use.
+    pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
+        match &self.keys {
+            Keys::Fixed(_) => Ok(()),
+            Keys::Remote(remote) => remote.refresh().await,
+        }
+    }
+
     fn check_signature(
         &self,
         header: &Header,
         signed: &str,
         signature: &str,
     ) -> Result<(), JwtRefused> {
-        let keys = self
-            .keys
-            .candidates(header.kid.as_deref())
-            .ok_or(JwtRefused::UnknownKey)?;
-        for key in keys {
-            if header.alg != key.algorithm.as_str() {
-                return Err(JwtRefused::Algorithm);
-            }
-            let message = signed.as_bytes();
-            let algorithm = Algorithm::library(key.algorithm);
-            if crypto::verify(signature, message, &key.decoding, algorithm).unwrap_or(false) {
-                return Ok(());
+        match &self.keys {
+            Keys::Fixed(keys) => checked(keys, header, signed, signature),
+            Keys::Remote(remote) => {
+                let keys = remote.current().ok_or(JwtRefused::NoKeysYet)?;
+                checked(&keys, header, signed, signature)
             }
         }
+    }
+}
+
+fn checked(
+    keys: &Keyring,
+    header: &Header,
+    signed: &str,
+    signature: &str,
+) -> Result<(), JwtRefused> {
+    let candidates = keys
+        .candidates(header.kid.as_deref())
+        .ok_or(JwtRefused::UnknownKey)?;
+    let mut of_algorithm = candidates
+        .iter()
+        .filter(|key| header.alg == key.algorithm.as_str())
+        .peekable();
+    if of_algorithm.peek().is_none() {
+        return Err(JwtRefused::Algorithm);
+    }
+    let is_right = |key: &Key| {
+        let algorithm = Algorithm::library(key.algorithm);
+        crypto::verify(signature, signed.as_bytes(), &key.decoding, algorithm).unwrap_or(false)
+    };
+    if of_algorithm.any(is_right) {
+        Ok(())
+    } else {
         Err(JwtRefused::Signature)
     }
 }

@@ -45,12 +45,12 @@ pub mod detector;
 pub mod github;
 pub mod jwt;
 
-pub use detector::{Credentials, Detection, HeaderText, JwtRequired, UserTypeDetector};
+pub use detector::{Credentials, Detection, GithubWait, HeaderText, JwtRequired, UserTypeDetector};
 pub use github::{
     GithubAnswer, GithubOwner, GithubSettings, GithubSettingsError, GithubVerification,
-    GithubVerifier, Unreachable,
+    GithubVerifier, QuestionLimit, Unlimited, Unreachable,
 };
 pub use jwt::{
-    IssueError, JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, RoleClaim, VerifiedJwt,
-    install_crypto_provider, issue_development_token,
+    IssueError, JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable,
+    RoleClaim, VerifiedJwt, install_crypto_provider, issue_development_token,
 };

@@ -351,12 +351,12 @@ async fn any_well_formed_token_suffices_while_verification_is_off() {
     );
 }
 
-#[test]
-fn routes_with_a_role_need_the_jwt_alone() {
+#[tokio::test]
+async fn routes_with_a_role_need_the_jwt_alone() {
     let detector = detector(&GithubSettings::default(), false);
     let hr = bearer(&token(&with("role", "hr")));
-    assert!(detector.role(&hr).unwrap().has_role(RoleClaim::Hr));
-    let plain = detector.role(&bearer(&token(&claims()))).unwrap();
+    assert!(detector.role(&hr).await.unwrap().has_role(RoleClaim::Hr));
+    let plain = detector.role(&bearer(&token(&claims()))).await.unwrap();
     assert_eq!(plain.role, None);
 
     let expired = bearer(&token(&with("exp", 0)));
@@ -367,7 +367,7 @@ fn routes_with_a_role_need_the_jwt_alone() {
         (expired, JwtRequired::Refused(JwtRefused::Expired)),
     ];
     for (authorization, expected) in refusals {
-        let refused = detector.role(&authorization).unwrap_err();
+        let refused = detector.role(&authorization).await.unwrap_err();
         assert_eq!(refused, expected);
         assert_eq!(refused.to_string(), refused.reason());
     }

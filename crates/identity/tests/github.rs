@@ -326,3 +326,49 @@ fn the_default_is_the_public_api_with_verification_on() {
     assert_eq!(settings.total_timeout, Duration::from_secs(5));
     assert!(GithubVerifier::new(&settings).is_ok());
 }
+
+#[rstest]
+#[case::retry_after(429, "retry-after", "120")]
+#[case::forbidden(403, "retry-after", "120")]
+#[tokio::test]
+async fn github_is_left_alone_for_as_long_as_it_says(
+    #[case] status: u16,
+    #[case] name: &str,
+    #[case] value: &str,
+) {
+    let limited = ResponseTemplate::new(status).insert_header(name, value);
+    let server = github_with(limited).await;
+    let verifier = verifier(&server);
+    for _ in 0..3 {
+        let GithubAnswer::Limited(wait) = verifier.check(GITHUB_TOKEN).await else {
+            panic!("GitHub was not limited");
+        };
+        assert!((110..=120).contains(&wait.as_secs()), "{wait:?}");
+    }
+    assert_eq!(asked(&server).await, 1);
+    // Another token is another's business.
+    verifier.check("ghp_other").await;
+    assert_eq!(asked(&server).await, 2);
+}
+
+#[tokio::test]
+async fn a_caller_over_the_limit_is_not_asked_about_and_a_known_token_is_known() {
+    let server = github().await;
+    let verifier = verifier(&server);
+    let left = std::sync::atomic::AtomicI64::new(2);
+    let admit = || {
+        let left = left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        (left > 0).then_some(()).ok_or(Duration::from_secs(9))
+    };
+    assert_eq!(verifier.check_within(GITHUB_TOKEN, admit).await, octocat());
+    let refused = verifier.check_within("ghp_refused", admit).await;
+    assert_eq!(refused, GithubAnswer::Refused);
+    for token in ["ghp_a", "ghp_b", "ghp_a"] {
+        let answer = verifier.check_within(token, admit).await;
+        assert_eq!(answer, GithubAnswer::OverLimit(Duration::from_secs(9)));
+    }
+    assert_eq!(verifier.check_within(GITHUB_TOKEN, admit).await, octocat());
+    let malformed = verifier.check_within("", admit).await;
+    assert_eq!(malformed, GithubAnswer::Malformed);
+    assert_eq!(asked(&server).await, 2);
+}

@@ -10,5 +10,6 @@ mod hostile_tokens;
 mod issuing;
 mod keys;
 mod property_5_authentication_requirements;
+mod remote_keys;
 mod secrecy;
 mod support;

@@ -16,6 +16,7 @@ use tierkeep_legacy::ImportError;
 
 use crate::config::{Problems, SecretKeyError};
 use crate::output::OutputError;
+use crate::terminal::harmless;
 
 /// How the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,7 +213,8 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let exit = of(error);
     if exit != Exit::Done {
         // Nobody is left to be told that nobody listens.
-        let _ = io::stderr().write_all(message(error).as_bytes());
+        let message = message(error);
+        let _ = io::stderr().write_all(harmless(&message).as_bytes());
     }
     exit
 }

@@ -1,7 +1,8 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
 //! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
-//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), [`heap`] (memory).
+//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), `terminal` (what may reach
+//! one), [`heap`] (memory).
 
 pub mod alerts;
 pub mod cli;
@@ -19,3 +20,4 @@ pub mod open;
 pub mod output;
 pub mod spool;
 pub mod telemetry;
+pub(crate) mod terminal;

@@ -1,9 +1,15 @@
-//! Results: owns stdout. Must never panic because a reader has gone, and never write anything but results.
+//! Results: owns stdout. Must never panic because a reader has gone, never write anything but results, and never let a stored
+//! text steer a terminal.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use serde::Serialize;
+
+use crate::terminal::harmless;
+
+/// Empties a terminal from its top.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// The form of results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -82,11 +88,20 @@ impl Output {
         }
     }
 
-    /// Writes `text`, whatever the form, and ends the line where it does not.
+    /// Makes the terminal empty, for a result that replaces the one before.
+    ///
+    /// # Errors
+    /// [`OutputError`] says why not.
+    pub fn clear(&mut self) -> Result<(), OutputError> {
+        Ok(self.writer.write_all(CLEAR)?)
+    }
+
+    /// Writes `text`, whatever the form, and ends the line where it does not. What would steer a terminal is escaped.
     ///
     /// # Errors
     /// [`OutputError`] says why not.
     pub fn line(&mut self, text: &str) -> Result<(), OutputError> {
+        let text = harmless(text);
         self.writer.write_all(text.as_bytes())?;
         if !text.ends_with('\n') {
             self.writer.write_all(b"\n")?;
@@ -116,6 +131,34 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_result_steers_a_terminal_whatever_its_form() {
+        let hostile = "\u{1b}[2J\u{9b}31m\u{202e}";
+        for format in [Format::Text, Format::Json] {
+            let kept = Kept::default();
+            let mut output = Output::to(format, kept.clone());
+            output.result(&hostile, |it| (*it).to_owned()).unwrap();
+            let written = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            let line = written.strip_suffix('\n').unwrap();
+            assert!(!line.chars().any(crate::terminal::disturbs), "{written:?}");
+            assert!(line.contains("\\u001b[2J\\u009b31m\\u202e"), "{line}");
         }
     }
 

@@ -12,13 +12,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tierkeep_core::audit::Draft;
-use tierkeep_engine::{Portion, Spool};
+use tierkeep_engine::{Portion, Spool, SpoolShare};
 use uuid::Uuid;
 
 use crate::config::private_directory;
 
-/// All that may wait in a directory, in bytes.
+/// All that may wait in a directory, in bytes, and how much of it is kept for internal users' decisions.
 const MOST_BYTES: u64 = 64 << 20;
+const RESERVED_BYTES: u64 = 16 << 20;
 /// After so many bytes a file is closed.
 const FILE_BYTES: u64 = 256 << 10;
 const ENDING: &str = "spool";
@@ -28,6 +29,7 @@ const ENDING: &str = "spool";
 pub struct FileSpool {
     directory: PathBuf,
     most_bytes: u64,
+    reserved_bytes: u64,
     /// Names the files of this process, and orders them among those of others by when it began.
     process: String,
     state: Mutex<State>,
@@ -54,6 +56,7 @@ impl FileSpool {
         Self {
             directory: directory.to_owned(),
             most_bytes: MOST_BYTES,
+            reserved_bytes: RESERVED_BYTES,
             process: Uuid::now_v7().simple().to_string(),
             state: Mutex::default(),
         }
@@ -130,7 +133,7 @@ impl FileSpool {
 }
 
 impl Spool for FileSpool {
-    fn push(&self, drafts: &[Draft]) -> io::Result<()> {
+    fn push(&self, drafts: &[Draft], share: SpoolShare) -> io::Result<()> {
         let mut lines = Vec::new();
         for draft in drafts {
             serde_json::to_writer(&mut lines, draft)?;
@@ -139,7 +142,11 @@ impl Spool for FileSpool {
         let length = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         let mut state = self.lock();
         let waiting: u64 = self.files()?.values().sum();
-        if waiting.saturating_add(length) > self.most_bytes {
+        let most_bytes = match share {
+            SpoolShare::Public => self.most_bytes.saturating_sub(self.reserved_bytes),
+            SpoolShare::Reserved => self.most_bytes,
+        };
+        if waiting.saturating_add(length) > most_bytes {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!("the spool in {} is full", self.directory.display()),
@@ -257,10 +264,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = FileSpool::new(&directory.path().join("spool"));
         assert_eq!(spool.take().unwrap(), None);
-        spool.push(&drafts(0..3)).unwrap();
+        spool.push(&drafts(0..3), SpoolShare::Reserved).unwrap();
         let first = spool.take().unwrap().unwrap();
         assert_eq!(first.drafts, drafts(0..3));
-        spool.push(&drafts(3..5)).unwrap();
+        spool.push(&drafts(3..5), SpoolShare::Reserved).unwrap();
         assert_eq!(spool.take().unwrap(), Some(first));
         assert_eq!(drained(&spool), drafts(0..5));
         assert_eq!(spool.files().unwrap(), BTreeMap::new());
@@ -270,10 +277,10 @@ mod tests {
     fn what_another_process_still_writes_waits_and_what_an_ended_one_left_does_not() {
         let directory = tempfile::tempdir().unwrap();
         let other = FileSpool::new(directory.path());
-        other.push(&drafts(0..2)).unwrap();
+        other.push(&drafts(0..2), SpoolShare::Reserved).unwrap();
         let spool = FileSpool::new(directory.path());
         assert_eq!(spool.take().unwrap(), None);
-        spool.push(&drafts(2..4)).unwrap();
+        spool.push(&drafts(2..4), SpoolShare::Reserved).unwrap();
         assert_eq!(drained(&spool), drafts(2..4));
         drop(other);
         assert_eq!(drained(&spool), drafts(0..2));
@@ -283,7 +290,7 @@ mod tests {
     fn a_line_that_a_crash_cut_off_was_never_promised() {
         let directory = tempfile::tempdir().unwrap();
         FileSpool::new(directory.path())
-            .push(&drafts(0..2))
+            .push(&drafts(0..2), SpoolShare::Reserved)
             .unwrap();
         let spool = FileSpool::new(directory.path());
         let name = spool.files().unwrap().into_keys().next().unwrap();
@@ -299,17 +306,35 @@ mod tests {
     }
 
     #[test]
+    fn the_public_leaves_a_reserve() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = FileSpool::new(directory.path());
+        (spool.most_bytes, spool.reserved_bytes) = (4_000, 1_000);
+        let push = |n: u32, share| spool.push(&drafts(n..n + 1), share).is_ok();
+        let public = (0..).take_while(|n| push(*n, SpoolShare::Public)).count();
+        let public = u32::try_from(public).unwrap();
+        assert!(!push(public, SpoolShare::Public));
+        let reserved = (public..).take_while(|n| push(*n, SpoolShare::Reserved));
+        let reserved = u32::try_from(reserved.count()).unwrap();
+        assert!(public > 10 && reserved > 3, "{public} {reserved}");
+        assert_eq!(drained(&spool), drafts(0..public + reserved));
+    }
+
+    #[test]
     fn it_holds_no_more_than_it_may() {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = FileSpool::new(directory.path());
-        spool.most_bytes = 2_000;
+        (spool.most_bytes, spool.reserved_bytes) = (2_000, 0);
         let mut pushed = 0;
-        while spool.push(&drafts(pushed..pushed + 1)).is_ok() {
+        while spool
+            .push(&drafts(pushed..pushed + 1), SpoolShare::Reserved)
+            .is_ok()
+        {
             pushed += 1;
         }
         assert!((5..100).contains(&pushed), "{pushed}");
         assert_eq!(drained(&spool), drafts(0..pushed));
-        spool.push(&drafts(0..1)).unwrap();
+        spool.push(&drafts(0..1), SpoolShare::Reserved).unwrap();
     }
 
     #[test]
@@ -317,7 +342,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = FileSpool::new(directory.path());
         for from in (0..4_000).step_by(500) {
-            spool.push(&drafts(from..from + 500)).unwrap();
+            spool
+                .push(&drafts(from..from + 500), SpoolShare::Reserved)
+                .unwrap();
         }
         assert!(spool.files().unwrap().len() > 1);
         assert_eq!(drained(&spool), drafts(0..4_000));
@@ -330,7 +357,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().join("spool");
         let spool = FileSpool::new(&inner);
-        spool.push(&drafts(0..1)).unwrap();
+        spool.push(&drafts(0..1), SpoolShare::Reserved).unwrap();
         let name = spool.files().unwrap().into_keys().next().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&inner), mode(&inner.join(name))), (0o700, 0o600));

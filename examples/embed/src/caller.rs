@@ -43,7 +43,7 @@ impl FromRequestParts<App> for Administrator {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let jwt = app.detector.role(&headers(parts, "authorization"));
+        let jwt = app.detector.role(&headers(parts, "authorization")).await;
         let jwt = jwt.map_err(|why| (StatusCode::UNAUTHORIZED, why.to_string()))?;
         let may = jwt.has_role(RoleClaim::Admin).then_some(Self);
         may.ok_or((StatusCode::FORBIDDEN, "for administrators alone".into()))

@@ -8,12 +8,11 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::brief::brief;
 use crate::content::rfc3339;
 use crate::db::Role;
 use crate::user::UserId;
 
-/// The longest text of a field; what is longer is cut.
-const TEXT_MAX_CHARS: usize = 500;
 /// Sets the hashes of the trail apart from everything else under the same key.
 const DOMAIN: &[u8] = b"tierkeep audit trail 1";
 
@@ -214,28 +213,28 @@ impl Draft {
     /// This is who did it.
     #[must_use]
     pub fn by(mut self, actor: Option<&str>) -> Self {
-        self.actor = actor.map(cut);
+        self.actor = actor.map(brief);
         self
     }
 
     /// This was decided or done.
     #[must_use]
     pub fn decided(mut self, decision: &str) -> Self {
-        self.decision = Some(cut(decision));
+        self.decision = Some(brief(decision));
         self
     }
 
     /// This is why.
     #[must_use]
     pub fn because(mut self, reason: &str) -> Self {
-        self.reason = Some(cut(reason));
+        self.reason = Some(brief(reason));
         self
     }
 
     /// It came with this request.
     #[must_use]
     pub fn within(mut self, request_id: Option<&str>) -> Self {
-        self.request_id = request_id.map(cut);
+        self.request_id = request_id.map(brief);
         self
     }
 
@@ -255,14 +254,6 @@ impl Draft {
             prev,
             hash,
         }
-    }
-}
-
-/// Whoever wrote a longer text did not write it for the trail.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(TEXT_MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::db::Role;
 
 /// The kind of a failure, as health rows and logs show it: never a host, a user or a driver's text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// No answer in time.

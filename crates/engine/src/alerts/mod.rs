@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc};
 use serde::Serialize;
+use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
@@ -162,6 +163,7 @@ impl Alerts {
         let store = self.engine.databases.audit_db().store();
         let now = self.engine.clock().now();
         let id = id_of(kind, subject);
+        let message = &brief(message);
         let mut first = doc! {
             "_id": &id,
             "kind": kind.as_str(),
@@ -302,11 +304,11 @@ fn read(alert: &RawDocument) -> Option<Alert> {
     let at = |name: &str| -> Option<DateTime> { alert.get_datetime(name).ok() };
     Some(Alert {
         kind: AlertKind::parse(alert.get_str("kind").ok()?)?,
-        subject: alert.get_str("subject").ok()?.to_owned(),
+        subject: brief(alert.get_str("subject").ok()?),
         first_at: rfc3339(at("first_at")?),
         last_at: rfc3339(at("last_at")?),
         count: alert.get_i64("count").ok()?,
         resolved_at: at("resolved_at").map(rfc3339),
-        message: alert.get_str("message").ok()?.to_owned(),
+        message: brief(alert.get_str("message").ok()?),
     })
 }

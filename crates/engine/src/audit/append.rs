@@ -17,6 +17,7 @@ use tierkeep_core::document;
 use tierkeep_core::store::{Class, Cursor, Find, Inserted, Query, StoreError};
 use tokio::sync::oneshot;
 
+use crate::audit::spool::SpoolShare;
 use crate::audit::{AuditTrail, corrupt, failed};
 use crate::databases::retry::repeating;
 
@@ -44,6 +45,13 @@ struct Queue {
     busy: bool,
 }
 
+/// The places to which drafts go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    Database,
+    Spool(SpoolShare),
+}
+
 impl Lane {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,32 +76,34 @@ impl Drop for Writing<'_> {
 }
 
 impl AuditTrail {
-    /// Has the draft written with whatever else waits in this lane. The writing goes on when the future is dropped.
-    pub(super) async fn through(&self, lane: &Lane, draft: Draft) -> Outcome {
+    /// Has the draft written with whatever else waits to go this way. The writing goes on when the future is dropped.
+    pub(super) async fn through(&self, way: Way, draft: Draft) -> Outcome {
         let (done, written) = oneshot::channel();
         let idle = {
-            let mut queue = lane.lock();
+            let mut queue = self.lane(way).lock();
             queue.waiting.push_back((draft, done));
             !std::mem::replace(&mut queue.busy, true)
         };
         if idle {
-            let (trail, spools) = (
-                self.clone(),
-                std::ptr::eq(lane, &raw const self.0.spool_lane),
-            );
-            tokio::spawn(async move { trail.write_waiting(spools).await });
+            let trail = self.clone();
+            tokio::spawn(async move { trail.write_waiting(way).await });
         }
         written
             .await
             .unwrap_or_else(|_| Err(failed(Class::Other, 0)))
     }
 
-    async fn write_waiting(self, spools: bool) {
-        let lane = if spools {
-            &self.0.spool_lane
-        } else {
-            &self.0.database_lane
-        };
+    /// Public entries have a lane of their own: what is refused for want of room takes no other along.
+    fn lane(&self, way: Way) -> &Lane {
+        match way {
+            Way::Database => &self.0.database_lane,
+            Way::Spool(SpoolShare::Public) => &self.0.public_spool_lane,
+            Way::Spool(SpoolShare::Reserved) => &self.0.spool_lane,
+        }
+    }
+
+    async fn write_waiting(self, way: Way) {
+        let lane = self.lane(way);
         let mut writing = Writing { lane, ended: false };
         loop {
             let (drafts, waiting): (Vec<Draft>, Vec<_>) = {
@@ -106,10 +116,9 @@ impl AuditTrail {
                 }
                 queue.waiting.drain(..run).unzip()
             };
-            let outcome = if spools {
-                self.spool(drafts).await
-            } else {
-                self.append(&drafts).await
+            let outcome = match way {
+                Way::Database => self.append(&drafts).await,
+                Way::Spool(share) => self.spool(drafts, share).await,
             };
             for done in waiting {
                 // Who asked may have gone.

@@ -10,19 +10,19 @@ use tierkeep_core::audit::{AuditKind, Draft};
 use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, info, warn};
 
-use crate::audit::append::RUN;
-use crate::audit::spool::Spool;
+use crate::audit::append::{RUN, Way};
+use crate::audit::spool::{Spool, SpoolShare};
 use crate::audit::{AuditTrail, failed};
 
 /// How long a decision waits for the database before it is spooled.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 impl AuditTrail {
-    /// Writes a decision, and waits until it is in the trail or in the spool.
+    /// Writes a decision, and waits until it is in the trail or in this share of the spool.
     ///
     /// # Errors
     /// [`StoreError`] when it could be kept in neither.
-    pub(super) async fn note(&self, draft: Draft) -> Result<(), StoreError> {
+    pub(super) async fn note(&self, draft: Draft, share: SpoolShare) -> Result<(), StoreError> {
         let turn = self.0.turn.read().await;
         if !self.is_spooling() {
             let recorded = self.record(draft.clone());
@@ -31,31 +31,60 @@ impl AuditTrail {
                 Ok(Err(error)) => error,
                 Err(_) => failed(Class::Timeout, 0),
             };
-            if !self.0.spooling.swap(true, Ordering::AcqRel) {
+            let begins = !self.0.spooling.swap(true, Ordering::AcqRel);
+            if let Some(more) = begins.then(|| self.said("spooling")).flatten() {
                 warn!(
                     user_type = "internal",
                     database = %failure.database,
                     error = failure.class.as_str(),
+                    more,
                     "the audit trail cannot be written; decisions are spooled until it can",
                 );
             }
         }
         // The one that may be in the trail by now has the same id there.
-        let spooled = self.through(&self.0.spool_lane, draft).await;
+        let spooled = self.through(Way::Spool(share), draft).await;
         drop(turn);
         spooled
     }
 
-    pub(super) async fn spool(&self, drafts: Vec<Draft>) -> Result<(), StoreError> {
-        let pushed = self.with_spool(move |spool| spool.push(&drafts)).await;
+    pub(super) async fn spool(
+        &self,
+        drafts: Vec<Draft>,
+        share: SpoolShare,
+    ) -> Result<(), StoreError> {
+        let pushed = self
+            .with_spool(move |spool| spool.push(&drafts, share))
+            .await;
         pushed.map_err(|failure| {
+            if let Some(more) = self.said(share.as_str()) {
+                error!(
+                    user_type = "internal",
+                    error = %failure,
+                    share = share.as_str(),
+                    more,
+                    "a decision can be kept neither in the audit trail nor in the spool",
+                );
+            }
+            failed(Class::DiskFull, 0)
+        })
+    }
+
+    /// Whether a line about this state is due, and then for how many like it that line speaks.
+    fn said(&self, state: &'static str) -> Option<u64> {
+        self.0.repeats.due(state, self.0.clock.now())
+    }
+
+    fn unread(&self, failure: &io::Error) -> StoreError {
+        if let Some(more) = self.said("unread") {
             error!(
                 user_type = "internal",
                 error = %failure,
-                "a decision can be kept neither in the audit trail nor in the spool",
+                more,
+                "the spool of the audit trail cannot be read",
             );
-            failed(Class::DiskFull, 0)
-        })
+        }
+        failed(Class::Other, 0)
     }
 
     async fn with_spool<T: Send + 'static>(
@@ -107,7 +136,7 @@ impl AuditTrail {
     async fn take(&self) -> Result<Option<crate::audit::Portion>, StoreError> {
         self.with_spool(|spool| spool.take())
             .await
-            .map_err(|failure| unread(&failure))
+            .map_err(|failure| self.unread(&failure))
     }
 
     async fn deliver_portion(&self, portion: crate::audit::Portion) -> Result<u64, StoreError> {
@@ -131,12 +160,7 @@ impl AuditTrail {
         }
         let delivered = u64::try_from(portion.drafts.len()).unwrap_or(u64::MAX);
         let done = self.with_spool(move |spool| spool.done(&portion)).await;
-        done.map_err(|failure| unread(&failure))?;
+        done.map_err(|failure| self.unread(&failure))?;
         Ok(delivered)
     }
-}
-
-fn unread(failure: &io::Error) -> StoreError {
-    error!(user_type = "internal", error = %failure, "the spool of the audit trail cannot be read");
-    failed(Class::Other, 0)
 }

@@ -1,11 +1,12 @@
 //! The audit trail: proof of what was decided and done, in `evaluation_audit.audit_trail`.
 //!
 //! Owns the way of an entry into the trail ([`AuditTrail::record`]), who must be told of which decision
-//! ([`AuditTrail::decided`]), and what happens while the database is away (`delivery`). Entries hold no content of
+//! ([`AuditTrail::decided`]), what is counted instead (`counted`), and what happens while the database is away (`delivery`). Entries hold no content of
 //! documents and no tokens. Never alters an entry; only [`AuditTrail::prune`] removes any, and says so in the
 //! trail. The chain itself is [`tierkeep_core::audit`].
 
 mod append;
+mod counted;
 mod decisions;
 mod delivery;
 mod reading;
@@ -21,20 +22,22 @@ use tierkeep_core::audit::{AuditKey, AuditKind, Draft, Head};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{EvaluationAudit, Role, collection};
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Class, Find, Query, StoreError};
 
 use crate::databases::control;
 use crate::databases::random::Randomness;
 use crate::databases::retry::repeating;
-use append::Lane;
-pub use decisions::{AuditDecisions, Decided};
+use append::{Lane, Way};
+use counted::Counted;
+pub use decisions::{AuditDecisions, Decided, Kept, Refused};
 pub use reading::{AuditFilter, AuditPage, Listed, PruneError, Pruned};
-pub use spool::{MemorySpool, Portion, Spool};
+pub use spool::{MemorySpool, Portion, Spool, SpoolShare};
 
 /// Names the key's document in `control`, where none was given.
 const KEY: &str = "audit_key";
-/// How many users' last decisions are remembered.
+/// How many users' last decisions are remembered, of internal and of public ones.
 const REMEMBERED: u64 = 100_000;
 
 /// How the trail is kept.
@@ -74,12 +77,19 @@ struct Inner {
     head: tokio::sync::Mutex<Option<Head>>,
     database_lane: Lane,
     spool_lane: Lane,
+    public_spool_lane: Lane,
     /// Decisions go into the spool until it has been delivered whole.
     spooling: AtomicBool,
     /// Held for reading by who looks at `spooling` and then writes; for writing by who ends the spooling.
     turn: tokio::sync::RwLock<()>,
-    /// The account that each user came with last.
+    /// The account that each internal user came with last.
     remembered: Cache<String, Option<String>>,
+    /// Public users: apart, so that made-up names push out no internal user.
+    remembered_public: Cache<String, ()>,
+    /// What anonymous callers cause.
+    counted: Counted,
+    /// Log lines about states that repeat.
+    repeats: Repeats<&'static str>,
 }
 
 impl fmt::Debug for AuditTrail {
@@ -108,9 +118,13 @@ impl AuditTrail {
             head: tokio::sync::Mutex::new(None),
             database_lane: Lane::default(),
             spool_lane: Lane::default(),
+            public_spool_lane: Lane::default(),
             spooling: AtomicBool::new(false),
             turn: tokio::sync::RwLock::new(()),
             remembered: Cache::new(REMEMBERED),
+            remembered_public: Cache::new(REMEMBERED),
+            counted: Counted::default(),
+            repeats: Repeats::default(),
         }))
     }
 
@@ -127,7 +141,7 @@ impl AuditTrail {
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; the entry may be there all the same.
     pub async fn record(&self, draft: Draft) -> Result<(), StoreError> {
-        self.through(&self.0.database_lane, draft).await
+        self.through(Way::Database, draft).await
     }
 
     /// Whether the key was given, and not kept in the database beside the trail.

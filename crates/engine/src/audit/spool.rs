@@ -7,8 +7,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tierkeep_core::audit::Draft;
 
-/// The most entries that wait in memory.
+/// The most entries that wait in memory, and how many of them are kept for [`SpoolShare::Reserved`].
 const IN_MEMORY: usize = 10_000;
+const RESERVED: usize = 2_500;
+
+/// The part of a spool that entries may use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SpoolShare {
+    /// Entries that callers without credentials cause: all but a reserve.
+    Public,
+    /// Entries of internal users: all of it.
+    Reserved,
+}
+
+impl SpoolShare {
+    /// Which share, as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Reserved => "reserved",
+        }
+    }
+}
 
 /// The oldest of what waits, until it is [`done`](Spool::done).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,8 +49,8 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// Keeps the entries behind all others of this process; on success they survive a crash, if anything here does.
     ///
     /// # Errors
-    /// When there is no more room, or the operating system says no; nothing of it counts then.
-    fn push(&self, drafts: &[Draft]) -> io::Result<()>;
+    /// When there is no more room in this share, or the operating system says no; nothing of it counts then.
+    fn push(&self, drafts: &[Draft], share: SpoolShare) -> io::Result<()>;
 
     /// The oldest that nobody else is handing out.
     ///
@@ -56,9 +76,13 @@ impl MemorySpool {
 }
 
 impl Spool for MemorySpool {
-    fn push(&self, drafts: &[Draft]) -> io::Result<()> {
+    fn push(&self, drafts: &[Draft], share: SpoolShare) -> io::Result<()> {
+        let most = match share {
+            SpoolShare::Public => IN_MEMORY - RESERVED,
+            SpoolShare::Reserved => IN_MEMORY,
+        };
         let mut waiting = self.lock();
-        if waiting.len().saturating_add(drafts.len()) > IN_MEMORY {
+        if waiting.len().saturating_add(drafts.len()) > most {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "the spool is full",

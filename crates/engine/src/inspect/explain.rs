@@ -6,6 +6,7 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
 use serde::Serialize;
 use tierkeep_core::adopt;
+use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::content::rfc3339;
@@ -323,9 +324,6 @@ fn record_view(document: &RawDocument) -> Option<RecordView> {
             .ok()
             .map(rfc3339),
         next_attempt_at: record.next_attempt_at.map(rfc3339),
-        error: document
-            .get_str(record_field::ERROR)
-            .ok()
-            .map(ToOwned::to_owned),
+        error: document.get_str(record_field::ERROR).ok().map(brief),
     })
 }

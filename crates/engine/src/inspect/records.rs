@@ -3,6 +3,7 @@
 use bson::raw::RawDocument;
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use serde::Serialize;
+use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
@@ -59,7 +60,7 @@ pub struct MigrationView {
 
 impl MigrationView {
     fn read(record: &RawDocument) -> Option<Self> {
-        let text = |name: &str| record.get_str(name).ok().map(ToOwned::to_owned);
+        let text = |name: &str| record.get_str(name).ok().map(brief);
         let date = |name: &str| record.get_datetime(name).ok().map(rfc3339);
         Some(Self {
             migration_id: record.get_object_id("_id").ok()?.to_hex(),

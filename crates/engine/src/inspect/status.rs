@@ -8,6 +8,7 @@ use bson::{Bson, DateTime, doc};
 use futures_util::future::{join, join_all};
 use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
@@ -256,10 +257,21 @@ impl Inspector {
         let mut marks = Marks::open(self.engine.databases.audit_db()).await?;
         marks.next(None, limit).await?;
         let view = |mark: &crate::mover::quarantine::Mark| QuarantineView {
-            document_id: tierkeep_core::content::show(mark.document.clone()),
-            reason: mark.reason.clone(),
+            document_id: brief_id(tierkeep_core::content::show(mark.document.clone())),
+            reason: brief(&mark.reason),
         };
         Ok(marks.near().take(limit).map(view).collect())
+    }
+}
+
+/// An `_id` of another program may be as large as a document.
+fn brief_id(id: serde_json::Value) -> serde_json::Value {
+    let whole = id.to_string();
+    let shown = brief(&whole);
+    if shown == whole {
+        id
+    } else {
+        serde_json::Value::String(shown)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use bson::doc;
 use serde::Serialize;
+use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
@@ -106,6 +107,6 @@ pub(crate) async fn last_error(engine: &Engine) -> Option<LastError> {
         at: rfc3339(kept.get_datetime("at").ok()?),
         run_id: kept.get_str("run_id").ok()?.to_owned(),
         database: kept.get_str("database").ok()?.to_owned(),
-        error: kept.get_str("error").ok()?.to_owned(),
+        error: brief(kept.get_str("error").ok()?),
     })
 }

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::alerts::{AlertKind, Alerts};
 use crate::context::Engine;
 
-/// How often it looks whether something can be delivered.
+/// How often it looks whether something can be delivered, or was counted and has to be written down.
 const EVERY: Duration = Duration::from_secs(1);
 /// How often it verifies the chain and notes the head.
 const HOUR: Duration = Duration::from_hours(1);
@@ -45,6 +45,7 @@ impl AuditKeeper {
         while !stop.is_cancelled() {
             // What cannot be delivered now waits; the warning came when it was spooled.
             self.engine.audit_trail().deliver().await.ok();
+            self.engine.audit_trail().note_counted().await;
             if verified.is_none_or(|at| at.elapsed() >= HOUR) && self.verify().await.is_ok() {
                 verified = Some(Instant::now());
             }
@@ -59,6 +60,7 @@ impl AuditKeeper {
     pub async fn finish(engine: &Engine) {
         let trail = engine.audit_trail();
         let last = async {
+            trail.note_all_counted().await;
             trail.deliver().await?;
             trail.head().await
         };

@@ -18,6 +18,7 @@ pub(super) const CURRENT_SECRET: &str = "SECRET_KEY";
 const PREVIOUS_SECRET: &str = "SECRET_KEY_PREVIOUS";
 const PEM_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
 const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
+const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
 
 /// The shortest secret for HS256 (RFC 7518, section 3.2).
 const SECRET_MIN_BYTES: usize = 32;
@@ -40,6 +41,8 @@ pub enum JwtKeys {
     PublicKeyPem(String),
     /// A JWK set (RFC 7517) in JSON; tokens name their key by `kid`.
     Jwks(String),
+    /// Where an identity provider publishes its JWK set: https, or http to a loopback address.
+    JwksUrl(String),
 }
 
 impl fmt::Debug for JwtKeys {
@@ -48,6 +51,7 @@ impl fmt::Debug for JwtKeys {
             Self::Secret { .. } => "Secret(..)",
             Self::PublicKeyPem(_) => "PublicKeyPem(..)",
             Self::Jwks(_) => "Jwks(..)",
+            Self::JwksUrl(_) => "JwksUrl(..)",
         })
     }
 }
@@ -85,6 +89,9 @@ pub enum JwtKeyError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The keys cannot be fetched safely from there.
+    #[error("{JWKS_URL} {0}")]
+    Url(&'static str),
 }
 
 /// The algorithms in use, each fixed by its key.
@@ -105,6 +112,11 @@ impl Algorithm {
             Self::Es256 => "ES256",
             Self::EdDsa => "EdDSA",
         }
+    }
+
+    /// Whether a JWK means it by this `alg`. RFC 9864, section 2.2, names the curve where RFC 8037 said `EdDSA`.
+    fn is_named(self, alg: Option<&str>) -> bool {
+        alg == Some(self.as_str()) || (self == Self::EdDsa && alg == Some("Ed25519"))
     }
 
     pub(super) fn library(self) -> jsonwebtoken::Algorithm {
@@ -134,8 +146,8 @@ impl fmt::Debug for Key {
 pub(super) enum Keyring {
     /// Each of these is tried, whatever `kid` says. All have one algorithm.
     Each(Vec<Key>),
-    /// The one that `kid` names.
-    Named(HashMap<String, Key>),
+    /// Those that `kid` names: several only where their algorithms differ, or while an identity provider replaces one.
+    Named(HashMap<String, Vec<Key>>),
 }
 
 impl Keyring {
@@ -150,14 +162,30 @@ impl Keyring {
             }
             JwtKeys::PublicKeyPem(pem) => Ok(Self::Each(vec![pem_key(&pem)?])),
             JwtKeys::Jwks(json) => Ok(Self::Named(jwk_set(&json)?)),
+            JwtKeys::JwksUrl(_) => Err(JwtKeyError::Url("has to be fetched")),
         }
+    }
+
+    /// The keys of a set that an identity provider publishes. Keys of another kind or use, too weak ones and those that have
+    /// no place in a set of public keys are passed over; `None` where none is left.
+    pub(super) fn published(json: &str) -> Option<Self> {
+        let set: Value = serde_json::from_str(json).ok()?;
+        let mut named: HashMap<String, Vec<Key>> = HashMap::new();
+        for jwk in set.get("keys")?.as_array()? {
+            if refusal(jwk).is_none()
+                && let Ok(Some((kid, key))) = jwk_key(jwk)
+            {
+                named.entry(kid).or_default().push(key);
+            }
+        }
+        (!named.is_empty()).then_some(Self::Named(named))
     }
 
     /// The keys to try for a token with this `kid`; `None` where the token had to name one.
     pub(super) fn candidates(&self, kid: Option<&str>) -> Option<&[Key]> {
         match self {
             Self::Each(keys) => Some(keys),
-            Self::Named(keys) => keys.get(kid?).map(std::slice::from_ref),
+            Self::Named(keys) => keys.get(kid?).map(Vec::as_slice),
         }
     }
 }
@@ -244,22 +272,28 @@ fn names_p256(pem: &str) -> bool {
         .is_ok_and(|der| der.windows(P256_OID.len()).any(|window| window == P256_OID))
 }
 
-fn jwk_set(json: &str) -> Result<HashMap<String, Key>, JwtKeyError> {
+/// Why a key must not be in a set of public keys.
+fn refusal(jwk: &Value) -> Option<&'static str> {
+    if jwk.get("kty").and_then(Value::as_str) == Some("oct") || jwk.get("k").is_some() {
+        Some("a symmetric key has no place in a set of public keys")
+    } else if jwk.get("d").is_some() {
+        Some("holds a private key where a public key belongs")
+    } else {
+        None
+    }
+}
+
+fn jwk_set(json: &str) -> Result<HashMap<String, Vec<Key>>, JwtKeyError> {
     let set: Value = serde_json::from_str(json).map_err(|_| JwtKeyError::Jwks("is no JSON"))?;
     let keys = set
         .get("keys")
         .and_then(Value::as_array)
         .ok_or(JwtKeyError::Jwks("has no list of keys"))?;
-    let mut named = HashMap::new();
+    let mut named: HashMap<String, Vec<Key>> = HashMap::new();
     for (position, jwk) in (1..).zip(keys) {
         let refused = |reason| JwtKeyError::Jwk { position, reason };
-        if jwk.get("kty").and_then(Value::as_str) == Some("oct") || jwk.get("k").is_some() {
-            return Err(refused(
-                "a symmetric key has no place in a set of public keys",
-            ));
-        }
-        if jwk.get("d").is_some() {
-            return Err(refused("holds a private key where a public key belongs"));
+        if let Some(reason) = refusal(jwk) {
+            return Err(refused(reason));
         }
         let Some((kid, key)) = jwk_key(jwk)? else {
             // RFC 7517, section 5: keys that are not understood are ignored.
@@ -269,9 +303,12 @@ fn jwk_set(json: &str) -> Result<HashMap<String, Key>, JwtKeyError> {
             );
             continue;
         };
-        if named.insert(kid, key).is_some() {
+        // RFC 7517, section 4.5: keys of different kinds may share a kid.
+        let of_kid = named.entry(kid).or_default();
+        if of_kid.iter().any(|other| other.algorithm == key.algorithm) {
             return Err(refused("has the kid of another key"));
         }
+        of_kid.push(key);
     }
     if named.is_empty() {
         return Err(JwtKeyError::Jwks(
@@ -294,8 +331,10 @@ fn jwk_key(jwk: &Value) -> Result<Option<(String, Key)>, JwtKeyError> {
         return Ok(None);
     };
     let other_use = field("use").is_some_and(|purpose| purpose != "sig");
-    let other_algorithm = jwk.get("alg").is_some() && field("alg") != Some(algorithm.as_str());
-    if other_use || other_algorithm {
+    let operations = jwk.get("key_ops").and_then(Value::as_array);
+    let verifies = operations.is_none_or(|all| all.iter().any(|it| it == "verify"));
+    let other_algorithm = jwk.get("alg").is_some() && !algorithm.is_named(field("alg"));
+    if other_use || !verifies || other_algorithm {
         return Ok(None);
     }
     check_strength(JWKS_FILE, &parsed.algorithm)?;

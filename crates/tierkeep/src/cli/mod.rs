@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod erase;
 pub mod explain;
 pub mod export;
+pub mod identity;
 pub mod import_dump;
 pub mod init;
 pub mod legacy;
@@ -131,6 +132,9 @@ pub enum Command {
     /// Show, verify or prune the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Show which internal user is bound to a GitHub account, or let one bind anew
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
     /// Show what an operator has to hear of, or test whether messages arrive
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),

@@ -14,6 +14,7 @@ use super::{Context, audit};
 use crate::exit::{Exit, UsageError};
 use crate::lifecycle;
 use crate::output::Format;
+use crate::terminal::harmless;
 
 /// How many documents that were not brought back a person is shown.
 const SHOWN: usize = 50;
@@ -77,7 +78,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     for problem in restored.problems.iter().filter(|_| args.user.is_some()) {
         let said = format!("error: {}: {}\n", problem.id, problem.reason);
         // Nobody is left to be told that nobody listens.
-        let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
+        let _ = io::Write::write_all(&mut io::stderr(), harmless(&said).as_bytes());
     }
     Ok(if restored.failed() > 0 || !restored.complete {
         Exit::Failed

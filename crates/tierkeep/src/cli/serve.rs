@@ -1,9 +1,11 @@
 //! `serve`: owns the service's arguments and the order in which it starts and stops.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tierkeep_core::clock::Clock;
+use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
     MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
@@ -18,6 +20,7 @@ use tracing::{info, warn};
 use super::Context;
 use super::listeners::Listeners;
 use crate::alerts::channels;
+use crate::clock::SystemClock;
 use crate::config::ServiceSettings;
 use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
@@ -81,6 +84,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics.clone(),
         context,
     );
+    let identity = beside_detector(&state, &stop);
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -130,12 +134,56 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (delivery, "the delivery of alerts"),
     ])
     .await;
+    ended(identity).await;
     AuditKeeper::finish(&engine).await;
     draining.await.ok();
     end.cancel();
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// What goes on beside the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of keys.
+fn beside_detector(
+    state: &HttpState,
+    stop: &CancellationToken,
+) -> [(JoinHandle<()>, &'static str); 2] {
+    let bindings = state.bindings.clone().run(stop.clone());
+    let keys = keep_keys(Arc::clone(&state.detector), stop.clone());
+    [
+        (tokio::spawn(bindings), "the comparison of GitHub accounts"),
+        (tokio::spawn(keys), "the fetching of keys"),
+    ]
+}
+
+/// How often keys are fetched that an identity provider publishes, and how soon again where they could not be had.
+const KEYS_EVERY: Duration = Duration::from_hours(1);
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Keeps the keys that check JWTs as new as the identity provider's, until `stop` is cancelled.
+async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
+    let told = Repeats::default();
+    loop {
+        let Some(fetched) = stop.run_until_cancelled(detector.refresh_keys()).await else {
+            return;
+        };
+        let pause = match fetched {
+            Ok(()) => KEYS_EVERY,
+            Err(error) => {
+                if let Some(more) = told.due((), SystemClock.now()) {
+                    warn!(%error, more, "the keys of before stay in use");
+                }
+                KEYS_AGAIN
+            }
+        };
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
 }
 
 /// Waits for what went on beside the requests.

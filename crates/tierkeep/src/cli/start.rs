@@ -93,6 +93,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::ImportLegacy(args) => cli::legacy::import(args, context).await,
         Command::VerifyImport(args) => cli::legacy::verify(args, context).await,
         Command::Audit(command) => cli::audit::run(command, context).await,
+        Command::Identity(command) => cli::identity::run(command, context).await,
         Command::Alerts(command) => cli::alerts::run(command, context).await,
         Command::Quarantine(command) => cli::quarantine::run(command, context).await,
         Command::Config(command) => cli::config::run(command, context),
@@ -121,6 +122,7 @@ fn flags(cli: &Cli) -> Vec<Flag> {
         | Command::ImportLegacy(_)
         | Command::VerifyImport(_)
         | Command::Audit(_)
+        | Command::Identity(_)
         | Command::Alerts(_)
         | Command::Quarantine(_)
         | Command::Config(_)
@@ -176,6 +178,7 @@ fn level(cli: &Cli) -> LevelFilter {
         | Command::ImportLegacy(_)
         | Command::VerifyImport(_)
         | Command::Audit(_)
+        | Command::Identity(_)
         | Command::Alerts(_)
         | Command::Quarantine(_)
         | Command::Config(_)

@@ -50,9 +50,6 @@ struct StatusReport {
     contents: Option<Vec<DatabaseContents>>,
 }
 
-/// Clears a terminal from its top.
-const REDRAW: &str = "\x1b[H\x1b[2J";
-
 /// Shows every database, what is due and what went wrong.
 ///
 /// # Errors
@@ -82,11 +79,13 @@ async fn watch(
     context: &Context,
 ) -> anyhow::Result<Exit> {
     let redraws = context.format == Format::Text && io::stdout().is_terminal();
-    let head = if redraws { REDRAW } else { "" };
     let mut output = context.output();
     loop {
         let report = read_status(service, scan_interval, false).await;
-        output.result(&report, |report| format!("{head}{}", text(report)))?;
+        if redraws {
+            output.clear()?;
+        }
+        output.result(&report, text)?;
         tokio::time::sleep(every).await;
         if context.format == Format::Text && !redraws {
             output.line("")?;

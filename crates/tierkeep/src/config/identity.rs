@@ -22,6 +22,7 @@ const SECRET_KEY: &str = "SECRET_KEY";
 const SECRET_KEY_PREVIOUS: &str = "SECRET_KEY_PREVIOUS";
 const PUBLIC_KEY_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
 const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
+const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
 const GITHUB_VERIFY: &str = "TIERKEEP_GITHUB_VERIFY";
 const GITHUB_API_URL: &str = "GITHUB_API_URL";
 
@@ -87,7 +88,7 @@ impl KeySource {
     pub fn signing_secret(&self) -> Result<Option<SecretString>, SecretKeyError> {
         match self.keys()? {
             JwtKeys::Secret { current, .. } => Ok(Some(current)),
-            JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) => Ok(None),
+            JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) | JwtKeys::JwksUrl(_) => Ok(None),
         }
     }
 }
@@ -142,7 +143,7 @@ fn keys(
     missing: &mut Vec<Missing>,
     problems: &mut Vec<Problem>,
 ) -> Option<KeySource> {
-    let names = [SECRET_KEY, PUBLIC_KEY_FILE, JWKS_FILE];
+    let names = [SECRET_KEY, PUBLIC_KEY_FILE, JWKS_FILE, JWKS_URL];
     let given: Vec<&str> = names
         .into_iter()
         .filter(|name| !is_absent(loaded, name))
@@ -153,8 +154,8 @@ fn keys(
             if let Some(data_dir) = loaded.path(DATA_DIR) {
                 return in_data_dir(data_dir, previous, problems);
             }
-            let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, or \
-                           TIERKEEP_JWKS_FILE";
+            let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, \
+                           TIERKEEP_JWKS_FILE or TIERKEEP_JWKS_URL";
             missing.push((SECRET_KEY, purpose.to_owned()));
             None
         }
@@ -210,6 +211,11 @@ fn given_keys(
         let current = loaded.secret(SECRET_KEY)?.clone();
         return Some(JwtKeys::Secret { current, previous });
     }
+    if name == JWKS_URL {
+        return loaded
+            .text(name)
+            .map(|url| JwtKeys::JwksUrl(url.to_owned()));
+    }
     let path = loaded.path(name)?;
     let text = read(loaded, name, path, problems)?;
     Some(if name == JWKS_FILE {
@@ -244,7 +250,7 @@ fn are_fit(name: &str, keys: &JwtKeys, problems: &mut Vec<Problem>) -> bool {
                 JwtKeys::Secret { .. } => {
                     problem.remedy("openssl rand -hex 32 makes one that is long enough")
                 }
-                JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) => problem,
+                JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) | JwtKeys::JwksUrl(_) => problem,
             });
             false
         }

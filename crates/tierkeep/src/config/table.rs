@@ -224,6 +224,12 @@ pub const GROUPS: &[Group] = &[
                 "A JWK set with the public keys that check JWTs, in place of SECRET_KEY.",
             ),
             now(
+                "TIERKEEP_JWKS_URL",
+                ValueKind::Url,
+                None,
+                "Where an identity provider publishes its JWK set, in place of SECRET_KEY; https unless the host is a loopback address. Fetched hourly and at an unknown kid; the last good set stays in use.",
+            ),
+            now(
                 "TIERKEEP_JWT_ISSUER",
                 ValueKind::Text,
                 None,
@@ -256,8 +262,8 @@ pub const GROUPS: &[Group] = &[
             now(
                 "TIERKEEP_GITHUB_BIND",
                 ValueKind::Switch,
-                Some("off"),
-                "on refuses a JWT subject that arrives with another GitHub account than before.",
+                Some("on"),
+                "Binds a JWT subject to the first GitHub account it came with; off only warns of another one, and follows it.",
             ),
             now(
                 "TIERKEEP_STRICT_IDENTITY",
@@ -373,7 +379,7 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_PUBLIC_RATE",
                 COUNT,
                 Some("50"),
-                "Public requests of an address, and for a user name, in a second; as many failed authentications.",
+                "Public requests of an address in a second; as many failed authentications.",
             ),
             now(
                 "TIERKEEP_PUBLIC_BURST",

@@ -10,6 +10,7 @@ use tracing::{Level, Metadata};
 use super::Style;
 use super::fields::{FieldValue, Fields};
 use crate::config::LogFormat;
+use crate::terminal::disturbs;
 
 /// The keys of a JSON line that are not fields of the event.
 const OWN_KEYS: [&str; 4] = ["timestamp", "level", "message", "target"];
@@ -150,10 +151,4 @@ fn push_char(line: &mut String, c: char) {
         }
         c => line.push(c),
     }
-}
-
-/// Control characters, line and paragraph separators, and what changes the direction of writing.
-fn disturbs(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -338,3 +338,32 @@ fn two_roles_in_one_database_are_found_by_what_the_server_says() {
         "RASEEN_MAIN_HR_DB_URL",
     );
 }
+
+#[test]
+fn a_data_directory_that_others_may_change_or_read_is_found() {
+    let deployment = Deployment::new(Backend::Sqlite);
+    assert!(deployment.run(&["init"]).status.success());
+    assert_eq!(findings(&deployment, &[]), (Some(0), Vec::new()));
+    let data_dir = deployment.dir.path().join("data");
+    let database = data_dir.join("raseen_main_user.db");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data_dir), mode(&database)), (0o700, 0o600));
+
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, found) = findings(&deployment, &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(checks(&found), ["permissions", "permissions"], "{found:#?}");
+    says(&found[0], "mode 777", "chmod 700");
+    says(&found[1], "raseen_main_user.db", "chmod 600");
+    for file in ["secret.key", "audit.key"].map(|name| data_dir.join(name)) {
+        if file.exists() {
+            assert_eq!(mode(&file), 0o600);
+        }
+    }
+
+    // Others of the owner's group are the owner's business.
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o750)).unwrap();
+    assert_eq!(findings(&deployment, &[]), (Some(0), Vec::new()));
+}

@@ -11,6 +11,7 @@ mod doctor;
 mod dump;
 mod erase;
 mod hr;
+mod identity;
 pub mod kill;
 mod legacy;
 mod main_job;

@@ -4,7 +4,7 @@ use serde_json::json;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use super::{ACCOUNT_TOKEN, UNKNOWN_TOKEN, UNREACHABLE_TOKEN};
+use super::{ACCOUNT_TOKEN, LIMITED_TOKEN, MADE_UP_TOKEN, UNKNOWN_TOKEN, UNREACHABLE_TOKEN};
 
 pub async fn start() -> MockServer {
     let server = MockServer::start().await;
@@ -19,6 +19,10 @@ pub async fn start() -> MockServer {
                 ResponseTemplate::new(401)
             } else if sent.ends_with(UNREACHABLE_TOKEN) {
                 ResponseTemplate::new(503)
+            } else if sent.ends_with(LIMITED_TOKEN) {
+                ResponseTemplate::new(429).insert_header("retry-after", "120")
+            } else if sent.contains(MADE_UP_TOKEN) {
+                ResponseTemplate::new(401)
             } else if let Some((_, id)) = sent.split_once(ACCOUNT_TOKEN) {
                 let id: u64 = id.parse().unwrap();
                 ResponseTemplate::new(200).set_body_json(json!({ "id": id, "login": "octocat" }))

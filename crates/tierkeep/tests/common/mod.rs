@@ -30,7 +30,8 @@ use tierkeep_core::store::{Cursor, Find, Query, Store};
 use tierkeep_core::user::Section;
 use tierkeep_engine::{
     AuditDecisions, AuditSettings, Bindings, ConnectSettings, ConnectionManager, Engine,
-    ErasureService, HrRecords, MigrationService, MoverSettings, OnChange, Purpose, Users,
+    ErasureService, HrRecords, MemorySpool, MigrationService, MoverSettings, OnChange, Purpose,
+    Spool, Users,
 };
 use tierkeep_identity::{
     GithubSettings, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier, RoleClaim, UserTypeDetector,
@@ -49,6 +50,10 @@ pub const SUBJECT: &str = "507f1f77bcf86cd799439011";
 pub const KNOWN_TOKEN: &str = "gho_known";
 pub const UNKNOWN_TOKEN: &str = "gho_unknown";
 pub const UNREACHABLE_TOKEN: &str = "gho_unreachable";
+/// GitHub wants not to be asked about this one for two minutes.
+pub const LIMITED_TOKEN: &str = "gho_limited";
+/// Followed by anything: GitHub does not know it.
+pub const MADE_UP_TOKEN: &str = "gho_made_up";
 /// Followed by the number of the account it belongs to.
 pub const ACCOUNT_TOKEN: &str = "gho_as_";
 pub const HOUR: Duration = Duration::from_hours(1);
@@ -115,7 +120,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     /// The clock that JWTs are held against; the same on every backend.
     pub jwt_clock: Arc<ManualClock>,
-    _github: MockServer,
+    github: MockServer,
     _kept: databases::Kept,
 }
 
@@ -125,8 +130,13 @@ impl World {
     }
 
     pub async fn with(backend: Backend, options: Options) -> Self {
+        let spool = Arc::new(MemorySpool::default());
+        Self::with_spool(backend, options, spool).await
+    }
+
+    pub async fn with_spool(backend: Backend, options: Options, spool: Arc<dyn Spool>) -> Self {
         let (stores, clock, kept) = databases::fresh(backend).await;
-        Self::on(stores, clock, kept, options).await
+        Self::on((stores, spool), clock, kept, options).await
     }
 
     /// Another process over the databases of `other`.
@@ -137,11 +147,12 @@ impl World {
             ..Options::default()
         };
         let kept = databases::Kept::Nothing;
-        Self::on(stores, Arc::clone(&other.clock), kept, options).await
+        let spool = Arc::new(MemorySpool::default());
+        Self::on((stores, spool), Arc::clone(&other.clock), kept, options).await
     }
 
     async fn on(
-        stores: Vec<Arc<dyn Store>>,
+        (stores, spool): (Vec<Arc<dyn Store>>, Arc<dyn Spool>),
         clock: Arc<ManualClock>,
         kept: databases::Kept,
         options: Options,
@@ -154,7 +165,7 @@ impl World {
         let audit = AuditSettings {
             key: Some(AuditKey::new(SECRET.as_bytes())),
             decisions: options.decisions,
-            ..AuditSettings::default()
+            spool,
         };
         let engine = Arc::new(Engine::with_audit(databases.unwrap(), audit));
         if !options.closed {
@@ -209,7 +220,7 @@ impl World {
             phase,
             clock,
             jwt_clock,
-            _github: github,
+            github,
             _kept: kept,
         }
     }
@@ -258,6 +269,11 @@ impl World {
     pub fn forged(&self, subject: &str) -> String {
         let other = SECRET.replace('a', "b");
         token(&other, subject, None, self.jwt_clock.as_ref())
+    }
+
+    /// How many questions GitHub heard.
+    pub async fn asked_github(&self) -> usize {
+        self.github.received_requests().await.unwrap().len()
     }
 
     /// Every user document in the database of `role`.

@@ -118,12 +118,9 @@ async fn a_body_that_does_not_arrive_is_not_waited_for() {
 }
 
 #[rstest]
-#[case(OnChange::Refuse, 503)]
-#[case(OnChange::Follow, 200)]
 #[tokio::test]
 async fn a_comparison_of_accounts_that_hangs_is_not_waited_for(
-    #[case] on_change: OnChange,
-    #[case] status: u16,
+    #[values(OnChange::Refuse, OnChange::Follow)] on_change: OnChange,
 ) {
     let options = Options {
         on_change,
@@ -136,11 +133,7 @@ async fn a_comparison_of_accounts_that_hangs_is_not_waited_for(
     }
     let asked = world.internal("GET", "/v1/route").send();
     let answer = tokio::time::timeout(Duration::from_secs(10), asked).await;
-    let answer = answer.expect("an answer in time").expect(status);
-    assert_eq!(answer.header("retry-after").is_some(), status == 503);
-    if status == 503 {
-        answer.refused(503, "identity_unavailable");
-    }
+    answer.expect("an answer in time").expect(200);
 }
 
 #[rstest]

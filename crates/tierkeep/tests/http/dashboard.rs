@@ -30,18 +30,18 @@ const PAGES: [&str; 12] = [
 const CONTENT: &str = "what-is-in-the-document";
 
 /// The value of the hidden field `csrf` of a page.
-fn csrf(page: &Answer) -> String {
+pub(super) fn csrf(page: &Answer) -> String {
     let (_, rest) = page.text().split_once("name=\"csrf\" value=\"").unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
 
 /// The cookies that an answer sets, as they are sent back.
-fn cookies(answer: &Answer) -> Vec<String> {
+pub(super) fn cookies(answer: &Answer) -> Vec<String> {
     let all = answer.headers.get_all("set-cookie").into_iter();
     all.map(|line| line.to_str().unwrap().to_owned()).collect()
 }
 
-fn form(ask: Ask, fields: &[(&str, &str)]) -> Ask {
+pub(super) fn form(ask: Ask, fields: &[(&str, &str)]) -> Ask {
     let pairs = fields.iter().map(|(name, value)| format!("{name}={value}"));
     let body = pairs.collect::<Vec<_>>().join("&");
     ask.header("content-type", "application/x-www-form-urlencoded")
@@ -61,7 +61,7 @@ async fn sign_in(world: &World, token: &str) -> Answer {
 }
 
 /// The cookie of an administrator's session.
-async fn session(world: &World) -> String {
+pub(super) async fn session(world: &World) -> String {
     let token = world.token(SUBJECT, Some(RoleClaim::Admin));
     let answer = sign_in(world, &token).await.expect(303);
     assert_eq!(answer.header("location"), Some("/ui/"));
@@ -69,7 +69,7 @@ async fn session(world: &World) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-async fn page(world: &World, cookie: &str, path: &str) -> Answer {
+pub(super) async fn page(world: &World, cookie: &str, path: &str) -> Answer {
     world.ask("GET", path).header("cookie", cookie).send().await
 }
 

@@ -3,6 +3,7 @@
 use rstest::rstest;
 use serde_json::json;
 use tierkeep_core::bson;
+use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{AuditDecisions, OnChange};
@@ -236,14 +237,10 @@ fn from_account(world: &World, subject: &str, account: u32) -> Ask {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_arrives_with_another_github_account_is_refused_where_accounts_are_bound(
+async fn a_user_who_arrives_with_another_github_account_is_refused(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
-    let options = Options {
-        on_change: OnChange::Refuse,
-        ..Options::default()
-    };
-    let world = World::with(backend, options).await;
+    let world = World::new(backend).await;
     let other = "60b8d295f1d2c8a7e4f3b2a1";
     from_account(&world, SUBJECT, 7).send().await.expect(200);
     from_account(&world, other, 8).send().await.expect(200);
@@ -253,26 +250,69 @@ async fn a_user_who_arrives_with_another_github_account_is_refused_where_account
         assert!(refused.text().contains("another account than before"));
         from_account(&world, SUBJECT, 7).send().await.expect(200);
     }
-    // The account is known to whoever comes later, and one that cannot be compared is not let in.
+    // The refusal stands in the trail, with whose JWT it was.
+    let refused = Find::new(Query::Equal(
+        bson::doc! { "decision": "refused; ambiguous" },
+    ));
+    let audit = &world.stores[&Role::EvaluationAudit];
+    let found = audit.find(collection::AUDIT_TRAIL, &refused).await;
+    let found = found.unwrap();
+    let actor = found[0].get_str("actor").unwrap();
+    assert_eq!(actor, format!("internal_{SUBJECT}"));
+    // The account is known to whoever comes later.
     let later = World::over(&world, OnChange::Refuse).await;
     from_account(&later, SUBJECT, 8)
         .send()
         .await
         .refused(401, "credentials_required");
+    // Without the database, what is known counts and others are served.
     world.faults.set_down(Role::EvaluationAudit, true);
-    let unknown = "70b8d295f1d2c8a7e4f3b2a1";
-    from_account(&world, unknown, 9)
+    from_account(&world, SUBJECT, 8)
         .send()
         .await
-        .refused(503, "identity_unavailable");
+        .refused(401, "credentials_required");
+    from_account(&world, SUBJECT, 7).send().await.expect(200);
+    let unknown = "70b8d295f1d2c8a7e4f3b2a1";
+    from_account(&world, unknown, 9).send().await.expect(200);
+}
+
+#[tokio::test]
+async fn the_account_that_the_jwt_names_outranks_the_bound_one() {
+    let world = World::new(Backend::Memory).await;
+    from_account(&world, SUBJECT, 7).send().await.expect(200);
+    let now = world.jwt_clock.now().timestamp_millis() / 1_000;
+    let naming = |account: u32| {
+        let claims = json!({
+            "sub": SUBJECT, "type": "access", "exp": now + 60, "github_id": account,
+        });
+        let header = json!({ "alg": "HS256" });
+        world.ask("GET", "/v1/route").jwt(&crate::tokens::hs256(
+            header,
+            claims,
+            crate::common::SECRET,
+        ))
+    };
+    let token = |account: u32| format!("{ACCOUNT_TOKEN}{account}");
+    naming(8).github(&token(8)).send().await.expect(200);
+    for (named, owner) in [(8, 7), (7, 8)] {
+        let refused = naming(named).github(&token(owner)).send().await;
+        refused.refused(401, "credentials_required");
+    }
+    // It binds nobody anew.
+    from_account(&world, SUBJECT, 7).send().await.expect(200);
+    from_account(&world, SUBJECT, 8).send().await.expect(401);
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_arrives_with_another_github_account_is_followed_elsewhere(
+async fn a_user_who_arrives_with_another_github_account_is_followed_where_binding_is_off(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
-    let world = World::new(backend).await;
+    let options = Options {
+        on_change: OnChange::Follow,
+        ..Options::default()
+    };
+    let world = World::with(backend, options).await;
     for account in [7, 8, 7] {
         from_account(&world, SUBJECT, account)
             .send()

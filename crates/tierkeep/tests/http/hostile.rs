@@ -67,6 +67,31 @@ async fn no_hostile_credential_is_believed_on_any_route(
         ("another scheme", vec![format!("Token {honest}").into()]),
         ("no scheme", vec![honest.clone().into()]),
         ("in quotes", vec![format!("Bearer \"{honest}\"").into()]),
+        (
+            "a tab for a space",
+            vec![format!("Bearer\t{honest}").into()],
+        ),
+        ("an equals sign", vec![format!("Bearer={honest}").into()]),
+        ("a colon", vec![format!("Bearer: {honest}").into()]),
+        ("a trailing comma", vec![format!("Bearer {honest},").into()]),
+        (
+            "a trailing semicolon",
+            vec![format!("Bearer {honest};").into()],
+        ),
+        ("more after it", vec![format!("Bearer {honest} x").into()]),
+        (
+            "the scheme twice",
+            vec![format!("Bearer Bearer {honest}").into()],
+        ),
+        ("the scheme alone", vec![b"Bearer".to_vec()]),
+        (
+            "a no-break space",
+            vec![[&b"Bearer\xa0"[..], honest.as_bytes()].concat()],
+        ),
+        (
+            "beside another scheme",
+            vec![format!("Bearer {honest}").into(), b"Basic eDp5".to_vec()],
+        ),
     ]);
     let sendable = |value: &Vec<u8>| HeaderValue::from_bytes(value).is_ok();
     credentials.retain(|(_, values)| values.iter().all(sendable));

@@ -224,3 +224,28 @@ async fn a_request_id_is_kept_on_every_answer_or_made() {
         }
     }
 }
+
+#[tokio::test]
+async fn refusals_that_repeat_are_one_line_a_minute_with_their_number() {
+    let world = World::new(Backend::Memory).await;
+    let (lines, _guard) = listen();
+    for _ in 0..2 {
+        for _ in 0..50 {
+            let forged = world.ask("GET", "/v1/route").jwt(&world.forged(SUBJECT));
+            forged.send().await.expect(401);
+            let role = world.ask("GET", "/v1/admin/overview");
+            role.send().await.expect(401);
+        }
+        world.clock.advance(std::time::Duration::from_mins(1));
+    }
+    // One request of each kind and minute.
+    assert_eq!(requests(&lines).len(), 4);
+    let warnings = lines.saying("who is asking");
+    let more: Vec<_> = warnings.iter().map(|line| &line["more"]).collect();
+    assert_eq!(more, [0, 49]);
+    // Those that are served have a line each.
+    for _ in 0..3 {
+        world.external("GET", "/v1/route").send().await.expect(200);
+    }
+    assert_eq!(requests(&lines).len(), 7);
+}

@@ -91,7 +91,12 @@ fn every_problem() -> Vec<Problem> {
         Problem::JwtRequired("the JWT is missing", RoleClaim::Admin),
         Problem::MoverPaused,
         Problem::Starting,
-        Problem::IdentityUnavailable,
+        Problem::IdentityUnavailable {
+            retry_after_seconds: None,
+        },
+        Problem::IdentityUnavailable {
+            retry_after_seconds: Some(120),
+        },
         Problem::InvalidUsername(InvalidUsername::Repeated),
         Problem::InvalidUsername(InvalidUsername::Malformed(InvalidUser::Name("a.b".into()))),
         Problem::AmbiguousIdentity,

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::poll;
 use rstest::rstest;
 use tierkeep_core::db::Role;
 use tierkeep_testkit::fault::{Fault, Moment};
 
-use crate::common::{Ask, Backend, HOUR, Options, Public, SUBJECT, World};
+use crate::common::{
+    ACCOUNT_TOKEN, Ask, Backend, HOUR, LIMITED_TOKEN, MADE_UP_TOKEN, Options, Public, SUBJECT,
+    UNREACHABLE_TOKEN, World,
+};
 
 const SECTION: &str = "/v1/user/scan_cache";
 const USUAL: Public = Public {
@@ -68,23 +72,23 @@ async fn a_flood_from_one_address_shuts_nobody_else_out() {
 }
 
 #[tokio::test]
-async fn a_user_name_has_a_bucket_of_its_own() {
+async fn no_address_shuts_a_named_user_out() {
     let world = world(USUAL).await;
-    let ask = |n: u32, name: &str| {
+    let ask = |address: &str, name: &str| {
         let ask = world.ask("GET", "/v1/route").named(name);
-        from(ask, &format!("192.0.2.{n}")).send()
+        from(ask, address).send()
     };
-    for n in 0..4 {
-        ask(n, if n % 2 == 0 { "Reader" } else { "reader" })
-            .await
-            .expect(200);
+    for n in 0..20 {
+        let flood = ask("192.0.2.1", if n % 2 == 0 { "Reader" } else { "reader" });
+        flood.await.expect(if n < 4 { 200 } else { 429 });
     }
-    let refused = ask(5, "READER").await.refused(429, "rate_limited");
-    assert_eq!(
-        refused.header("ratelimit-policy"),
-        Some("\"user-name\";q=4;w=2")
-    );
-    ask(6, "other").await.expect(200);
+    for n in 2..40 {
+        let answer = ask(&format!("192.0.2.{n}"), "READER").await.expect(200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"public\";q=4;w=2")
+        );
+    }
 }
 
 #[tokio::test]
@@ -235,4 +239,98 @@ async fn a_public_request_that_gets_no_turn_is_asked_to_come_again() {
     assert_eq!(world.count(Role::ExternalUsers).await, 0);
     let third = world.external("PUT", SECTION).json("{}");
     third.send().await.expect(201);
+}
+
+/// With a valid JWT and this GitHub token, from this address.
+fn with_token(world: &World, token: &str, address: &str) -> Ask {
+    let ask = world.ask("GET", "/v1/route");
+    from(ask.jwt(&world.token(SUBJECT, None)).github(token), address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn github_hears_of_made_up_tokens_no_more_than_the_limit() {
+    let world = world(USUAL).await;
+    let asked = (0..200).map(|n| {
+        let token = format!("{MADE_UP_TOKEN}{n}");
+        with_token(&world, &token, "192.0.2.1").send()
+    });
+    let answers = join_all(asked).await;
+    let count = |status: u16| {
+        let of_status = answers.iter().filter(|it| it.status.as_u16() == status);
+        of_status.count()
+    };
+    assert_eq!((count(401), count(429)), (4, 196));
+    assert_eq!(world.asked_github().await, 4);
+    let refused = answers.iter().find(|it| it.status == 429).unwrap();
+    assert_eq!(refused.outcome().1, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(
+        refused.header("ratelimit-policy"),
+        Some("\"github\";q=4;w=2")
+    );
+    // From another address the same JWT is checked, and what is known by then is known here too.
+    with_token(&world, "gho_known", "192.0.2.2")
+        .send()
+        .await
+        .expect(200);
+    with_token(&world, "gho_known", "192.0.2.1")
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(world.asked_github().await, 5);
+    world.jwt_clock.advance(Duration::from_millis(500));
+    let once_more = with_token(&world, &format!("{MADE_UP_TOKEN}x"), "192.0.2.1");
+    once_more.send().await.expect(401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_who_come_with_valid_tokens_are_served_from_one_address() {
+    let world = world(USUAL).await;
+    let asked = (0..200_u32).map(|n| {
+        let ask = world.ask("GET", "/v1/route");
+        let ask = ask.jwt(&world.token(&format!("{n:024x}"), None));
+        from(
+            ask.github(&format!("{ACCOUNT_TOKEN}{}", n + 1)),
+            "192.0.2.1",
+        )
+        .send()
+    });
+    for answer in join_all(asked).await {
+        answer.expect(200);
+    }
+    assert_eq!(world.asked_github().await, 200);
+}
+
+#[tokio::test]
+async fn whoever_makes_tokens_up_keeps_no_neighbour_from_being_checked() {
+    let world = world(USUAL).await;
+    for n in 0..20 {
+        let made_up = with_token(&world, &format!("{MADE_UP_TOKEN}{n}"), "192.0.2.1");
+        made_up.send().await.expect(if n < 4 { 401 } else { 429 });
+    }
+    let neighbour = world.ask("GET", "/v1/route");
+    let neighbour = neighbour.jwt(&world.token("60b8d295f1d2c8a7e4f3b2a1", None));
+    let neighbour = neighbour.github("gho_as_9");
+    from(neighbour, "192.0.2.1").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn a_caller_is_told_for_how_long_github_wants_to_be_left_alone() {
+    let world = World::new(Backend::Memory).await;
+    for _ in 0..3 {
+        let refused = with_token(&world, LIMITED_TOKEN, "192.0.2.1").send().await;
+        let refused = refused.refused(503, "identity_unavailable");
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((110..=120).contains(&wait), "{wait}");
+    }
+    assert_eq!(world.asked_github().await, 1);
+    let other = with_token(&world, UNREACHABLE_TOKEN, "192.0.2.1")
+        .send()
+        .await;
+    let other = other.refused(503, "identity_unavailable");
+    assert_eq!(other.header("retry-after"), Some("5"));
+    with_token(&world, "gho_known", "192.0.2.1")
+        .send()
+        .await
+        .expect(200);
 }

@@ -1,4 +1,4 @@
-//! What lies on this machine: secrets that others can read, the spool, and what is set unwisely.
+//! What lies on this machine: secrets and data that others can read or replace, the spool, and what is set unwisely.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::clock;
+use tierkeep_core::db::Role;
 use tierkeep_engine::{Finding, Severity};
 use tierkeep_identity::GithubVerification;
 
@@ -31,6 +32,12 @@ pub(super) fn examine(loaded: &Loaded) -> Vec<Finding> {
         files.extend(kept.map(|name| data_dir.join(name)));
     }
     let mut findings: Vec<Finding> = files.iter().filter_map(|file| open_to_all(file)).collect();
+    findings.extend(
+        loaded
+            .path("TIERKEEP_DATA_DIR")
+            .map(data_dir)
+            .unwrap_or_default(),
+    );
     findings.extend(loaded.path("TIERKEEP_SPOOL_DIR").and_then(spool));
     findings
 }
@@ -54,6 +61,42 @@ fn open_to_all(file: &Path) -> Option<Finding> {
 #[cfg(not(unix))]
 fn open_to_all(_file: &Path) -> Option<Finding> {
     None
+}
+
+/// What others can do with a data directory: who can write to it replaces files in it, whatever their modes are.
+#[cfg(unix)]
+fn data_dir(data_dir: &Path) -> Vec<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777);
+    let finding =
+        |message, remedy| Finding::new("permissions", Severity::Warning, None, message, remedy);
+    let shown = data_dir.display();
+    let mut findings = Vec::new();
+    if let Some(mode) = mode(data_dir).filter(|mode| mode & 0o002 != 0) {
+        let message = format!(
+            "every user of this machine may put files into the data directory {shown}, also in place of databases and keys (mode \
+             {mode:03o})"
+        );
+        let remedy = format!("chmod 700 {shown}, owned by the user that runs tierkeep");
+        findings.push(finding(message, remedy));
+    }
+    let names = Role::ALL.map(|role| ["", "-wal", "-shm"].map(|end| format!("{role}.db{end}")));
+    for file in names.concat().iter().map(|name| data_dir.join(name)) {
+        if let Some(mode) = mode(&file).filter(|mode| mode & 0o006 != 0) {
+            let shown = file.display();
+            let message = format!(
+                "{shown} holds users' data, and every user of this machine may open it (mode {mode:03o})"
+            );
+            let remedy = format!("chmod 600 {shown}, owned by the user that runs tierkeep");
+            findings.push(finding(message, remedy));
+        }
+    }
+    findings
+}
+
+#[cfg(not(unix))]
+fn data_dir(_data_dir: &Path) -> Vec<Finding> {
+    Vec::new()
 }
 
 /// A directory that is not there yet is made when something waits.

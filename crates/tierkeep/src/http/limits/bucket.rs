@@ -35,6 +35,11 @@ pub(in crate::http) struct Allowance {
 }
 
 impl Allowance {
+    /// The name of the policy.
+    pub(super) fn policy(&self) -> &'static str {
+        self.policy
+    }
+
     /// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers.
     pub(in crate::http) fn policy_header(&self) -> String {
         let Self {
@@ -72,6 +77,7 @@ impl Allowance {
 pub(super) enum BucketKey {
     Address(IpAddr),
     User(UserId),
+    AddressAndUser(IpAddr, UserId),
     /// Callers beyond [`MOST_KEYS`].
     Others,
 }

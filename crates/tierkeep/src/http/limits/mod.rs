@@ -2,11 +2,12 @@
 //! use the databases at once.
 //!
 //! Where to look: `traffic` (rate limits), `bucket` (how they count), `address` (which address a request counts for), `concurrency` (the
-//! semaphore for public requests).
+//! semaphore for public requests), `questions` (how often GitHub is asked).
 
 pub(in crate::http) mod address;
 pub(in crate::http) mod bucket;
 pub(in crate::http) mod concurrency;
+pub(in crate::http) mod questions;
 pub(in crate::http) mod traffic;
 
 use std::time::Duration;

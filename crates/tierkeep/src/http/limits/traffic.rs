@@ -13,11 +13,15 @@ use std::time::Duration;
 use axum::http::{Extensions, HeaderMap, HeaderName};
 use governor::Quota;
 use ipnet::IpNet;
+use tierkeep_core::bson::DateTime;
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::user::UserId;
+use tracing::warn;
 
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
 use super::concurrency::{ConcurrencyLimit, Permit};
+use super::questions::GithubLimit;
 use crate::http::response::problem::causes::NoPermit;
 
 /// Far above what one person's client sends, and far below what keeps the databases busy.
@@ -28,7 +32,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// How much public callers may ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrafficSettings {
-    /// Requests in a second, of an address and for a user name.
+    /// Requests of an address in a second.
     pub rate: NonZeroU32,
     /// Requests at once.
     pub burst: NonZeroU32,
@@ -45,13 +49,15 @@ pub struct TrafficSettings {
 struct Buckets {
     settings: TrafficSettings,
     by_address: Bucket,
-    by_name: Bucket,
     failed: Bucket,
+    github: Bucket,
     internal: Bucket,
     new_users: Bucket,
     /// Addresses whose bucket of new users is empty, and until when.
     full: Mutex<HashMap<BucketKey, Duration>>,
     concurrency: ConcurrencyLimit,
+    /// Lines about refusals, by policy.
+    told: Repeats<&'static str>,
     clock: Steady,
 }
 
@@ -72,12 +78,13 @@ impl Traffic {
         let bucket = |policy, quota| Bucket::new(policy, quota, clock);
         Self(Arc::new(Buckets {
             by_address: bucket("public", public),
-            by_name: bucket("user-name", public),
             failed: bucket("failed-authentication", public),
+            github: bucket("github", public),
             internal: bucket("internal", Quota::per_second(INTERNAL_RATE)),
             new_users: bucket("new-users", Quota::per_hour(settings.new_users)),
             full: Mutex::default(),
             concurrency: ConcurrencyLimit::new(settings.concurrency.get() as usize),
+            told: Repeats::default(),
             clock: Arc::clone(clock),
             settings,
         }))
@@ -112,22 +119,10 @@ impl Traffic {
         proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Counts a request that names a public user, by address and by name.
-    pub(in crate::http) fn public(
-        &self,
-        from: IpAddr,
-        name: Option<&UserId>,
-    ) -> Result<Allowance, Allowance> {
-        let by_address = self.0.by_address.count(BucketKey::Address(from))?;
-        let Some(name) = name else {
-            return Ok(by_address);
-        };
-        let by_name = self.0.by_name.count(BucketKey::User(name.clone()))?;
-        Ok(if by_name.remaining < by_address.remaining {
-            by_name
-        } else {
-            by_address
-        })
+    /// Counts a request that names a public user, by address. The name has no bucket: any caller can name any
+    /// user, and could use up that bucket.
+    pub(in crate::http) fn public(&self, from: IpAddr) -> Result<Allowance, Allowance> {
+        self.0.by_address.count(BucketKey::Address(from))
     }
 
     /// Acquires a permit for a public request to use the databases.
@@ -141,6 +136,31 @@ impl Traffic {
     /// Counts a request whose credentials did not suffice.
     pub(in crate::http) fn failed(&self, from: IpAddr) -> Result<Allowance, Allowance> {
         self.0.failed.count(BucketKey::Address(from))
+    }
+
+    /// The limit on asking GitHub for the sake of a caller at this address.
+    pub(in crate::http) fn github(&self, from: IpAddr) -> GithubLimit<'_> {
+        GithubLimit::new(self, from)
+    }
+
+    /// Counts a question to GitHub for a caller with the JWT of this user.
+    pub(super) fn asks_github(&self, from: IpAddr, user: &UserId) -> Result<Allowance, Allowance> {
+        let key = BucketKey::AddressAndUser(from, user.clone());
+        self.0.github.count(key)
+    }
+
+    /// Tells of a refusal, once a minute for each policy; whether it did.
+    pub(in crate::http) fn tells(&self, refused: &Allowance) -> bool {
+        let millis = i64::try_from((self.0.clock)().as_millis()).unwrap_or(i64::MAX);
+        let policy = refused.policy();
+        let Some(more) = self.0.told.due(policy, DateTime::from_millis(millis)) else {
+            return false;
+        };
+        warn!(
+            policy,
+            more, "callers ask more than they may, and are refused"
+        );
+        true
     }
 
     /// Counts a request of a user who is known by credentials.

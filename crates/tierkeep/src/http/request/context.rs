@@ -3,6 +3,7 @@
 //! Must never hold a token, a query or a body.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::HeaderMap;
 use axum::http::header::HeaderValue;
@@ -21,6 +22,7 @@ pub(in crate::http) struct RequestContext {
     request_id: HeaderValue,
     subject: OnceLock<Subject>,
     allowance: OnceLock<Allowance>,
+    repeated: AtomicBool,
 }
 
 /// The user that a request is served or refused for.
@@ -41,6 +43,7 @@ impl RequestContext {
             request_id: accepted(headers).unwrap_or_else(made),
             subject: OnceLock::new(),
             allowance: OnceLock::new(),
+            repeated: AtomicBool::new(false),
         }
     }
 
@@ -62,6 +65,16 @@ impl RequestContext {
     /// What is left of the caller's bucket, once the request was counted.
     pub(in crate::http) fn allowance(&self) -> Option<&Allowance> {
         self.allowance.get()
+    }
+
+    /// Notes that the request was refused like others of its address before: a line about those speaks for it.
+    pub(in crate::http) fn repeats(&self) {
+        self.repeated.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a line about others speaks for this request.
+    pub(in crate::http) fn is_repeated(&self) -> bool {
+        self.repeated.load(Ordering::Relaxed)
     }
 
     /// The id as a header.

@@ -258,6 +258,7 @@ async fn write(
     let headers = request.headers().clone();
     let content = body::object(request, format, limits, caller.user_type()).await?;
     let _permit = caller.permit(state).await?;
+    caller.before_change(state).await?;
     let written = match format {
         BodyFormat::Json => {
             let value = content::to_raw(&content).map_err(BodyError::from)?;

@@ -109,12 +109,12 @@ fn add_headers(headers: &mut HeaderMap, context: &RequestContext) {
     }
 }
 
-/// One line for each request of a user; probes and requests to no route are logged at debug level.
+/// One line for each request of a user; probes, requests to no route, and refusals that repeat are logged at debug level.
 fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCode, took: Duration) {
     let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let request_id = context.request_id_text();
     let status = status.as_u16();
-    let Some(subject) = context.subject() else {
+    let Some(subject) = context.subject().filter(|_| !context.is_repeated()) else {
         debug!(%method, route, status, latency_ms, request_id, "request");
         return;
     };

@@ -39,9 +39,9 @@ impl Fields {
         field.map(|(_, value)| value.as_str())
     }
 
-    /// Whether the form is one that was given out with this token.
+    /// Whether the form is one that was given out with this token. None is given out with an empty one.
     pub(super) fn carries(&self, token: &str) -> bool {
-        self.get(CSRF).is_some_and(|given| same(given, token))
+        !token.is_empty() && self.get(CSRF).is_some_and(|given| same(given, token))
     }
 }
 

@@ -84,10 +84,8 @@ pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>)
     let head = Parts::clone(&parts);
     let fields = Fields::read(Request::from_parts(parts, body)).await?;
     let known = cookies(&head.headers, FORM).any(|cookie| fields.carries(cookie));
-    let foreign = head.headers.get(FETCH_SITE);
-    let foreign = foreign.is_some_and(|site| site != "same-origin" && site != "none");
     let next = inside(fields.get("next").unwrap_or_default());
-    if !known || foreign {
+    if !known || is_foreign(&head.headers) {
         let why = "The form was too old, or came from elsewhere. Please try again.";
         return Ok(form(StatusCode::FORBIDDEN, next, Some(why.to_owned())));
     }
@@ -132,6 +130,28 @@ pub(super) async fn out(
         Scheme::of(&headers),
     );
     answer
+}
+
+/// Whether another site sent the form. Browsers say so in `Sec-Fetch-Site`, but only to https and to this machine; elsewhere the
+/// `Origin` must be the host that was asked. What sends neither is no browser.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get(FETCH_SITE) {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return false;
+    };
+    let origin = origin.to_str().ok().and_then(|it| it.split_once("://"));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let (Some((scheme, origin)), Some(host)) = (origin, host) else {
+        return true;
+    };
+    let without_port = |host: &str| {
+        let port = if scheme == "https" { ":443" } else { ":80" };
+        let host = host.strip_suffix(port).unwrap_or(host);
+        host.to_ascii_lowercase()
+    };
+    without_port(origin) != without_port(host)
 }
 
 /// A page of ours to go to, whatever came along.
@@ -237,6 +257,35 @@ mod tests {
     #[case("/v1/user", "/ui/")]
     fn whoever_signs_in_stays_here(#[case] next: &str, #[case] path: &str) {
         assert_eq!(inside(next), path);
+    }
+
+    #[rstest]
+    #[case(&[], false)]
+    #[case(&[("sec-fetch-site", "same-origin"), ("origin", "https://ops.example"), ("host", "inner:8080")], false)]
+    #[case(&[("sec-fetch-site", "none")], false)]
+    #[case(&[("sec-fetch-site", "same-site")], true)]
+    #[case(&[("sec-fetch-site", "cross-site")], true)]
+    #[case(&[("sec-fetch-site", "")], true)]
+    #[case(&[("origin", "http://ops.example"), ("host", "ops.example")], false)]
+    #[case(&[("origin", "http://Ops.example"), ("host", "ops.example:80")], false)]
+    #[case(&[("origin", "https://ops.example:443"), ("host", "ops.example")], false)]
+    #[case(&[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")], false)]
+    #[case(&[("origin", "http://[::1]:8080"), ("host", "[::1]:8080")], false)]
+    #[case(&[("origin", "http://ops.example"), ("host", "ops.example:8080")], true)]
+    #[case(&[("origin", "https://elsewhere.example"), ("host", "ops.example")], true)]
+    #[case(&[("origin", "https://ops.example.elsewhere.example"), ("host", "ops.example")], true)]
+    #[case(&[("origin", "null"), ("host", "ops.example")], true)]
+    #[case(&[("origin", ""), ("host", "ops.example")], true)]
+    #[case(&[("origin", "https://ops.example")], true)]
+    fn a_form_comes_from_the_host_that_was_asked(
+        #[case] sent: &[(&'static str, &'static str)],
+        #[case] foreign: bool,
+    ) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        assert_eq!(is_foreign(&headers), foreign);
     }
 
     #[rstest]

@@ -1,8 +1,11 @@
 //! The detector's decision: owns its record in the audit trail, its warnings, and the refusal that it can be.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{BindingCheck, Decided, OnChange};
+use tierkeep_engine::{BindingCheck, Decided, Kept, OnChange};
 use tierkeep_identity::Detection;
 use tracing::warn;
 
@@ -22,39 +25,37 @@ pub(super) fn label(decision: &Decision) -> &'static str {
     }
 }
 
-/// The decision that replaces this one where an internal user arrives with another GitHub account than before.
+/// Why a caller with another account than the bound one is refused.
+const OTHER_ACCOUNT: &str = "the GitHub token belongs to another account than before";
+
+/// The decision that replaces this one where an internal user arrives with another GitHub account than the bound one.
+///
+/// A `github_id` in the JWT outranks the binding: who signs it says which account it is. Where the binding is not known, the
+/// user is served, and the comparison is made when `evaluation_audit` is back.
 pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) -> Option<Decision> {
     let (Decision::Caller(caller), Some(owner)) = (&detection.decision, &detection.github_owner)
     else {
         return None;
     };
-    let refuses = match state.bindings.on_change() {
-        OnChange::Refuse => true,
-        OnChange::Follow => false,
-    };
+    if detection.jwt.as_ref()?.github_id.is_some() {
+        return None;
+    }
     let user_type = caller.user_type().as_str();
-    match state.bindings.meet(&caller.user, owner.id).await {
-        Ok(BindingCheck::Same) => None,
-        Ok(BindingCheck::Other) => {
+    // The bindings say what could not be compared.
+    let check = state.bindings.check(&caller.user, owner.id).await.ok()?;
+    match (check, state.bindings.on_change()) {
+        (BindingCheck::Same, _) => None,
+        (BindingCheck::Other, OnChange::Follow) => {
             warn!(
                 user_id = caller.user.as_str(),
                 user_type, "the user arrives with another GitHub account than before",
             );
-            refuses.then_some(Decision::CredentialsRequired {
-                ambiguous: true,
-                reason: "the GitHub token belongs to another account than before",
-            })
+            None
         }
-        Err(error) => {
-            warn!(
-                user_id = caller.user.as_str(),
-                user_type,
-                database = %error.database,
-                error = error.class.as_str(),
-                "the user's GitHub account was not compared with the one of before",
-            );
-            refuses.then_some(Decision::IdentityUnavailable)
-        }
+        (BindingCheck::Other, OnChange::Refuse) => Some(Decision::CredentialsRequired {
+            ambiguous: true,
+            reason: OTHER_ACCOUNT,
+        }),
     }
 }
 
@@ -65,8 +66,8 @@ pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) ->
 pub(super) async fn record(
     state: &HttpState,
     detection: &Detection,
-    request_id: Option<&str>,
-) -> Result<(), CallerError> {
+    (from, request_id): (IpAddr, Option<&str>),
+) -> Result<Kept, CallerError> {
     let account = detection.github_owner.as_ref();
     let account = account.map(|owner| owner.id.to_string());
     // A caller with a valid JWT who names no public user needs no permit.
@@ -83,18 +84,21 @@ pub(super) async fn record(
         actor: detection.jwt.as_ref().map(|jwt| &jwt.user),
         account: account.as_deref(),
         request_id,
+        from: Some(from),
     };
     Ok(state.audit.decided(decided).await?)
 }
 
-/// The caller, or the refusal that the decision is.
-pub(super) fn caller(decision: Decision) -> Result<Caller, CallerError> {
+/// The caller, or the refusal that the decision is; `wait` is how long GitHub asked to be left alone.
+pub(super) fn caller(decision: Decision, wait: Option<Duration>) -> Result<Caller, CallerError> {
     match decision {
         Decision::Caller(caller) => Ok(caller),
         Decision::CredentialsRequired { reason, .. } => {
             Err(CallerError::CredentialsRequired(reason))
         }
-        Decision::IdentityUnavailable => Err(CallerError::IdentityUnavailable),
+        Decision::IdentityUnavailable => Err(CallerError::IdentityUnavailable {
+            retry_after_seconds: wait.map(super::seconds),
+        }),
         Decision::InvalidUsername(why) => Err(CallerError::InvalidUsername(why)),
         Decision::AmbiguousIdentity => Err(CallerError::AmbiguousIdentity),
     }
@@ -121,8 +125,12 @@ pub(super) fn subject(detection: &Detection) -> Subject {
     }
 }
 
-/// Logs an ambiguous identity.
-pub(super) fn warn_of_ambiguity(detection: &Detection, subject: &Subject) {
+/// Logs an ambiguous identity, where it is kept as an entry: that one speaks for those that are counted.
+pub(super) fn warn_of_ambiguity(detection: &Detection, kept: Kept) {
+    let Kept::Entry { more } = kept else {
+        return;
+    };
+    let subject = subject(detection);
     if !subject.ambiguous {
         return;
     }
@@ -136,6 +144,7 @@ pub(super) fn warn_of_ambiguity(detection: &Detection, subject: &Subject) {
         user_id = subject.user.as_ref().map(UserId::as_str),
         user_type = subject.user_type.as_str(),
         reason,
+        more,
         "it is not clear who is asking",
     );
 }

@@ -11,6 +11,7 @@ mod role;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -18,15 +19,15 @@ use tierkeep_core::audit::AuditKind;
 use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::{AuditTrail, Receipt};
-use tierkeep_identity::{RoleClaim, VerifiedJwt};
+use tierkeep_engine::{AuditTrail, Decided, Kept, Receipt};
+use tierkeep_identity::{GithubWait, RoleClaim, VerifiedJwt};
 use tracing::{Instrument as _, debug_span};
 
 pub(in crate::http) use self::credentials::GITHUB_TOKEN;
 pub(in crate::http) use self::role::{Admin, Hr};
 use crate::http::limits::bucket::Allowance;
 use crate::http::limits::concurrency::Permit;
-use crate::http::request::context::RequestContext;
+use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::problem::causes::{
     CallerError, NoPermit, RateLimited, RoleError, UserReadError, WriteDenied,
 };
@@ -41,6 +42,8 @@ pub(in crate::http) struct AuthenticatedCaller {
     context: Option<Arc<RequestContext>>,
     /// The address that the request counts for.
     from: IpAddr,
+    /// Whether the audit trail holds the decision, and not only a count of such.
+    is_recorded: bool,
 }
 
 impl AuthenticatedCaller {
@@ -68,8 +71,8 @@ impl AuthenticatedCaller {
         match self.user_type() {
             UserType::Internal => Ok(()),
             UserType::External => {
-                let request_id = request_id(self.context.as_ref());
-                role::require(state, &self.jwt, RoleClaim::Admin, request_id).await
+                let request = (self.from, self.context.as_ref());
+                role::require(state, &self.jwt, RoleClaim::Admin, request).await
             }
         }
     }
@@ -95,6 +98,30 @@ impl AuthenticatedCaller {
             Some(_) => Ok(()),
             None => Err(limited(full).into()),
         }
+    }
+
+    /// Records the decision by itself, where it was only counted: what is stored for a public user follows from an entry. To be
+    /// called when nothing but the change is left to be done.
+    ///
+    /// # Errors
+    /// [`WriteDenied::Read`] where `evaluation_audit` and the spool take no more.
+    pub(in crate::http) async fn before_change(
+        &self,
+        state: &HttpState,
+    ) -> Result<(), WriteDenied> {
+        if self.is_recorded {
+            return Ok(());
+        }
+        let decision = Decision::Caller(self.caller.clone());
+        let decided = Decided {
+            decision: &decision,
+            actor: self.jwt.as_ref().ok().map(|jwt| &jwt.user),
+            account: None,
+            request_id: request_id(self.context.as_ref()),
+            from: None,
+        };
+        let recorded = state.audit.before_change(decided).await;
+        recorded.map_err(|error| UserReadError::Unavailable(error).into())
     }
 
     /// Acquires the permit that an external user's request needs to use the databases; internal users need none. To be acquired
@@ -140,45 +167,83 @@ impl FromRequestParts<HttpState> for AuthenticatedCaller {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, CallerError> {
         let credentials = credentials::credentials(&parts.headers, &parts.uri);
         let from = state.traffic.address(&parts.extensions, &parts.headers);
-        if let [first, ..] = credentials.usernames.as_slice() {
-            let name = UserId::external(first).ok();
-            counted(parts, state.traffic.public(from, name.as_ref()))?;
+        if !credentials.usernames.is_empty() {
+            counted(parts, state, state.traffic.public(from))?;
         }
-        let detected = state.detector.detect(&credentials);
+        let limit = state.traffic.github(from);
+        let detected = state.detector.detect_within(&credentials, &limit);
         let mut detection = detected.instrument(debug_span!("identity.detect")).await;
+        let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
+        if let Some(GithubWait::Caller(wait)) = detection.github_wait {
+            note(context.as_ref(), decision::subject(&detection));
+            if let Some(refused) = limit.refused() {
+                counted(parts, state, Err(refused))?;
+            }
+            return Err(over_limit(wait).into());
+        }
         if let Some(decision) = decision::otherwise_bound(state, &detection).await {
             detection.decision = decision;
         }
         state.metrics.decided(decision::label(&detection.decision));
-        let subject = decision::subject(&detection);
-        decision::warn_of_ambiguity(&detection, &subject);
-        let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
-        if let Some(context) = &context {
-            context.note(subject);
-        }
+        note(context.as_ref(), decision::subject(&detection));
         match &detection.decision {
             Decision::Caller(caller) if caller.user_type() == UserType::Internal => {
-                counted(parts, state.traffic.internal(&caller.user))?;
+                counted(parts, state, state.traffic.internal(&caller.user))?;
             }
-            Decision::CredentialsRequired { .. } => counted(parts, state.traffic.failed(from))?,
+            Decision::CredentialsRequired { .. } => {
+                counted(parts, state, state.traffic.failed(from))?;
+            }
             Decision::Caller(_)
             | Decision::IdentityUnavailable
             | Decision::InvalidUsername(_)
             | Decision::AmbiguousIdentity => {}
         }
-        decision::record(state, &detection, request_id(context.as_ref())).await?;
-        let caller = decision::caller(detection.decision)?;
+        let request = (from, request_id(context.as_ref()));
+        let kept = decision::record(state, &detection, request).await?;
+        decision::warn_of_ambiguity(&detection, kept);
+        let wait = match detection.github_wait {
+            Some(GithubWait::Github(wait)) => Some(wait),
+            Some(GithubWait::Caller(_)) | None => None,
+        };
+        let caller = decision::caller(detection.decision, wait);
+        let caller = caller.inspect_err(|_| refused(context.as_ref(), kept))?;
         let jwt = match detection.jwt {
             Some(jwt) => Ok(jwt),
-            None => role::verified(state, &credentials),
+            None => role::verified(state, &credentials).await,
         };
         Ok(Self {
             caller,
             jwt,
             context,
             from,
+            is_recorded: kept != Kept::Counted,
         })
     }
+}
+
+fn note(context: Option<&Arc<RequestContext>>, subject: Subject) {
+    if let Some(context) = context {
+        context.note(subject);
+    }
+}
+
+/// Notes how a refusal is kept: one that was counted has no line of its own.
+fn refused(context: Option<&Arc<RequestContext>>, kept: Kept) {
+    if let Some(context) = context.filter(|_| kept == Kept::Counted) {
+        context.repeats();
+    }
+}
+
+fn over_limit(wait: Duration) -> RateLimited {
+    RateLimited {
+        retry_after_seconds: seconds(wait),
+    }
+}
+
+/// Whole seconds, rounded up, at least one.
+fn seconds(wait: Duration) -> u64 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    whole.max(1)
 }
 
 fn limited(allowance: Allowance) -> RateLimited {
@@ -188,10 +253,17 @@ fn limited(allowance: Allowance) -> RateLimited {
 }
 
 /// Notes what the caller may still ask, and refuses one request too many.
-fn counted(parts: &Parts, counted: Result<Allowance, Allowance>) -> Result<(), RateLimited> {
+fn counted(
+    parts: &Parts,
+    state: &HttpState,
+    counted: Result<Allowance, Allowance>,
+) -> Result<(), RateLimited> {
     let (Ok(allowance) | Err(allowance)) = counted;
     if let Some(context) = parts.extensions.get::<Arc<RequestContext>>() {
         context.allow(allowance);
+        if counted.is_err() && !state.traffic.tells(&allowance) {
+            context.repeats();
+        }
     }
     counted.map(|_| ()).map_err(limited)
 }

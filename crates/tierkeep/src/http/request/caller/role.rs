@@ -1,5 +1,6 @@
 //! Callers with a role: owns the extractors of administrators and of HR, who are known by the JWT alone.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -9,7 +10,7 @@ use tierkeep_core::bson::DateTime;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
-use tierkeep_engine::AuditTrail;
+use tierkeep_engine::{AuditTrail, Refused};
 use tierkeep_identity::{Credentials, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
 
 use super::credentials::credentials;
@@ -80,7 +81,7 @@ impl Admin {
         token: &str,
     ) -> Result<(Self, DateTime), RoleError> {
         let header = HeaderText::from_bytes(format!("Bearer {token}").as_bytes());
-        let jwt = state.detector.role(&[header]);
+        let jwt = state.detector.role(&[header]).await;
         Self::with(state, parts, jwt.map_err(JwtRequired::reason)).await
     }
 
@@ -94,7 +95,7 @@ impl Admin {
         user: UserId,
     ) -> Result<Self, RateLimited> {
         let context = noted(parts, Some(&user));
-        counted(parts, state.traffic.internal(&user))?;
+        counted(parts, state, state.traffic.internal(&user))?;
         Ok(Self { user, context })
     }
 
@@ -118,7 +119,7 @@ impl FromRequestParts<HttpState> for Admin {
     type Rejection = RoleError;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, RoleError> {
-        let jwt = verified(state, &credentials(&parts.headers, &parts.uri));
+        let jwt = verified(state, &credentials(&parts.headers, &parts.uri)).await;
         let (admin, _) = Self::with(state, parts, jwt).await?;
         Ok(admin)
     }
@@ -157,7 +158,7 @@ impl FromRequestParts<HttpState> for Hr {
     type Rejection = RoleError;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, RoleError> {
-        let jwt = verified(state, &credentials(&parts.headers, &parts.uri));
+        let jwt = verified(state, &credentials(&parts.headers, &parts.uri)).await;
         let (jwt, context) = by_role(state, parts, jwt, RoleClaim::Hr).await?;
         let user = jwt.user;
         Ok(Self { user, context })
@@ -165,11 +166,11 @@ impl FromRequestParts<HttpState> for Hr {
 }
 
 /// The JWT of these credentials; without a valid one, the reason.
-pub(super) fn verified(
+pub(super) async fn verified(
     state: &HttpState,
     credentials: &Credentials,
 ) -> Result<VerifiedJwt, &'static str> {
-    let verified = state.detector.role(&credentials.authorization);
+    let verified = state.detector.role(&credentials.authorization).await;
     verified.map_err(JwtRequired::reason)
 }
 
@@ -186,8 +187,8 @@ async fn by_role(
         Ok(jwt) => state.traffic.internal(&jwt.user),
         Err(_) => state.traffic.failed(from),
     };
-    counted(parts, count)?;
-    require(state, &jwt, required, request_id(context.as_ref())).await?;
+    counted(parts, state, count)?;
+    require(state, &jwt, required, (from, context.as_ref())).await?;
     let jwt = jwt.map_err(|why| RoleError::JwtRequired(why, required))?;
     Ok((jwt, context))
 }
@@ -200,7 +201,7 @@ pub(super) async fn require(
     state: &HttpState,
     jwt: &Result<VerifiedJwt, &'static str>,
     required: RoleClaim,
-    request_id: Option<&str>,
+    (from, context): (IpAddr, Option<&Arc<RequestContext>>),
 ) -> Result<(), RoleError> {
     let role = jwt.as_ref().map(|jwt| jwt.role);
     let (refusal, reason) = match role {
@@ -219,7 +220,13 @@ pub(super) async fn require(
         Some(_) => None,
         None => Some(state.traffic.permit().await?),
     };
-    state.audit.refuse(reason, actor, request_id).await?;
+    let refused = Refused {
+        reason,
+        actor,
+        request_id: request_id(context),
+        from: Some(from),
+    };
+    super::refused(context, state.audit.refuse(refused).await?);
     Err(refusal)
 }
 

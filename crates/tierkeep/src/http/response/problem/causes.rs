@@ -89,8 +89,11 @@ pub(in crate::http) struct RateLimited {
 pub(in crate::http) enum CallerError {
     /// There are no sufficient credentials and no name of a public user.
     CredentialsRequired(&'static str),
-    /// GitHub, or the account that the user had before, could not be asked.
-    IdentityUnavailable,
+    /// GitHub could not be asked.
+    IdentityUnavailable {
+        /// How long GitHub asked to be left alone, where it did.
+        retry_after_seconds: Option<u64>,
+    },
     /// The `username` is not valid.
     InvalidUsername(InvalidUsername),
     /// Strict mode: a public name and credentials at once.
@@ -266,7 +269,9 @@ causes! {
         AmbiguousIdentity, CredentialsRequired, InvalidUsername, RateLimited, DatabaseUnavailable, IdentityUnavailable
     ] |cause| match cause {
         CallerError::CredentialsRequired(why) => Problem::CredentialsRequired(why),
-        CallerError::IdentityUnavailable => Problem::IdentityUnavailable,
+        CallerError::IdentityUnavailable { retry_after_seconds } => {
+            Problem::IdentityUnavailable { retry_after_seconds }
+        }
         CallerError::InvalidUsername(why) => Problem::InvalidUsername(why),
         CallerError::AmbiguousIdentity => Problem::AmbiguousIdentity,
         CallerError::RateLimited(limited) => limited.into(),

@@ -46,7 +46,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = code.retry_after_seconds() {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(seconds) = self.too_many() {
+        if let Some(seconds) = self.own_wait_seconds() {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         if code.status() == StatusCode::UNAUTHORIZED {

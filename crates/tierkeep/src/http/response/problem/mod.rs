@@ -58,9 +58,12 @@ pub enum Problem {
     /// The databases are not open yet.
     #[error("the service is starting: its databases are not open yet")]
     Starting,
-    /// GitHub, or the binding to an earlier account, could not be read.
+    /// GitHub could not be asked.
     #[error("whose the GitHub token is cannot be found out now")]
-    IdentityUnavailable,
+    IdentityUnavailable {
+        /// How long GitHub asked to be left alone, where it did.
+        retry_after_seconds: Option<u64>,
+    },
     /// The `username` is not valid.
     #[error(transparent)]
     InvalidUsername(InvalidUsername),
@@ -165,7 +168,7 @@ impl Problem {
             Self::Malformed(_) => Code::Malformed,
             Self::CredentialsRequired(_) | Self::JwtRequired(_, _) => Code::CredentialsRequired,
             Self::MoverPaused => Code::MoverPaused,
-            Self::IdentityUnavailable => Code::IdentityUnavailable,
+            Self::IdentityUnavailable { .. } => Code::IdentityUnavailable,
             Self::InvalidUsername(error) => match error {
                 InvalidUsername::Malformed(_) | InvalidUsername::Repeated => Code::InvalidUsername,
             },
@@ -191,13 +194,19 @@ impl Problem {
         }
     }
 
-    /// After how many seconds one more request is not too many, where that is what is wrong.
-    fn too_many(&self) -> Option<u64> {
+    /// After how many seconds it is worth trying again, where this request knows better than its code.
+    fn own_wait_seconds(&self) -> Option<u64> {
         if let Self::RateLimited {
             retry_after_seconds,
         } = self
         {
             return Some(*retry_after_seconds);
+        }
+        if let Self::IdentityUnavailable {
+            retry_after_seconds,
+        } = self
+        {
+            return *retry_after_seconds;
         }
         matches!(self, Self::Busy).then_some(BUSY_SECONDS)
     }
