@@ -38,7 +38,7 @@ pub enum Reach {
     Answered,
     /// It cannot be reached.
     Away(Class),
-    /// Nobody knows: the call was given up, or the database is about to heal by itself.
+    /// Unknown: the call was given up, or the database is about to recover by itself.
     Unclear,
 }
 

@@ -72,7 +72,7 @@ pub fn tiers(user_type: UserType) -> &'static [Role] {
     }
 }
 
-/// The key under which ids are hashed: the ledger names nobody to who does not have it.
+/// The key under which ids are hashed: without it, a closed entry does not reveal which user was erased.
 #[derive(Clone)]
 pub struct LedgerKey([u8; 32]);
 

@@ -35,7 +35,7 @@ pub enum GithubEvidence {
     Valid,
 }
 
-/// Why a `username` parameter names nobody.
+/// Why a `username` parameter is invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidUsername {
     /// It is empty or malformed.
@@ -79,7 +79,7 @@ impl Evidence {
 pub enum Decision {
     /// The user is known.
     Caller(Caller),
-    /// Treated as external, with nobody to address.
+    /// Treated as external, but no user is named.
     CredentialsRequired {
         /// Credentials were sent, but did not suffice.
         ambiguous: bool,

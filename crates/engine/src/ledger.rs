@@ -132,7 +132,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The key; `None` while nobody was ever erased. Entries without their key would be read as nobody's, so they are
+    /// The key; `None` while no user was ever erased. Entries without their key would match no user, so they are
     /// an error.
     pub(crate) async fn key(&self) -> Result<Option<&LedgerKey>, StoreError> {
         if let Some(key) = self.stored_key().await? {
@@ -185,7 +185,7 @@ impl Ledger {
     }
 }
 
-/// The ledger cannot be understood, so nobody knows who was erased.
+/// The ledger cannot be interpreted, so it is unknown which users were erased.
 fn corrupt() -> StoreError {
     StoreError {
         database: Role::EvaluationAudit,

@@ -108,7 +108,7 @@ pub trait Progress: Send + Sync {
     fn follows(&self, followed: &Followed);
 }
 
-/// Nobody wants to know.
+/// Discards the progress reports.
 #[derive(Clone, Copy, Debug)]
 pub struct NoProgress;
 

@@ -39,7 +39,7 @@ enum Moment {
     During,
     /// Of a call over many, the first half took effect.
     Midway,
-    /// The call took effect, and nobody heard the answer.
+    /// The call took effect, and its answer was lost.
     After,
 }
 

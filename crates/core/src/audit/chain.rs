@@ -76,7 +76,7 @@ impl fmt::Display for Head {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Violation {
-    /// Nobody knows what stood here.
+    /// There are no entries at these places.
     Missing {
         /// The first place without an entry.
         from: i64,
@@ -203,7 +203,7 @@ pub struct Verifier {
 }
 
 /// The place before, and the hashes that the next entry may name: the one it claims, and the one it should
-/// have. `None` where nobody knows what stood there.
+/// have. `None` where the entry there is unknown.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     seq: i64,

@@ -260,7 +260,7 @@ impl<'a> Showing<'a> {
         Ok(array)
     }
 
-    /// A field that tierkeep keeps, which nobody can put back: only what a reader would take for something else is told.
+    /// A field that tierkeep maintains and no client can write: only values that a reader would misread are reported.
     pub(super) fn own(&mut self, element: Element<'a>) -> Result<Value, Damaged> {
         let (count, named) = (self.inexact.count, self.inexact.named.len());
         let value = self.value(element)?;

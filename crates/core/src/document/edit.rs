@@ -176,7 +176,7 @@ fn append(out: &mut Vec<u8>, name: &str, value: RawBsonRef<'_>) {
     }
 }
 
-/// The bytes of [`without`], piece by piece and most of them where they lie, for whoever only reads them once.
+/// The bytes of [`without`] as pieces, most of them borrowed from the document, for callers that read them once.
 pub fn pieces_without<'a>(
     document: &'a RawDocument,
     top: &[&str],

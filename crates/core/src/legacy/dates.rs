@@ -16,7 +16,7 @@ use crate::document::field;
 /// How texts without a zone are read.
 #[derive(Clone, Debug, Default)]
 pub struct Dates {
-    /// The zone of the machine that wrote local times; where nobody names it they count only where a document
+    /// The zone of the machine that wrote local times; where none is given, they count only where a document
     /// has no other time at all, and then as UTC.
     pub local: Option<TimeZone>,
 }

@@ -27,7 +27,7 @@ pub enum Part {
 /// What is kept of one legacy document.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
-    /// Whose it is, or why nobody's.
+    /// Whose it is, or why it has no known owner.
     pub claim: Result<Claim, Refusal>,
     /// What part of the user it is.
     pub part: Part,

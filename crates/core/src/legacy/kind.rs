@@ -20,7 +20,7 @@ pub enum SourceKind {
     DerivedHr,
     /// The server's or this program's own.
     System,
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }
 

@@ -1,6 +1,6 @@
 //! The predecessor's data: what each of its documents is, whose it is, and what becomes of it.
 //!
-//! **Architecture invariant:** nobody's id is ever guessed, no date is compared as it is stored, and nothing
+//! **Architecture invariant:** no user's id is ever guessed, no date is compared as it is stored, and nothing
 //! here writes. Whatever cannot be understood is a [`Refusal`] that quotes what was found.
 //!
 //! Where to look: [`kind`] (what a collection holds), [`owner`] (whose a document is), [`dates`] (its times),

@@ -1,4 +1,4 @@
-//! Whose a legacy document is. Nothing is guessed: an e-mail address's local part names nobody, and an internal
+//! Whose a legacy document is. Nothing is guessed: an e-mail address's local part identifies no user, and an internal
 //! user without an id of its own is found among the accounts or refused.
 
 use bson::raw::RawDocument;
@@ -36,7 +36,7 @@ pub enum Refusal {
     /// The id or user name that it has is none.
     #[error("{0}")]
     Invalid(#[from] InvalidUser),
-    /// It names nobody.
+    /// It identifies no user.
     #[error("it names no user: username, github_username and userId are missing{}", also(.0))]
     Nobody(String),
     /// No account has its user name or e-mail address.
@@ -141,7 +141,7 @@ fn login(fields: &Fields<'_>) -> Option<String> {
 /// Whose a document of `collection` is.
 ///
 /// # Errors
-/// Why nobody can be named.
+/// Why no user can be identified.
 pub fn claim(collection: &str, fields: &Fields<'_>) -> Result<Claim, Refusal> {
     let id = fields.text(field::USER_ID);
     let login = login(fields);

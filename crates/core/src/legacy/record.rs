@@ -27,7 +27,7 @@ pub struct Record {
 ///
 /// Its id is the document's `_id` as a text. `created_at` and `updated_at` are the document's where they are dates;
 /// where they are not, they are kept as `legacy_created_at` and `legacy_updated_at`, as `metadata` is as
-/// `legacy_metadata`, and the time in the object id counts. Without that they are the epoch: nobody's guess.
+/// `legacy_metadata`, and the time in the object id counts. Without that they are the epoch, never a guess.
 ///
 /// # Errors
 /// Why it is imported as nothing.

@@ -355,7 +355,7 @@ impl Entry {
         }
     }
 
-    /// A copy is newer: if temp still holds what moves, nobody may have written that copy.
+    /// A copy is newer: if temp still holds what moves, that copy violates the protocol.
     fn rechecked(&mut self, seen: SeenInTemp) {
         let Progress::Overtaken(role, found) = self.standing else {
             return;

@@ -106,7 +106,7 @@ pub enum Entries {
     All,
     /// All, and no two of them may agree in all of its fields.
     Unique,
-    /// Those whose first field is a text that comes after this one: nobody looks for the others by it, and they cost no
+    /// Those whose first field is a text that comes after this one: no query uses it for the others, and they cost no
     /// entry.
     Above(&'static str),
 }
@@ -205,7 +205,7 @@ pub enum Inserted {
     Exists,
     /// The document cannot be stored here for a reason of its own.
     Rejected(Fault),
-    /// The database could not say, for a reason that is nobody's in particular: this document alone is left
+    /// The outcome is unknown, for a reason that is not known to be the document's own: this document alone is left
     /// for later.
     Unsettled(StoreError),
 }
@@ -281,7 +281,7 @@ pub trait Store: Send + Sync + Debug {
     /// (L5) Doing it twice changes nothing. (L6) Nothing is ever dropped or altered.
     async fn prepare(&self, layout: &Layout) -> Result<()>;
 
-    /// Lists the indexes of every collection, whoever made them.
+    /// Lists the indexes of every collection, including those that tierkeep did not create.
     ///
     /// (L26) Of a prepared collection those that its layout asks for are among them, as far as this store's queries go
     /// by them, and each has a name of its own.

@@ -30,7 +30,7 @@ use crate::databases::lease::{Lease, stands};
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 
-/// An alert whose present state nobody was told.
+/// An alert whose current state has not been delivered.
 pub(super) const UNTOLD: &str = "untold";
 /// How often messages are sent.
 const EVERY: Duration = Duration::from_mins(5);
@@ -46,7 +46,7 @@ const CLAIM_LASTS: Duration = Duration::from_secs(40);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many alerts a message shows; it says how many there are.
 pub const SHOWN: usize = 50;
-/// What was resolved longer ago is told nobody any more: a new channel does not begin with history.
+/// Alerts resolved longer ago than this are no longer delivered: a new channel does not begin with history.
 const STALE: Duration = Duration::from_hours(24 * 7);
 
 /// What came of a look.
@@ -90,7 +90,7 @@ impl AlertDelivery {
         Self { engine, channels }
     }
 
-    /// Delivers until `stop` is cancelled; what could not be delivered is left to whoever comes next. The first look
+    /// Delivers until `stop` is cancelled; what could not be delivered is left to a later process. The first look
     /// does not wait: a service is often started because something was mended.
     pub async fn run(self, stop: CancellationToken) {
         let mut when = When::Now;
@@ -114,7 +114,7 @@ impl AlertDelivery {
         }
     }
 
-    /// Tells what nobody was told through this channel.
+    /// Delivers through this channel what has not been delivered yet.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; what was sent may be sent again, under the same id.
@@ -210,7 +210,7 @@ impl ClaimedChannel<'_> {
             .await
     }
 
-    /// Gathers what nobody was told into messages, and sends all that are under way.
+    /// Gathers what has not been delivered into messages, and sends all pending messages.
     async fn tell(&mut self, told: &mut usize) -> Result<Result<(), Undelivered>, StoreError> {
         self.gather().await?;
         while let Some(message) = self.messages.first().cloned() {
@@ -255,7 +255,7 @@ impl ClaimedChannel<'_> {
         }
     }
 
-    /// Puts every alert whose state nobody was told into the message of its kind, and makes messages where there are
+    /// Puts every undelivered alert into the message of its kind, and creates messages where there are
     /// none that can take it in. The state names a message before an alert does.
     async fn gather(&mut self) -> Result<(), StoreError> {
         let audit = self.engine.databases.audit_db().store();
@@ -347,7 +347,7 @@ impl ClaimedChannel<'_> {
     }
 }
 
-/// The message that an alert belongs to; `None` where nobody needs to hear of it.
+/// The message that an alert belongs to; `None` where it need not be delivered.
 fn group_of(alert: &RawDocument, stale: DateTime) -> Option<About> {
     let kind = AlertKind::parse(alert.get_str("kind").ok()?)?;
     match alert.get_datetime("resolved_at") {

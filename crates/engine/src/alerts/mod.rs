@@ -32,7 +32,7 @@ const ROUNDS: u32 = 8;
 /// What an alert is about, and who says that its cause is gone.
 ///
 /// Upkeep asks the databases about those whose cause can be looked up there. A breaker is that of a
-/// process: each raises its own in each round, and one that nobody has raised for a minute is over. Of the others
+/// process: each raises its own in each round, and one that no process has raised for a minute is over. Of the others
 /// ([`AlertKind::BackupLag`], [`AlertKind::VerificationDifference`], [`AlertKind::AuditChainBroken`]) only whoever
 /// raised them knows: the same watcher calls [`Alerts::resolve`] when it looks again and all is well, also in its
 /// first look after a start, since the alert may be that of a process that has ended.
@@ -52,7 +52,7 @@ pub enum AlertKind {
     ErasurePending,
     /// The audit trail was tampered with; the subject is the trail. The audit keeper resolves it.
     AuditChainBroken,
-    /// A backup is behind what it backs up; the subject is the backup's database. Whoever delivers to it resolves it.
+    /// A backup is behind what it backs up; the subject is the backup's database. The HR reconciler resolves it.
     BackupLag,
     /// A database is left alone after repeated failures, or because another one answers for it; the subject is the
     /// database. Upkeep resolves it.
@@ -287,7 +287,7 @@ impl Alerts {
     }
 }
 
-/// Nobody has been told of the alert as it is now.
+/// The fields that mark the alert's current state as undelivered on every channel.
 fn untold() -> Document {
     let fields = ChannelKind::ALL.map(ChannelKind::field);
     fields

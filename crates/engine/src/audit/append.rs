@@ -2,7 +2,7 @@
 //! turns by the place that each entry has.
 //!
 //! The place is the `_id`, so of two writers that saw the same head one is refused, looks for the new head and
-//! chains anew. A run of entries is written in order, so nobody can get between two of a run without ending it.
+//! chains anew. A run of entries is written in order, so an entry of another writer between two of them ends the run.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ impl Lane {
     }
 }
 
-/// Whoever waits in a lane whose writer ended early hears of it, and the next one writes.
+/// Ends the turn of a writer that stopped early: its waiters are woken, and the next one writes.
 struct Writing<'a> {
     lane: &'a Lane,
     ended: bool,

@@ -43,7 +43,7 @@ const REMEMBERED: u64 = 100_000;
 /// How the trail is kept.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {
-    /// The key of the chain. Without one, a key is made and kept in `evaluation_audit`, where whoever can write
+    /// The key of the chain. Without one, a key is made and kept in `evaluation_audit`, where any client that can write
     /// there can read it.
     pub key: Option<AuditKey>,
     /// Which decisions are written.
@@ -73,7 +73,7 @@ struct Inner {
     randomness: Arc<dyn Randomness>,
     settings: AuditSettings,
     key: OnceLock<AuditKey>,
-    /// Where the trail ended when this process looked last; held by whoever appends.
+    /// Where the trail ended when this process looked last; locked by the task that appends.
     head: tokio::sync::Mutex<Option<Head>>,
     database_lane: Lane,
     spool_lane: Lane,

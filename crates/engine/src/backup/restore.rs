@@ -55,7 +55,7 @@ pub struct Restored {
     pub corrupt: u64,
     /// Main has other content of the same version, which stays.
     pub conflicts: u64,
-    /// Main does not take them, or nobody can say what they are.
+    /// Main refuses them, or they cannot be interpreted.
     pub refused: u64,
     /// Users that were asked for and that srie does not have.
     pub missing: u64,

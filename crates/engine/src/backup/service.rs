@@ -32,7 +32,7 @@ pub struct BackedUp {
     pub corrupt: u64,
     /// srie has other content of the same version, which stays.
     pub conflicts: u64,
-    /// srie does not take them, or nobody can say what they are.
+    /// srie refuses them, or they cannot be interpreted.
     pub refused: u64,
     /// The first documents that were not copied, and why.
     pub problems: Vec<Trouble>,

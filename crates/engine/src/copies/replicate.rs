@@ -51,7 +51,7 @@ pub(crate) struct SyncCounts {
     pub(crate) corrupt: u64,
     /// The target has other content of the same version.
     pub(crate) conflicts: u64,
-    /// The target does not take them, or nobody can say what they are.
+    /// The target refuses them, or they cannot be interpreted.
     pub(crate) refused: u64,
     /// The source does not have them.
     pub(crate) missing: u64,

@@ -1,6 +1,6 @@
 //! Waiting for what can be done without: so long and no longer, and for a while after that not at all.
 //!
-//! A database that hangs delays one caller now and then, and nobody for longer than the limit. Must never be put
+//! A database that hangs delays one caller now and then, and none for longer than the limit. Must never be put
 //! around a step whose outcome has to be known: one that is given up may have its effect yet.
 
 use std::future::Future;
@@ -11,7 +11,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, StoreError};
 use tokio::time::{Instant, timeout};
 
-/// How long nobody asks after somebody waited in vain.
+/// How long a database is not asked again after a timeout.
 const REST: Duration = Duration::from_secs(5);
 
 /// The patience with one database. Clones share it.
@@ -23,7 +23,7 @@ pub(crate) struct OptionalRead {
 }
 
 impl OptionalRead {
-    /// Whoever asks waits for `limit` at most.
+    /// A caller waits for `limit` at most.
     pub(crate) fn new(database: Role, limit: Duration) -> Self {
         Self {
             database,

@@ -1,4 +1,4 @@
-//! Ids that nobody else has: of operations, entries and runs. The only randomness of the engine besides
+//! Unique ids: of operations, entries and runs. The only randomness of the engine besides
 //! the jitter of [`repeating`](crate::databases::retry::repeating).
 
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use tierkeep_core::bson::oid::ObjectId;
 
 /// Where ids and jitter come from: a parameter, as the clock is, so that a run can be repeated exactly.
 pub trait Randomness: Send + Sync + Debug {
-    /// Twelve bytes that nobody else ever draws.
+    /// Twelve bytes that are never drawn twice.
     fn unique(&self) -> [u8; 12];
 
     /// A number in `[0, 1)`, for jitter.

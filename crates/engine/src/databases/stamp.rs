@@ -65,7 +65,7 @@ impl ConnectionManager {
         Ok(expected)
     }
 
-    /// An empty `evaluation_audit` beside stamped databases knows nobody who was erased. While the process runs,
+    /// An empty `evaluation_audit` beside stamped databases has lost the erasure ledger. While the process runs,
     /// its deployment is known, and an `evaluation_audit` that was recreated is stamped again.
     pub(crate) async fn refuse_lost_audit(
         &self,

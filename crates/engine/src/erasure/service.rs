@@ -314,7 +314,7 @@ impl ErasureService {
         Ok(())
     }
 
-    /// Sets fields of exactly this erasure, while it is at `stage` and nobody has put tombstones again since it was
+    /// Sets fields of exactly this erasure, while it is at `stage` and no tombstones were written again since it was
     /// read.
     async fn amend(
         &self,

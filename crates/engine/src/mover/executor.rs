@@ -183,7 +183,7 @@ impl Movement {
     /// Read after the documents were, so that the erasure before a new life is always seen.
     async fn held_by_erasures(&self, items: &[&Item]) -> Result<Vec<Option<String>>, StoreError> {
         let ledger = self.engine.ledger();
-        let pending = ledger.pending(MOST_PENDING).await?;
+        let pending = repeating(|| ledger.pending(MOST_PENDING)).await?;
         if pending.is_empty() {
             return Ok(vec![None; items.len()]);
         }

@@ -127,7 +127,7 @@ pub trait Progress: Send + Sync {
     fn report(&self, summary: &Summary);
 }
 
-/// Nobody wants to know.
+/// Discards the progress reports.
 #[derive(Clone, Copy, Debug)]
 pub struct NoProgress;
 

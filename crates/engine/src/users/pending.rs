@@ -1,5 +1,5 @@
 //! Erasures that have not reached every database, as this process knows them: what only waits to be erased is
-//! nobody's, also where it can still be read.
+//! treated as absent, also where it can still be read.
 //!
 //! The ledger is asked when somebody reads or writes, and not again for [`PENDING_KNOWN_FOR`]. Whoever leaves an erasure
 //! pending answers no sooner than that after its entry was made, so that every process knows of it by then (ADR 18).
@@ -58,7 +58,7 @@ impl Pending {
 
     /// The version at and below which nothing of `user` counts, where an erasure of the user is pending.
     ///
-    /// While `evaluation_audit` is away nobody can be erased, and what was known before is what is known.
+    /// While `evaluation_audit` is away no user can be erased, and the last known answer stays valid.
     pub(super) async fn fence(&self, engine: &Arc<Engine>, user: &UserId) -> Option<Version> {
         self.refresh(engine).await;
         let (remembered, look) = {

@@ -103,7 +103,7 @@ impl MongoStore {
     }
 
     /// Gives the collection its validator. A user who may read and write can lack the right to (`collMod`), and the
-    /// validator is a second guard: that keeps nobody from starting.
+    /// validator is only a second guard, so a missing right does not prevent the start.
     async fn validate(&self, collection: &str, keeps_out: &str) -> Result<(), Failure> {
         match self
             .change(query::validate(collection, keeps_out), LIMIT)

@@ -48,7 +48,7 @@ pub enum ValueKind {
     Url,
     /// A URL that may hold a password.
     SecretUrl,
-    /// A text that nobody may read.
+    /// A text that is never shown.
     Secret,
 }
 

@@ -26,7 +26,7 @@ pub enum Source {
         /// The line, counted from 1.
         line: usize,
     },
-    /// Nobody gave one.
+    /// No value was given.
     Default,
 }
 

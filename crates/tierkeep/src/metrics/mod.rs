@@ -26,7 +26,7 @@ use table::{METRICS, Metric, MetricKind};
 const SECONDS: [f64; 14] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
-/// The type of user of a request that is nobody's in particular.
+/// The user type of a request that belongs to no user.
 pub const NOBODY: &str = "none";
 
 /// Every metric. Clones are the same.

@@ -2,7 +2,7 @@
 //!
 //! A user who signs up at the same moment stands in temp at the same version as what is stored in main here. The
 //! one looks at main after having put an entry into temp; the other looks at temp after having written main: one
-//! of the two always sees the other, whoever was stopped for however long. Whoever signed up wins.
+//! of the two always sees the other, however long either was stopped. The sign-up wins.
 
 use std::borrow::Cow;
 

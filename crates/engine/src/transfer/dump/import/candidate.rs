@@ -23,7 +23,7 @@ pub(crate) struct Candidate {
 pub(super) enum Read {
     /// A user's, with its version where it has one.
     User(UserId, Option<Version>),
-    /// It was being put into temp: nobody ever saw it.
+    /// An entry into temp that was not confirmed: it was never visible.
     Entry,
     Refused(String),
 }

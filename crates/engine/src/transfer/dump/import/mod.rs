@@ -45,7 +45,7 @@ const PAGE_DOCUMENTS: usize = 500;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most refusals that are quoted; all are counted.
 const REFUSALS_QUOTED: usize = 1_000;
-/// Why a document is refused that nobody gets a steady look at.
+/// Why a document is refused whose user kept changing during the import.
 const CONTESTED: &str = "others are writing this user again and again; import once more";
 
 /// What became of a dump's documents. The six outcomes add up to `documents`.
