@@ -9,7 +9,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::Location;
 use tierkeep_core::store::{Change, Guard};
-use tierkeep_engine::{Alert, AlertKind, Alerts, Failed, Upkeep};
+use tierkeep_engine::{Alert, AlertKind, Alerts, Failed, Keep, QuarantineService, Upkeep};
 use tierkeep_testkit::documents::native_user;
 
 use crate::world::{Backend, DAY, HOUR, World};
@@ -76,7 +76,7 @@ async fn an_alert_is_resolved_when_a_newer_version_has_moved(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_that_contradict_each_other_are_alerted_until_they_are_mended(
+async fn copies_that_contradict_each_other_are_alerted_until_an_operator_decides(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
@@ -93,8 +93,15 @@ async fn copies_that_contradict_each_other_are_alerted_until_they_are_mended(
     };
     assert_eq!(alert.kind, AlertKind::CopiesConflict);
     assert_eq!((alert.subject.as_str(), alert.count), (user.as_str(), 1));
-    // A write gives temp the higher version.
+    // A write gives temp the higher version, and decides nothing.
     world.put(&user, 2).await.unwrap();
+    assert_eq!(world.migrate().await.unwrap().moved, 0);
+    keep_up(&world).await;
+    assert_eq!(open(&world).await.len(), 1);
+    let place = tempfile::tempdir().unwrap();
+    let quarantine = QuarantineService::new(Arc::clone(&world.engine));
+    let released = quarantine.release(user.as_str(), Some(Keep::Temp), place.path(), "a test");
+    released.await.unwrap();
     assert_eq!(world.migrate().await.unwrap().moved, 1);
     keep_up(&world).await;
     assert_eq!(open(&world).await, []);

@@ -11,7 +11,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
-use tierkeep_engine::{Alerts, Condition, NoProgress, RunOptions};
+use tierkeep_engine::{Alerts, Condition, Keep, NoProgress, QuarantineService, RunOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Backend, DAY, HOUR, World, YOUNG, content, section};
@@ -298,6 +298,13 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
         .put(&user, &section(), content(1, 9), Condition::None)
         .await
         .unwrap();
+    // A later write is no decision.
+    assert_eq!(world.migrate().await.unwrap().moved, 0);
+    assert_eq!(world.inspector().status(HOUR).await.quarantined, 1);
+    let place = tempfile::tempdir().unwrap();
+    let quarantine = QuarantineService::new(Arc::clone(&world.engine));
+    let released = quarantine.release(user.as_str(), Some(Keep::Temp), place.path(), "a test");
+    released.await.unwrap();
     assert_eq!(world.migrate().await.unwrap().moved, 1);
     assert_eq!(world.inspector().status(HOUR).await.quarantined, 0);
 }

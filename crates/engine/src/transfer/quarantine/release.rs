@@ -131,8 +131,9 @@ impl QuarantineService {
                 return Ok(None);
             };
             let (document, version) = self.above_all(&three, user, keep).await?;
-            let now = self.engine.clock().now().timestamp_millis();
-            let file = directory.join(format!("quarantine-{user}-v{version}-{now}.json"));
+            // Each attempt has a file of its own: none is ever written over.
+            let attempt = self.engine.randomness().id();
+            let file = directory.join(format!("quarantine-{user}-v{version}-{attempt}.json"));
             let writer = files::CopiesFile::create(&file).await?;
             let line = files::line(&entry(mark), &three.all(), Some(keep.role()));
             writer.write(line).await?.finish().await?;
