@@ -311,10 +311,12 @@ mod tests {
         let mut spool = FileSpool::new(directory.path());
         (spool.most_bytes, spool.reserved_bytes) = (4_000, 1_000);
         let push = |n: u32, share| spool.push(&drafts(n..n + 1), share).is_ok();
-        let public = (0..).take_while(|n| push(*n, SpoolShare::Public)).count();
+        let public = (0..1_000)
+            .take_while(|n| push(*n, SpoolShare::Public))
+            .count();
         let public = u32::try_from(public).unwrap();
         assert!(!push(public, SpoolShare::Public));
-        let reserved = (public..).take_while(|n| push(*n, SpoolShare::Reserved));
+        let reserved = (public..1_000).take_while(|n| push(*n, SpoolShare::Reserved));
         let reserved = u32::try_from(reserved.count()).unwrap();
         assert!(public > 10 && reserved > 3, "{public} {reserved}");
         assert_eq!(drained(&spool), drafts(0..public + reserved));
