@@ -44,7 +44,7 @@ async fn what_only_waits_to_be_erased_is_neither_read_nor_written_to(
         let late = late.await;
         assert!(matches!(late, Err(UsersError::Mismatch { .. })), "{late:?}");
     }
-    let patch = doc! { "patched": true };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "patched": true }).unwrap();
     let patched = others.patch(&user, &section, &patch, Condition::None);
     let version = patched.await.unwrap().version;
     assert_eq!(Some(version), tombstone(1).next());

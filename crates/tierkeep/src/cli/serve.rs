@@ -21,7 +21,7 @@ use crate::alerts::channels;
 use crate::config::ServiceSettings;
 use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
-use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
+use crate::http::{self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
 use crate::lifecycle;
 use crate::metrics::{self, Metrics};
 
@@ -81,6 +81,10 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics.clone(),
         context,
     );
+    let (users, until) = (state.users.clone(), stop.clone());
+    let pending = tokio::spawn(async move {
+        until.run_until_cancelled(users.watch_pending()).await;
+    });
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -128,6 +132,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (reconciler, "the delivery of HR records"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),
+        (pending, "the look for pending erasures"),
     ])
     .await;
     AuditKeeper::finish(&engine).await;
@@ -189,6 +194,12 @@ fn state(
         .mover
         .retention
         .saturating_add(settings.scan_interval.saturating_mul(2));
+    let limits = Limits {
+        max_body_internal_bytes: service.http.max_body.internal_bytes,
+        max_body_external_bytes: service.http.max_body.external_bytes,
+        body_memory_bytes: service.http.body_memory_bytes,
+        ..Limits::default()
+    };
     HttpState {
         users: Users::new(Arc::clone(engine)),
         hr: HrRecords::new(Arc::clone(engine)),
@@ -196,11 +207,8 @@ fn state(
         detector,
         bindings: Bindings::new(Arc::clone(engine), service.identity.on_change),
         sections: service.http.sections.clone().into(),
-        limits: Limits {
-            max_body_internal_bytes: service.http.max_body.internal_bytes,
-            max_body_external_bytes: service.http.max_body.external_bytes,
-            ..Limits::default()
-        },
+        memory: BodyMemory::new(limits.body_memory_bytes),
+        limits,
         audit: engine.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
         health: HealthSource::new(mover.service.clone(), phases, overdue_after),

@@ -14,6 +14,8 @@ mod hr;
 pub mod kill;
 mod legacy;
 mod main_job;
+#[cfg(target_os = "linux")]
+mod memory;
 mod outage;
 mod poison;
 pub mod program;

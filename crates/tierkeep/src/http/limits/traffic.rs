@@ -13,11 +13,12 @@ use std::time::Duration;
 use axum::http::{Extensions, HeaderMap, HeaderName};
 use governor::Quota;
 use ipnet::IpNet;
-use tierkeep_core::user::UserId;
+use tierkeep_core::user::{UserId, UserType};
 
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
 use super::concurrency::{ConcurrencyLimit, Permit};
+use super::memory::Holder;
 use crate::http::response::problem::causes::NoPermit;
 
 /// Far above what one person's client sends, and far below what keeps the databases busy.
@@ -105,6 +106,14 @@ impl Traffic {
             }
         }
         network(address)
+    }
+
+    /// On whose behalf a request of this type of user, that counts for `address`, holds memory.
+    pub(in crate::http) fn holder(&self, user_type: UserType, address: IpAddr) -> Holder {
+        Holder {
+            user_type,
+            address: Some(address).filter(|address| !self.is_trusted(*address)),
+        }
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {

@@ -26,6 +26,7 @@ pub(in crate::http) use self::credentials::GITHUB_TOKEN;
 pub(in crate::http) use self::role::{Admin, Hr};
 use crate::http::limits::bucket::Allowance;
 use crate::http::limits::concurrency::Permit;
+use crate::http::limits::memory::Holder;
 use crate::http::request::context::RequestContext;
 use crate::http::response::problem::causes::{
     CallerError, NoPermit, RateLimited, RoleError, UserReadError, WriteDenied,
@@ -52,6 +53,11 @@ impl AuthenticatedCaller {
     /// Internal or external.
     pub(in crate::http) fn user_type(&self) -> UserType {
         self.caller.user_type()
+    }
+
+    /// On whose behalf the request holds memory.
+    pub(in crate::http) fn holder(&self, state: &HttpState) -> Holder {
+        state.traffic.holder(self.user_type(), self.from)
     }
 
     /// Why the caller is taken for this user.
