@@ -17,8 +17,9 @@ use crate::http::response::problem::causes::NoMemory;
 
 /// The most requests that wait for one budget.
 const MAX_QUEUED: usize = 512;
-/// The longest wait.
+/// The longest wait, and that of a document that is in memory already and is about to be sent.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+const SEND_WAIT: Duration = Duration::from_secs(1);
 /// How many copies of a document are in memory while it is written: the request's, those of the command and of the thread that
 /// runs it, what the store makes of it, and what its library holds.
 const WRITTEN_COPIES: u64 = 6;
@@ -156,7 +157,8 @@ impl BodyMemory {
         holder: Holder,
         bytes: usize,
     ) -> Result<Reservation, NoMemory> {
-        self.sending.reserve(holder, counted(bytes)).await
+        let bytes = counted(bytes);
+        self.sending.reserve_within(SEND_WAIT, holder, bytes).await
     }
 
     fn large(&self) -> MutexGuard<'_, HashMap<UserId, u64>> {
@@ -257,8 +259,17 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves bytes, in order of arrival. What is larger than the budget has it for itself. Cancel safe.
     async fn reserve(&self, holder: Holder, bytes: u64) -> Result<Reservation, NoMemory> {
+        self.reserve_within(MAX_WAIT, holder, bytes).await
+    }
+
+    /// Reserves bytes, in order of arrival. What is larger than the budget has it for itself. Cancel safe.
+    async fn reserve_within(
+        &self,
+        wait: Duration,
+        holder: Holder,
+        bytes: u64,
+    ) -> Result<Reservation, NoMemory> {
         let granted = {
             let mut state = self.state();
             if state.queue.is_empty() && self.room(&state, holder, bytes) == Room::Free {
@@ -277,7 +288,7 @@ impl Budget {
             self.grant(state);
             granted
         };
-        match tokio::time::timeout(MAX_WAIT, granted).await {
+        match tokio::time::timeout(wait, granted).await {
             Ok(Ok(reservation)) => Ok(reservation),
             Ok(Err(_)) | Err(_) => Err(NoMemory),
         }

@@ -61,7 +61,7 @@ pub(in crate::http) fn shown(
 /// Until when, after its begin, more of an answer than this must have been taken.
 fn time_for(bytes: usize) -> Duration {
     const SLOW_START: Duration = Duration::from_secs(30);
-    const SLOWEST_BYTES_A_SECOND: u32 = 8 * 1024;
+    const SLOWEST_BYTES_A_SECOND: u32 = 32 * 1024;
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     SLOW_START + Duration::from_secs(1) * bytes / SLOWEST_BYTES_A_SECOND
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::error::route_error;
 use super::section_content::SectionContent;
-use super::sending;
+use super::sending::{self, Working};
 use crate::http::request::body::{self, BodyFormat, ParsedBody};
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
@@ -185,11 +185,15 @@ pub(in crate::http) async fn get(
         return Ok(answer::from_document(answer, version, source));
     }
     let document = (StatusCode::OK, found.document);
-    let shown = sending::document(&state, (holder, held), document, move |document| {
+    let working = Working {
+        holder,
+        held,
+        permit,
+    };
+    let shown = sending::document(&state, working, document, move |document| {
         content::show_section(document, section.as_str())?.ok_or(Damaged)
     });
     let answer = shown.await?;
-    drop(permit);
     Ok(answer::from_document(answer, version, source))
 }
 

@@ -16,7 +16,7 @@ use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::route_error;
-use super::sending;
+use super::sending::{self, Working};
 use crate::http::openapi::schema::of;
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
@@ -160,11 +160,15 @@ pub(in crate::http) async fn get(
     }
     let sections = Arc::clone(&state.sections);
     let document = (StatusCode::OK, found.document);
-    let shown = sending::document(&state, (holder, held), document, move |document| {
+    let working = Working {
+        holder,
+        held,
+        permit,
+    };
+    let shown = sending::document(&state, working, document, move |document| {
         content::show_user(document, sections.iter().map(Section::as_str))
     });
     let answer = shown.await?;
-    drop(permit);
     Ok(answer::from_document(answer, version, source))
 }
 

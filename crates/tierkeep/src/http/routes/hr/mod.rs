@@ -20,7 +20,7 @@ use tierkeep_core::user::UserType;
 use tierkeep_engine::HrRecords;
 
 use super::error::route_error;
-use super::sending;
+use super::sending::{self, Working};
 use crate::http::limits::memory::{Holder, Reservation};
 use crate::http::response::answer;
 use crate::http::response::problem::causes::{InvalidRecord, ShowError, UnknownCollection};
@@ -120,11 +120,16 @@ fn content(body: RawDocumentBuf) -> Result<Content, InvalidRecord> {
 /// The whole record, with its version as ETag.
 async fn shown(
     state: &HttpState,
-    held: (Holder, Reservation),
+    (holder, held): (Holder, Reservation),
     (status, record): (StatusCode, RawDocumentBuf),
 ) -> Result<Response, ShowError> {
     let version = document::version(&record);
-    let shown = sending::document(state, held, (status, record), |record| {
+    let working = Working {
+        holder,
+        held,
+        permit: None,
+    };
+    let shown = sending::document(state, working, (status, record), |record| {
         hr::shown(record)
     });
     Ok(answer::tagged(shown.await?, version))
