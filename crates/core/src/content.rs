@@ -6,11 +6,14 @@
 //! Extended JSON (source: MongoDB Extended JSON specification, version 2).
 
 mod elements;
+mod encode;
+mod fields;
 mod inexact;
 mod merge;
 mod parse;
 mod scalar;
 mod show;
+mod tree;
 mod wrapper;
 mod writer;
 

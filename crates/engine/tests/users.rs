@@ -145,7 +145,8 @@ async fn removing_and_patching_change_one_section(
         world.users.remove(&user, &section(), Condition::None).await,
         Err(UsersError::NotFound)
     ));
-    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "a": 1, "gone": bson::Bson::Null }).unwrap();
+    let patch =
+        bson::raw::RawDocumentBuf::try_from(&doc! { "a": 1, "gone": bson::Bson::Null }).unwrap();
     let made = world
         .users
         .patch(&user, &section(), &patch, Condition::None)

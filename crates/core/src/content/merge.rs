@@ -24,11 +24,7 @@ struct Patched<'a> {
     done: bool,
 }
 
-fn merge_into(
-    out: &mut Vec<u8>,
-    target: Elements<'_>,
-    patch: Elements<'_>,
-) -> Result<(), Damaged> {
+fn merge_into(out: &mut Vec<u8>, target: Elements<'_>, patch: Elements<'_>) -> Result<(), Damaged> {
     let start = begin(out);
     let mut changes = HashMap::new();
     for value in patch.clone() {

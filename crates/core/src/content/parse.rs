@@ -3,13 +3,13 @@
 //!
 //! Must never keep more than [`MAX_DOCUMENT_BYTES`] of BSON, or go deeper than [`MAX_DEPTH`].
 
-use bson::Bson;
-use bson::raw::{RawBson, RawDocumentBuf, cstr};
+use bson::raw::RawDocumentBuf;
 use bson::spec::ElementType;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
 use super::elements::{begin, end};
+use super::encode::{append, append_code, append_index, append_number, append_text, kind, number};
 use super::{InvalidBody, MAX_DEPTH, wrapper};
 use crate::document::MAX_DOCUMENT_BYTES;
 
@@ -23,8 +23,7 @@ const QUOTED_CHARS: usize = 120;
 /// The most keys that are compared each with each.
 const FEW_KEYS: usize = 8;
 
-const NOT_EXTENDED_JSON: &str =
-    "has a key that starts with $ and is not an Extended JSON value";
+const NOT_EXTENDED_JSON: &str = "has a key that starts with $ and is not an Extended JSON value";
 
 /// The object that `body` is.
 pub(super) fn object(body: &[u8]) -> Result<RawDocumentBuf, InvalidBody> {
@@ -41,7 +40,7 @@ pub(super) fn object(body: &[u8]) -> Result<RawDocumentBuf, InvalidBody> {
     }
 }
 
-fn reader(body: &[u8]) -> JsonStreamReader<&[u8]> {
+pub(super) fn reader(body: &[u8]) -> JsonStreamReader<&[u8]> {
     let settings = ReaderSettings {
         track_path: false,
         max_nesting_depth: None,
@@ -55,7 +54,7 @@ fn reader(body: &[u8]) -> JsonStreamReader<&[u8]> {
     clippy::needless_pass_by_value,
     reason = "used as a function in map_err"
 )]
-fn malformed(error: ReaderError) -> InvalidBody {
+pub(super) fn malformed(error: ReaderError) -> InvalidBody {
     InvalidBody::Malformed(error.to_string())
 }
 
@@ -205,8 +204,9 @@ impl<'a> Reading<'a> {
                 self.json.skip_value().map_err(malformed)?;
                 return Err(self.refused(from, NOT_EXTENDED_JSON)?);
             }
+            let wants_text = reference.wants_text(place, name);
             let of = self.value(depth + 1)?;
-            if reference.wants_text(place) && of != ElementType::String {
+            if wants_text && of != ElementType::String {
                 return Err(self.refused(from, NOT_EXTENDED_JSON)?);
             }
             self.tag(tag, of);
@@ -312,8 +312,7 @@ impl<'a> Reading<'a> {
             }
         }
         self.json.end_object().map_err(malformed)?;
-        let refused =
-            |why: &str| Err(InvalidBody::Content(format!("{} {why}", self.quoted(from))));
+        let refused = |why: &str| Err(InvalidBody::Content(format!("{} {why}", self.quoted(from))));
         match scope {
             _ if !is_small => refused(NOT_EXTENDED_JSON),
             None => match wrapper::read(object) {
@@ -397,17 +396,16 @@ impl Reference {
             *self = Self::Yes;
         }
         match (*self, place) {
-            (Self::No, _) => !key.starts_with('$'),
             (Self::Yes, 0) => true,
             (Self::Yes, 1) => key == "$id",
-            (Self::Yes, 2) => key == "$db" || !key.starts_with('$'),
-            (Self::Yes, _) => !key.starts_with('$'),
+            (Self::Yes, 2) if key == "$db" => true,
+            (Self::Yes | Self::No, _) => !key.starts_with('$'),
         }
     }
 
-    /// Whether what stands in this place, after a key that starts with `$`, must be a text.
-    fn wants_text(self, place: usize) -> bool {
-        self == Self::Yes && place == 0
+    /// Whether the value of this key must be a text.
+    fn wants_text(self, place: usize, key: &str) -> bool {
+        self == Self::Yes && (place == 0 || place == 2 && key == "$db")
     }
 }
 
@@ -422,150 +420,4 @@ fn key_at(out: &[u8], at: u32) -> &[u8] {
     let rest = out.get(from..).unwrap_or_default();
     let end = rest.iter().position(|byte| *byte == 0);
     rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
-}
-
-/// The key of an array's element, with its NUL.
-fn append_index(out: &mut Vec<u8>, index: usize) {
-    let mut digits = [0_u8; 20];
-    let (mut left, mut used) = (index, 0);
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        used += 1;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
-    out.push(0);
-}
-
-fn append_text(out: &mut Vec<u8>, text: &str) {
-    let length = i32::try_from(text.len() + 1).unwrap_or(i32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    out.push(0);
-}
-
-fn append_number(out: &mut Vec<u8>, number: &Number) -> ElementType {
-    match (number.as_i64(), number.as_f64()) {
-        (Some(integer), _) => {
-            if let Ok(small) = i32::try_from(integer) {
-                out.extend_from_slice(&small.to_le_bytes());
-                return ElementType::Int32;
-            }
-            out.extend_from_slice(&integer.to_le_bytes());
-            ElementType::Int64
-        }
-        (None, float) => {
-            out.extend_from_slice(&float.unwrap_or(f64::NAN).to_le_bytes());
-            ElementType::Double
-        }
-    }
-}
-
-/// Code with its scope, a document.
-fn append_code(out: &mut Vec<u8>, code: &str, scope: &[u8]) -> ElementType {
-    let length = 4 + 4 + code.len() + 1 + scope.len();
-    let length = i32::try_from(length).unwrap_or(i32::MAX);
-    out.extend_from_slice(&length.to_le_bytes());
-    append_text(out, code);
-    out.extend_from_slice(scope);
-    ElementType::JavaScriptCodeWithScope
-}
-
-/// The bytes of a value that is no document.
-fn append(out: &mut Vec<u8>, value: Bson) -> Result<ElementType, InvalidBody> {
-    let unfit = || InvalidBody::Content("the body cannot be stored as BSON".into());
-    let of = value.element_type();
-    let value = RawBson::try_from(value).map_err(|_| unfit())?;
-    let mut one = RawDocumentBuf::new();
-    one.append(cstr!(""), value);
-    // Its length, its type, an empty key, the value, the end.
-    let bytes = one.as_bytes();
-    let value = bytes.get(6..bytes.len() - 1).ok_or_else(unfit)?;
-    out.extend_from_slice(value);
-    Ok(of)
-}
-
-fn number(text: &str) -> Result<Number, InvalidBody> {
-    let outside = |range| {
-        let text: String = text.chars().take(40).collect();
-        InvalidBody::Content(format!("the number {text} is outside {range}"))
-    };
-    if text.contains(['.', 'e', 'E']) {
-        let float: f64 = text.parse().map_err(|_| outside("f64"))?;
-        Number::from_f64(float).ok_or_else(|| outside("f64"))
-    } else {
-        text.parse::<i64>()
-            .map(Number::from)
-            .map_err(|_| outside("int64"))
-    }
-}
-
-/// What stands in place of the object that a body must be.
-fn kind(of: ElementType) -> &'static str {
-    match of {
-        ElementType::Array => "an array",
-        ElementType::String => "a text",
-        ElementType::Null => "null",
-        ElementType::Boolean => "a boolean",
-        ElementType::Int32 | ElementType::Int64 | ElementType::Double => "a number",
-        ElementType::EmbeddedDocument
-        | ElementType::Binary
-        | ElementType::Undefined
-        | ElementType::ObjectId
-        | ElementType::DateTime
-        | ElementType::RegularExpression
-        | ElementType::DbPointer
-        | ElementType::JavaScriptCode
-        | ElementType::Symbol
-        | ElementType::JavaScriptCodeWithScope
-        | ElementType::Timestamp
-        | ElementType::Decimal128
-        | ElementType::MinKey
-        | ElementType::MaxKey => "an Extended JSON value",
-    }
-}
-
-/// Any JSON as a tree: for what is short, and for tests. Numbers are as exact as those of [`object`].
-pub(super) fn tree(text: &[u8]) -> Result<Value, InvalidBody> {
-    let mut json = reader(text);
-    let value = tree_of(&mut json)?;
-    json.consume_trailing_whitespace().map_err(malformed)?;
-    Ok(value)
-}
-
-fn tree_of<R: JsonReader>(json: &mut R) -> Result<Value, InvalidBody> {
-    Ok(match json.peek().map_err(malformed)? {
-        ValueType::Object => {
-            json.begin_object().map_err(malformed)?;
-            let mut object = Map::new();
-            while json.has_next().map_err(malformed)? {
-                let name = json.next_name_owned().map_err(malformed)?;
-                object.insert(name, tree_of(json)?);
-            }
-            json.end_object().map_err(malformed)?;
-            Value::Object(object)
-        }
-        ValueType::Array => {
-            json.begin_array().map_err(malformed)?;
-            let mut array = Vec::new();
-            while json.has_next().map_err(malformed)? {
-                array.push(tree_of(json)?);
-            }
-            json.end_array().map_err(malformed)?;
-            Value::Array(array)
-        }
-        ValueType::String => Value::String(json.next_string().map_err(malformed)?),
-        ValueType::Number => {
-            let text = json.next_number_as_str().map_err(malformed)?;
-            Value::Number(number(text)?)
-        }
-        ValueType::Boolean => Value::Bool(json.next_bool().map_err(malformed)?),
-        ValueType::Null => {
-            json.next_null().map_err(malformed)?;
-            Value::Null
-        }
-    })
 }

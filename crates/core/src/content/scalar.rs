@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::elements::{Damaged, Element, cstring, length, string};
+use super::fields::{Field, Span};
 use super::inexact::Reason;
-use super::writer::{Field, Span};
 use super::{is_rfc3339, rfc3339};
 use crate::adopt;
 
@@ -88,9 +88,9 @@ pub(super) fn wrapped(
         ElementType::Binary => binary(bytes, span)?,
         ElementType::Undefined => exact(json!({ "$undefined": true })),
         ElementType::ObjectId => exact(json!({ "$oid": oid(value)? })),
-        ElementType::DateTime => {
-            exact(date(DateTime::from_millis(i64::from_le_bytes(fixed(value)?))))
-        }
+        ElementType::DateTime => exact(date(DateTime::from_millis(i64::from_le_bytes(fixed(
+            value,
+        )?)))),
         ElementType::RegularExpression => regex(bytes, span)?,
         ElementType::DbPointer => {
             let namespace = text(bytes, span)?;

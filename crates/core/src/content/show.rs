@@ -12,9 +12,10 @@ use bson::spec::ElementType;
 use serde_json::Value;
 
 use super::elements::{Damaged, Element};
+use super::fields::{self, How};
 use super::inexact::{Inexact, Reason};
-use super::parse;
-use super::writer::{self, How, Writer};
+use super::tree;
+use super::writer::Writer;
 use crate::document::{self, field};
 
 /// The longest answer that is kept as a text, and about the length of a piece of a longer one.
@@ -98,7 +99,7 @@ impl<'a> Shown<'a> {
     pub fn into_value(self) -> Value {
         let mut text = Vec::new();
         self.write_to(&mut text);
-        parse::tree(&text).unwrap_or_default()
+        tree::read(&text).unwrap_or_default()
     }
 }
 
@@ -139,7 +140,7 @@ impl Iterator for Pieces<'_> {
 /// # Errors
 /// As [`show_section`].
 pub fn has_section(document: &RawDocument, section: &str) -> Result<bool, Damaged> {
-    Ok(writer::find(document, section)?.is_some())
+    Ok(fields::find(document, section)?.is_some())
 }
 
 /// One section as it is shown, whatever another program stored under its name; `None` where the document has nothing
@@ -152,7 +153,7 @@ pub fn show_section<'a>(
     section: &str,
 ) -> Result<Option<Shown<'a>>, Damaged> {
     let document = document.into();
-    let Some(found) = writer::find(&document, section)? else {
+    let Some(found) = fields::find(&document, section)? else {
         return Ok(None);
     };
     let mut inexact = Inexact::default();
@@ -163,11 +164,11 @@ pub fn show_section<'a>(
 }
 
 /// The members of a document that `how` shows.
-fn show_members<'a>(
-    document: Cow<'a, RawDocument>,
+fn show_members(
+    document: Cow<'_, RawDocument>,
     how: impl FnMut(&str, Element<'_>) -> Option<How>,
-) -> Result<Shown<'a>, Damaged> {
-    let members = writer::members(document.as_bytes(), writer::top(&document), how)?;
+) -> Result<Shown<'_>, Damaged> {
+    let members = fields::members(document.as_bytes(), fields::top(&document), how)?;
     let start = Writer::of_members(&document, members);
     Shown::new(document, start, Inexact::default())
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::Bson;
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
 use tierkeep_core::content;
 use tierkeep_core::db::Role;

@@ -178,7 +178,12 @@ async fn what_another_program_wrote_is_adopted_by_being_changed(
     }
     assert_eq!(read(&world, "c1").await, Some(1));
     let receipt = records(&world)
-        .patch(&candidates(), &id("c1"), &bson::rawdoc! { "x": 1 }, Condition::None)
+        .patch(
+            &candidates(),
+            &id("c1"),
+            &bson::rawdoc! { "x": 1 },
+            Condition::None,
+        )
         .await
         .unwrap();
     assert_eq!(document::version(&receipt.record), Some(version(1)));

@@ -21,7 +21,9 @@ use crate::alerts::channels;
 use crate::config::ServiceSettings;
 use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
-use crate::http::{self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
+use crate::http::{
+    self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic,
+};
 use crate::lifecycle;
 use crate::metrics::{self, Metrics};
 
@@ -81,10 +83,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics.clone(),
         context,
     );
-    let (users, until) = (state.users.clone(), stop.clone());
-    let pending = tokio::spawn(async move {
-        until.run_until_cancelled(users.watch_pending()).await;
-    });
+    let pending = tokio::spawn(watch_pending(state.users.clone(), stop.clone()));
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -141,6 +140,11 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Learns which erasures are pending, until the service ends.
+async fn watch_pending(users: Users, stop: CancellationToken) {
+    stop.run_until_cancelled(users.watch_pending()).await;
 }
 
 /// Waits for what went on beside the requests.

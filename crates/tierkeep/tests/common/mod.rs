@@ -18,8 +18,8 @@ use secrecy::ExposeSecret;
 use tierkeep::config::shown::ShownSetting;
 use tierkeep::config::{Inputs, Loaded, Raw};
 use tierkeep::http::{
-    BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic, TrafficSettings,
-    router,
+    BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic,
+    TrafficSettings, router,
 };
 use tierkeep::metrics::Metrics;
 use tierkeep_core::audit::AuditKey;

@@ -303,10 +303,7 @@ async fn many_silent_connections_keep_no_other_address_out() {
     "400"
 )]
 #[tokio::test]
-async fn a_head_that_can_be_read_in_two_ways_is_refused(
-    #[case] sent: &str,
-    #[case] status: &str,
-) {
+async fn a_head_that_can_be_read_in_two_ways_is_refused(#[case] sent: &str, #[case] status: &str) {
     let world = World::new(Backend::Memory).await;
     let served = Served::start(world.router.clone(), LONG).await;
     let answer = served.exchange(sent.as_bytes()).await;
@@ -337,9 +334,17 @@ async fn a_body_that_trickles_in_is_given_up() {
     });
     let put = world.external("PUT", "/v1/user/scan_cache");
     let began = tokio::time::Instant::now();
-    let (status, code) = put.json(axum::body::Body::from_stream(trickle)).send().await.outcome();
+    let (status, code) = put
+        .json(axum::body::Body::from_stream(trickle))
+        .send()
+        .await
+        .outcome();
     assert_eq!((status, code.as_str()), (408, "request_timeout"));
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 /// The service reads so many bytes of a head. What it had not read would make its end a reset.

@@ -2,10 +2,11 @@
 //! use the databases at once.
 //!
 //! Where to look: `traffic` (rate limits), `bucket` (how they count), `address` (which address a request counts for), `concurrency` (the
-//! semaphore for public requests), `memory` (the memory of bodies).
+//! semaphore for public requests), `memory` (the memory of bodies), `budget` (how it is shared).
 
 pub(in crate::http) mod address;
 pub(in crate::http) mod bucket;
+pub(in crate::http) mod budget;
 pub(in crate::http) mod concurrency;
 pub(in crate::http) mod memory;
 pub(in crate::http) mod traffic;

@@ -17,8 +17,8 @@ use tierkeep_core::user::{UserId, UserType};
 
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
+use super::budget::Holder;
 use super::concurrency::{ConcurrencyLimit, Permit};
-use super::memory::Holder;
 use crate::http::response::problem::causes::NoPermit;
 
 /// Far above what one person's client sends, and far below what keeps the databases busy.

@@ -17,7 +17,8 @@ use tierkeep_core::user::{UserId, UserType};
 use tokio::time::{Instant, timeout_at};
 
 use super::fields;
-use crate::http::limits::memory::{BodyMemory, Holder, Reservation};
+use crate::http::limits::budget::{Holder, Reservation};
+use crate::http::limits::memory::BodyMemory;
 use crate::http::response::offload;
 use crate::http::response::problem::causes::BodyError;
 use crate::http::state::HttpState;

@@ -17,12 +17,12 @@ use super::sending::{self, Working};
 use crate::http::request::body::{self, BodyFormat, ParsedBody};
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::answer;
 use crate::http::response::problem::causes::{
     BodyError, CallerError, InternalError, NoPermit, RoleError, SectionNotFound,
     SectionRemoveError, SectionWriteError, ShowError, UnknownSection, UserConditionError,
     UserNotFound, UserReadError, WriteDenied,
 };
-use crate::http::response::answer;
 use crate::http::state::HttpState;
 
 route_error! {

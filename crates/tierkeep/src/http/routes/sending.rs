@@ -5,8 +5,8 @@ use axum::response::Response;
 use tierkeep_core::bson::raw::RawDocumentBuf;
 use tierkeep_core::content::{Damaged, Shown};
 
+use crate::http::limits::budget::{Holder, Reservation};
 use crate::http::limits::concurrency::Permit;
-use crate::http::limits::memory::{Holder, Reservation};
 use crate::http::response::problem::causes::ShowError;
 use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;

@@ -20,11 +20,11 @@ use super::sending::{self, Working};
 use crate::http::openapi::schema::of;
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::answer;
 use crate::http::response::problem::causes::{
     CallerError, InternalError, NoPermit, RoleError, ShowError, UserConditionError, UserNotFound,
     UserReadError,
 };
-use crate::http::response::answer;
 use crate::http::state::HttpState;
 
 route_error! {

@@ -84,8 +84,7 @@ pub async fn serve(
                     debug!("a connection is refused: all others are at work");
                     continue;
                 };
-                let (router, limits, shutdown) =
-                    (router.clone(), limits.clone(), shutdown.clone());
+                let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
                 let end = end.clone();
                 connections.spawn(async move {
                     let (gives_way, activity) = (place.end.clone(), place.activity.clone());

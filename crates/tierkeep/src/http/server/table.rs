@@ -217,7 +217,10 @@ mod tests {
         moment().await;
         let fifth = table.enter(address(9)).unwrap();
         let ended = |places: &[Place]| -> Vec<bool> {
-            places.iter().map(|place| place.end.is_cancelled()).collect()
+            places
+                .iter()
+                .map(|place| place.end.is_cancelled())
+                .collect()
         };
         assert_eq!(ended(&places), [false, false, true, false]);
         drop(at_work);

@@ -25,8 +25,8 @@ use tracing::{Instrument as _, debug_span};
 pub(in crate::http) use self::credentials::GITHUB_TOKEN;
 pub(in crate::http) use self::role::{Admin, Hr};
 use crate::http::limits::bucket::Allowance;
+use crate::http::limits::budget::Holder;
 use crate::http::limits::concurrency::Permit;
-use crate::http::limits::memory::Holder;
 use crate::http::request::context::RequestContext;
 use crate::http::response::problem::causes::{
     CallerError, NoPermit, RateLimited, RoleError, UserReadError, WriteDenied,

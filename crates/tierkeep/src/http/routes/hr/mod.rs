@@ -21,7 +21,7 @@ use tierkeep_engine::HrRecords;
 
 use super::error::route_error;
 use super::sending::{self, Working};
-use crate::http::limits::memory::{Holder, Reservation};
+use crate::http::limits::budget::{Holder, Reservation};
 use crate::http::response::answer;
 use crate::http::response::problem::causes::{InvalidRecord, ShowError, UnknownCollection};
 use crate::http::state::HttpState;
@@ -129,9 +129,7 @@ async fn shown(
         held,
         permit: None,
     };
-    let shown = sending::document(state, working, (status, record), |record| {
-        hr::shown(record)
-    });
+    let shown = sending::document(state, working, (status, record), hr::shown);
     Ok(answer::tagged(shown.await?, version))
 }
 

@@ -170,7 +170,13 @@ pub(in crate::http) async fn patch(
     holder: HrHolder,
     request: Request,
 ) -> Result<Response, WriteRecordError> {
-    write(&state, (&hr, holder), &named, (request, BodyFormat::MergePatch)).await
+    write(
+        &state,
+        (&hr, holder),
+        &named,
+        (request, BodyFormat::MergePatch),
+    )
+    .await
 }
 
 /// Replaces or patches a record, as the format of the body says.
