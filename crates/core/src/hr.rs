@@ -7,6 +7,7 @@
 
 mod arrival;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -341,7 +342,7 @@ pub const MARK_INDEX: [&str; 3] = ["metadata.state", "metadata.backup_status", f
 ///
 /// # Errors
 /// [`Damaged`] where it is no BSON.
-pub fn shown(record: &RawDocument) -> Result<Shown, Damaged> {
+pub fn shown<'a>(record: impl Into<Cow<'a, RawDocument>>) -> Result<Shown<'a>, Damaged> {
     show_record(record, &[field::VERSION, field::BACKUP_STATUS])
 }
 
@@ -445,7 +446,7 @@ mod tests {
         let other = Content::new(rawdoc! { "b": 1 }).unwrap();
         let second = writing(&id, Some(&first), 2, later).record(&other).unwrap();
         assert_eq!(
-            shown(&second).unwrap().value,
+            shown(&second).unwrap().into_value(),
             json!({
                 "_id": "c1", "b": 1,
                 "created_at": rfc3339(AT), "updated_at": rfc3339(later),

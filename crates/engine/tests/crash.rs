@@ -166,7 +166,7 @@ async fn a_writer_that_crashes_leaves_nothing_that_counts(
         let moved = world.staged(1, DAY + HOUR).await;
         world.migrate().await.unwrap();
         world.faults.crash_after(at);
-        let patch = doc! { "patched": true };
+        let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "patched": true }).unwrap();
         let run = world
             .users
             .patch(&moved, &section(), &patch, Condition::None)

@@ -274,7 +274,7 @@ async fn a_writer_that_stood_still_longer_than_the_tombstones_brings_nothing_bac
     let late = tokio::spawn({
         let user = user.clone();
         async move {
-            let patch = doc! { "patched": true };
+            let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "patched": true }).unwrap();
             users
                 .patch(&user, &section(), &patch, Condition::None)
                 .await

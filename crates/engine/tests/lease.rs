@@ -238,7 +238,7 @@ async fn a_mover_that_is_stopped_between_two_steps_and_goes_on_later_does_no_har
         assert!(turn.is_some(), "the claim has lapsed: {at}");
         assert!(world.all(Role::RaseenTempUser).await.is_empty(), "{at}");
         let back = crate::world::user(1);
-        let patch = doc! { "back": true };
+        let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "back": true }).unwrap();
         let none = tierkeep_engine::Condition::None;
         let section = crate::world::section();
         let written = world.users.patch(&back, &section, &patch, none).await;

@@ -196,7 +196,10 @@ async fn a_write_during_the_move_is_never_lost(
             while !over.load(Ordering::Acquire) {
                 written += 1;
                 for user in &users {
-                    let patch = doc! { format!("w{written}"): written };
+                    let patch = bson::raw::RawDocumentBuf::try_from(
+                        &doc! { format!("w{written}"): written },
+                    )
+                    .unwrap();
                     world
                         .users
                         .patch(user, &section(), &patch, Condition::None)

@@ -107,7 +107,7 @@ async fn without_an_intact_copy_nothing_is_served_or_changed(
     let corrupt = UsersError::Corrupt(Role::RaseenMainUser);
     assert_eq!(world.users.read(&user).await, Err(corrupt.clone()));
     assert_eq!(world.put(&user, 2).await, Err(corrupt.clone()));
-    let patch = doc! { "more": 1 };
+    let patch = rawdoc! { "more": 1 };
     let patched = world
         .users
         .patch(&user, &section(), &patch, Condition::None)
@@ -283,7 +283,7 @@ async fn a_damaged_hr_record_is_read_from_srie_and_never_merged_with(
     let listed = records.list(&collection, None, 10).await.unwrap();
     assert_eq!(listed.records[0].get_i32("n").unwrap(), 1);
     let merged = records
-        .patch(&collection, &id, &doc! { "x": 1 }, Condition::None)
+        .patch(&collection, &id, &rawdoc! { "x": 1 }, Condition::None)
         .await;
     assert_eq!(merged, Err(HrError::Corrupt(Role::RaseenMainHr)));
 

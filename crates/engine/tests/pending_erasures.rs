@@ -44,7 +44,7 @@ async fn what_only_waits_to_be_erased_is_neither_read_nor_written_to(
         let late = late.await;
         assert!(matches!(late, Err(UsersError::Mismatch { .. })), "{late:?}");
     }
-    let patch = doc! { "patched": true };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "patched": true }).unwrap();
     let patched = others.patch(&user, &section, &patch, Condition::None);
     let version = patched.await.unwrap().version;
     assert_eq!(Some(version), tombstone(1).next());
@@ -122,6 +122,29 @@ async fn others_go_on_while_the_ledger_hangs_and_it_is_asked_again_once_it_answe
     }
     assert!(users.read(&gone).await.unwrap().is_none());
     assert!(users.read(&user).await.unwrap().is_some());
+}
+
+/// A task asks beside the requests, and none of them waits, also when the ledger begins to hang.
+#[tokio::test(start_paused = true)]
+async fn no_request_waits_for_the_ledger_while_a_task_asks_it() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let world = World::new(Backend::Memory).await;
+    let user = world.staged(1, HOUR).await;
+    let users = Users::new(world.reopened().await);
+    let asking = users.clone();
+    let asking = tokio::spawn(async move { asking.watch_pending().await });
+    tokio::time::sleep(PAUSE * 2).await;
+    for nth in 1..=30 {
+        let call = Fault::nth(nth, Moment::Before).to(Role::EvaluationAudit);
+        world.faults.hold(call.of("find"));
+    }
+    let begun = Instant::now();
+    for _ in 0..40 {
+        assert!(users.read(&user).await.unwrap().is_some());
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!(begun.elapsed(), PAUSE * 40);
+    asking.abort();
 }
 
 /// What this process knows may be long past: the user may be back through another program, which knows no versions.

@@ -91,7 +91,8 @@ async fn hours_between_two_processes_move_nothing_early_and_lose_nothing(
     // Writes by both in turn: versions say which is newer, whatever the clocks say.
     let user = UserId::parse(native_user(2, 1).id()).unwrap();
     for n in 0..6 {
-        let patch = bson::doc! { format!("w{n}"): n };
+        let patch =
+            bson::raw::RawDocumentBuf::try_from(&bson::doc! { format!("w{n}"): n }).unwrap();
         let writer = &writers[usize::try_from(n).unwrap() % 2];
         let receipt = writer
             .patch(&user, &section(), &patch, Condition::None)

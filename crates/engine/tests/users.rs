@@ -145,14 +145,15 @@ async fn removing_and_patching_change_one_section(
         world.users.remove(&user, &section(), Condition::None).await,
         Err(UsersError::NotFound)
     ));
-    let patch = doc! { "a": 1, "gone": bson::Bson::Null };
+    let patch =
+        bson::raw::RawDocumentBuf::try_from(&doc! { "a": 1, "gone": bson::Bson::Null }).unwrap();
     let made = world
         .users
         .patch(&user, &section(), &patch, Condition::None)
         .await
         .unwrap();
     assert!(made.created);
-    let patch = doc! { "b": { "c": 2_i64 } };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "b": { "c": 2_i64 } }).unwrap();
     world
         .users
         .patch(&user, &section(), &patch, Condition::None)
@@ -312,7 +313,7 @@ async fn concurrent_writers_are_all_contained(
     let writers = (0..8).map(|n| {
         let (users, user) = (world.users.clone(), user.clone());
         tokio::spawn(async move {
-            let patch = doc! { format!("w{n}"): n };
+            let patch = bson::raw::RawDocumentBuf::try_from(&doc! { format!("w{n}"): n }).unwrap();
             users
                 .patch(&user, &section(), &patch, Condition::None)
                 .await
@@ -380,7 +381,7 @@ async fn a_patch_never_takes_what_it_cannot_read_for_empty(
     bytes[at] = 0xff;
     let stored = RawDocumentBuf::from_bytes(bytes).unwrap();
     world.plant(Role::RaseenTempUser, stored.clone()).await;
-    let patch = doc! { "more": 1 };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "more": 1 }).unwrap();
     let patched = world
         .users
         .patch(&user, &section(), &patch, Condition::None)

@@ -184,7 +184,8 @@ impl Program {
             }
             Self::Append { user: n } => append(&users, n, mark).await,
             Self::Merge { user: n } => {
-                let patch = doc! { mark.as_str(): 1 };
+                let patch = RawDocumentBuf::try_from(&doc! { mark.as_str(): 1 });
+                let patch = patch.unwrap_or_default();
                 let done = users
                     .patch(&user(n), &section(MERGED), &patch, Condition::None)
                     .await;

@@ -56,6 +56,10 @@ impl Failure {
 
 /// The class of an extended result code, whose low byte is the primary one.
 pub(crate) fn class(extended_code: i32) -> Class {
+    // The system took none of what was to be written: a quota, or a file of the largest size.
+    if extended_code == ffi::SQLITE_IOERR_WRITE {
+        return Class::DiskFull;
+    }
     match extended_code & 0xff {
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => Class::Busy,
         ffi::SQLITE_FULL => Class::DiskFull,
@@ -79,6 +83,7 @@ mod tests {
             (ffi::SQLITE_BUSY_SNAPSHOT, Class::Busy),
             (ffi::SQLITE_LOCKED_SHAREDCACHE, Class::Busy),
             (ffi::SQLITE_FULL, Class::DiskFull),
+            (ffi::SQLITE_IOERR_WRITE, Class::DiskFull),
             (ffi::SQLITE_CORRUPT_VTAB, Class::Corrupt),
             (ffi::SQLITE_NOTADB, Class::Corrupt),
             (ffi::SQLITE_CANTOPEN_ISDIR, Class::NoServer),

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "crash-points")]
 mod crash_points;
+mod descriptors;
 pub mod exit;
 pub mod heap;
 pub mod http;

@@ -22,7 +22,7 @@ use axum::{Json, Router, body::Bytes};
 use serde_json::{Value, json};
 use tierkeep_engine::core::store::{Store, StoreError};
 use tierkeep_engine::core::user::Section;
-use tierkeep_engine::core::{clock::Clock, content, db::Role};
+use tierkeep_engine::core::{clock::Clock, content, content::Shown, db::Role};
 use tierkeep_engine::{Condition, ConnectSettings, ConnectionManager, Engine, MigrationService};
 use tierkeep_engine::{MoverSettings, NoProgress, Purpose, RunOptions, Upkeep, Users, Worker};
 use tierkeep_identity::UserTypeDetector;
@@ -109,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn write(State(app): State<App>, Asking(user): Asking, body: Bytes) -> Answer {
-    let report = content::parse(&body).and_then(|report| content::to_raw(&report));
+    let report = content::parse(&body);
     let report = report.map_err(|why| (StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
     let (app, always) = (&app, Condition::None);
     let written = app.users.put(&user, &app.report, report, always).await;
@@ -126,7 +126,7 @@ async fn read(State(app): State<App>, Asking(user): Asking) -> Answer {
     };
     let report = content::show_section(&found.document, app.report.as_str());
     let report = report.map_err(|why| (StatusCode::INTERNAL_SERVER_ERROR, why.to_string()))?;
-    let report = report.map(|shown| shown.value);
+    let report = report.map(Shown::into_value);
     Ok(Json(
         json!({ "database": found.source.name(), "report": report }),
     ))

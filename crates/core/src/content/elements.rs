@@ -37,20 +37,6 @@ impl Element<'_> {
     }
 }
 
-/// The first element of this name at the top of a document.
-pub(super) fn find<'a>(
-    document: &'a RawDocument,
-    name: &str,
-) -> Result<Option<Element<'a>>, Damaged> {
-    for element in Elements::of(document) {
-        let element = element?;
-        if element.key == name.as_bytes() {
-            return Ok(Some(element));
-        }
-    }
-    Ok(None)
-}
-
 /// The elements of a document, up to the first damaged one.
 #[derive(Clone, Debug)]
 pub(super) struct Elements<'a>(&'a [u8]);
@@ -59,6 +45,16 @@ impl<'a> Elements<'a> {
     pub(super) fn of(document: &'a RawDocument) -> Self {
         let bytes = document.as_bytes();
         Self(bytes.get(4..bytes.len() - 1).unwrap_or_default())
+    }
+
+    /// Those of a document without any.
+    pub(super) fn none() -> Self {
+        Self(&[])
+    }
+
+    /// Those in these bytes, from an element on.
+    pub(super) fn from(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// Those of an embedded document, whose length has been read already.
@@ -70,7 +66,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    fn one(&mut self) -> Result<Element<'a>, Damaged> {
+    pub(super) fn one(&mut self) -> Result<Element<'a>, Damaged> {
         let (tag, rest) = self.0.split_first().ok_or(Damaged)?;
         let of = ElementType::from(*tag).ok_or(Damaged)?;
         let (key, rest) = cstring(rest)?;
@@ -93,6 +89,30 @@ impl<'a> Iterator for Elements<'a> {
         }
         Some(element)
     }
+}
+
+/// Begins a document at the end of `out`; where.
+pub(super) fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    start
+}
+
+/// Ends the document that began at `start`.
+pub(super) fn end(out: &mut Vec<u8>, start: usize) {
+    out.push(0);
+    let length = i32::try_from(out.len() - start).unwrap_or(i32::MAX);
+    if let Some(bytes) = out.get_mut(start..start + 4) {
+        bytes.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Adds an element as it is.
+pub(super) fn append(out: &mut Vec<u8>, element: Element<'_>) {
+    out.push(element.of as u8);
+    out.extend_from_slice(element.key);
+    out.push(0);
+    out.extend_from_slice(element.value);
 }
 
 /// Whether every element can be told apart, down to `levels` levels.

@@ -2,36 +2,21 @@
 //! is shown as a wrapper of the same value again; every other is refused by name. Must never round, clamp to another
 //! number or cut off.
 
-use bson::{Bson, Document, JavaScriptCodeWithScope};
+use bson::Bson;
 use serde_json::{Map, Value};
 
-use super::{InvalidBody, to_bson};
-
-/// The most characters of a refused value that are quoted.
-const QUOTED_MAX: usize = 120;
-
-/// The BSON value that an object with a key that starts with `$` stands for.
-pub(super) fn read(object: Map<String, Value>) -> Result<Bson, InvalidBody> {
-    if is_dbref(&object) {
-        return entries(object).map(Bson::Document);
-    }
-    let refused = |why: &str| {
-        let quoted: String = Value::Object(object.clone())
-            .to_string()
-            .chars()
-            .take(QUOTED_MAX)
-            .collect();
-        InvalidBody::Content(format!("{quoted} {why}"))
-    };
+/// The BSON value that an object with a key that starts with `$` stands for; why it stands for none, where more can be said
+/// than that.
+pub(super) fn read(object: Map<String, Value>) -> Result<Bson, Option<&'static str>> {
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     if text("$numberDecimal").is_some_and(|number| !is_decimal(number)) {
-        return Err(refused("is not a decimal128 number"));
+        return Err(Some("is not a decimal128 number"));
     }
     if text("$numberDouble").is_some_and(|number| !is_double(number)) {
-        return Err(refused("is not a number within f64"));
+        return Err(Some("is not a number within f64"));
     }
     if text("$date").is_some_and(|date| !is_to_the_millisecond(date)) {
-        return Err(refused(
+        return Err(Some(
             "is not an RFC 3339 date of at most millisecond precision",
         ));
     }
@@ -39,50 +24,12 @@ pub(super) fn read(object: Map<String, Value>) -> Result<Bson, InvalidBody> {
         .get("$regularExpression")
         .and_then(|regex| regex.get("options")?.as_str());
     if options.is_some_and(|options| !options.bytes().is_sorted()) {
-        return Err(refused("has options that are not in alphabetical order"));
+        return Err(Some("has options that are not in alphabetical order"));
     }
-    if object.len() == 2
-        && let (Some(code), Some(Value::Object(scope))) = (text("$code"), object.get("$scope"))
-    {
-        let Bson::Document(scope) = to_bson(Value::Object(scope.clone()))? else {
-            return Err(refused("has a $scope that is not an object"));
-        };
-        let code = code.to_owned();
-        return Ok(Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope {
-            code,
-            scope,
-        }));
-    }
-    match Bson::try_from(padded(object.clone())) {
-        Ok(Bson::Document(_)) | Err(_) => Err(refused(
-            "has a key that starts with $ and is not an Extended JSON value",
-        )),
+    match Bson::try_from(padded(object)) {
+        Ok(Bson::Document(_)) | Err(_) => Err(None),
         Ok(value) => Ok(value),
     }
-}
-
-/// The members of an object, each as the value that it stands for.
-pub(super) fn entries(object: Map<String, Value>) -> Result<Document, InvalidBody> {
-    let mut document = Document::new();
-    for (key, value) in object {
-        document.insert(key, to_bson(value)?);
-    }
-    Ok(document)
-}
-
-/// Whether the object is a `DBRef`: `$ref`, a string, then `$id`, then `$db`, a string, where there is one; no other key
-/// starts with `$` (source: MongoDB `DBRef` specification). It is stored as the document that it is.
-pub(super) fn is_dbref(object: &Map<String, Value>) -> bool {
-    let mut members = object.iter();
-    let named = |member: Option<(&String, &Value)>, name: &str| {
-        member.is_some_and(|(key, value)| key == name && (name == "$id" || value.is_string()))
-    };
-    if !named(members.next(), "$ref") || !named(members.next(), "$id") {
-        return false;
-    }
-    members.enumerate().all(|(place, (key, value))| {
-        !key.starts_with('$') || place == 0 && named(Some((key, value)), "$db")
-    })
 }
 
 /// Decimal digits with at most one point among them.

@@ -57,6 +57,8 @@ pub(crate) struct CircuitBreaker {
     inner: Arc<dyn Store>,
     armed: OnceLock<Armed>,
     retries: Arc<ConnectRetries>,
+    /// Why the last write was refused, where the disk or its permissions are the reason.
+    unwritable: Mutex<Option<Class>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl CircuitBreaker {
             inner,
             armed: OnceLock::new(),
             retries,
+            unwritable: Mutex::default(),
         }
     }
 
@@ -91,6 +94,36 @@ impl CircuitBreaker {
     /// What becomes of calls; none while they are not guarded.
     pub(crate) fn state(&self) -> Option<BreakerState> {
         self.armed.get().map(|armed| armed.breaker().state())
+    }
+
+    /// Why the database takes no writes although it answers: the reason that the last write was refused for.
+    pub(crate) fn unwritable(&self) -> Option<Class> {
+        *self
+            .unwritable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call that writes.
+    async fn write_call<T>(
+        &self,
+        operation: &'static str,
+        written: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let answer = self.call(operation, call, written).await;
+        let why = match &answer {
+            Ok(_) => Some(None),
+            Err(error) => matches!(error.class, Class::DiskFull | Class::Unauthorized)
+                .then_some(Some(error.class)),
+        };
+        if let Some(why) = why {
+            let mut unwritable = self
+                .unwritable
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *unwritable = why;
+        }
+        answer
     }
 
     /// Makes a call within `limit`, if calls go through.
@@ -308,7 +341,7 @@ impl Store for CircuitBreaker {
         documents: &[RawDocumentBuf],
     ) -> Result<Vec<Inserted>> {
         let inserted = self.inner.insert(collection, documents);
-        self.call("insert", call, inserted).await
+        self.write_call("insert", inserted).await
     }
 
     async fn append(
@@ -317,12 +350,12 @@ impl Store for CircuitBreaker {
         documents: &[RawDocumentBuf],
     ) -> Result<Vec<Inserted>> {
         let appended = self.inner.append(collection, documents);
-        self.call("append", call, appended).await
+        self.write_call("append", appended).await
     }
 
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         let put = self.inner.put_newer(collection, documents);
-        self.call("put_newer", call, put).await
+        self.write_call("put_newer", put).await
     }
 
     async fn write(
@@ -333,12 +366,12 @@ impl Store for CircuitBreaker {
         change: &Change,
     ) -> Result<Written> {
         let written = self.inner.write(collection, id, guard, change);
-        self.call("write", call, written).await
+        self.write_call("write", written).await
     }
 
     async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
         let deleted = self.inner.delete(collection, fences);
-        self.call("delete", call, deleted).await
+        self.write_call("delete", deleted).await
     }
 
     async fn amend(
@@ -349,6 +382,6 @@ impl Store for CircuitBreaker {
         set: &Document,
     ) -> Result<u64> {
         let amended = self.inner.amend(collection, ids, when, set);
-        self.call("amend", call, amended).await
+        self.write_call("amend", amended).await
     }
 }

@@ -15,8 +15,7 @@ use tierkeep_core::db::{
     SrieMainHr, SrieMainUser,
 };
 use tierkeep_core::hr::HrCollection;
-use tierkeep_core::store::Handle;
-use tierkeep_core::store::{Hello, Store};
+use tierkeep_core::store::{Class, Handle, Hello, Store};
 
 use crate::databases::admission::Admission;
 use crate::databases::breaker::{CircuitBreaker, GuardSettings};
@@ -228,6 +227,12 @@ impl ConnectionManager {
     /// What becomes of calls to the database of a role; none while calls are not guarded.
     pub fn breaker(&self, role: Role) -> Option<BreakerState> {
         self.gates.get(&role)?.breaker().state()
+    }
+
+    /// Why the database of a role takes no writes although it answers: the reason that its last write was refused for, its disk
+    /// or its permissions. `None` where the last write was taken, or there was none.
+    pub fn unwritable(&self, role: Role) -> Option<Class> {
+        self.gates.get(&role)?.breaker().unwritable()
     }
 
     /// How often each database was tried again, since the process began.

@@ -30,7 +30,7 @@ use crate::mutant::Mutant;
 
 /// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
 /// answered after that long: then no process reads or writes what is left.
-pub(crate) const PENDING_KNOWN_FOR: Duration = Duration::from_millis(250);
+pub(crate) const PENDING_KNOWN_FOR: Duration = Duration::from_secs(2);
 
 /// How often a step that lost a race looks again.
 const ROUNDS: u32 = 24;

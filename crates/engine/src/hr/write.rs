@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bson::Document;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson;
 use tierkeep_core::content;
@@ -31,7 +30,7 @@ const LOST_ANSWERS: usize = 3;
 #[derive(Debug)]
 enum What<'a> {
     Put(Content),
-    Patch(&'a Document),
+    Patch(&'a RawDocument),
     Remove,
 }
 
@@ -82,7 +81,7 @@ impl HrRecords {
         &self,
         collection: &HrCollection,
         id: &HrId,
-        patch: &Document,
+        patch: &RawDocument,
         condition: Condition,
     ) -> Result<HrReceipt, HrError> {
         self.write(collection, id, What::Patch(patch), condition)
@@ -280,13 +279,11 @@ impl HrRecords {
             What::Remove => return Ok(writing.tombstone()),
             What::Patch(patch) => {
                 let unreadable = || HrError::Unclear("it is no valid BSON; PUT replaces it");
-                let stored = live.map(|live| Document::try_from(Content::of(live).as_raw()));
-                let mut target = stored
-                    .transpose()
-                    .map_err(|_| unreadable())?
-                    .unwrap_or_default();
-                content::merge(&mut target, (*patch).clone());
-                let raw = RawDocumentBuf::try_from(&target).map_err(|_| HrError::TooLarge)?;
+                let merged = match live {
+                    Some(live) => content::merge(Content::of(live).as_raw(), patch),
+                    None => content::merge(&RawDocumentBuf::new(), patch),
+                };
+                let raw = merged.map_err(|_| unreadable())?;
                 let merged =
                     Content::new(raw).map_err(|_| HrError::Unclear("a key is reserved"))?;
                 writing.record(&merged)

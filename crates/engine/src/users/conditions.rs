@@ -64,7 +64,7 @@ pub(super) fn check(
     }
 }
 
-/// A merge with a text that is no UTF-8 would lose it.
+/// What cannot be told apart into elements cannot be merged with.
 pub(super) fn unreadable(section: &Section) -> UsersError {
     UsersError::Rejected(Fault {
         code: 0,

@@ -148,6 +148,13 @@ impl Users {
         Self::waiting(self.engine, longest_look)
     }
 
+    /// Learns every half second which erasures are pending, so that no read or write waits for `evaluation_audit`. To be run
+    /// beside them, by one of the clones; without it, they ask where what is known is more than two seconds old. Dropping the
+    /// future ends it.
+    pub async fn watch_pending(&self) {
+        self.pending.watch(&self.engine).await;
+    }
+
     fn waiting(engine: Arc<Engine>, longest_look: Duration) -> Self {
         Self {
             engine,

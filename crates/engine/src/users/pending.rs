@@ -1,9 +1,10 @@
 //! Erasures that have not reached every database, as this process knows them: what only waits to be erased is
 //! treated as absent, also where it can still be read.
 //!
-//! The ledger is asked when somebody reads or writes, and not again for [`PENDING_KNOWN_FOR`]. Whoever leaves an erasure
-//! pending answers no sooner than that after its entry was made, so that every process knows of it by then (ADR 18).
-//! No version and no deletion rests on this, and nobody waits for a ledger that has stopped answering.
+//! A service asks the ledger every half second in a task of its own ([`Pending::watch`]); reads and writes rely on an answer
+//! that is at most [`PENDING_KNOWN_FOR`] old, and ask only where there is none. An erasure that stays pending is answered no
+//! sooner than that after its entry was made, so that every process knows of it by then (ADR 26). No version and no deletion
+//! rests on this, and no request waits for a ledger that has stopped answering.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,8 @@ use crate::erasure::service::PENDING_KNOWN_FOR;
 
 /// Of more, each is looked up by itself.
 const REMEMBERED: usize = 500;
+/// How often a service asks.
+const ASKED_EVERY: Duration = Duration::from_millis(500);
 
 /// What is known of pending erasures. Clones know the same.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub(super) struct Pending {
     /// How long an answer is waited for.
     longest_look: Duration,
     known: Arc<Mutex<Known>>,
-    /// Held by whoever asks the ledger.
+    /// Held by the task that asks the ledger.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -53,6 +56,15 @@ impl Pending {
             longest_look,
             known: Arc::default(),
             asking: Arc::default(),
+        }
+    }
+
+    /// Asks every half second. Dropping the future ends that.
+    pub(super) async fn watch(&self, engine: &Arc<Engine>) {
+        loop {
+            let next = Instant::now() + ASKED_EVERY;
+            self.ask_aside(engine);
+            tokio::time::sleep_until(next).await;
         }
     }
 
@@ -94,40 +106,42 @@ impl Pending {
             return;
         }
         let asked = async {
-            let _asking = self.asking.lock().await;
-            // One answer serves all who waited for it.
-            let known = self.known().is_from(begun);
-            if !known {
-                self.ask(engine).await;
+            let asking = Arc::clone(&self.asking).lock_owned().await;
+            // One answer serves all requests that waited for it.
+            if self.known().is_from(begun) {
+                return;
             }
+            // In a task: the request that asks may be cut off, and others wait for the same answer.
+            let (pending, engine) = (self.clone(), Arc::clone(engine));
+            let asked = tokio::spawn(async move {
+                pending.ask(&engine).await;
+                drop(asking);
+            });
+            asked.await.ok();
         };
         if timeout(self.longest_look, asked).await.is_err() {
             self.known().failed(Class::Timeout);
         }
     }
 
-    /// Asks in the background, where nobody does yet.
+    /// Asks in the background, where nothing does yet.
     fn ask_aside(&self, engine: &Arc<Engine>) {
         if let Ok(asking) = Arc::clone(&self.asking).try_lock_owned() {
             let (pending, engine) = (self.clone(), Arc::clone(engine));
             tokio::spawn(async move {
-                if timeout(pending.longest_look, pending.ask(&engine))
-                    .await
-                    .is_err()
-                {
-                    pending.known().failed(Class::Timeout);
-                }
+                pending.ask(&engine).await;
                 drop(asking);
             });
         }
     }
 
+    /// Asks once; what does not answer in time counts as away.
     async fn ask(&self, engine: &Engine) {
         let now = Instant::now();
-        let answer = engine.ledger().pending(REMEMBERED).await;
+        let answer = timeout(self.longest_look, engine.ledger().pending(REMEMBERED)).await;
         let mut known = self.known();
         match answer {
-            Ok(pending) => {
+            Ok(Ok(pending)) => {
                 *known = Known {
                     asked_at: Some(now),
                     more: pending.len() >= REMEMBERED,
@@ -136,7 +150,8 @@ impl Pending {
                     hangs: false,
                 }
             }
-            Err(StoreError { class, .. }) => known.failed(class),
+            Ok(Err(StoreError { class, .. })) => known.failed(class),
+            Err(_) => known.failed(Class::Timeout),
         }
     }
 
@@ -146,7 +161,7 @@ impl Pending {
 }
 
 impl Known {
-    /// Whether nobody who came at `begun` needs to ask again.
+    /// Whether a request that came at `begun` need not ask again.
     fn is_from(&self, begun: Instant) -> bool {
         self.asked_at
             .is_some_and(|at| at >= begun || begun.duration_since(at) < PENDING_KNOWN_FOR)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::Bson;
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
-use bson::{Bson, Document};
 use tierkeep_core::bson;
 use tierkeep_core::content;
 use tierkeep_core::db::Role;
@@ -159,23 +159,20 @@ impl Users {
         &self,
         user: &UserId,
         section: &Section,
-        patch: &Document,
+        patch: &RawDocument,
         condition: Condition,
     ) -> Result<Receipt, UsersError> {
         for round in 0..ROUNDS {
             let found = self.read(user).await?;
-            let mut target = match found
+            let merged = match found
                 .as_ref()
                 .map(|found| found.document.get(section.as_str()))
             {
-                Some(Ok(Some(RawBsonRef::Document(stored)))) => {
-                    Document::try_from(stored).map_err(|_| unreadable(section))?
-                }
+                Some(Ok(Some(RawBsonRef::Document(stored)))) => content::merge(stored, patch),
                 Some(Err(_)) => return Err(unreadable(section)),
-                Some(Ok(_)) | None => Document::new(),
+                Some(Ok(_)) | None => content::merge(&RawDocumentBuf::new(), patch),
             };
-            content::merge(&mut target, patch.clone());
-            let value = RawDocumentBuf::try_from(&target).map_err(|_| UsersError::TooLarge)?;
+            let value = merged.map_err(|_| unreadable(section))?;
             let current = found.as_ref().and_then(crate::users::Found::version);
             check(condition, found.is_some(), current)?;
             let seen = match (&found, current) {

@@ -108,7 +108,9 @@ impl Row {
             while !stop.load(Ordering::Acquire) {
                 tried += 1;
                 for user in &users {
-                    let patch = doc! { format!("w{tried}"): tried };
+                    let patch =
+                        bson::raw::RawDocumentBuf::try_from(&doc! { format!("w{tried}"): tried })
+                            .unwrap();
                     let written = world.users.patch(user, &section, &patch, Condition::None);
                     if written.await.is_ok() {
                         acknowledged.entry(user.clone()).or_default().push(tried);

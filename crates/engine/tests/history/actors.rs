@@ -54,12 +54,10 @@ pub fn write(process: &Process, user: usize, id: &UserId, write: &Write) -> Acti
     Box::pin(async move {
         let section = Section::parse(write.section).unwrap();
         let content = doc! { mark(write.token): i64::from(write.token) };
+        let content = RawDocumentBuf::try_from(&content).unwrap();
         let condition = write.condition;
         let told = match write.deed {
-            Deed::Put => {
-                let content = RawDocumentBuf::try_from(&content).unwrap();
-                users.put(&id, &section, content, condition).await
-            }
+            Deed::Put => users.put(&id, &section, content, condition).await,
             Deed::Patch => users.patch(&id, &section, &content, condition).await,
             Deed::Remove => users.remove(&id, &section, condition).await,
         };

@@ -118,7 +118,12 @@ async fn a_write_cut_off_after_every_call_is_whole_or_nothing(
             )
             .await;
         let old = records
-            .patch(&candidates(), &id("old"), &doc! { "n": 2 }, Condition::None)
+            .patch(
+                &candidates(),
+                &id("old"),
+                &bson::rawdoc! { "n": 2 },
+                Condition::None,
+            )
             .await;
         let gone = records
             .remove(&candidates(), &id("old"), Condition::None)

@@ -175,7 +175,7 @@ async fn what_only_the_backup_holds_is_what_a_write_goes_on_from(
         .delete(candidates().as_str(), &[fence])
         .await
         .unwrap();
-    let patch = doc! { "more": true };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "more": true }).unwrap();
     let receipt = records(&world)
         .patch(
             &candidates(),

@@ -37,7 +37,7 @@ async fn a_write_is_in_main_and_in_the_backup_when_it_is_answered(
     assert_eq!(document::version(&second.record), Some(version(2)));
     check_equal(&world).await;
 
-    let patch = doc! { "more": { "a": 1 }, "n": 3 };
+    let patch = bson::raw::RawDocumentBuf::try_from(&doc! { "more": { "a": 1 }, "n": 3 }).unwrap();
     let patched = records(&world)
         .patch(
             &candidates(),
@@ -143,7 +143,7 @@ async fn writes_at_once_all_count_and_none_is_lost(
     for n in 0..8 {
         let records = records(&world);
         writers.spawn(async move {
-            let patch = doc! { format!("w{n}"): n };
+            let patch = bson::raw::RawDocumentBuf::try_from(&doc! { format!("w{n}"): n }).unwrap();
             let receipt = records
                 .patch(&candidates(), &id("c1"), &patch, Condition::None)
                 .await;
@@ -178,7 +178,12 @@ async fn what_another_program_wrote_is_adopted_by_being_changed(
     }
     assert_eq!(read(&world, "c1").await, Some(1));
     let receipt = records(&world)
-        .patch(&candidates(), &id("c1"), &doc! { "x": 1 }, Condition::None)
+        .patch(
+            &candidates(),
+            &id("c1"),
+            &bson::rawdoc! { "x": 1 },
+            Condition::None,
+        )
         .await
         .unwrap();
     assert_eq!(document::version(&receipt.record), Some(version(1)));

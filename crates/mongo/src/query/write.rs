@@ -316,7 +316,10 @@ fn version_is(version: Version) -> RawDocumentBuf {
     rawdoc! { "$eq": ["$metadata.version", literal(version.get())] }
 }
 
-/// Changes the one document `id` if `guard` holds. Answers the document and its size in bytes.
+/// The largest document that comes with the reply of the command that wrote it.
+const REPLIED_BYTES: i64 = 256 * 1024;
+
+/// Changes the one document `id` if `guard` holds. Answers the document, or the head of a large one, and its size in bytes.
 pub(crate) fn write(
     collection: &str,
     id: &Bson,
@@ -350,7 +353,13 @@ pub(crate) fn write(
         }
         None => command.append(cstr!("remove"), true),
     }
-    let answer = rawdoc! { "_id": 0, "document": "$$ROOT", "size": { "$bsonSize": "$$ROOT" } };
+    // The driver makes a tree of the reply, many times its size. Of a large document only what says its version comes with it,
+    // and the document itself is read as bytes.
+    let size = rawdoc! { "$bsonSize": "$$ROOT" };
+    let head = rawdoc! { "_id": "$_id", "user_id": "$user_id", "metadata": "$metadata" };
+    let is_large = rawdoc! { "$gt": [size.clone(), REPLIED_BYTES] };
+    let document = rawdoc! { "$cond": [is_large, head, "$$ROOT"] };
+    let answer = rawdoc! { "_id": 0, "document": document, "size": size };
     command.append(cstr!("fields"), answer);
     command.append(cstr!("writeConcern"), write_concern());
     command

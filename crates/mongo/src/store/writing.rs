@@ -251,8 +251,8 @@ impl MongoStore {
         if answer.is_exact() {
             return Ok(Written::Applied(answer.document));
         }
-        // The driver's decoding dropped a key that is spelled twice: what the document is now, byte for byte,
-        // is read again.
+        // Only its head came along, or the driver's decoding dropped a key that is spelled twice: what the document is now,
+        // byte for byte, is read again.
         if let (Guard::Whole(whole), Change::Remove) = (guard, change) {
             return Ok(Written::Applied(whole.clone()));
         }

@@ -5,12 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config::HttpSettings;
+use crate::descriptors::{self, Places};
 use crate::exit::UsageError;
 use crate::http::{self, Connections, HttpState};
 use crate::metrics::Metrics;
@@ -45,15 +47,22 @@ impl Listeners {
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let places = Places::of(descriptors::raised());
+        let trusted_proxies: Arc<[IpNet]> = settings.traffic.trusted_proxies.as_slice().into();
+        let connections = |most| Connections {
+            most,
+            trusted_proxies: Arc::clone(&trusted_proxies),
+            ..Connections::default()
+        };
         let public = bind(settings.listen, "--listen").await?;
         let ops = match settings.ops_listen {
             Some(listen) => Some(bind(listen, "TIERKEEP_OPS_LISTEN").await?),
             None => None,
         };
         Ok(Self {
-            public: Listener::serve(public, metrics, stop)?,
+            public: Listener::serve(public, connections(places.public), metrics, stop)?,
             ops: ops
-                .map(|ops| Listener::serve(ops, metrics, stop))
+                .map(|ops| Listener::serve(ops, connections(places.ops), metrics, stop))
                 .transpose()?,
         })
     }
@@ -104,19 +113,14 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
 impl Listener {
     fn serve(
         listener: TcpListener,
+        connections: Connections,
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let opened = Arc::new(OnceLock::new());
         let router = http::starting(Arc::clone(&opened), metrics.clone());
-        let serving = http::serve(
-            listener,
-            router,
-            Connections::default(),
-            stop.clone(),
-            GRACE,
-        );
+        let serving = http::serve(listener, router, connections, stop.clone(), GRACE);
         Ok(Self {
             address,
             opened,

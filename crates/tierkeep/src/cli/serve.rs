@@ -24,7 +24,9 @@ use crate::clock::SystemClock;
 use crate::config::ServiceSettings;
 use crate::config::shown::ShownSetting;
 use crate::exit::Exit;
-use crate::http::{self, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic};
+use crate::http::{
+    self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic,
+};
 use crate::lifecycle;
 use crate::metrics::{self, Metrics};
 
@@ -85,6 +87,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         context,
     );
     let identity = beside_detector(&state, &stop);
+    let pending = tokio::spawn(watch_pending(state.users.clone(), stop.clone()));
     engine.databases().guard_calls(GuardSettings::default());
     engine.audit_trail().follow_spool();
     let health = tokio::spawn(state.health.clone().watch(stop.clone()));
@@ -132,6 +135,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (reconciler, "the delivery of HR records"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),
+        (pending, "the look for pending erasures"),
     ])
     .await;
     ended(identity).await;
@@ -186,6 +190,11 @@ async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
     }
 }
 
+/// Learns which erasures are pending, until the service ends.
+async fn watch_pending(users: Users, stop: CancellationToken) {
+    stop.run_until_cancelled(users.watch_pending()).await;
+}
+
 /// Waits for what went on beside the requests.
 async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
     for (task, what) in tasks {
@@ -237,6 +246,12 @@ fn state(
         .mover
         .retention
         .saturating_add(settings.scan_interval.saturating_mul(2));
+    let limits = Limits {
+        max_body_internal_bytes: service.http.max_body.internal_bytes,
+        max_body_external_bytes: service.http.max_body.external_bytes,
+        body_memory_bytes: service.http.body_memory_bytes,
+        ..Limits::default()
+    };
     HttpState {
         users: Users::new(Arc::clone(engine)),
         hr: HrRecords::new(Arc::clone(engine)),
@@ -244,11 +259,8 @@ fn state(
         detector,
         bindings: Bindings::new(Arc::clone(engine), service.identity.on_change),
         sections: service.http.sections.clone().into(),
-        limits: Limits {
-            max_body_internal_bytes: service.http.max_body.internal_bytes,
-            max_body_external_bytes: service.http.max_body.external_bytes,
-            ..Limits::default()
-        },
+        memory: BodyMemory::new(limits.body_memory_bytes),
+        limits,
         audit: engine.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
         health: HealthSource::new(mover.service.clone(), phases, overdue_after),

@@ -67,6 +67,8 @@ pub struct HttpSettings {
     pub sections: Vec<Section>,
     /// The largest bodies.
     pub max_body: MaxBody,
+    /// The memory of bodies that are received, parsed, written and shown.
+    pub body_memory_bytes: usize,
     /// How much callers may ask.
     pub traffic: TrafficSettings,
 }
@@ -244,6 +246,8 @@ fn http(
         traffic,
         sections,
         max_body,
+        body_memory_bytes: usize::try_from(loaded.number("TIERKEEP_BODY_MEMORY")?)
+            .unwrap_or(usize::MAX),
     })
 }
 

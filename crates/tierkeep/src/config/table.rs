@@ -183,6 +183,12 @@ pub const GROUPS: &[Group] = &[
                 "The largest body of a section; when not set, 8MiB for internal users and HR, 1MiB for external users.",
             ),
             now(
+                "TIERKEEP_BODY_MEMORY",
+                ValueKind::Size { least: 1 << 20 },
+                Some("128MiB"),
+                "The memory of bodies that are received, parsed, written and shown, of all requests together; what does not fit waits five seconds.",
+            ),
+            now(
                 "TIERKEEP_LOG",
                 ValueKind::Choice(&["json", "text"]),
                 None,

@@ -18,6 +18,7 @@ mod ui;
 
 pub use limits::Limits;
 pub use limits::bucket::{Steady, steady};
+pub use limits::memory::BodyMemory;
 pub use limits::traffic::{Traffic, TrafficSettings};
 pub use response::problem::{Code, Problem};
 pub use server::{Connections, Routers, router, routers, serve, starting};

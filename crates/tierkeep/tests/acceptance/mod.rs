@@ -15,6 +15,8 @@ mod identity;
 pub mod kill;
 mod legacy;
 mod main_job;
+#[cfg(target_os = "linux")]
+mod memory;
 mod outage;
 mod poison;
 pub mod program;

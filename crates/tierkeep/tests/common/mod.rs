@@ -18,8 +18,8 @@ use secrecy::ExposeSecret;
 use tierkeep::config::shown::ShownSetting;
 use tierkeep::config::{Inputs, Loaded, Raw};
 use tierkeep::http::{
-    HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic, TrafficSettings,
-    router,
+    BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic,
+    TrafficSettings, router,
 };
 use tierkeep::metrics::Metrics;
 use tierkeep_core::audit::AuditKey;
@@ -197,6 +197,7 @@ impl World {
                 .split(',')
                 .map(|name| Section::parse(name).unwrap())
                 .collect(),
+            memory: BodyMemory::new(options.limits.body_memory_bytes),
             limits: options.limits,
             traffic: traffic(options.public, &jwt_clock),
             health,

@@ -225,28 +225,126 @@ async fn a_caller_who_does_not_read_his_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_until_another_ends() {
+async fn for_a_connection_too_many_the_one_that_was_silent_for_longest_is_ended() {
     let router = Router::new().route("/", get(async || "here"));
     let limits = Connections {
-        most: 1,
+        most: 2,
         ..Connections::default()
     };
     let served = Served::with(router, limits, LONG).await;
-    let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut first = served.connect().await;
-    first.write_all(ask).await.unwrap();
     let mut begun = [0; 12];
-    first.read_exact(&mut begun).await.unwrap();
-    assert_eq!(&begun, b"HTTP/1.1 200");
-    let mut second = served.connect().await;
-    second.write_all(ask).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(200), second.read_exact(&mut begun));
-    assert!(early.await.is_err(), "a second one was let in");
-    drop(first);
-    second.read_exact(&mut begun).await.unwrap();
-    assert_eq!(&begun, b"HTTP/1.1 200");
-    drop(second);
+    let mut silent = served.connect().await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut next = served.connect().await;
+        next.write_all(GET).await.unwrap();
+        next.read_exact(&mut begun).await.unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200");
+        open.push(next);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(rest(&mut silent).await, "");
+    let mut first = open.remove(0);
+    tokio::time::timeout(LONG, rest(&mut first)).await.unwrap();
+    drop(open);
     served.end().await;
+}
+
+/// Silent connections of one address take nothing from others, whose requests are answered all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_silent_connections_keep_no_other_address_out() {
+    let router = Router::new().route("/", get(async || "here"));
+    let limits = Connections {
+        most: 64,
+        ..Connections::default()
+    };
+    let served = Served::with(router, limits, LONG).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(served.connect().await);
+    }
+    let from_another = || async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut stream = socket.connect(served.address).await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        let mut begun = [0; 12];
+        stream.read_exact(&mut begun).await.unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200");
+        stream
+    };
+    let mut kept = Vec::new();
+    for _ in 0..15 {
+        let answered = tokio::time::timeout(LONG / 6, from_another()).await;
+        kept.push(answered.unwrap());
+    }
+    // The address has places of its own: none of its connections gave way to the silent ones.
+    for stream in &mut kept {
+        stream.write_all(GET).await.unwrap();
+    }
+    drop((silent, kept));
+    served.end().await;
+}
+
+#[rstest]
+#[case::without_a_host("GET / HTTP/1.1\r\n\r\n", "400")]
+#[case::with_two_hosts("GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", "400")]
+#[case::old_without_a_host("GET /health/live HTTP/1.0\r\n\r\n", "200")]
+#[case::coded_twice(
+    "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "400"
+)]
+#[case::coded_in_two_lines(
+    "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "400"
+)]
+#[case::not_chunked(
+    "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity\r\n\r\n",
+    "400"
+)]
+#[tokio::test]
+async fn a_head_that_can_be_read_in_two_ways_is_refused(#[case] sent: &str, #[case] status: &str) {
+    let world = World::new(Backend::Memory).await;
+    let served = Served::start(world.router.clone(), LONG).await;
+    let answer = served.exchange(sent.as_bytes()).await;
+    let expected = [format!("HTTP/1.1 {status} "), format!("HTTP/1.0 {status} ")];
+    assert!(
+        expected.iter().any(|head| answer.starts_with(head)),
+        "{answer}"
+    );
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_document_cannot_be_put() {
+    let world = World::new(Backend::Memory).await;
+    let put = world.external("PUT", "/v1/user/scan_cache").json("{}");
+    let part = put.header("content-range", b"bytes 0-1/9");
+    let (status, code) = part.send().await.outcome();
+    assert_eq!((status, code.as_str()), (400, "malformed"));
+}
+
+/// A caller whose body trickles in is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_in_is_given_up() {
+    let world = World::new(Backend::Memory).await;
+    let trickle = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Some((Ok::<_, std::io::Error>(" "), ()))
+    });
+    let put = world.external("PUT", "/v1/user/scan_cache");
+    let began = tokio::time::Instant::now();
+    let (status, code) = put
+        .json(axum::body::Body::from_stream(trickle))
+        .send()
+        .await
+        .outcome();
+    assert_eq!((status, code.as_str()), (408, "request_timeout"));
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 /// The service reads so many bytes of a head. What it had not read would make its end a reset.

@@ -95,11 +95,11 @@ fn render(
     exported_at: &str,
 ) -> Result<(Value, u64), Damaged> {
     let names = || sections.iter().map(Section::as_str);
-    let user = show_user(&found.document, names())?;
-    let other = show_other(&found.document, names())?;
+    let mut user = show_user(&found.document, names())?;
+    let mut other = show_other(&found.document, names())?;
     let mut inexact = Inexact::default();
-    inexact.extend("/user", user.inexact);
-    inexact.extend("/other", other.inexact);
+    inexact.extend("/user", std::mem::take(&mut user.inexact));
+    inexact.extend("/other", std::mem::take(&mut other.inexact));
     let copies: Vec<Value> = explanation
         .copies
         .iter()
@@ -120,8 +120,8 @@ fn render(
         "user_id": explanation.user_id,
         "user_type": explanation.user_type,
         "source": found.source,
-        "user": user.value,
-        "other": other.value,
+        "user": user.into_value(),
+        "other": other.into_value(),
         "inexact": { "count": inexact.count, "values": inexact.named },
         "copies": copies,
         "unreachable": explanation.unreachable,

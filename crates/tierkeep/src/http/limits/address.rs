@@ -17,7 +17,7 @@ pub(super) fn hop(text: &str) -> Option<IpAddr> {
 }
 
 /// The network that counts as one caller: an IPv4 address, or the /64 of an IPv6 address.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(in crate::http) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {

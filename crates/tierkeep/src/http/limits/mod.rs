@@ -2,11 +2,14 @@
 //! use the databases at once.
 //!
 //! Where to look: `traffic` (rate limits), `bucket` (how they count), `address` (which address a request counts for), `concurrency` (the
-//! semaphore for public requests), `questions` (how often GitHub is asked).
+//! semaphore for public requests), `questions` (how often GitHub is asked), `memory` (the memory of bodies), `budget` (how
+//! it is shared).
 
 pub(in crate::http) mod address;
 pub(in crate::http) mod bucket;
+pub(in crate::http) mod budget;
 pub(in crate::http) mod concurrency;
+pub(in crate::http) mod memory;
 pub(in crate::http) mod questions;
 pub(in crate::http) mod traffic;
 
@@ -23,17 +26,20 @@ pub struct Limits {
     pub max_body_external_bytes: usize,
     /// The deadline for a body to arrive.
     pub body_timeout: Duration,
+    /// The memory of bodies that are received, parsed or shown, in bytes.
+    pub body_memory_bytes: usize,
     /// The deadline of a request; longer than `body_timeout`.
     pub request_timeout: Duration,
 }
 
 impl Default for Limits {
-    /// 8 MiB internal, 1 MiB external, 30 seconds for a body, 60 for a request.
+    /// 8 MiB internal, 1 MiB external, 30 seconds for a body, 60 for a request, 128 MiB of memory.
     fn default() -> Self {
         Self {
             max_body_internal_bytes: 8 << 20,
             max_body_external_bytes: 1 << 20,
             body_timeout: Duration::from_secs(30),
+            body_memory_bytes: 128 << 20,
             request_timeout: Duration::from_mins(1),
         }
     }

@@ -15,11 +15,12 @@ use governor::Quota;
 use ipnet::IpNet;
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::repeats::Repeats;
-use tierkeep_core::user::UserId;
+use tierkeep_core::user::{UserId, UserType};
 use tracing::warn;
 
 use super::address::{Peer, hop, network};
 use super::bucket::{Allowance, Bucket, BucketKey, MOST_KEYS, Steady};
+use super::budget::Holder;
 use super::concurrency::{ConcurrencyLimit, Permit};
 use super::questions::GithubLimit;
 use crate::http::response::problem::causes::NoPermit;
@@ -112,6 +113,14 @@ impl Traffic {
             }
         }
         network(address)
+    }
+
+    /// On whose behalf a request of this type of user, that counts for `address`, holds memory.
+    pub(in crate::http) fn holder(&self, user_type: UserType, address: IpAddr) -> Holder {
+        Holder {
+            user_type,
+            address: Some(address).filter(|address| !self.is_trusted(*address)),
+        }
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {

@@ -223,6 +223,11 @@ fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Failed> 
         sent = true;
         let mut rest = line.to_str().map_err(|_| malformed())?.trim();
         while !rest.is_empty() {
+            // Empty elements of a list are ignored (RFC 9110, section 5.6.1.2).
+            if let Some(after) = rest.strip_prefix(',') {
+                rest = after.trim_start();
+                continue;
+            }
             if let Some(after) = rest.strip_prefix('*') {
                 any = true;
                 rest = after;
@@ -291,7 +296,10 @@ mod tests {
     #[case(&["\"7\""], &[(7, false)])]
     #[case(&["W/\"7\""], &[(7, true)])]
     #[case(&["\"7\", \"8\"", " \"9\" "], &[(7, false), (8, false), (9, false)])]
-    #[case(&["\"7\",,"], &[])]
+    #[case(&["\"7\",,"], &[(7, false)])]
+    #[case(&[", ,\"7\" , ,W/\"8\","], &[(7, false), (8, true)])]
+    #[case(&["", "\"7\""], &[(7, false)])]
+    #[case(&[","], &[])]
     #[case(&["\"\""], &[(0, false)])]
     #[case(&["\"abc\""], &[(0, false)])]
     #[case(&["\"07\""], &[(0, false)])]

@@ -304,7 +304,8 @@ mod tests {
     }
 
     fn read_json(body: &str) -> Result<Request, InvalidBody> {
-        read(&content::parse(body.as_bytes()).unwrap())
+        let body = content::parse(body.as_bytes()).unwrap();
+        read(&Document::try_from(&*body).unwrap())
     }
 
     #[rstest]

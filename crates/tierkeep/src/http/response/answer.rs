@@ -1,13 +1,17 @@
 //! Answers of success: owns their headers and how JSON is written.
 
+use std::io;
+use std::time::Duration;
+
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
+use futures_util::stream;
 use serde::Serialize;
 use tierkeep_core::content::{Inexact, Shown};
 use tierkeep_core::db::Role;
 use tierkeep_core::version::Version;
-use tierkeep_engine::Found;
+use tokio::time::Instant;
 
 use crate::http::response::problem::causes::InternalError;
 
@@ -18,7 +22,8 @@ const SOURCE: HeaderName = HeaderName::from_static("tierkeep-source");
 /// Names what of the answer would not be stored as it was if it were put back.
 const INEXACT: HeaderName = HeaderName::from_static("tierkeep-inexact");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of nearly every answer.
+pub(in crate::http) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// This value as JSON, with this status.
 pub(in crate::http) fn json(
@@ -29,12 +34,36 @@ pub(in crate::http) fn json(
     Ok(bytes(status, JSON, body))
 }
 
-/// What is stored as JSON, with this status, and with the header that names what of it is not exact, where anything is.
+/// What is stored as JSON, with this status, and with the header that names what of it is not exact, where anything is. It is
+/// written while it is sent; `held` is dropped after that.
 pub(in crate::http) fn shown(
     status: StatusCode,
-    shown: &Shown,
-) -> Result<Response<Body>, InternalError> {
-    Ok(marked(json(status, &shown.value)?, &shown.inexact))
+    mut shown: Shown<'static>,
+    held: impl Send + 'static,
+) -> Response<Body> {
+    let inexact = std::mem::take(&mut shown.inexact);
+    let length = shown.length_bytes();
+    let began = Instant::now();
+    let mut sent = 0;
+    let pieces = shown.into_pieces().map(move |piece| {
+        let _held = &held;
+        if began.elapsed() > time_for(sent) {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        sent += piece.len();
+        Ok(piece)
+    });
+    let mut answer = bytes(status, JSON, Body::from_stream(stream::iter(pieces)));
+    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    marked(answer, &inexact)
+}
+
+/// Until when, after its begin, more of an answer than this must have been taken.
+fn time_for(bytes: usize) -> Duration {
+    const SLOW_START: Duration = Duration::from_secs(30);
+    const SLOWEST_BYTES_A_SECOND: u32 = 32 * 1024;
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    SLOW_START + Duration::from_secs(1) * bytes / SLOWEST_BYTES_A_SECOND
 }
 
 /// The answer with the header that names what of it is not exact, where anything is.
@@ -69,8 +98,12 @@ pub(in crate::http) fn created_or_ok(created: bool) -> StatusCode {
 }
 
 /// The answer with the headers that say which document it is from.
-pub(in crate::http) fn from_document(answer: Response<Body>, found: &Found) -> Response<Body> {
-    from_source(tagged(answer, found.version()), found.source)
+pub(in crate::http) fn from_document(
+    answer: Response<Body>,
+    version: Option<Version>,
+    source: Role,
+) -> Response<Body> {
+    from_source(tagged(answer, version), source)
 }
 
 /// The answer with the header that says that it comes from a backup, where it does.

@@ -11,6 +11,7 @@ pub(in crate::http) mod metrics;
 mod route;
 mod section;
 mod section_content;
+mod sending;
 mod user;
 
 use utoipa_axum::router::OpenApiRouter;

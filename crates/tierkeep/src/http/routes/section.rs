@@ -6,22 +6,23 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
-use tierkeep_core::content;
+use tierkeep_core::content::{self, Damaged};
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{Receipt, UsersError};
 use utoipa::ToSchema;
 
 use super::error::route_error;
 use super::section_content::SectionContent;
-use crate::http::request::body::{self, BodyFormat};
+use super::sending::{self, Working};
+use crate::http::request::body::{self, BodyFormat, ParsedBody};
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::answer;
 use crate::http::response::problem::causes::{
     BodyError, CallerError, InternalError, NoPermit, RoleError, SectionNotFound,
     SectionRemoveError, SectionWriteError, ShowError, UnknownSection, UserConditionError,
     UserNotFound, UserReadError, WriteDenied,
 };
-use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
 
 route_error! {
@@ -166,24 +167,34 @@ pub(in crate::http) async fn get(
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, ReadSectionError> {
+    let holder = caller.holder(&state);
     let permit = caller.permit(&state).await?;
+    let held = state.memory.read(holder, Some(caller.user())).await;
+    let mut held = held.map_err(ShowError::from)?;
     let found = state.users.read(caller.user()).await;
-    drop(permit);
     let found = found.map_err(UserReadError::from)?.ok_or(UserNotFound)?;
-    let size_bytes = content::section_bytes(&found.document, section.as_str());
-    let size_bytes = size_bytes
-        .map_err(ShowError::from)?
-        .ok_or(SectionNotFound)?;
-    if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
-        return Ok(answer::from_document(answer::not_modified(), &found));
+    let bytes = found.document.as_bytes().len();
+    state.memory.found(&mut held, Some(caller.user()), bytes);
+    let (version, source) = (found.version(), found.source);
+    let has_section = content::has_section(&found.document, section.as_str());
+    if !has_section.map_err(ShowError::from)? {
+        return Err(SectionNotFound.into());
     }
-    let document = found.document.clone();
-    let shown = offload::run(size_bytes, move || {
-        let shown = content::show_section(&document, section.as_str());
-        let shown = shown.map_err(ShowError::from)?.ok_or(SectionNotFound)?;
-        Ok::<_, ReadSectionError>(answer::shown(StatusCode::OK, &shown)?)
+    if conditions::of_read(&headers, version)? == ConditionalRead::NotModified {
+        let answer = answer::not_modified();
+        return Ok(answer::from_document(answer, version, source));
+    }
+    let document = (StatusCode::OK, found.document);
+    let working = Working {
+        holder,
+        held,
+        permit,
+    };
+    let shown = sending::document(&state, working, document, move |document| {
+        content::show_section(document, section.as_str())?.ok_or(Damaged)
     });
-    Ok(answer::from_document(shown.await??, &found))
+    let answer = shown.await?;
+    Ok(answer::from_document(answer, version, source))
 }
 
 /// Replace a section, creating the user where there is none.
@@ -252,24 +263,20 @@ async fn write(
     section: &Section,
     (request, format): (Request, BodyFormat),
 ) -> Result<Response, WriteSectionError> {
-    let HttpState { users, limits, .. } = state;
+    let HttpState { users, memory, .. } = state;
     let user = caller.user();
     caller.may_write(state).await?;
     let headers = request.headers().clone();
-    let content = body::object(request, format, limits, caller.user_type()).await?;
+    let body = body::receive(request, format, state, caller.holder(state)).await?;
     let _permit = caller.permit(state).await?;
     caller.before_change(state).await?;
+    let ParsedBody { document, held } = body.parse(memory, Some(user)).await?;
+    let condition = conditions::of_write(&headers, users, user).await?;
     let written = match format {
-        BodyFormat::Json => {
-            let value = content::to_raw(&content).map_err(BodyError::from)?;
-            let condition = conditions::of_write(&headers, users, user).await?;
-            users.put(user, section, value, condition).await
-        }
-        BodyFormat::MergePatch => {
-            let condition = conditions::of_write(&headers, users, user).await?;
-            users.patch(user, section, &content, condition).await
-        }
+        BodyFormat::Json => users.put(user, section, document, condition).await,
+        BodyFormat::MergePatch => users.patch(user, section, &document, condition).await,
     };
+    drop(held);
     let receipt = written.map_err(SectionWriteError)?;
     caller.wrote(state, &receipt);
     Ok(changed(user, &receipt)?)

@@ -1,10 +1,11 @@
 //! `/v1/user`: the whole document, and its erasure.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
-use serde_json::Value;
 use tierkeep_core::content;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;
@@ -15,14 +16,15 @@ use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::route_error;
+use super::sending::{self, Working};
 use crate::http::openapi::schema::of;
 use crate::http::request::caller::AuthenticatedCaller;
 use crate::http::request::conditions::{self, ConditionalRead};
+use crate::http::response::answer;
 use crate::http::response::problem::causes::{
     CallerError, InternalError, NoPermit, RoleError, ShowError, UserConditionError, UserNotFound,
     UserReadError,
 };
-use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
 
 route_error! {
@@ -63,10 +65,9 @@ route_error! {
     }
 }
 
-/// A user's document as it is sent.
-#[derive(Serialize, Debug)]
-#[serde(transparent)]
-pub(in crate::http) struct UserDocument(Value);
+/// A user's document as it is sent. Written from the stored bytes, so that the type describes it and holds nothing.
+#[derive(Debug)]
+pub(in crate::http) struct UserDocument;
 
 impl PartialSchema for UserDocument {
     fn schema() -> RefOr<Schema> {
@@ -144,22 +145,31 @@ pub(in crate::http) async fn get(
     caller: AuthenticatedCaller,
     headers: HeaderMap,
 ) -> Result<Response, ReadUserError> {
+    let holder = caller.holder(&state);
     let permit = caller.permit(&state).await?;
+    let held = state.memory.read(holder, Some(caller.user())).await;
+    let mut held = held.map_err(ShowError::from)?;
     let found = state.users.read(caller.user()).await;
-    drop(permit);
     let found = found.map_err(UserReadError::from)?.ok_or(UserNotFound)?;
-    if conditions::of_read(&headers, found.version())? == ConditionalRead::NotModified {
-        return Ok(answer::from_document(answer::not_modified(), &found));
+    let bytes = found.document.as_bytes().len();
+    state.memory.found(&mut held, Some(caller.user()), bytes);
+    let (version, source) = (found.version(), found.source);
+    if conditions::of_read(&headers, version)? == ConditionalRead::NotModified {
+        let answer = answer::not_modified();
+        return Ok(answer::from_document(answer, version, source));
     }
-    let document = found.document.clone();
-    let sections = state.sections;
-    let shown = offload::run(document.as_bytes().len(), move || {
-        let names = sections.iter().map(Section::as_str);
-        let shown = content::show_user(&document, names).map_err(ShowError::from)?;
-        let answer = answer::json(StatusCode::OK, &UserDocument(shown.value))?;
-        Ok::<_, ReadUserError>(answer::marked(answer, &shown.inexact))
+    let sections = Arc::clone(&state.sections);
+    let document = (StatusCode::OK, found.document);
+    let working = Working {
+        holder,
+        held,
+        permit,
+    };
+    let shown = sending::document(&state, working, document, move |document| {
+        content::show_user(document, sections.iter().map(Section::as_str))
     });
-    Ok(answer::from_document(shown.await??, &found))
+    let answer = shown.await?;
+    Ok(answer::from_document(answer, version, source))
 }
 
 /// An erasure that some database has not confirmed.

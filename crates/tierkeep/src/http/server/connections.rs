@@ -1,9 +1,10 @@
 //! Connections: owns accepting them and ending them.
 //!
-//! Must never let a caller that neither sends nor reads hold a connection without a deadline, or cut off a request before
-//! the grace period of a shutdown has passed.
+//! Must never let a caller that neither sends nor reads hold a connection without a deadline, let one address have the
+//! places of the others, or cut off a request before the grace period of a shutdown has passed.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,42 +13,56 @@ use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
 use tracing::{debug, warn};
 
-use crate::http::limits::address::Peer;
+use super::framing;
+use super::heard::Heard;
+use super::table::{Activity, Table};
+use crate::http::limits::address::{Peer, network};
 
 /// The limits of connections: how many, and the time-outs of each.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Connections {
-    /// The most open connections; further ones wait until one ends.
+    /// The most open connections; for a further one, the one that was silent for longest is ended.
     pub most: usize,
     /// The time-out for the head of a request, and for an idle connection.
     pub head_timeout: Duration,
     /// The time-out for a caller that does not read the response.
     pub read_nothing_timeout: Duration,
+    /// The proxies, whose connections are those of many.
+    pub trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Default for Connections {
-    /// 4,096 connections, 30 seconds each.
+    /// 4,096 connections, 30 seconds each, no proxies.
     fn default() -> Self {
         Self {
             most: 4096,
             head_timeout: Duration::from_secs(30),
             read_nothing_timeout: Duration::from_secs(30),
+            trusted_proxies: Arc::default(),
         }
     }
 }
 
-/// The most bytes of a request's head, its URL among them, and the most headers. Beyond: 431.
-const HEAD_BYTES: usize = 64 * 1024;
+impl Connections {
+    /// The address whose share a connection from `peer` counts for; none for a trusted proxy.
+    fn share(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let address = peer.ip().to_canonical();
+        let is_proxy = self.trusted_proxies.iter().any(|it| it.contains(&address));
+        (!is_proxy).then(|| network(address))
+    }
+}
+
+/// The most headers of a request. Beyond: 431.
 const HEADERS: usize = 100;
-/// The pause after the system has refused a connection, for want of file descriptors for example.
+/// The pause after the system has refused a connection, for want of memory for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves `router` on `listener` until `shutdown`; then accepts nothing more, and waits `grace` at most for
@@ -61,21 +76,25 @@ pub async fn serve(
 ) {
     let connections = TaskTracker::new();
     let end = CancellationToken::new();
-    let places = Arc::new(Semaphore::new(limits.most));
-    while let Some(accepted) = shutdown
-        .run_until_cancelled(accept(&listener, &places))
-        .await
-    {
+    let table = Table::of(limits.most);
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer, place)) => {
-                let served = connection(stream, peer, router.clone(), limits, shutdown.clone());
+            Ok((stream, peer)) => {
+                let Some(place) = table.enter(limits.share(peer)) else {
+                    debug!("a connection is refused: all others are at work");
+                    continue;
+                };
+                let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
                 let end = end.clone();
                 connections.spawn(async move {
+                    let (gives_way, activity) = (place.end.clone(), place.activity.clone());
+                    let served = connection(stream, (peer, activity), router, limits, shutdown);
+                    let served = gives_way.run_until_cancelled(served);
                     end.run_until_cancelled(served).await;
                     drop(place);
                 });
             }
-            Err(error) => refused(&error).await,
+            Err(error) => refused(&error, &table).await,
         }
     }
     drop(listener);
@@ -93,19 +112,9 @@ pub async fn serve(
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Peer, Option<OwnedSemaphorePermit>)> {
-    // The semaphore is never closed.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, Peer(peer), place))
-}
-
-/// A caller that has disconnected already is ignored; after any other error accepting pauses.
-async fn refused(error: &io::Error) {
+/// A caller that has disconnected already is ignored; after any other error one connection is ended, for the descriptor
+/// that it holds, and accepting pauses.
+async fn refused(error: &io::Error, table: &Table) {
     let left = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -114,13 +123,14 @@ async fn refused(error: &io::Error) {
     );
     if !left {
         warn!(%error, "a connection could not be accepted");
+        table.end_one();
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
 async fn connection(
     stream: TcpStream,
-    peer: Peer,
+    (peer, activity): (SocketAddr, Activity),
     router: Router,
     limits: Connections,
     shutdown: CancellationToken,
@@ -135,14 +145,21 @@ async fn connection(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HEAD_BYTES)
+        .max_buf_size(framing::HEAD_BYTES)
         .max_headers(HEADERS);
+    let stream = Heard::new(Box::pin(stream), activity.clone());
     let known = MapRequest::new(router, move |mut request: Request<_>| {
-        request.extensions_mut().insert(peer);
+        let fault = framing::fault(&request);
+        let extensions = request.extensions_mut();
+        extensions.insert(Peer(peer));
+        extensions.insert(Arc::new(activity.works()));
+        if let Some(fault) = fault {
+            extensions.insert(fault);
+        }
         request
     });
     let service = TowerToHyperService::new(known);
-    let serving = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -29,7 +29,8 @@ use crate::http::request::caller::GITHUB_TOKEN;
 use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::answer::REQUEST_ID;
 use crate::http::response::problem::Problem;
-use crate::http::server::drain_body;
+use crate::http::server::table::AtWork;
+use crate::http::server::{drain_body, framing};
 use crate::http::ui;
 use crate::metrics::{Metrics, NOBODY};
 
@@ -44,6 +45,7 @@ pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) 
     routes
         .layer(from_fn(drain_body::layer))
         .layer(from_fn_with_state(limits.request_timeout, deadline))
+        .layer(from_fn(framing::layer))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(ui::refusals))
         .layer(from_fn_with_state(metrics, context))
@@ -52,6 +54,23 @@ pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) 
             COOKIE,
             GITHUB_TOKEN,
         ]))
+        .layer(from_fn(to_its_end))
+}
+
+/// Carries a request to its end in a task of its own, also when its caller is gone. A request holds what others wait for: a
+/// permit, memory, a connection to a database, a lock, a look that others share. Cut off in the middle, it would leave that
+/// to be found out by the next one; a driver's connection, for example, is closed and must be opened again.
+async fn to_its_end(mut request: Request, next: Next) -> Response {
+    let at_work = request.extensions_mut().remove::<Arc<AtWork>>();
+    let task = tokio::spawn(async move {
+        let answer = next.run(request).await;
+        drop(at_work);
+        answer
+    });
+    match task.await {
+        Ok(answer) => answer,
+        Err(_) => Problem::Internal.into_response(),
+    }
 }
 
 async fn context(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {

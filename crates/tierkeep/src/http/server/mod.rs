@@ -1,12 +1,15 @@
 //! The HTTP server: owns the routers of each address and the layers around every route.
 //!
-//! Where to look: `connections` (accepting and ending them), `starting` (responses until the databases are open), `layers`
+//! Where to look: `connections` (accepting and ending them), `table` (which ones give way), `framing` (heads that are refused), `starting` (responses until the databases are open), `layers`
 //! (around every request), `drain_body` (unread bodies).
 
 mod connections;
 mod drain_body;
+mod framing;
+mod heard;
 mod layers;
 mod starting;
+mod table;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

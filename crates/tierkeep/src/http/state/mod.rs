@@ -20,6 +20,7 @@ use self::probe::HealthSource;
 use self::sessions::Sessions;
 use crate::config::shown::ShownSetting;
 use crate::http::limits::Limits;
+use crate::http::limits::memory::BodyMemory;
 use crate::http::limits::traffic::Traffic;
 use crate::metrics::Metrics;
 
@@ -40,6 +41,8 @@ pub struct HttpState {
     pub sections: Arc<[Section]>,
     /// The limits of size and time.
     pub limits: Limits,
+    /// The memory of bodies.
+    pub memory: BodyMemory,
     /// Rate limits and the concurrency limit.
     pub traffic: Traffic,
     /// The health of the service.

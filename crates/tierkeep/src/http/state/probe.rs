@@ -66,6 +66,8 @@ pub(in crate::http) struct Findings {
     pub(in crate::http) overdue: bool,
     /// Documents cannot be moved.
     pub(in crate::http) quarantined: bool,
+    /// Databases that answer and refused their last write, and why.
+    pub(in crate::http) unwritable: Vec<(Role, &'static str)>,
 }
 
 /// One database.
@@ -107,6 +109,7 @@ impl Watched {
             databases: databases.into_iter().collect::<Option<_>>()?,
             overdue,
             quarantined,
+            unwritable: Vec::new(),
         })
     }
 }
@@ -173,7 +176,10 @@ impl HealthSource {
     pub(in crate::http) async fn findings(&self) -> Findings {
         let watched = self.watched().clone();
         if let Some(findings) = watched.findings() {
-            return findings;
+            return Findings {
+                unwritable: self.unwritable(),
+                ..findings
+            };
         }
         let mut found = self.found.lock().await;
         if let Some((at, findings)) = &*found
@@ -194,7 +200,14 @@ impl HealthSource {
             databases,
             overdue,
             quarantined,
+            unwritable: self.unwritable(),
         }
+    }
+
+    /// Not probed: a write says so, and the next one that is taken says that it is over.
+    fn unwritable(&self) -> Vec<(Role, &'static str)> {
+        let why = |role| Some((role, self.databases().unwritable(role)?.as_str()));
+        Role::ALL.into_iter().filter_map(why).collect()
     }
 
     fn databases(&self) -> &ConnectionManager {

@@ -73,6 +73,15 @@ async fn without_room_writes_are_put_off_and_what_is_stored_is_read() {
         (&row["status"], &row["breaker"]),
         (&"up".into(), &"closed".into())
     );
+    let ready = client.get(service.url("/health/ready")).send().await;
+    let ready = ready.unwrap();
+    assert_eq!(ready.status(), StatusCode::OK);
+    let ready: serde_json::Value = ready.json().await.unwrap();
+    assert_eq!(ready["status"], "degraded", "{ready}");
+    assert_eq!(
+        ready["reasons"][0],
+        "external_users takes no writes (disk_full)"
+    );
 
     // With room again: all that was acknowledged is there, and writes go on.
     service.kill();

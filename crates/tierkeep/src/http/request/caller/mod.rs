@@ -26,6 +26,7 @@ use tracing::{Instrument as _, debug_span};
 pub(in crate::http) use self::credentials::GITHUB_TOKEN;
 pub(in crate::http) use self::role::{Admin, Hr};
 use crate::http::limits::bucket::Allowance;
+use crate::http::limits::budget::Holder;
 use crate::http::limits::concurrency::Permit;
 use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::problem::causes::{
@@ -55,6 +56,11 @@ impl AuthenticatedCaller {
     /// Internal or external.
     pub(in crate::http) fn user_type(&self) -> UserType {
         self.caller.user_type()
+    }
+
+    /// On whose behalf the request holds memory.
+    pub(in crate::http) fn holder(&self, state: &HttpState) -> Holder {
+        state.traffic.holder(self.user_type(), self.from)
     }
 
     /// Why the caller is taken for this user.

@@ -54,6 +54,8 @@ pub(in crate::http) enum ShowError {
     Internal(InternalError),
     /// What is stored is not valid BSON.
     Damaged(Damaged),
+    /// There is no memory for it.
+    NoMemory(NoMemory),
 }
 
 impl From<InternalError> for ShowError {
@@ -76,6 +78,10 @@ pub(in crate::http) enum NoPermit {
     /// The queue does not advance.
     Stalled,
 }
+
+/// The memory for bodies is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::http) struct NoMemory;
 
 /// The caller's bucket is empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +132,8 @@ pub(in crate::http) enum RoleError {
 pub(in crate::http) enum BodyError {
     /// Its type is another than this.
     MediaType(&'static str),
+    /// It is only a part of what would be put.
+    ContentRange,
     /// It is larger than the limit.
     TooLarge {
         /// The limit.
@@ -137,6 +145,8 @@ pub(in crate::http) enum BodyError {
     BrokenOff,
     /// It is not JSON, or says what cannot be stored or done.
     Invalid(InvalidBody),
+    /// There is no memory for it.
+    NoMemory(NoMemory),
     /// The service failed.
     Internal(InternalError),
 }
@@ -254,14 +264,16 @@ pub(in crate::http) struct MoverPaused;
 
 causes! {
     InternalError [Internal] |_cause| Problem::Internal;
-    ShowError [Internal, CorruptDocument] |cause| match cause {
+    ShowError [Internal, CorruptDocument, DatabaseUnavailable] |cause| match cause {
         ShowError::Internal(cause) => cause.into(),
+        ShowError::NoMemory(none) => none.into(),
         ShowError::Damaged(damaged) => Problem::Damaged(damaged),
     };
     NoPermit [RateLimited, DatabaseUnavailable] |cause| match cause {
         NoPermit::Busy => Problem::Busy,
         NoPermit::Stalled => Problem::Stalled,
     };
+    NoMemory [DatabaseUnavailable] |_cause| Problem::MemoryInUse;
     RateLimited [RateLimited] |cause| Problem::RateLimited {
         retry_after_seconds: cause.retry_after_seconds,
     };
@@ -286,13 +298,17 @@ causes! {
         RoleError::Audit(error) => Problem::Database(error),
     };
     BodyError [
-        Malformed, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidContent, Internal
+        Malformed, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidContent, Internal, DatabaseUnavailable
     ] |cause| match cause {
         BodyError::MediaType(expected) => Problem::UnsupportedMediaType(expected),
         BodyError::TooLarge { limit_bytes } => Problem::BodyTooLarge { limit_bytes },
         BodyError::Timeout => Problem::BodyTimeout,
+        BodyError::ContentRange => {
+            Problem::Malformed("a part of a document (Content-Range) cannot be put; send it whole")
+        }
         BodyError::BrokenOff => Problem::Malformed("the body broke off"),
         BodyError::Invalid(error) => Problem::Body(error),
+        BodyError::NoMemory(none) => none.into(),
         BodyError::Internal(error) => error.into(),
     };
     QueryError [Malformed] |cause| Problem::Malformed(cause.0);
@@ -422,6 +438,8 @@ holds! {
     RoleError::Audit(StoreError);
     BodyError::Invalid(InvalidBody);
     BodyError::Internal(InternalError);
+    BodyError::NoMemory(NoMemory);
+    ShowError::NoMemory(NoMemory);
     UserConditionError::Read(UserReadError);
     RecordConditionError::Read(RecordReadError);
     WriteDenied::RateLimited(RateLimited);

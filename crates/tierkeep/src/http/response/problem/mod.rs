@@ -100,6 +100,9 @@ pub enum Problem {
     /// Public requests of others wait for databases that do not answer.
     #[error("the databases do not answer the public requests that are at work; try again later")]
     Stalled,
+    /// Bodies of others use the memory for bodies.
+    #[error("the memory for bodies is in use; try again later")]
+    MemoryInUse,
     /// No such path.
     #[error("there is nothing at this path")]
     UnknownPath,
@@ -164,6 +167,7 @@ impl Problem {
             Self::Body(error) => match error {
                 InvalidBody::Malformed(_) => Code::Malformed,
                 InvalidBody::Content(_) => Code::InvalidContent,
+                InvalidBody::TooLarge => Code::TooLarge,
             },
             Self::Malformed(_) => Code::Malformed,
             Self::CredentialsRequired(_) | Self::JwtRequired(_, _) => Code::CredentialsRequired,
@@ -185,9 +189,11 @@ impl Problem {
             Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
             Self::BodyTooLarge { .. } => Code::TooLarge,
             Self::BodyTimeout => Code::RequestTimeout,
-            Self::Database(_) | Self::Starting | Self::Stalled | Self::ReadTimeout => {
-                Code::DatabaseUnavailable
-            }
+            Self::Database(_)
+            | Self::Starting
+            | Self::Stalled
+            | Self::MemoryInUse
+            | Self::ReadTimeout => Code::DatabaseUnavailable,
             Self::WriteTimeout => Code::OutcomeUnknown,
             Self::Damaged(_) => Code::CorruptDocument,
             Self::Internal => Code::Internal,

@@ -151,7 +151,7 @@ pub(in crate::http) async fn post(
     admin: Admin,
     request: Request,
 ) -> Result<Response, TaskError> {
-    let request: RestoreRequest = body::optional(request, &state.limits).await?;
+    let request: RestoreRequest = body::optional(request, &state).await?;
     let options = RestoreOptions::try_from(request)?;
     let about = match &options.whom {
         RestoreScope::Users(users) if users.len() == 1 => users.first(),

@@ -84,7 +84,7 @@ pub(in crate::http) async fn post(
     admin: Admin,
     request: Request,
 ) -> Result<Response, RetryMigrationsError> {
-    let request: RetryRequest = body::optional(request, &state.limits).await?;
+    let request: RetryRequest = body::optional(request, &state).await?;
     let which = request.user_id.map_or(Failed::All, Failed::Of);
     let retried = retry(&state, &admin, &which, OVER_HTTP).await?;
     Ok(answer::json(

@@ -123,7 +123,7 @@ pub(in crate::http) async fn post(
     admin: Admin,
     request: Request,
 ) -> Result<Response, RunMigrationError> {
-    let options: RunRequest = body::optional(request, &state.limits).await?;
+    let options: RunRequest = body::optional(request, &state).await?;
     let options = RunOptions::from(options);
     if options.dry_run {
         let stop = state.mover.stop.child_token();

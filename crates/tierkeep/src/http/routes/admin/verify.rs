@@ -137,7 +137,7 @@ pub(in crate::http) async fn post(
     admin: Admin,
     request: Request,
 ) -> Result<Response, TaskError> {
-    let request: VerifyRequest = body::optional(request, &state.limits).await?;
+    let request: VerifyRequest = body::optional(request, &state).await?;
     let comparison = Comparison {
         options: request.try_into()?,
         how: OVER_HTTP,

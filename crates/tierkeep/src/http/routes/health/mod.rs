@@ -43,6 +43,8 @@ impl Health {
             .away()
             .map(|role| format!("{role} is away"))
             .collect();
+        let unwritable = findings.unwritable.iter();
+        reasons.extend(unwritable.map(|(role, why)| format!("{role} takes no writes ({why})")));
         let temp = RaseenTempUser::ROLE;
         if findings.overdue {
             reasons.push(format!("documents in {temp} are overdue"));

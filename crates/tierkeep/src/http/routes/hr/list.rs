@@ -3,13 +3,12 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use serde::Serialize;
-use serde_json::Value;
+use tierkeep_core::bson::raw::RawDocumentBuf;
 use tierkeep_core::content::Inexact;
 use tierkeep_core::hr::{self, HrId};
 
 use super::super::error::route_error;
-use super::Collection;
+use super::{Collection, HrHolder};
 use crate::http::request::caller::Hr;
 use crate::http::request::query;
 use crate::http::response::problem::causes::{
@@ -30,13 +29,6 @@ route_error! {
         /// The service failed.
         Internal(InternalError),
     }
-}
-
-/// A page of records.
-#[derive(Serialize, Debug)]
-struct RecordPage<'a> {
-    items: Vec<Value>,
-    next_cursor: Option<&'a str>,
 }
 
 /// The records of a collection, whole, page by page, in order of their ids. A page ends early where records are large.
@@ -64,33 +56,55 @@ pub(in crate::http) async fn get(
     State(state): State<HttpState>,
     _hr: Hr,
     Collection(collection): Collection,
+    HrHolder(holder): HrHolder,
     uri: Uri,
 ) -> Result<Response, ListRecordsError> {
     let query = HrListQuery::read(&uri)?;
+    let held = state.memory.read(holder, None).await;
+    let mut held = held.map_err(ShowError::from)?;
     let page = state
         .hr
         .list(&collection, query.after.as_ref(), query.limit);
     let page = page.await.map_err(RecordReadError::from)?;
-    let size_bytes = page
-        .records
-        .iter()
-        .map(|record| record.as_bytes().len())
-        .sum();
+    let lengths = page.records.iter().map(|record| record.as_bytes().len());
+    let size_bytes = lengths.sum();
+    state.memory.found(&mut held, None, size_bytes);
     let source = page.source;
     let listed = offload::run(size_bytes, move || {
-        let mut inexact = Inexact::default();
-        let mut items = Vec::with_capacity(page.records.len());
-        for record in &page.records {
-            let shown = hr::shown(record).map_err(ShowError::from)?;
-            inexact.extend(&format!("/items/{}", items.len()), shown.inexact);
-            items.push(shown.value);
-        }
-        let next_cursor = page.next.as_ref().map(HrId::as_str);
-        let page = RecordPage { items, next_cursor };
-        let listed = answer::json(StatusCode::OK, &page)?;
-        Ok::<_, ListRecordsError>(answer::marked(listed, &inexact))
+        let next = page.next.as_ref().map(HrId::as_str);
+        (written(page.records, next), held)
     });
-    Ok(answer::from_source(listed.await??, source))
+    let (listed, _held) = listed.await?;
+    let (text, inexact) = listed?;
+    let listed = answer::bytes(StatusCode::OK, answer::JSON, text);
+    Ok(answer::from_source(
+        answer::marked(listed, &inexact),
+        source,
+    ))
+}
+
+/// A page of records: `items` and `next_cursor`.
+fn written(
+    records: Vec<RawDocumentBuf>,
+    next_cursor: Option<&str>,
+) -> Result<(Vec<u8>, Inexact), ShowError> {
+    let mut inexact = Inexact::default();
+    let mut text = br#"{"items":["#.to_vec();
+    for (place, record) in records.into_iter().enumerate() {
+        if place > 0 {
+            text.push(b',');
+        }
+        let mut shown = hr::shown(record)?;
+        inexact.extend(
+            &format!("/items/{place}"),
+            std::mem::take(&mut shown.inexact),
+        );
+        shown.write_to(&mut text);
+    }
+    text.extend_from_slice(br#"],"next_cursor":"#);
+    serde_json::to_writer(&mut text, &next_cursor).map_err(|_| InternalError)?;
+    text.push(b'}');
+    Ok((text, inexact))
 }
 
 /// Which page is asked for.

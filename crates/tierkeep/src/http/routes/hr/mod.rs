@@ -5,22 +5,24 @@
 pub(in crate::http) mod list;
 pub(in crate::http) mod record;
 
+use std::convert::Infallible;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Deserialize;
-use tierkeep_core::bson::Document;
 use tierkeep_core::bson::raw::RawDocumentBuf;
-use tierkeep_core::content;
 use tierkeep_core::document;
 use tierkeep_core::hr::{self, Content, HrCollection, HrId};
+use tierkeep_core::user::UserType;
 use tierkeep_engine::HrRecords;
 
 use super::error::route_error;
+use super::sending::{self, Working};
+use crate::http::limits::budget::{Holder, Reservation};
 use crate::http::response::answer;
-use crate::http::response::offload;
 use crate::http::response::problem::causes::{InvalidRecord, ShowError, UnknownCollection};
 use crate::http::state::HttpState;
 
@@ -111,16 +113,35 @@ impl Named {
 }
 
 /// The body as the content of a record.
-fn content(body: &Document) -> Result<Content, InvalidRecord> {
-    let raw = content::to_raw(body).map_err(|why| InvalidRecord(why.to_string()))?;
-    Content::new(raw).map_err(|why| InvalidRecord(why.to_string()))
+fn content(body: RawDocumentBuf) -> Result<Content, InvalidRecord> {
+    Content::new(body).map_err(|why| InvalidRecord(why.to_string()))
 }
 
 /// The whole record, with its version as ETag.
-async fn shown(status: StatusCode, record: RawDocumentBuf) -> Result<Response, ShowError> {
+async fn shown(
+    state: &HttpState,
+    (holder, held): (Holder, Reservation),
+    (status, record): (StatusCode, RawDocumentBuf),
+) -> Result<Response, ShowError> {
     let version = document::version(&record);
-    let shown = offload::run(record.as_bytes().len(), move || {
-        Ok::<_, ShowError>(answer::shown(status, &hr::shown(&record)?)?)
-    });
-    Ok(answer::tagged(shown.await??, version))
+    let working = Working {
+        holder,
+        held,
+        permit: None,
+    };
+    let shown = sending::document(state, working, (status, record), hr::shown);
+    Ok(answer::tagged(shown.await?, version))
+}
+
+/// On whose behalf a request of HR holds memory. As an extractor it refuses none.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct HrHolder(Holder);
+
+impl FromRequestParts<HttpState> for HrHolder {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Infallible> {
+        let address = state.traffic.address(&parts.extensions, &parts.headers);
+        Ok(Self(state.traffic.holder(UserType::Internal, address)))
+    }
 }

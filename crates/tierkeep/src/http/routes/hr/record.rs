@@ -4,11 +4,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use tierkeep_core::store::StoreError;
-use tierkeep_core::user::UserType;
 
 use super::super::error::route_error;
-use super::{Named, content, shown};
-use crate::http::request::body::{self, BodyFormat};
+use super::{HrHolder, Named, content, shown};
+use crate::http::request::body::{self, BodyFormat, ParsedBody};
 use crate::http::request::caller::Hr;
 use crate::http::request::conditions::{self, ConditionalRead};
 use crate::http::response::answer;
@@ -90,15 +89,23 @@ pub(in crate::http) async fn get(
     State(state): State<HttpState>,
     _hr: Hr,
     named: Named,
+    HrHolder(holder): HrHolder,
     headers: HeaderMap,
 ) -> Result<Response, ReadRecordError> {
+    let held = state.memory.read(holder, None).await;
+    let mut held = held.map_err(ShowError::from)?;
     let found = state.hr.read(&named.collection, &named.id).await;
     let found = found.map_err(RecordReadError::from)?;
     let found = found.ok_or(RecordNotFound)?;
     let (version, source) = (found.version(), found.source);
+    let bytes = found.record.as_bytes().len();
+    state.memory.found(&mut held, None, bytes);
     let answer = match conditions::of_hr_read(&headers, version)? {
         ConditionalRead::NotModified => answer::tagged(answer::not_modified(), version),
-        ConditionalRead::Send => shown(StatusCode::OK, found.record).await?,
+        ConditionalRead::Send => {
+            let record = (StatusCode::OK, found.record);
+            shown(&state, (holder, held), record).await?
+        }
     };
     Ok(answer::from_source(answer, source))
 }
@@ -127,9 +134,10 @@ pub(in crate::http) async fn put(
     State(state): State<HttpState>,
     hr: Hr,
     named: Named,
+    holder: HrHolder,
     request: Request,
 ) -> Result<Response, WriteRecordError> {
-    write(&state, &hr, &named, (request, BodyFormat::Json)).await
+    write(&state, (&hr, holder), &named, (request, BodyFormat::Json)).await
 }
 
 /// Change a record by a JSON Merge Patch (RFC 7396); a missing record counts as empty.
@@ -159,21 +167,29 @@ pub(in crate::http) async fn patch(
     State(state): State<HttpState>,
     hr: Hr,
     named: Named,
+    holder: HrHolder,
     request: Request,
 ) -> Result<Response, WriteRecordError> {
-    write(&state, &hr, &named, (request, BodyFormat::MergePatch)).await
+    write(
+        &state,
+        (&hr, holder),
+        &named,
+        (request, BodyFormat::MergePatch),
+    )
+    .await
 }
 
 /// Replaces or patches a record, as the format of the body says.
 async fn write(
     state: &HttpState,
-    hr: &Hr,
+    (hr, HrHolder(holder)): (&Hr, HrHolder),
     named: &Named,
     (request, format): (Request, BodyFormat),
 ) -> Result<Response, WriteRecordError> {
     let headers = request.headers().clone();
-    let body = body::object(request, format, &state.limits, UserType::Internal).await?;
-    let content = content(&body)?;
+    let body = body::receive(request, format, state, holder).await?;
+    let ParsedBody { document, held } = body.parse(&state.memory, None).await?;
+    let content = content(document)?;
     let Named { collection, id } = named;
     let condition = conditions::of_hr_write(&headers, &state.hr, collection, id).await?;
     let (records, name) = (&state.hr, named.text());
@@ -184,12 +200,14 @@ async fn write(
         }
         BodyFormat::MergePatch => {
             hr.does(&state.audit, "patch", &name).await?;
-            records.patch(collection, id, &body, condition).await
+            let patch = content.as_raw();
+            records.patch(collection, id, patch, condition).await
         }
     };
     let receipt = written.map_err(RecordWriteError)?;
     let status = answer::created_or_ok(receipt.created);
-    Ok(shown(status, receipt.record).await?)
+    let record = (status, receipt.record);
+    Ok(shown(state, (holder, held), record).await?)
 }
 
 /// Remove a record from `raseen_main_hr` and its backup.
