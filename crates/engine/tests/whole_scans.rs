@@ -159,8 +159,11 @@ impl Meanwhile {
 }
 
 impl DumpProgress for Meanwhile {
-    fn report(&self, _: u64) {
-        self.told();
+    fn report(&self, documents: u64) {
+        // The first is a stamp.
+        if documents > 1 {
+            self.told();
+        }
     }
 }
 

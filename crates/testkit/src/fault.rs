@@ -394,10 +394,6 @@ impl Store for FaultStore {
         self.inner.role()
     }
 
-    fn times_reached(&self) -> u64 {
-        self.inner.times_reached()
-    }
-
     async fn hello(&self) -> Result<Hello> {
         struck!(self, "hello", self.inner.hello())
     }
