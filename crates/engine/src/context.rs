@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tierkeep_core::clock::Clock;
 
@@ -22,7 +23,12 @@ pub struct Engine {
     audit_trail: AuditTrail,
     moves: MoveCounters,
     mutation: Mutation,
+    pending_known_for: Duration,
 }
+
+/// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
+/// answered after that long: then no process reads or writes what is left.
+const PENDING_KNOWN_FOR: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +53,16 @@ impl Engine {
             databases,
             moves: MoveCounters::default(),
             mutation: Mutation::default(),
+            pending_known_for: PENDING_KNOWN_FOR,
         }
+    }
+
+    /// Relies for this long, in place of two seconds, on what was read of pending erasures; an erasure that leaves a database
+    /// pending takes at least as long. Every process on the same databases needs the same.
+    #[must_use]
+    pub fn with_pending_known_for(mut self, pending_known_for: Duration) -> Self {
+        self.pending_known_for = pending_known_for;
+        self
     }
 
     /// Takes a guard away, for a test that must notice.
@@ -86,6 +101,11 @@ impl Engine {
     /// The source of ids and jitter.
     pub(crate) fn randomness(&self) -> &dyn Randomness {
         self.databases.randomness().as_ref()
+    }
+
+    /// How long what is known of pending erasures is relied on.
+    pub(crate) fn pending_known_for(&self) -> Duration {
+        self.pending_known_for
     }
 
     /// The guard that is missing, if any.

@@ -28,10 +28,6 @@ use crate::erasure::tombstones;
 use crate::github_binding;
 use crate::mutant::Mutant;
 
-/// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
-/// answered after that long: then no process reads or writes what is left.
-pub(crate) const PENDING_KNOWN_FOR: Duration = Duration::from_secs(2);
-
 /// How often a step that lost a race looks again.
 const ROUNDS: u32 = 24;
 
@@ -87,7 +83,7 @@ impl ErasureService {
         }
         if !pending.is_empty() {
             // Every process knows it by then: see `users::pending`.
-            tokio::time::sleep_until(begun + PENDING_KNOWN_FOR).await;
+            tokio::time::sleep_until(begun + self.engine.pending_known_for()).await;
         }
         Ok(Erased {
             epoch: entry.epoch,

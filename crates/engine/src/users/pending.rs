@@ -2,7 +2,7 @@
 //! treated as absent, also where it can still be read.
 //!
 //! A service asks the ledger every half second in a task of its own ([`Pending::watch`]); reads and writes rely on an answer
-//! that is at most [`PENDING_KNOWN_FOR`] old, and ask only where there is none. An erasure that stays pending is answered no
+//! that is at most two seconds old, and ask only where there is none. An erasure that stays pending is answered no
 //! sooner than that after its entry was made, so that every process knows of it by then (ADR 26). No version and no deletion
 //! rests on this, and no request waits for a ledger that has stopped answering.
 
@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::context::Engine;
-use crate::erasure::service::PENDING_KNOWN_FOR;
 
 /// Of more, each is looked up by itself.
 const REMEMBERED: usize = 500;
@@ -96,7 +95,7 @@ impl Pending {
         let begun = Instant::now();
         let hangs = {
             let known = self.known();
-            if known.is_from(begun) {
+            if known.is_from(begun, engine) {
                 return;
             }
             known.hangs
@@ -108,7 +107,7 @@ impl Pending {
         let asked = async {
             let asking = Arc::clone(&self.asking).lock_owned().await;
             // One answer serves all requests that waited for it.
-            if self.known().is_from(begun) {
+            if self.known().is_from(begun, engine) {
                 return;
             }
             // In a task: the request that asks may be cut off, and others wait for the same answer.
@@ -162,9 +161,9 @@ impl Pending {
 
 impl Known {
     /// Whether a request that came at `begun` need not ask again.
-    fn is_from(&self, begun: Instant) -> bool {
+    fn is_from(&self, begun: Instant, engine: &Engine) -> bool {
         self.asked_at
-            .is_some_and(|at| at >= begun || begun.duration_since(at) < PENDING_KNOWN_FOR)
+            .is_some_and(|at| at >= begun || begun.duration_since(at) < engine.pending_known_for())
     }
 
     /// The answer did not come.

@@ -91,7 +91,9 @@ impl Stage {
             .iter()
             .map(|store| self.faults.over(Arc::clone(store)) as Arc<dyn Store>);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let mut engine = Engine::new(ConnectionManager::new(faulty, clock)?);
+        // Histories erase while databases are away again and again.
+        let mut engine = Engine::new(ConnectionManager::new(faulty, clock)?)
+            .with_pending_known_for(Duration::from_millis(250));
         if let Some(mutant) = self.mutant {
             engine = engine.with_mutant(mutant);
         }

@@ -167,7 +167,10 @@ impl World {
             decisions: options.decisions,
             spool,
         };
-        let engine = Arc::new(Engine::with_audit(databases.unwrap(), audit));
+        // One process, whose erasures meet databases that are away hundreds of times.
+        let known_for = Duration::from_millis(50);
+        let engine = Engine::with_audit(databases.unwrap(), audit);
+        let engine = Arc::new(engine.with_pending_known_for(known_for));
         if !options.closed {
             let once = ConnectSettings {
                 retries: 0,

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::http::response::problem::causes::NoMemory;
 
-/// The most requests that wait for one budget.
-const MAX_QUEUED: usize = 512;
+/// The most requests that wait for one budget: as many as there are connections.
+const MAX_QUEUED: usize = 4096;
 /// The longest wait.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ const WRITTEN_COPIES: u64 = 6;
 /// The same while it is read.
 const READ_COPIES: u64 = 2;
 /// What a read reserves of a document whose size is not known.
-const USUAL_BYTES: u64 = 64 * 1024;
+const USUAL_BYTES: u64 = 16 * 1024;
 /// From which size on it is remembered how large a user's document is, and of how many users.
 const LARGE_BYTES: u64 = 4 * USUAL_BYTES;
 const REMEMBERED: usize = 4096;

@@ -192,6 +192,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_runs_to_its_end_when_its_caller_is_gone() {
+        let (tells, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let go = Arc::new(tokio::sync::Notify::new());
+        let until = Arc::clone(&go);
+        let slow = get(async move || {
+            tells.send("begun").unwrap();
+            until.notified().await;
+            tells.send("ended").unwrap();
+        });
+        let router = around(
+            Router::new().route("/", slow),
+            Limits::default(),
+            Metrics::new(),
+        );
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let asked = tokio::spawn(router.oneshot(request));
+        assert_eq!(told.recv().await, Some("begun"));
+        asked.abort();
+        assert!(asked.await.is_err());
+        go.notify_one();
+        assert_eq!(told.recv().await, Some("ended"));
+    }
+
+    #[tokio::test]
     async fn a_panic_behind_a_page_is_a_page_that_does_not_quote_it() {
         let body = panicking("/ui/").await;
         assert!(

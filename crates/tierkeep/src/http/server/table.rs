@@ -196,8 +196,8 @@ mod tests {
 
     use super::*;
 
-    fn address(last: u8) -> Option<IpAddr> {
-        Some([192, 0, 2, last].into())
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
     }
 
     async fn moment() {
@@ -209,13 +209,13 @@ mod tests {
         let table = Table::of(4);
         let mut places = Vec::new();
         for last in 0..4 {
-            places.push(table.enter(address(last)).unwrap());
+            places.push(table.enter(Some(address(last))).unwrap());
             moment().await;
         }
         let at_work = places[0].activity.works();
         places[1].activity.heard();
         moment().await;
-        let fifth = table.enter(address(9)).unwrap();
+        let fifth = table.enter(Some(address(9))).unwrap();
         let ended = |places: &[Place]| -> Vec<bool> {
             places
                 .iter()
@@ -231,21 +231,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_requests_at_work_none_gives_way() {
         let table = Table::of(1);
-        let only = table.enter(address(1)).unwrap();
+        let only = table.enter(Some(address(1))).unwrap();
         let at_work = only.activity.works();
-        assert!(table.enter(address(2)).is_none());
+        assert!(table.enter(Some(address(2))).is_none());
         drop(at_work);
-        assert!(table.enter(address(2)).is_some());
+        assert!(table.enter(Some(address(2))).is_some());
         assert!(only.end.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_three_quarters_an_address_makes_room_among_its_own() {
         let table = Table::of(16);
-        let other = table.enter(address(2)).unwrap();
+        let other = table.enter(Some(address(2))).unwrap();
         let mut own = Vec::new();
         for _ in 0..100 {
-            own.push(table.enter(address(1)).unwrap());
+            own.push(table.enter(Some(address(1))).unwrap());
             moment().await;
         }
         assert!(!other.end.is_cancelled());
