@@ -11,7 +11,7 @@ use bson::raw::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 
 use crate::user::{Section, UserId, UserType};
-use crate::version::Version;
+use crate::version::{Version, Window};
 
 pub use crate::user::OWN_FIELDS;
 pub use edit::{Edit, pieces_without, without};
@@ -87,7 +87,7 @@ pub const SCHEMA_VERSION: i32 = 1;
 pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 4 * 1024;
 
 /// How many operation ids a document remembers.
-pub const OPS_KEPT: usize = 8;
+pub const OPS_KEPT: usize = Window::WIDEST;
 
 /// `metadata.state`: what alone decides whether readers and movers see a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -89,9 +89,12 @@ impl Window {
         }
     }
 
-    /// `width` versions from `from`, at most [`OPS_KEPT`](crate::document::OPS_KEPT) and at least one.
+    /// How many versions a window holds at most: as many as a document remembers operations.
+    pub const WIDEST: usize = 8;
+
+    /// `width` versions from `from`, at most [`Window::WIDEST`] and at least one.
     pub fn from(from: Version, width: usize) -> Self {
-        let beyond = width.clamp(1, crate::document::OPS_KEPT) - 1;
+        let beyond = width.clamp(1, Self::WIDEST) - 1;
         let beyond = i64::try_from(beyond).unwrap_or(0);
         Self {
             from,

@@ -423,6 +423,15 @@ async fn a_write_that_certainly_did_not_run_is_not_counted_as_perhaps_applied() 
     }
 }
 
+/// A user whose documents are written to the database of `role`.
+fn of_type(role: Role) -> UserId {
+    if role == Role::ExternalUsers {
+        UserId::external("srie06").unwrap()
+    } else {
+        user(1)
+    }
+}
+
 /// A write is held on its way, repeated and acknowledged; others follow, fewer or more than a document remembers.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -432,10 +441,7 @@ async fn a_write_that_was_given_up_never_takes_effect_over_later_ones(
     #[values(1, 9)] later: i32,
 ) {
     let world = World::new(backend).await;
-    let user = match role {
-        Role::ExternalUsers => UserId::external("srie06").unwrap(),
-        _ => user(1),
-    };
+    let user = of_type(role);
     world.put(&user, 0).await.unwrap();
     let late = world
         .faults
@@ -482,10 +488,7 @@ async fn a_write_that_was_given_up_never_reaches_a_new_life(
     #[values(Role::RaseenTempUser, Role::ExternalUsers)] role: Role,
 ) {
     let world = World::new(backend).await;
-    let user = match role {
-        Role::ExternalUsers => UserId::external("srie06").unwrap(),
-        _ => user(1),
-    };
+    let user = of_type(role);
     world.put(&user, 0).await.unwrap();
     let late = world
         .faults

@@ -1,8 +1,7 @@
 //! The model: every order of the actors' calls, with crashes, lost answers and outages.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,166 +16,16 @@ use tierkeep_core::store::Class;
 use tierkeep_core::version::Version;
 use tierkeep_testkit::ManualClock;
 
-use crate::actor::{Ack, Next, Outcome, Program, Rig, opened};
+use crate::actor::{Next, Outcome, Program, Rig, opened};
 use crate::call::{Answer, Call, digest};
 use crate::databases::Databases;
 use crate::invariants::{self, Broken, Known, NAMES};
-use crate::scenario::{Scenario, Trouble};
+use crate::moment::{Action, Actor, Moment};
+use crate::scenario::Scenario;
 use crate::script::{Script, Turn};
 
 /// When every scenario begins.
 pub const START: DateTime = DateTime::from_millis(1_800_000_000_000);
-
-/// One actor, between two calls.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// What it does.
-    pub program: Program,
-    /// Its number in the scenario.
-    pub number: usize,
-    /// How often it has crashed.
-    pub crashes: u8,
-    /// It is at its end.
-    pub over: bool,
-    /// It is told from others that do the same.
-    named: bool,
-    /// What it was told since it began.
-    turns: Arc<Vec<Turn>>,
-    /// A number for each turn: what was asked and answered.
-    trail: Arc<Vec<u64>>,
-    /// A number that stands for all of them.
-    digest: u64,
-    start: DateTime,
-    /// The highest version of its user that was acknowledged when it began.
-    floor: Option<i64>,
-    /// Below which version its user was told to be erased when it began.
-    erased: Option<i64>,
-}
-
-impl Actor {
-    fn fresh(program: Program, number: usize, crashes: u8, named: bool) -> Self {
-        Self {
-            program,
-            number,
-            crashes,
-            over: false,
-            named,
-            turns: Arc::default(),
-            trail: Arc::default(),
-            digest: 0,
-            start: START,
-            floor: None,
-            erased: None,
-        }
-    }
-
-    /// Movers that adopt nothing draw nothing that must differ: which is which does not matter.
-    fn name(&self) -> (usize, u8) {
-        match self.program {
-            Program::Move if !self.named => (usize::MAX, 0),
-            Program::FinishErasures | Program::RemoveTombstones | Program::Clear => {
-                (self.number, 0)
-            }
-            Program::Move
-            | Program::Erase { .. }
-            | Program::Put { .. }
-            | Program::Rewrite { .. }
-            | Program::Append { .. }
-            | Program::Merge { .. }
-            | Program::Read { .. } => (self.number, self.crashes),
-        }
-    }
-
-    /// Whether it went round in a circle twice and is about to begin a third time.
-    fn is_in_a_circle(&self, next: u64) -> bool {
-        let trail = &self.trail;
-        (1..=trail.len() / 2).any(|round| {
-            let last = &trail[trail.len() - round..];
-            last[0] == next && *last == trail[trail.len() - 2 * round..trail.len() - round]
-        })
-    }
-}
-
-/// Everything at one moment.
-#[derive(Clone, Debug)]
-pub struct Moment {
-    /// What the databases hold.
-    pub engine: Databases,
-    /// The time.
-    pub now: DateTime,
-    /// srie cannot be reached.
-    pub srie_away: bool,
-    /// What may still go wrong.
-    pub trouble: Trouble,
-    /// The calls that were given up and have not arrived yet.
-    pub late: Vec<Call>,
-    /// The actors.
-    pub actors: Vec<Actor>,
-    /// What clients were told and was not erased since.
-    pub acks: BTreeSet<Ack>,
-    /// Below which version nothing of a user counts, by the ledger.
-    pub fences: BTreeMap<u32, i64>,
-    /// The same, of those who were told that they are erased.
-    pub erased: BTreeMap<u32, i64>,
-    /// The invariant that does not hold.
-    pub broken: Option<Broken>,
-}
-
-impl Hash for Moment {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.engine.hash(hasher);
-        self.now.hash(hasher);
-        self.srie_away.hash(hasher);
-        self.trouble.hash(hasher);
-        digest(&self.late).hash(hasher);
-        (&self.acks, &self.fences, &self.erased).hash(hasher);
-        for actor in &self.actors {
-            (
-                actor.name(),
-                actor.over,
-                actor.digest,
-                actor.floor,
-                actor.erased,
-            )
-                .hash(hasher);
-        }
-        self.broken.as_ref().map(|broken| broken.which).hash(hasher);
-    }
-}
-
-impl PartialEq for Moment {
-    fn eq(&self, other: &Self) -> bool {
-        let digest = |moment: &Self| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            moment.hash(&mut hasher);
-            hasher.finish()
-        };
-        digest(self) == digest(other)
-    }
-}
-
-/// What happens next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// An actor's call is carried out and answered.
-    Step(usize),
-    /// An actor's call is carried out, and the answer is lost.
-    Lose(usize),
-    /// An actor's call is carried out by half, and the answer is lost.
-    Halve(usize),
-    /// An actor's call is held on its way, and the actor is told that time is up.
-    Delay(usize),
-    /// A call that was held arrives.
-    Arrive(usize),
-    /// An actor crashes and begins again.
-    Crash(usize),
-    /// srie goes away.
-    Leave,
-    /// srie comes back.
-    Return,
-    /// Time passes.
-    Wait,
-}
 
 /// An actor's name, its start and what it was told since.
 type History = (usize, u8, i64, u64);
@@ -439,25 +288,12 @@ impl Check {
             ..self.known(moment)
         };
         let rest = Databases::of(stores);
-        let erased = moment.erased.keys().copied();
-        let gone = erased
-            .filter_map(|who| invariants::first_life_is_gone(&rest, who, &self.scenario.planted))
-            .next();
+        let planted = &self.scenario.planted;
+        let mut erased = moment.erased.keys();
+        let gone = erased.find_map(|who| invariants::first_life_is_gone(&rest, *who, planted));
         let broken = gone.or_else(|| invariants::at_rest(&rest, known));
         rested().insert(key, broken.clone());
         moment.broken = broken;
-    }
-}
-
-impl Moment {
-    /// What was acknowledged of an earlier life, or came too late for it, is not promised any more.
-    fn forget(&mut self) {
-        let fences = &self.fences;
-        self.acks.retain(|ack| {
-            fences
-                .get(&ack.user)
-                .is_none_or(|fence| ack.version > *fence)
-        });
     }
 }
 

@@ -82,19 +82,6 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
     let standing = standing(&records, known.fences);
     let quarantined = quarantined(after);
     let names: Vec<&str> = quarantined.iter().map(String::as_str).collect();
-    let fell = || {
-        for role in [
-            Role::RaseenTempUser,
-            Role::RaseenMainUser,
-            Role::SrieMainUser,
-        ] {
-            let mut seen = before.users(role);
-            // An entry is nothing yet: taken out, it leaves what it stood over.
-            seen.retain(|copy| document::state(copy) != Some(State::Entering));
-            kit::versions_never_fall(&seen, &after.users(role))?;
-        }
-        Ok(())
-    };
     let verdicts = [
         (0, snapshot.acknowledged(known.acks)),
         (2, snapshot.contains(known.acks)),
@@ -114,7 +101,7 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
             6,
             kit::claimed_digests_are_true(main).and(kit::claimed_digests_are_true(srie)),
         ),
-        (7, fell()),
+        (7, versions_never_fall(before, after)),
         (
             8,
             kit::each_user_and_version_has_at_most_one_record(&records),
@@ -164,19 +151,37 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
             },
         ),
     ];
-    broken(verdicts).or_else(|| {
-        let highest = known.fences.values().max().copied().unwrap_or_default();
-        let erasures = Version::new(highest).map_or(0, Version::epoch);
-        let twice = if erasures > known.most_erasures {
-            Err(format!(
-                "{erasures} erasures, {} at most",
-                known.most_erasures
-            ))
-        } else {
-            Ok(())
-        };
-        broken([(17, twice), (18, snapshot.keeps(known.kept))])
-    })
+    broken(verdicts).or_else(|| beyond_the_kit(&snapshot, known))
+}
+
+/// Of each database, looked at before and after a step.
+fn versions_never_fall(before: &Databases, after: &Databases) -> kit::Verdict {
+    for role in [
+        Role::RaseenTempUser,
+        Role::RaseenMainUser,
+        Role::SrieMainUser,
+    ] {
+        let mut seen = before.users(role);
+        // An entry is nothing yet: taken out, it leaves what it stood over.
+        seen.retain(|copy| document::state(copy) != Some(State::Entering));
+        kit::versions_never_fall(&seen, &after.users(role))?;
+    }
+    Ok(())
+}
+
+/// What only scenarios know: how often users were erased at most, and what must be kept.
+fn beyond_the_kit(snapshot: &Snapshot, known: Known<'_>) -> Option<Broken> {
+    let highest = known.fences.values().max().copied().unwrap_or_default();
+    let erasures = Version::new(highest).map_or(0, Version::epoch);
+    let twice = if erasures > known.most_erasures {
+        Err(format!(
+            "{erasures} erasures, {} at most",
+            known.most_erasures
+        ))
+    } else {
+        Ok(())
+    };
+    broken([(17, twice), (18, snapshot.keeps(known.kept))])
 }
 
 /// Whether what a user had at the beginning is gone, once the user was told so.

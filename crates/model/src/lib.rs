@@ -14,6 +14,7 @@ pub mod call;
 pub mod check;
 pub mod databases;
 pub mod invariants;
+pub mod moment;
 pub mod report;
 pub mod scenario;
 pub mod script;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use stateright::Model as _;
 
 use crate::actor::Next;
-use crate::check::{Action, Check, Moment};
+use crate::check::Check;
+use crate::moment::{Action, Moment};
 use crate::scenario::Scenario;
 
 /// How a check ended.

@@ -120,7 +120,10 @@ impl HrRecords {
         let message = "the record in raseen_main_hr does not match its own digest";
         let alerts = Alerts::new(Arc::clone(&self.engine));
         let raised = alerts.raise(AlertKind::CorruptDocument, &subject, message);
-        if !matches!(timeout(BACKUP_WAITS, raised).await, Ok(Ok(_))) {
+        if !timeout(BACKUP_WAITS, raised)
+            .await
+            .is_ok_and(|it| it.is_ok())
+        {
             debug!(user_type = "internal", "no alert was stored");
         }
     }

@@ -224,42 +224,23 @@ impl Users {
             .filter(|document| document::state(document) == Some(State::Erased))
             .and_then(document::version)
             .max(fence);
-        let main = match CurrentCopy::of(
-            self.engine.databases.raseen_main_db(),
-            write.user,
-            Consistency::Majority,
-        )
-        .await?
-        {
-            CurrentCopy::Unclear(reason) => return Err(UsersError::Quarantined(reason)),
-            CurrentCopy::Foreign(_) => {
-                let main = self.engine.databases.raseen_main_db();
-                return adopted(adopt_copies(ledger, main, write.user).await?);
-            }
-            main => main,
-        };
-        let srie = match self.in_srie(write.user).await {
-            // What main cannot say, srie may; where main has a document of its own, nothing depends on it.
-            CurrentCopy::Unclear(reason) if matches!(main, CurrentCopy::Absent) => {
-                return Err(UsersError::Quarantined(reason));
-            }
-            CurrentCopy::Foreign(_) if matches!(main, CurrentCopy::Absent) => {
-                let srie = self.engine.databases.srie_main_db();
-                return adopted(adopt_copies(ledger, srie, write.user).await?);
-            }
-            srie => srie,
+        let Some((main, srie)) = self.copies(write.user).await? else {
+            return Ok(None);
         };
         let (main_version, srie_version) = (main.version(), srie.version());
         // What is erased, by main's own tombstone too, counts as nothing.
-        let gone = match &main {
-            CurrentCopy::Erased(tombstone) => document::version(tombstone).max(buried),
-            _ => buried,
+        let gone = if let CurrentCopy::Erased(tombstone) = &main {
+            document::version(tombstone).max(buried)
+        } else {
+            buried
         };
-        let counting = |copy: CurrentCopy| match copy {
-            CurrentCopy::Live(document) => {
-                Some(document).filter(|document| document::version(document) > gone)
-            }
-            _ => None,
+        let counting = |copy: CurrentCopy| {
+            let live = if let CurrentCopy::Live(document) = copy {
+                Some(document)
+            } else {
+                None
+            };
+            live.filter(|document| document::version(document) > gone)
         };
         let in_srie = counting(srie).filter(|_| {
             let alone = Mutant::CopyUpFromMainAlone;
@@ -285,6 +266,36 @@ impl Users {
                 fence,
             },
         }))
+    }
+
+    /// What main and srie hold of the user; `None` after a document of another program was adopted there first. Where main
+    /// has a document of its own, nothing depends on one of another program in srie.
+    async fn copies(
+        &self,
+        user: &UserId,
+    ) -> Result<Option<(CurrentCopy, CurrentCopy)>, UsersError> {
+        let ledger = self.engine.ledger();
+        let databases = &self.engine.databases;
+        let in_main = databases.raseen_main_db();
+        let main = CurrentCopy::of(in_main, user, Consistency::Majority).await?;
+        if let CurrentCopy::Unclear(reason) = main {
+            return Err(UsersError::Quarantined(reason));
+        }
+        if matches!(main, CurrentCopy::Foreign(_)) {
+            adopted(adopt_copies(ledger, in_main, user).await?)?;
+            return Ok(None);
+        }
+        let srie = self.in_srie(user).await;
+        if matches!(main, CurrentCopy::Absent) {
+            if let CurrentCopy::Unclear(reason) = srie {
+                return Err(UsersError::Quarantined(reason));
+            }
+            if matches!(srie, CurrentCopy::Foreign(_)) {
+                adopted(adopt_copies(ledger, databases.srie_main_db(), user).await?)?;
+                return Ok(None);
+            }
+        }
+        Ok(Some((main, srie)))
     }
 
     /// What srie holds of the user; nothing while it is away, which blocks no write: a move compares the versions again.
@@ -326,10 +337,9 @@ impl Users {
     }
 }
 
-/// A document of another program was adopted first: the write looks again.
-fn adopted(adoption: Adoption) -> Result<Option<Base>, UsersError> {
+fn adopted(adoption: Adoption) -> Result<(), UsersError> {
     match adoption {
-        Adoption::Done | Adoption::Again => Ok(None),
+        Adoption::Done | Adoption::Again => Ok(()),
         Adoption::Quarantined(reason) => Err(UsersError::Quarantined(reason)),
     }
 }

@@ -92,13 +92,12 @@ impl Users {
             Ok(claims) => CurrentCopy::among(claims, user),
             Err(error) => return self.read_backup(user, fence, error).await,
         };
-        let in_main = match in_main {
+        let in_main = if matches!(in_main, CurrentCopy::Absent) {
             // "Absent" must not rest on a primary that has been deposed, of main or of temp.
-            CurrentCopy::Absent => {
-                let main = fetched(user, claims(main, user, Consistency::Linearizable).await)?;
-                CurrentCopy::among(main, user)
-            }
-            seen => seen,
+            let main = fetched(user, claims(main, user, Consistency::Linearizable).await)?;
+            CurrentCopy::among(main, user)
+        } else {
+            in_main
         };
         match in_main {
             CurrentCopy::Live(document) | CurrentCopy::Foreign(document) => {

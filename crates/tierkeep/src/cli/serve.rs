@@ -115,13 +115,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
     let end = CancellationToken::new();
     let alive = tokio::spawn(lifecycle::report_alive(end.clone()));
-    let drain = stop.clone();
-    let draining = tokio::spawn(async move {
-        drain.cancelled().await;
-        lifecycle::report_stopping();
-        phase.send_replace(Phase::Draining);
-        phase
-    });
+    let draining = tokio::spawn(drain(phase, stop.clone()));
     listeners.ended().await;
     stop.cancel();
     if health.await.is_err() || refresh.await.is_err() {
@@ -145,6 +139,14 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Says that the service drains once it is to stop. The phase is known as long as what this answers is kept.
+async fn drain(phase: watch::Sender<Phase>, stop: CancellationToken) -> watch::Sender<Phase> {
+    stop.cancelled().await;
+    lifecycle::report_stopping();
+    phase.send_replace(Phase::Draining);
+    phase
 }
 
 /// What goes on beside the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of keys.
