@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use crate::alerts::{AlertKind, Alerts};
+use crate::databases::pages;
 use crate::hr::{BACKUP_WAITS, Backup, HrError, HrFound, HrPage, HrRecords, one};
 
 /// The most bytes of a page of records, give or take one record.
@@ -206,12 +207,8 @@ async fn page<D: Database>(
             .limit(READ_AT_ONCE.min(limit.saturating_add(1)))
             .max_bytes(PAGE_BYTES)
             .after(cursor.clone());
-        let read = database.store().find(collection.as_str(), &find).await?;
-        let next = Cursor::after_page(&read);
-        if next.is_none() || next == cursor {
-            return Ok(page);
-        }
-        cursor = next;
+        let store = database.store().as_ref();
+        let (read, next) = pages::page(store, collection.as_str(), &find).await?;
         for record in read {
             if !is_shown(&record) || HrId::of(&record).is_none() {
                 continue;
@@ -223,6 +220,10 @@ async fn page<D: Database>(
             bytes += record.as_bytes().len();
             page.records.push(record);
         }
+        if next.is_none() {
+            return Ok(page);
+        }
+        cursor = next;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a write may rely on, and what its answer says: conditions, receipts, errors.
 
-use crate::users::write::{Round, Write};
+use crate::users::attempt::{Round, Write};
 use crate::users::{Condition, Receipt, UsersError};
 use bson::raw::RawDocument;
 use tierkeep_core::adopt::Quarantine;

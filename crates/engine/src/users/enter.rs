@@ -26,8 +26,8 @@ use crate::copies::staging::{self, Entered, Insertion, Known, StagingEntry, inse
 use crate::erasure::service::ErasureService;
 use crate::erasure::tombstones;
 use crate::mutant::Mutant;
+use crate::users::attempt::{Round, Write};
 use crate::users::conditions::{check, receipt};
-use crate::users::write::{Round, Write};
 use crate::users::{Users, UsersError};
 
 /// What an entry is made from.

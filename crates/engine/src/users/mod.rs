@@ -4,6 +4,7 @@
 //! is copied up whole. External users live in `external_users` alone. Rule source: the mission's
 //! Properties 1 and 2.
 
+mod attempt;
 mod conditions;
 mod enter;
 mod last_seen;

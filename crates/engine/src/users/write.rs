@@ -13,7 +13,6 @@ use tierkeep_core::erasure::Stage;
 use tierkeep_core::route;
 use tierkeep_core::store::{Change, Guard, Store, StoreError, Verdict, Written};
 use tierkeep_core::user::{Section, UserId, UserType};
-use tierkeep_core::version::{Version, Window};
 
 use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::adopt::{Adoption, adopt_copies, adopt_in_temp};
@@ -23,92 +22,12 @@ use crate::erasure::tombstones;
 use crate::mutant::Mutant;
 #[cfg(feature = "mutants")]
 use crate::mutant::wrong;
+use crate::users::attempt::{Round, Write};
 use crate::users::conditions::{already, check, logged, receipt, unreadable};
 use crate::users::{Condition, Found, Receipt, Users, UsersError};
 
 /// How often a write that lost a race looks again.
 const ROUNDS: u32 = 24;
-/// How many lost answers a write bears.
-const LOST_ANSWERS: u32 = 3;
-
-/// One write of one section.
-#[derive(Debug)]
-pub(super) struct Write<'a> {
-    pub(super) user: &'a UserId,
-    pub(super) section: &'a Section,
-    /// `None` removes the section.
-    pub(super) value: Option<RawDocumentBuf>,
-    pub(super) condition: Condition,
-    /// The operation's id: however often it is sent, it is applied once.
-    pub(super) op: String,
-    /// The version at which the document was last seen where writes go.
-    seen: Option<Version>,
-    /// How many attempts met another version than they named.
-    races: u32,
-    /// How many answers were lost.
-    lost: u32,
-    /// The lowest version that an attempt may have made whose answer was lost.
-    perhaps_made: Option<Version>,
-}
-
-impl<'a> Write<'a> {
-    fn new(
-        user: &'a UserId,
-        section: &'a Section,
-        value: Option<RawDocumentBuf>,
-        condition: Condition,
-        op: String,
-    ) -> Self {
-        Self {
-            user,
-            section,
-            value,
-            condition,
-            op,
-            seen: None,
-            races: 0,
-            lost: 0,
-            perhaps_made: None,
-        }
-    }
-
-    /// The versions at which the next attempt may find the document; `None` where none was seen yet.
-    ///
-    /// The first attempt names only the version last seen, so that one that was given up never takes effect over what
-    /// another caller wrote later. Each lost race doubles the window, up to the ring of operations, so that many
-    /// callers that write the same document at once all get through.
-    fn window(&self) -> Option<Window> {
-        match self.condition {
-            Condition::Version(version) => Some(Window::exactly(version)),
-            Condition::None | Condition::Exists => {
-                let width = 1 << self.races.min(usize::BITS - 1);
-                self.seen.map(|seen| Window::from(seen, width))
-            }
-            Condition::Absent => None,
-        }
-    }
-
-    /// Refuses to go on where the operation may have been applied and `document` no longer remembers.
-    pub(super) fn known_not_applied(
-        &self,
-        document: &RawDocument,
-        database: Role,
-    ) -> Result<(), UsersError> {
-        match self.perhaps_made {
-            Some(made) if !document::ops_reach(document, made) => {
-                Err(UsersError::OutcomeUnknown(database))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-/// What one round of a write came to.
-pub(super) enum Round {
-    Done(Receipt),
-    /// A race was lost, or somebody is entering: look again.
-    Again,
-}
 
 impl Users {
     /// Replaces a section, creating the user where there is none.
@@ -216,20 +135,10 @@ impl Users {
     /// Brings an erasure that is pending to the database that is about to be written to: nothing is written to what
     /// only waits to be erased.
     async fn finish_erasure_before_write(&self, user: &UserId) -> Result<(), UsersError> {
-        if self.pending.fence(&self.engine, user).await.is_none() {
-            return Ok(());
-        }
-        // What is known may have passed, and another program have stored the user anew: only the ledger buries.
-        let role = route::writes(user.user_type());
-        let entry = self.engine.ledger().entry(user).await?;
-        let Some(entry) = entry.filter(|entry| entry.stage == Stage::Pending) else {
+        let Some(fence) = self.pending.fence(&self.engine, user).await else {
             return Ok(());
         };
-        if entry.predates_all_of(role) {
-            let erasures = ErasureService::new(Arc::clone(&self.engine));
-            erasures.finish_in(role, user, &entry).await?;
-            return Ok(());
-        }
+        let role = route::writes(user.user_type());
         let there = match user.user_type() {
             UserType::Internal => {
                 let temp = self.engine.databases.raseen_temp_db();
@@ -240,7 +149,20 @@ impl Users {
                 CurrentCopy::of(external, user, Consistency::Majority).await?
             }
         };
-        if let Some(fence) = entry.fence().filter(|fence| there.version() < Some(*fence)) {
+        let is_newer = there.version() >= Some(fence);
+        // What is known may have passed, and another program have stored the user anew: only the ledger buries.
+        let entry = match self.engine.ledger().entry(user).await {
+            Ok(entry) => entry.filter(|entry| entry.stage == Stage::Pending),
+            Err(_) if is_newer => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(entry) = entry else {
+            return Ok(());
+        };
+        if entry.predates_all_of(role) {
+            let erasures = ErasureService::new(Arc::clone(&self.engine));
+            erasures.finish_in(role, user, &entry).await?;
+        } else if let Some(fence) = entry.fence().filter(|fence| there.version() < Some(*fence)) {
             tombstones::erase_in(&self.engine, role, user, fence).await?;
         }
         Ok(())
@@ -353,14 +275,9 @@ impl Users {
                 Ok(None)
             }
             Err(error) if error.verdict() == Verdict::Retry => {
-                if error.is_ambiguous() {
-                    // What the document remembers says whether this may be sent again.
-                    let made = window.lowest().next();
-                    write.perhaps_made = write.perhaps_made.map_or(made, |it| made.min(Some(it)));
-                    write.lost += 1;
-                    if write.lost > LOST_ANSWERS {
-                        return Err(error.into());
-                    }
+                // What the document remembers says whether this may be sent again.
+                if error.is_ambiguous() && write.lose(window) {
+                    return Err(error.into());
                 }
                 Ok(None)
             }
