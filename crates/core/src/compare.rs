@@ -323,7 +323,7 @@ impl Sight {
     /// Whether what `side` holds was erased.
     pub fn is_erased(&self, side: Side) -> bool {
         self.held(side).is_some_and(|held| {
-            held.is_live() && self.fence.is_some_and(|fence| held.version < fence)
+            held.is_live() && self.fence.is_some_and(|fence| held.version <= fence)
         })
     }
 

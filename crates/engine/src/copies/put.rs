@@ -6,7 +6,7 @@
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::compare::{CopyKind, Side};
-use tierkeep_core::document;
+use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::BackupStatus;
 use tierkeep_core::store::{
     Change, Fault, Find, Guard, Inserted, Put, Query, Store, StoreError, Written,
@@ -200,9 +200,13 @@ pub(crate) async fn check_erasures(
         .collect();
     let written: Vec<tombstones::Written<'_>> = users
         .iter()
-        .map(|(_, user, version)| tombstones::Written {
-            user,
-            version: *version,
+        .map(|(index, user, version)| {
+            let state = documents.get(*index).and_then(|it| document::state(it));
+            if state == Some(State::Erased) {
+                tombstones::Written::tombstone(user, *version)
+            } else {
+                tombstones::Written::live(user, *version)
+            }
         })
         .collect();
     let below = tombstones::check_after_writing(pair.engine(), &written).await?;

@@ -238,7 +238,7 @@ impl PairSync<'_> {
             return Plan::Nothing;
         }
         let version = document::version(one);
-        if document::state(one) == Some(State::Erased) || version < fence {
+        if document::state(one) == Some(State::Erased) || version <= fence {
             self.counts.erased += 1;
             return Plan::Nothing;
         }

@@ -28,9 +28,36 @@ const ROUNDS: u32 = 24;
 /// What was written of one user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written<'a> {
-    pub(crate) user: &'a UserId,
+    user: &'a UserId,
     /// Its version; `None` for what counts as erased below any fence.
-    pub(crate) version: Option<Version>,
+    version: Option<Version>,
+    is_tombstone: bool,
+}
+
+impl<'a> Written<'a> {
+    /// A live document.
+    pub(crate) fn live(user: &'a UserId, version: Option<Version>) -> Self {
+        Self {
+            user,
+            version,
+            is_tombstone: false,
+        }
+    }
+
+    /// A tombstone, which stands at its own fence.
+    pub(crate) fn tombstone(user: &'a UserId, version: Option<Version>) -> Self {
+        Self {
+            user,
+            version,
+            is_tombstone: true,
+        }
+    }
+
+    /// Whether an erasure with this fence covers it.
+    fn is_covered_by(&self, fence: Version) -> bool {
+        self.version
+            .is_none_or(|version| version < fence || (version == fence && !self.is_tombstone))
+    }
 }
 
 /// Looks into the ledger after writing, and writes the tombstones again of those users whose documents are at or below
@@ -47,9 +74,8 @@ pub(crate) async fn check_after_writing(
     }
     let users: Vec<&str> = written.iter().map(|it| it.user.as_str()).collect();
     let fences = engine.ledger().fences(&users).await?;
-    let below = |it: &Written<'_>, fence: Option<Version>| {
-        fence.filter(|fence| it.version.is_none_or(|version| version <= *fence))
-    };
+    let below =
+        |it: &Written<'_>, fence: Option<Version>| fence.filter(|fence| it.is_covered_by(*fence));
     let fences: Vec<Option<Version>> = written
         .iter()
         .zip(fences)

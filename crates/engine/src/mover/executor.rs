@@ -218,10 +218,7 @@ impl Movement {
     async fn erasures(&self, items: &[&Item]) -> Result<Vec<bool>, StoreError> {
         let written: Vec<Written<'_>> = items
             .iter()
-            .map(|item| Written {
-                user: &item.user,
-                version: Some(item.version),
-            })
+            .map(|item| Written::live(&item.user, Some(item.version)))
             .collect();
         tombstones::check_after_writing(&self.engine, &written).await
     }

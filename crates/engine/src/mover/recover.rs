@@ -115,10 +115,7 @@ async fn erased(
     }
     let written: Vec<Written<'_>> = of_users
         .iter()
-        .map(|(user, record)| Written {
-            user,
-            version: Some(record.version),
-        })
+        .map(|(user, record)| Written::live(user, Some(record.version)))
         .collect();
     let erased = tombstones::check_after_writing(engine, &written).await?;
     let mut erased_records = Vec::new();

@@ -328,10 +328,7 @@ impl Users {
         store
             .write(users, &id, &Guard::Whole(damaged), &change)
             .await?;
-        let written = [tombstones::Written {
-            user,
-            version: document::version(copy),
-        }];
+        let written = [tombstones::Written::live(user, document::version(copy))];
         tombstones::check_after_writing(&self.engine, &written).await?;
         Ok(())
     }

@@ -129,7 +129,7 @@ impl<'a> Examination<'a> {
             fences = self.pair.engine().ledger().fences(&users).await?;
         }
         for ((name, version, place), fence) in equal.into_iter().zip(fences) {
-            if fence.is_some_and(|fence| version < fence) {
+            if fence.is_some_and(|fence| version <= fence) {
                 self.doubts.push(Doubt {
                     name,
                     place: Some(place),

@@ -114,10 +114,7 @@ impl Import {
         }
         let just_written: Vec<JustWritten<'_>> = written
             .iter()
-            .map(|index| JustWritten {
-                user: &arrivals[*index].user,
-                version: None,
-            })
+            .map(|index| JustWritten::live(&arrivals[*index].user, None))
             .collect();
         let erased = tombstones::check_after_writing(&self.engine, &just_written).await?;
         for (index, erased) in written.iter().zip(erased) {

@@ -230,10 +230,7 @@ impl Import {
     ) -> Result<(), StoreError> {
         let just_written: Vec<JustWritten<'_>> = items
             .iter()
-            .map(|item| JustWritten {
-                user: &item.user,
-                version: None,
-            })
+            .map(|item| JustWritten::live(&item.user, None))
             .collect();
         let erased = tombstones::check_after_writing(&self.engine, &just_written).await?;
         for (index, erased) in places.iter().zip(erased) {

@@ -140,7 +140,7 @@ impl QuarantineService {
             // A crash here leaves a file too many.
             if self.replace(&three.temp, document, keep).await? {
                 let version = Some(version);
-                let written = JustWritten { user, version };
+                let written = JustWritten::live(user, version);
                 // The user may have been erased meanwhile.
                 tombstones::check_after_writing(&self.engine, &[written]).await?;
                 return Ok(version.map(|version| (version, file)));
@@ -216,7 +216,7 @@ fn kept(
     if document::state(copy) != Some(State::Live) {
         return Err(not_kept(keep, "it is a tombstone"));
     }
-    if document::version(copy) < fence {
+    if document::version(copy) <= fence {
         return Err(not_kept(keep, "its user was erased since"));
     }
     if keep != Keep::Temp

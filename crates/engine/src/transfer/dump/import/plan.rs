@@ -97,8 +97,9 @@ impl<D: UserDatabase> Import<'_, D> {
             }
             return self.plan_foreign(candidate, here, beside).await;
         };
-        // A tombstone stands at its own fence.
-        if fence.is_some_and(|fence| version < fence) {
+        // A tombstone stands at its own fence; what is live there counts as erased.
+        let is_covered = |fence| version < fence || (version == fence && !candidate.is_tombstone);
+        if fence.is_some_and(is_covered) {
             return Ok(Plan::Done(DumpOutcome::Erased));
         }
         if !candidate.is_tombstone && here.iter().any(|it| !document::is_native(it)) {

@@ -92,7 +92,7 @@ async fn confirmable<'a>(
         .iter()
         .zip(known)
         .map(|(candidate, Known { main, fence })| {
-            let verdict = if fence > candidate.version {
+            let verdict = if fence.is_some() && fence >= candidate.version {
                 Some(DumpOutcome::Erased)
             } else if main >= candidate.version {
                 Some(DumpOutcome::NewerKept)

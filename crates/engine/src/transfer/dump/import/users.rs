@@ -221,9 +221,12 @@ impl<'a, D: UserDatabase> Import<'a, D> {
     ) -> Result<(), StoreError> {
         let just_written: Vec<JustWritten<'_>> = writes
             .iter()
-            .map(|write| JustWritten {
-                user: &write.user,
-                version: write.version,
+            .map(|write| {
+                if write.is_tombstone {
+                    JustWritten::tombstone(&write.user, write.version)
+                } else {
+                    JustWritten::live(&write.user, write.version)
+                }
             })
             .collect();
         let erased = tombstones::check_after_writing(self.engine, &just_written).await?;
