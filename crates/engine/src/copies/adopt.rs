@@ -10,7 +10,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::{Role, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::erasure::{Erasure, tombstone};
+use tierkeep_core::erasure::{Erasure, Stage, tombstone};
 use tierkeep_core::mover::main_form;
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Class, Fault, Guard, Inserted, StoreError, Written};
@@ -201,8 +201,12 @@ pub(crate) async fn adopt_copies<D: UserDatabase>(
     };
     // External users need no database but their own; a ledger that cannot be understood is no permission.
     let mut is_ledger_seen = true;
-    let fence = match (ledger.fence(user).await, user.user_type()) {
-        (Ok(fence), _) => fence,
+    let fence = match (ledger.entry(user).await, user.user_type()) {
+        // An erasure is still clearing the database: above its fence this would pass for a new life.
+        (Ok(Some(entry)), UserType::External) if entry.stage == Stage::Pending => {
+            return Ok(Adoption::Again);
+        }
+        (Ok(entry), _) => entry.and_then(|entry| entry.fence()),
         (Err(error), UserType::External) if error.class != Class::Corrupt => {
             is_ledger_seen = false;
             None

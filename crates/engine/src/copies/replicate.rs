@@ -12,6 +12,7 @@ use tierkeep_core::bson;
 use tierkeep_core::compare::{Claim, CopyKind, Held, Side};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, State};
+use tierkeep_core::erasure::Erasure;
 use tierkeep_core::hr::BackupStatus;
 use tierkeep_core::store::{Change, Find, Guard, Query, StoreError};
 use tierkeep_core::user::UserId;
@@ -163,7 +164,20 @@ impl PairSync<'_> {
         if self.pair.kind == CopyKind::Users {
             temp = self.pair.in_temp(names).await?;
             let users: Vec<&str> = names.iter().map(String::as_str).collect();
-            fences = self.pair.engine().ledger().fences(&users).await?;
+            let entries = self.pair.engine().ledger().entries(&users).await?;
+            let role = self.pair.store(self.from).role();
+            // What an erasure could not read counts as erased, whatever its version.
+            let of = |entry: Erasure| {
+                if entry.predates_all_of(role) {
+                    Version::of_erasure(Version::LAST_ERASURE)
+                } else {
+                    entry.fence()
+                }
+            };
+            fences = entries
+                .into_iter()
+                .map(|entry| entry.and_then(of))
+                .collect();
         }
         let mut again = Vec::new();
         let mut wanted = Vec::new();

@@ -324,6 +324,8 @@ impl ErasureService {
             erasure_field::EPOCH: entry.epoch,
             erasure_field::STAGE: stage.as_str(),
             erasure_field::VERIFIED_AT: entry.verified_at.map_or(Bson::Null, Bson::DateTime),
+            // Others may have brought it further: a database that is done is never noted as pending again.
+            erasure_field::PENDING: entry.pending.iter().map(|role| role.name()).collect::<Vec<_>>(),
         };
         repeating(|| store.amend(collection::ERASURES, &ids, &when, set)).await
     }

@@ -112,13 +112,36 @@ pub(crate) async fn rewrite(
     if !internal.is_empty() {
         engine.ledger().reopen(&internal).await?;
         // Temp first: while its tombstone stands, nothing older in the others counts.
-        write(databases.raseen_temp_db(), &internal).await?;
-        write(databases.raseen_main_db(), &internal).await?;
-        write(databases.srie_main_db(), &internal).await?;
+        bury(databases.raseen_temp_db(), &internal).await?;
+        bury(databases.raseen_main_db(), &internal).await?;
+        bury(databases.srie_main_db(), &internal).await?;
     }
     if !external.is_empty() {
         engine.ledger().reopen(&external).await?;
-        write(databases.external_db(), &external).await?;
+        bury(databases.external_db(), &external).await?;
+    }
+    Ok(())
+}
+
+/// Writes tombstones over what is older, and in the place of what is live exactly at the fence; newer lives and
+/// documents of other programs are left alone.
+async fn bury<D: UserDatabase>(
+    database: &Handle<D>,
+    tombstones: &[RawDocumentBuf],
+) -> Result<(), StoreError> {
+    write(database, tombstones).await?;
+    for tombstone in tombstones {
+        let user = document::user_id(tombstone).and_then(|user| UserId::parse(user).ok());
+        let Some(user) = user else {
+            continue;
+        };
+        for found in claims(database, &user, Consistency::Majority).await? {
+            let is_live =
+                document::is_native(&found) && document::state(&found) != Some(State::Erased);
+            if is_live && document::version(&found) == document::version(tombstone) {
+                remove_foreign(database, &found, tombstone).await?;
+            }
+        }
     }
     Ok(())
 }

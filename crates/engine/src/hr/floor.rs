@@ -8,7 +8,7 @@ use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
 use tierkeep_core::hr::HrCollection;
-use tierkeep_core::store::{Find, Query, Store, StoreError};
+use tierkeep_core::store::{Class, Find, Query, Store, StoreError};
 use tierkeep_core::version::Version;
 
 use crate::context::Engine;
@@ -34,6 +34,14 @@ pub(super) async fn of(
     let srie = engine.databases.srie_hr_db().store();
     let reading = tokio::time::timeout(super::BACKUP_WAITS, read(srie.as_ref(), collection));
     Ok(reading.await.ok().and_then(Result::ok).flatten())
+}
+
+/// As [`of`], in main alone, where it is raised before any tombstone goes.
+pub(super) async fn in_main(
+    engine: &Engine,
+    collection: &HrCollection,
+) -> Result<Option<Version>, StoreError> {
+    read(engine.databases.raseen_hr_db().store().as_ref(), collection).await
 }
 
 async fn read(store: &dyn Store, collection: &HrCollection) -> Result<Option<Version>, StoreError> {
@@ -75,7 +83,16 @@ async fn raise_in(
                 repeating(|| store.amend(collection::IDENTITY, &ids, &when, &set)).await?;
             }
             None => {
-                insert_if_absent(store, collection::IDENTITY, &first).await?;
+                let is_made = insert_if_absent(store, collection::IDENTITY, &first).await?;
+                if !is_made && read(store, collection).await?.is_none() {
+                    // Something is there that is no version.
+                    return Err(StoreError {
+                        database: store.role(),
+                        operation: "floor",
+                        class: Class::Corrupt,
+                        code: 0,
+                    });
+                }
             }
         }
     }

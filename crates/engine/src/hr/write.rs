@@ -208,6 +208,9 @@ impl HrRecords {
         let floor = floor::of(&self.engine, write.collection).await?;
         let above = srie.as_deref().and_then(document::version).max(floor);
         write.check(live.is_some(), live.and_then(document::version))?;
+        if matches!(write.what, What::Patch(_)) && live.is_some_and(|copy| !is_sound(copy)) {
+            return Err(HrError::Corrupt(Role::SrieMainHr));
+        }
         let record = self.composed(write, live, srie.as_deref(), above)?;
         let receipt = HrReceipt {
             record: record.clone(),
@@ -227,8 +230,12 @@ impl HrRecords {
     }
 
     /// A tombstone of the id may have come and gone since the floor was read: the new record is raised above it.
-    async fn above_floor(&self, write: &Write<'_>, receipt: HrReceipt) -> Result<Round, HrError> {
-        let floor = floor::of(&self.engine, write.collection).await?;
+    async fn above_floor(
+        &self,
+        write: &mut Write<'_>,
+        receipt: HrReceipt,
+    ) -> Result<Round, HrError> {
+        let floor = floor::in_main(&self.engine, write.collection).await?;
         let Some(version) = document::version(&receipt.record).filter(|it| Some(*it) <= floor)
         else {
             return Ok(Round::Done(receipt));
@@ -250,7 +257,11 @@ impl HrRecords {
             .await?
         {
             Written::Applied(_) => Ok(Round::Done(HrReceipt { record, ..receipt })),
-            Written::Unmatched => Ok(Round::Again),
+            Written::Unmatched => {
+                // It was applied: the next look finds it in the ring.
+                write.lost.push(receipt);
+                Ok(Round::Again)
+            }
             Written::TooLarge => Err(HrError::TooLarge),
             Written::Rejected(fault) => Err(HrError::Rejected(fault)),
         }

@@ -11,8 +11,8 @@ use tierkeep_core::bson;
 use tierkeep_core::compare::Side;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, Edit, Location, State, field};
-use tierkeep_core::erasure::Erasure;
-use tierkeep_core::store::{Change, Class, Fault, Guard, Written};
+use tierkeep_core::erasure::{Erasure, Stage};
+use tierkeep_core::store::{Change, Class, Guard, StoreError, Written};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 use tracing::warn;
@@ -124,9 +124,17 @@ impl Users {
         if !document::is_ledger_unseen(document) {
             return Ok(None);
         }
-        let Ok(fence) = self.ledger.with(self.engine.ledger().fence(user)).await else {
+        let Ok(entry) = self.ledger.with(self.engine.ledger().entry(user)).await else {
             return Ok(None);
         };
+        // What a pending erasure is about to erase must not be raised above its tombstone.
+        if entry
+            .as_ref()
+            .is_some_and(|entry| entry.stage == Stage::Pending)
+        {
+            return Ok(None);
+        }
+        let fence = entry.and_then(|entry| entry.fence());
         let version = document::version(document);
         let lifted = Edit::new().unset_meta(field::LEDGER_UNSEEN);
         let lifted = if fence >= version {
@@ -139,9 +147,10 @@ impl Users {
         let (store, users) = self.target(Role::ExternalUsers)?;
         let id = document::id(document);
         let guard = Guard::Whole(document.to_owned());
-        let change = Change::Replace(lifted.apply(document));
+        let lifted = lifted.apply(document);
+        let change = Change::Replace(lifted.clone());
         Ok(match store.write(users, &id, &guard, &change).await? {
-            Written::Applied(lifted) => Some(lifted),
+            Written::Applied(_) => Some(lifted),
             Written::Unmatched | Written::TooLarge | Written::Rejected(_) => None,
         })
     }
@@ -210,15 +219,19 @@ impl Users {
     ) -> Result<Option<Base>, UsersError> {
         let ledger = self.engine.ledger();
         let erasure = ledger.entry(write.user).await?;
-        if let Some(entry) = &erasure
-            && entry.predates_all_of(Role::RaseenTempUser)
-        {
-            // While temp is not known to have its tombstone, what is live there counts as erased: a new life waits.
-            let erasures = ErasureService::new(Arc::clone(&self.engine));
-            let temp = Role::RaseenTempUser;
-            erasures.finish_in(temp, write.user, entry).await?;
-            return Ok(None);
+        // While these are not known to have their tombstones, what is live there counts as erased: a new life waits.
+        for role in [Role::RaseenTempUser, Role::RaseenMainUser] {
+            if let Some(entry) = &erasure
+                && entry.predates_all_of(role)
+            {
+                let erasures = ErasureService::new(Arc::clone(&self.engine));
+                erasures.finish_in(role, write.user, entry).await?;
+                return Ok(None);
+            }
         }
+        let srie_predates = erasure
+            .as_ref()
+            .is_some_and(|entry| entry.predates_all_of(Role::SrieMainUser));
         let fence = erasure.and_then(|entry| entry.fence());
         let buried = over
             .filter(|document| document::state(document) == Some(State::Erased))
@@ -244,7 +257,7 @@ impl Users {
         };
         let in_srie = counting(srie).filter(|_| {
             let alone = Mutant::CopyUpFromMainAlone;
-            !self.engine.mutation().has(alone) || main_version.is_none()
+            !srie_predates && (!self.engine.mutation().has(alone) || main_version.is_none())
         });
         let document = match NewestCopy::of(counting(main), in_srie) {
             NewestCopy::None => None,
@@ -317,7 +330,19 @@ impl Users {
             let one = std::slice::from_ref(copy);
             return match put(&pair, Side::Main, one).await?.into_iter().next() {
                 Some(PutOutcome::Refused(reason)) => {
-                    Err(UsersError::Rejected(Fault { code: 0, reason }))
+                    warn!(
+                        user_id = %user,
+                        user_type = %user.user_type(),
+                        database = %Role::RaseenMainUser,
+                        reason,
+                        "the database does not take the backup's copy",
+                    );
+                    Err(UsersError::Unavailable(StoreError {
+                        database: Role::RaseenMainUser,
+                        operation: "put_newer",
+                        class: Class::Other,
+                        code: 0,
+                    }))
                 }
                 Some(PutOutcome::Stored | PutOutcome::Erased) | None => Ok(()),
             };
