@@ -72,7 +72,7 @@ impl Allowance {
     }
 }
 
-/// The callers keyse requests share a bucket.
+/// The callers whose requests share a bucket.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum BucketKey {
     Address(IpAddr),
@@ -162,8 +162,8 @@ impl Bucket {
 
 /// Whole seconds, rounded up, at least one.
 fn seconds(duration: Duration) -> u64 {
-    let keyle = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
-    keyle.max(1)
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    whole.max(1)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub(in crate::http) struct Reservation {
 impl Reservation {
     /// Makes it as large as what is in memory.
     pub(super) fn resize(&mut self, bytes: u64) {
+        let bytes = self.budget.at_most(self.holder, bytes);
         let mut state = self.budget.state();
         state.take_back(self.holder, self.bytes);
         state.take(self.holder, bytes);
@@ -115,13 +116,15 @@ impl Budget {
         holder: Holder,
         bytes: u64,
     ) -> Result<Reservation, NoMemory> {
+        let bytes = self.at_most(holder, bytes);
         let granted = {
             let mut state = self.state();
             if state.queue.is_empty() && self.room(&state, holder, bytes) == Room::Free {
                 return Ok(self.taken(&mut state, holder, bytes));
             }
             state.queue.retain(|waiting| !waiting.granted.is_closed());
-            if state.queue.len() >= MAX_QUEUED {
+            let of_type = |it: &&Waiting| it.holder.user_type == holder.user_type;
+            if state.queue.iter().filter(of_type).count() >= MAX_QUEUED {
                 return Err(NoMemory);
             }
             let (sender, granted) = oneshot::channel();
@@ -139,6 +142,14 @@ impl Budget {
         }
     }
 
+    /// What the holder may have at all: what is larger counts as that.
+    fn at_most(&self, holder: Holder, bytes: u64) -> u64 {
+        match holder.user_type {
+            UserType::External => bytes.min(self.bytes / 4 * 3),
+            UserType::Internal => bytes.min(self.bytes),
+        }
+    }
+
     fn taken(&self, state: &mut State, holder: Holder, bytes: u64) -> Reservation {
         state.take(holder, bytes);
         Reservation {
@@ -148,19 +159,26 @@ impl Budget {
         }
     }
 
-    /// Gives those that wait what there is room for. The first that others keep waiting keeps back those behind it; one
-    /// whose own share is taken does not.
+    /// Gives those that wait what there is room for. The first that others keep waiting keeps back those behind it, one of the
+    /// public only the public; one whose own share is taken keeps back none.
     fn grant(&self, mut state: MutexGuard<'_, State>) {
         let mut gone = Vec::new();
         let mut place = 0;
+        let mut public_waits = false;
         while let Some(next) = state.queue.get(place) {
             if next.granted.is_closed() {
                 state.queue.remove(place);
                 continue;
             }
+            let is_public = next.holder.user_type == UserType::External;
             match self.room(&state, next.holder, next.bytes) {
+                Room::Taken if is_public => {
+                    public_waits = true;
+                    place += 1;
+                }
                 Room::Taken => break,
                 Room::OwnShareTaken => place += 1,
+                Room::Free if is_public && public_waits => place += 1,
                 Room::Free => {
                     let Some(next) = state.queue.remove(place) else {
                         break;
@@ -189,7 +207,10 @@ impl Budget {
             .address
             .and_then(|address| state.by_address.get(&address));
         let own = own.copied().unwrap_or(0);
-        if own > 0 && after(state.used) > most && after(own) > self.bytes / 4 {
+        // The public's part is scarce before the whole is.
+        let is_scarce =
+            after(state.used) > most || (is_public && after(state.public) > most / 4 * 3);
+        if own > 0 && is_scarce && after(own) > self.bytes / 4 {
             return Room::OwnShareTaken;
         }
         Room::Free
@@ -281,6 +302,31 @@ mod tests {
         held.push(budget.reserve(internal(7), 10).await.unwrap());
         assert!(budget.reserve(internal(7), 10).await.is_err());
         drop(budget.reserve(internal(8), 10).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_public_address_leaves_the_public_its_part() {
+        let budget = Budget::of(100);
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            let reserved = budget.reserve_within(Duration::ZERO, public(1), 5).await;
+            held.extend(reserved.ok());
+        }
+        assert!(held.len() < 12, "{}", held.len());
+        drop(budget.reserve(public(2), 5).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_public_body_leaves_internal_users_their_part_also_while_it_waits() {
+        let budget = Budget::of(100);
+        let large = budget.reserve(public(1), 1_000).await.unwrap();
+        drop(budget.reserve(internal(2), 25).await.unwrap());
+        let waiting = budget.clone();
+        let waiting = tokio::spawn(async move { waiting.reserve(public(3), 1_000).await });
+        tokio::task::yield_now().await;
+        drop(budget.reserve(internal(2), 25).await.unwrap());
+        drop(large);
+        drop(waiting.await.unwrap().unwrap());
     }
 
     /// A request that ended while it waited must keep nothing.

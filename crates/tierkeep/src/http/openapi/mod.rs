@@ -9,6 +9,7 @@ pub(in crate::http) mod schema;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::Response as Answer;
@@ -101,6 +102,15 @@ pub(in crate::http) fn router<S: Clone + Send + Sync + 'static>(
     Router::new().route("/openapi.json", get(show).layer(Extension(text)))
 }
 
+/// The text of the document; an answer that waits to be read holds no copy of it.
+struct Shared(Arc<str>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 /// This document.
 #[utoipa::path(
     get,
@@ -111,7 +121,7 @@ pub(in crate::http) fn router<S: Clone + Send + Sync + 'static>(
 )]
 async fn show(Extension(text): Extension<Arc<str>>) -> Answer {
     let media_type = HeaderValue::from_static("application/json");
-    let mut answer = answer::bytes(StatusCode::OK, media_type, text.to_string());
+    let mut answer = answer::bytes(StatusCode::OK, media_type, Bytes::from_owner(Shared(text)));
     let revalidated = HeaderValue::from_static("no-cache");
     answer.headers_mut().insert(CACHE_CONTROL, revalidated);
     answer

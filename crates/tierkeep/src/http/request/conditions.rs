@@ -120,6 +120,33 @@ pub(in crate::http) async fn of_write(
     }
 }
 
+/// Whether the condition of a write holds for what is stored now, so that nothing is done for one that must fail.
+///
+/// # Errors
+/// [`UserConditionError::Mismatch`] where it does not; [`UserConditionError::Read`].
+pub(in crate::http) async fn holds_now(
+    condition: Condition,
+    users: &Users,
+    user: &UserId,
+) -> Result<(), UserConditionError> {
+    if condition == Condition::None {
+        return Ok(());
+    }
+    let found = users.read(user).await.map_err(UserReadError::from)?;
+    let current = found.as_ref().and_then(Found::version);
+    let holds = match condition {
+        Condition::None => true,
+        Condition::Exists => found.is_some(),
+        Condition::Absent => found.is_none(),
+        Condition::Version(version) => current == Some(version),
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(UserConditionError::Mismatch(current))
+    }
+}
+
 /// The condition of a write of an HR record.
 ///
 /// # Errors

@@ -2,9 +2,11 @@
 //!
 //! Must never let the page load anything from elsewhere, or run a script that did not come from here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -63,13 +65,18 @@ fn serve(name: &str) -> Response {
     let Ok(media_type) = HeaderValue::try_from(file.content_type) else {
         return Problem::Internal.into_response();
     };
-    let mut bytes = file.bytes.into_owned();
+    // Borrowed from the binary: an answer that waits to be read holds no copy.
+    let mut bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
     if name == PAGE {
         // The page is at /docs too, where what it names relative to itself would be elsewhere.
         bytes = String::from_utf8_lossy(&bytes)
             .replace("\"./", "\"/docs/")
             .replace("href=\"index.css\"", "href=\"/docs/index.css\"")
-            .into_bytes();
+            .into_bytes()
+            .into();
     }
     let mut answer = answer::bytes(StatusCode::OK, media_type, bytes);
     let headers = answer.headers_mut();

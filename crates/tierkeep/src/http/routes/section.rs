@@ -269,9 +269,13 @@ async fn write(
     let headers = request.headers().clone();
     let body = body::receive(request, format, state, caller.holder(state)).await?;
     let _permit = caller.permit(state).await?;
-    caller.before_change(state).await?;
     let ParsedBody { document, held } = body.parse(memory, Some(user)).await?;
     let condition = conditions::of_write(&headers, users, user).await?;
+    if !caller.is_recorded() {
+        // A name for which nothing will be stored leaves no entry of its own.
+        conditions::holds_now(condition, users, user).await?;
+    }
+    caller.before_change(state).await?;
     let written = match format {
         BodyFormat::Json => users.put(user, section, document, condition).await,
         BodyFormat::MergePatch => users.patch(user, section, &document, condition).await,

@@ -1,7 +1,8 @@
 //! The table of connections: owns which ones are open, which of them must give way, and how many an address may have.
 //!
 //! Where more than three quarters of the places are taken, one address has a quarter. When all are taken, the connection that
-//! was silent for longest gives way, except those whose request is at work.
+//! was silent for longest gives way, before all others one without a request at work: a request goes on to its end without its
+//! connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -108,8 +109,8 @@ impl Table {
         }))
     }
 
-    /// A place for a connection from this address, which is none where it stands for many. `None` where it gets none: then all
-    /// that could give way are at work.
+    /// A place for a connection from this address, which is none where it stands for many. `None` where the address itself has
+    /// too many at work.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Option<Place> {
         let mut open = self.open();
         let places = self.0.places;
@@ -118,7 +119,7 @@ impl Table {
         if open.connections.len() >= places / 4 * 3 && own >= (places / 4).max(1) {
             open.end_silent(|entry| entry.address == address)?;
         } else if open.connections.len() >= places {
-            open.end_silent(|_| true)?;
+            open.end_silent(|_| true).or_else(|| open.end_unheard())?;
         }
         open.last += 1;
         let number = open.last;
@@ -183,6 +184,19 @@ impl Open {
     }
 }
 
+impl Open {
+    /// Where every request is at work: ends the connection whose caller was silent for longest.
+    fn end_unheard(&mut self) -> Option<()> {
+        let heard = self.connections.iter().map(|(number, entry)| {
+            let heard = entry.activity.0.heard.load(Ordering::Relaxed);
+            (heard, *number)
+        });
+        let (_, number) = heard.min()?;
+        self.remove(number)?.end.cancel();
+        Some(())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // It is gone already where it had to give way.
@@ -229,14 +243,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_requests_at_work_none_gives_way() {
-        let table = Table::of(1);
-        let only = table.enter(Some(address(1))).unwrap();
-        let at_work = only.activity.works();
-        assert!(table.enter(Some(address(2))).is_none());
-        drop(at_work);
-        assert!(table.enter(Some(address(2))).is_some());
-        assert!(only.end.is_cancelled());
+    async fn where_all_are_at_work_the_caller_that_was_silent_for_longest_gives_way() {
+        let table = Table::of(2);
+        let silent = table.enter(Some(address(1))).unwrap();
+        let _silent_works = silent.activity.works();
+        moment().await;
+        let heard = table.enter(Some(address(2))).unwrap();
+        let _heard_works = heard.activity.works();
+        moment().await;
+        let third = table.enter(Some(address(3)));
+        assert!(third.is_some());
+        assert!(silent.end.is_cancelled() && !heard.end.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

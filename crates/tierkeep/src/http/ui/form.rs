@@ -1,5 +1,7 @@
 //! Forms: owns how they are read, and that a form of a session carries its token.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{Form, FromRequest};
 use axum::http::{Request, StatusCode};
@@ -8,6 +10,8 @@ use crate::http::response::problem::Problem;
 
 /// The largest form; the largest JWT that is looked at fits in.
 pub(super) const MOST_BYTES: usize = 32 * 1024;
+/// The longest time that a form takes to arrive.
+const LONGEST: Duration = Duration::from_secs(10);
 /// The field that carries the token.
 const CSRF: &str = "csrf";
 
@@ -20,7 +24,10 @@ impl Fields {
     /// # Errors
     /// [`Problem`] where it is too large, or no form.
     pub(super) async fn read(request: Request<Body>) -> Result<Self, Problem> {
-        let read = Form::<Vec<(String, String)>>::from_request(request, &()).await;
+        let read = Form::<Vec<(String, String)>>::from_request(request, &());
+        let Ok(read) = tokio::time::timeout(LONGEST, read).await else {
+            return Err(Problem::BodyTimeout);
+        };
         read.map(|Form(fields)| Self(fields))
             .map_err(|rejection| match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge {

@@ -106,6 +106,11 @@ impl AuthenticatedCaller {
         }
     }
 
+    /// Whether the decision has an entry of its own in the trail.
+    pub(in crate::http) fn is_recorded(&self) -> bool {
+        self.is_recorded
+    }
+
     /// Records the decision by itself, where it was only counted: what is stored for a public user follows from an entry. To be
     /// called when nothing but the change is left to be done.
     ///
