@@ -336,3 +336,68 @@ async fn a_pause_that_comes_late_undoes_no_resume(
         1
     );
 }
+
+/// A note of progress comes late: what others have finished meanwhile is not pending again, and the life that began
+/// there is left alone.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_note_makes_no_finished_database_pending_again(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = crate::world::user(1);
+    world.put(&user, 1).await.unwrap();
+    world.faults.set_down(Role::RaseenTempUser, true);
+    // The eraser stops before it notes that temp is left to do.
+    let first = Fault::nth(1, Moment::Before)
+        .of("amend")
+        .to(Role::EvaluationAudit);
+    let hold = world.faults.hold(first);
+    let erasure = world.erasure();
+    let erasing = tokio::spawn({
+        let user = user.clone();
+        async move { erasure.erase(&user).await }
+    });
+    hold.reached().await;
+    world.faults.set_down(Role::RaseenTempUser, false);
+    // A process that asks the ledger now.
+    let (users, _) = world.restarted().await;
+    let (section, value) = (crate::world::section(), crate::world::content(1, 7));
+    let new_life = users.put(&user, &section, value, tierkeep_engine::Condition::None);
+    let new_life = new_life.await.unwrap();
+    assert!(new_life.created);
+    hold.release();
+    erasing.await.unwrap().unwrap();
+    for _ in 0..2 {
+        world.erasure().finish_pending().await.unwrap();
+    }
+    let found = world.users.read(&user).await.unwrap().unwrap();
+    assert_eq!(found.version(), Some(new_life.version));
+}
+
+/// What an erasure could not read in main or srie is the source of nothing.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_could_not_be_read_is_not_copied_up(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(Role::RaseenMainUser, Role::SrieMainUser)] role: Role,
+) {
+    let world = World::new(backend).await;
+    let user = crate::world::user(1);
+    let above = Version::of_erasure(5).unwrap().next().unwrap();
+    let old = native_user(1, above.get())
+        .set(
+            "analysis_progress",
+            tierkeep_core::bson::rawdoc! { "old": true },
+        )
+        .build();
+    world.plant(role, old).await;
+    world.faults.set_down(role, true);
+    world.erasure().erase(&user).await.unwrap();
+    world.faults.heal();
+    let new_life = world.put(&user, 7).await.unwrap();
+    assert!(new_life.created);
+    world.erasure().finish_pending().await.unwrap();
+    let temp = world.copy(Role::RaseenTempUser, &user).await.unwrap();
+    assert!(temp.get("analysis_progress").unwrap().is_none());
+}
