@@ -58,6 +58,11 @@ fn health(client: &Client, service: &Service) -> tokio::sync::watch::Receiver<Du
     watched
 }
 
+/// Whether the health answered within a second, on a machine where an idle service answered within `idle`.
+fn is_within_a_second(waited: Duration, idle: Duration) -> bool {
+    waited < Duration::from_secs(1) + 2 * idle
+}
+
 /// Sends all of these at once; the statuses of the answers, each read to its end.
 async fn all(requests: Vec<RequestBuilder>) -> Vec<StatusCode> {
     let asked = requests.into_iter().map(|request| async {
@@ -96,15 +101,24 @@ async fn readers_and_writers_of_deep_bodies_take_less_than_300_mb() {
     assert_eq!(shown.content_length(), Some(body.len() as u64));
     assert!(shown.text().await.unwrap() == body);
 
+    // What a busy machine costs shows at a service that has nothing to do.
+    let other = Deployment::new(Backend::Sqlite);
+    let idle = other.serve();
+    let idle_waited = health(&client, &idle);
     let waited = health(&client, &service);
     let mut requests: Vec<_> = (0..40).map(|_| client.get(&url)).collect();
     requests.extend((0..16).map(|user| put(&client, &service, user, &body)));
     let statuses = all(requests).await;
     let peak = memory(&service, "VmHWM");
-    let waited = *waited.borrow();
-    println!("{before} bytes before, {peak} at most; health after {waited:?}");
+    let (waited, idle) = (*waited.borrow(), *idle_waited.borrow());
+    println!(
+        "{before} bytes before, {peak} at most; health after {waited:?}, of an idle service {idle:?}"
+    );
     assert!(peak < 300 * MEGABYTE, "{peak}");
-    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    assert!(
+        is_within_a_second(waited, idle),
+        "{waited:?}, idle {idle:?}"
+    );
     // On a machine that is slow enough, what waited for five seconds is put off.
     let put_off = [
         StatusCode::SERVICE_UNAVAILABLE,
@@ -122,6 +136,10 @@ async fn twelve_bodies_of_8_mib_take_less_than_500_mb() {
     let service = deployment.serve();
     let client = Client::new();
     let before = memory(&service, "VmRSS");
+    // What a busy machine costs shows at a service that has nothing to do.
+    let other = Deployment::new(Backend::Sqlite);
+    let idle = other.serve();
+    let idle_waited = health(&client, &idle);
     let waited = health(&client, &service);
     let text = format!("{{\"a\":\"{}\"}}", "x".repeat((8 << 20) - 8));
     for (body, expected) in [
@@ -136,9 +154,14 @@ async fn twelve_bodies_of_8_mib_take_less_than_500_mb() {
         assert!(statuses.contains(&expected), "{statuses:?}");
     }
     let peak = memory(&service, "VmHWM");
-    let waited = *waited.borrow();
-    println!("{before} bytes before, {peak} at most; health after {waited:?}");
+    let (waited, idle) = (*waited.borrow(), *idle_waited.borrow());
+    println!(
+        "{before} bytes before, {peak} at most; health after {waited:?}, of an idle service {idle:?}"
+    );
     assert!(peak < 500 * MEGABYTE, "{peak}");
-    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    assert!(
+        is_within_a_second(waited, idle),
+        "{waited:?}, idle {idle:?}"
+    );
     gives_back(&service, before).await;
 }
