@@ -1,11 +1,14 @@
 //! Guards taken away one at a time: what goes wrong shows in the databases.
 
+use bson::doc;
 use bson::raw::RawDocumentBuf;
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, State};
+use tierkeep_core::store::{Change, Guard};
 use tierkeep_engine::Mutant;
+use tierkeep_testkit::documents::native_user;
 use tierkeep_testkit::fault::{Fault, Moment};
 
 use crate::world::{Backend, DAY, HOUR, World};
@@ -106,12 +109,21 @@ async fn a_tombstone_without_its_guard_buries_a_newer_life(
     for (world, buried) in [(whole, false), (lacking, true)] {
         let user = world.staged(1, DAY).await;
         world.migrate().await.unwrap();
-        world.faults.set_down(Role::SrieMainUser, true);
-        world.erasure().erase(&user).await.unwrap();
+        // srie can be read, and takes no tombstone.
+        let refused = Fault::nth(1, Moment::Before)
+            .of("put_newer")
+            .to(Role::SrieMainUser);
+        world.faults.plan(refused.times(50));
+        let erased = world.erasure().erase(&user).await.unwrap();
+        assert_eq!(erased.pending, [Role::SrieMainUser]);
         world.faults.heal();
-        world.put(&user, 5).await.unwrap();
-        world.date_back(&user, DAY).await;
-        assert_eq!(world.migrate().await.unwrap().moved, 1);
+        // A newer life is there before the erasure is finished.
+        let newer = native_user(1, (1 << 40) + 1).build();
+        let (id, any) = (document::id(&newer), Guard::Fields(doc! {}));
+        let srie = world.store(Role::SrieMainUser);
+        srie.write("internal_users", &id, &any, &Change::Replace(newer))
+            .await
+            .unwrap();
         world.erasure().finish_pending().await.unwrap();
         let backup = world.copy(Role::SrieMainUser, &user).await.unwrap();
         assert_eq!(document::state(&backup) == Some(State::Erased), buried);
