@@ -51,7 +51,7 @@ fn refused(path: &Path) -> StoreError {
 
 pub(crate) fn section(op: &str) -> (Guard, Change) {
     let guard = Guard::Live {
-        window: Window::from(Version::FIRST, 8),
+        window: Window::between(Version::FIRST, Version::new(1_000).expect("above 0")),
         unless_op: op.to_owned(),
     };
     let change = Change::Section {

@@ -75,9 +75,10 @@ pub async fn hostile_sections_are_set_as_they_are(store: &Arc<dyn Store>) {
     let user = native_user(1, 1).content(rawdoc! { "old": { "x": 1 }, "a": 1 });
     bench.given(&[user.build()]).await;
     for (op, (name, value)) in hostile_sections().into_iter().enumerate() {
+        let at = i64::try_from(op).expect("a few sections") + 1;
         let op = op.to_string();
         let change = set_section(value.clone(), &op);
-        let after = bench.applied(user.id(), &live(&op), &change).await;
+        let after = bench.applied(user.id(), &live_at(at, &op), &change).await;
         let set = after.get_document("scan_cache").expect("it is set");
         assert!(set.as_bytes() == value.as_bytes(), "{name}");
     }
