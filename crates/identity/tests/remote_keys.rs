@@ -35,7 +35,7 @@ fn signed(signer: &Signer, kid: &str) -> String {
 }
 
 /// As Keycloak, Auth0, Entra, Google and Okta publish them: certificates beside keys, keys for encryption and of other
-/// algorithms, keys without `alg` or `use`, and fields that nobody defined.
+/// algorithms, keys without `alg` or `use`, and fields that no standard defines.
 fn as_published() -> Vec<Value> {
     let dressed = |mut jwk: Value, more: Value| {
         let fields = more.as_object().unwrap().clone();
@@ -96,7 +96,7 @@ async fn a_key_that_is_new_is_fetched_at_its_first_token_and_no_token_makes_it_f
     let server = MockServer::start().await;
     publish(&server, set(&[RSA.jwk("old")])).await;
     let verifier = verifier(&server);
-    // Nobody is believed before there are keys, and those who ask at once share one fetch.
+    // No token is accepted before there are keys, and requests at once share one fetch.
     assert_eq!(
         verifier.verify(&signed(&RSA, "old")),
         Err(JwtRefused::NoKeysYet)

@@ -223,7 +223,7 @@ impl IdentityWatch {
         }
         let deployment = self.identities.deployment.get();
         let Some(stamp) = stamp else {
-            // Whoever only looks may have met databases that were never stamped.
+            // A command that only reads may have opened databases that were never stamped.
             return deployment.map(|_| {
                 format!(
                     "what {} leads to has no stamp now: it is another database, or it was emptied",

@@ -3,7 +3,7 @@
 //! A document of another program has any `_id`; its adoption gives it the user's id. A scan in the order of `_id` that has
 //! passed the place of the user's id and has not reached the document's own would see neither. So what an adoption may
 //! change comes first, and the range in which every adoption ends comes last. A document that is adopted in between may
-//! come twice, in both forms. Whoever reads a dump or a collection with both knows one as the origin of the other.
+//! come twice, in both forms. An import or a reader of both recognises one as the origin of the other.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,8 @@
 //! The highest version whose tombstone was removed, for each HR collection: the next record under any id starts above it.
 //!
 //! Versions of a record are never reused, but once its tombstone is gone nothing under its id remembers them. The floor
-//! does, one number for a collection: raised in both databases before a tombstone goes, and read by whoever creates
-//! after the id was found empty.
+//! does, one number for a collection: raised in both databases before a tombstone goes, and read by a write that
+//! creates a record after the id was found empty.
 
 use bson::{Bson, doc};
 use tierkeep_core::bson;

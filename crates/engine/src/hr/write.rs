@@ -358,12 +358,7 @@ impl Write<'_> {
     }
 
     fn check(&self, stored: bool, current: Option<Version>) -> Result<(), HrError> {
-        let holds = match self.condition {
-            Condition::None => true,
-            Condition::Exists => stored,
-            Condition::Absent => !stored,
-            Condition::Version(expected) => stored && current == Some(expected),
-        };
+        let holds = self.condition.holds(stored, current);
         match (&self.what, stored) {
             // Nothing to remove is not a failed condition, unless there was one.
             (What::Remove, false) if self.condition == Condition::None => Err(HrError::NotFound),

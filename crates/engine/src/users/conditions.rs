@@ -51,13 +51,7 @@ pub(super) fn check(
     stored: bool,
     current: Option<Version>,
 ) -> Result<(), UsersError> {
-    let holds = match condition {
-        Condition::None => true,
-        Condition::Exists => stored,
-        Condition::Absent => !stored,
-        Condition::Version(expected) => stored && current == Some(expected),
-    };
-    if holds {
+    if condition.holds(stored, current) {
         Ok(())
     } else {
         Err(UsersError::Mismatch { current })

@@ -86,6 +86,18 @@ pub enum Condition {
     Absent,
 }
 
+impl Condition {
+    /// Whether it holds for a document that is stored at `current`, or for none.
+    pub fn holds(self, stored: bool, current: Option<Version>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Exists => stored,
+            Self::Absent => !stored,
+            Self::Version(expected) => stored && current == Some(expected),
+        }
+    }
+}
+
 /// Why a read or write did not happen.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum UsersError {

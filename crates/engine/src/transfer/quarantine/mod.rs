@@ -132,7 +132,7 @@ pub enum QuarantineError {
         /// Some of their `_id`s.
         ids: String,
     },
-    /// Nobody said which copy counts.
+    /// No `--keep` says which copy counts.
     #[error(
         "copies of {0} contradict each other ({1}); say which one counts, with --keep temp, --keep main or --keep srie"
     )]

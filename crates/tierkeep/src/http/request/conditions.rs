@@ -134,13 +134,7 @@ pub(in crate::http) async fn holds_now(
     }
     let found = users.read(user).await.map_err(UserReadError::from)?;
     let current = found.as_ref().and_then(Found::version);
-    let holds = match condition {
-        Condition::None => true,
-        Condition::Exists => found.is_some(),
-        Condition::Absent => found.is_none(),
-        Condition::Version(version) => current == Some(version),
-    };
-    if holds {
+    if condition.holds(found.is_some(), current) {
         Ok(())
     } else {
         Err(UserConditionError::Mismatch(current))
