@@ -136,8 +136,9 @@ async fn while_a_new_life_begins_the_old_one_stays_hidden(
     world.faults.set_down(Role::RaseenMainUser, true);
     world.erasure().erase(&user).await.unwrap();
     world.faults.heal();
-    // Main still holds the old life. A new one enters temp over the tombstone and stops half way.
-    let confirmation = Fault::nth(3, Moment::Before)
+    // Main still holds the old life. A new one enters temp over the tombstone and stops half way: the calls before are
+    // the erasure's, which is pending, an attempt in place and the entry.
+    let confirmation = Fault::nth(4, Moment::Before)
         .of("write")
         .to(Role::RaseenTempUser);
     world.faults.plan(confirmation.times(1_000));

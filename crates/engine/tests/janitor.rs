@@ -53,7 +53,7 @@ async fn a_writer_whose_entry_was_cleared_starts_over(
 ) {
     let world = World::new(backend).await;
     let user = user(1);
-    let confirmation = Fault::nth(2, Moment::Before)
+    let confirmation = Fault::nth(1, Moment::Before)
         .of("write")
         .to(Role::RaseenTempUser);
     let hold = world.faults.hold(confirmation);
