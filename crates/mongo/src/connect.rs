@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::event::EventHandler;
@@ -16,6 +17,7 @@ use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString};
 use secrecy::{ExposeSecret, SecretString};
 use tierkeep_core::db::Role;
+use tokio::runtime::Builder;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -72,11 +74,10 @@ pub(crate) fn is_unresolved(error: &Error) -> bool {
     matches!(*error.kind, ErrorKind::DnsResolve { .. } | ErrorKind::Io(_))
 }
 
-/// What the driver does not understand in a connection string, without quoting any value of it; `None` when it
-/// understands all. Resolves no name and contacts nobody.
+/// What the driver does not accept in a connection string, without quoting any value of it; `None` when a client can be
+/// made of it. Reads the files of certificates that it names; resolves no name and contacts no server.
 pub fn misunderstood(url: &SecretString) -> Option<String> {
     let url = url.expose_secret();
-    let is_understood = |url: &str| ConnectionString::parse(url).is_ok();
     if is_understood(url) {
         return None;
     }
@@ -90,11 +91,56 @@ pub fn misunderstood(url: &SecretString) -> Option<String> {
         let mut others = options.clone();
         others.remove(*index);
         is_understood(&format!("{servers}?{}", others.join("&")))
-    })?;
+    });
+    let Some(culprit) = culprit else {
+        return Some("several of its options, or the values of them, are not accepted".to_owned());
+    };
     let name = options[culprit].split('=').next().unwrap_or_default();
-    Some(format!(
-        "its option {name:?}, or the value of it, is not understood"
-    ))
+    Some(if name.to_ascii_lowercase().ends_with("file") {
+        format!(
+            "the file of its option {name:?} cannot be read, or holds no such key or certificate"
+        )
+    } else {
+        format!("its option {name:?}, or the value of it, is not accepted")
+    })
+}
+
+/// Whether the driver makes a client of `url`: what it refuses when it reads the string, and what only when it puts the
+/// options together.
+fn is_understood(url: &str) -> bool {
+    if ConnectionString::parse(url).is_err() {
+        return false;
+    }
+    let listed = with_listed_hosts(url);
+    let Some(Ok(options)) = ClientOptions::parse(listed.as_str())
+        .into_future()
+        .now_or_never()
+    else {
+        return false;
+    };
+    // The client's tasks belong to a runtime that never runs them.
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
+        return true;
+    };
+    let is_accepted = {
+        let _entered = runtime.enter();
+        Client::with_options(options).is_ok()
+    };
+    runtime.shutdown_background();
+    is_accepted
+}
+
+/// A `mongodb+srv` string as one that lists its hosts, so that no name has to be resolved.
+fn with_listed_hosts(url: &str) -> String {
+    let Some(rest) = url.strip_prefix("mongodb+srv://") else {
+        return url.to_owned();
+    };
+    let Some((servers, options)) = rest.split_once('?') else {
+        return format!("mongodb://{rest}");
+    };
+    let is_of_srv = |option: &&str| !option.to_ascii_lowercase().starts_with("srv");
+    let options: Vec<&str> = options.split('&').filter(is_of_srv).collect();
+    format!("mongodb://{servers}?{}", options.join("&"))
 }
 
 /// What a connection string asks for that is less than a majority, in words; `None` where it asks for nothing less.
@@ -282,6 +328,8 @@ mod tests {
             "mongodb://h",
             "mongodb://u:p%40@h:1,[::1]:2/db?w=majority&tls=true",
             "mongodb+srv://u:p@cluster.example.org/?retryWrites=true",
+            "mongodb+srv://cluster.example.org/?srvMaxHosts=2",
+            "mongodb+srv://cluster.example.org",
         ] {
             assert_eq!(said(url), "");
         }
@@ -292,6 +340,23 @@ mod tests {
             (
                 "mongodb://h?serverSelectionTimeoutMS=soon",
                 "\"serverSelectionTimeoutMS\"",
+            ),
+            // What only the making of a client finds.
+            (
+                "mongodb://a,b/?directConnection=true",
+                "\"directConnection\"",
+            ),
+            (
+                "mongodb://h/?heartbeatFrequencyMS=1",
+                "\"heartbeatFrequencyMS\"",
+            ),
+            (
+                "mongodb://h/?tls=true&tlsCAFile=/hunter2/ca.pem",
+                "the file of its option \"tlsCAFile\"",
+            ),
+            (
+                "mongodb+srv://cluster.example.org/?tlsCAFile=/hunter2/ca.pem",
+                "the file of its option \"tlsCAFile\"",
             ),
             ("mongodb://me:hun:ter2@host/", "percent-encoded"),
             ("mongodb://me:hunter2?w=-7@host/", "percent-encoded"),

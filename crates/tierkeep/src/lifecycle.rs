@@ -1,5 +1,6 @@
 //! The life of a process: when it is told to stop, and what it tells a service manager of itself.
 
+use std::io;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -68,7 +69,36 @@ pub fn report_stopping() {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = notify(state) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+/// As `sd_notify::notify`, which takes the name of an abstract socket for that of a file.
+///
+/// Rule source: `sd_notify(3)`, `NOTIFY_SOCKET` with `@` at its start.
+#[cfg(target_os = "linux")]
+fn notify(state: &[NotifyState<'_>]) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the service manager's variable is no setting"
+    )]
+    let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let Some(name) = socket.as_encoded_bytes().strip_prefix(b"@") else {
+        return sd_notify::notify(state);
+    };
+    let lines: Vec<String> = state.iter().map(ToString::to_string).collect();
+    let message = lines.join("\n");
+    let address = SocketAddr::from_abstract_name(name)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.send(message.as_bytes()).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn notify(state: &[NotifyState<'_>]) -> io::Result<()> {
+    sd_notify::notify(state)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, DateTime, doc};
+use rustix::fs::Access;
 use tierkeep_core::bson;
 use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
@@ -106,12 +107,35 @@ fn embedded(
         }
         Purpose::Look => {}
     }
+    must_be_writable(data_dir)?;
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
     for role in Role::ALL {
         let path = data_dir.join(format!("{role}.db"));
         stores.push(Arc::new(SqliteStore::open(&path, role, Arc::clone(clock))?));
     }
     Ok(stores)
+}
+
+/// Names the directory or file that SQLite would only call unable to open; it writes beside a file to read it, too.
+fn must_be_writable(data_dir: &Path) -> Result<(), UsageError> {
+    let files = Role::ALL
+        .into_iter()
+        .map(|role| file(data_dir, role))
+        .filter(|file| file.exists());
+    for path in [data_dir.to_owned()].into_iter().chain(files) {
+        if let Err(error) = rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
+            let error = std::io::Error::from(error);
+            return Err(UsageError {
+                message: format!("{} cannot be written to: {error}", path.display()),
+                remedy: Some(
+                    "tierkeep must be able to write to the data directory and every file in it, to look at them too; \
+                     check their owner, and how the file system is mounted"
+                        .into(),
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The order in which files are copied, as in an export: temp before main before srie, the ledger last.

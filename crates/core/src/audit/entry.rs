@@ -333,14 +333,24 @@ impl Entry {
         self.draft.kind
     }
 
+    /// Whom it is about.
+    pub fn user_id(&self) -> Option<&str> {
+        self.draft.user_id.as_deref()
+    }
+
+    /// What was decided or done.
+    pub fn decision(&self) -> Option<&str> {
+        self.draft.decision.as_deref()
+    }
+
+    /// Why, or with what.
+    pub fn reason(&self) -> Option<&str> {
+        self.draft.reason.as_deref()
+    }
+
     /// When it happened.
     pub fn at(&self) -> DateTime {
         DateTime::from_millis(self.draft.at)
-    }
-
-    /// Why it was written.
-    pub(super) fn reason(&self) -> Option<&str> {
-        self.draft.reason.as_deref()
     }
 
     /// The hash that it has if nobody changed it.

@@ -6,7 +6,7 @@ use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, Context};
+use super::{Cli, Context, examples};
 use crate::exit::Exit;
 
 /// Arguments of `completions`.
@@ -33,7 +33,7 @@ pub fn completions(args: CompletionsArgs, context: &Context) -> anyhow::Result<E
 /// # Errors
 /// The output cannot be written.
 pub fn man(context: &Context) -> anyhow::Result<Exit> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = examples::command().disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     page(&command, &mut pages)?;

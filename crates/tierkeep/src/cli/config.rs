@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::Context;
-use crate::config::shown::ShownSetting as Row;
+use crate::config::shown::{self, ShownSetting as Row};
 use crate::config::template::template;
 use crate::config::{Problem, Problems, ServiceSettings};
 use crate::exit::Exit;
@@ -54,12 +54,12 @@ struct SettingsReport {
 }
 
 fn show(context: &Context) -> anyhow::Result<Exit> {
-    let shown = SettingsReport {
-        settings: context.loaded.all().map(Row::from).collect(),
+    let report = SettingsReport {
+        settings: shown::all(&context.loaded),
     };
     context
         .output()
-        .result(&shown, |shown| rows(&shown.settings))?;
+        .result(&report, |report| rows(&report.settings))?;
     Problems::check(context.loaded.problems().to_vec())?;
     Ok(Exit::Done)
 }

@@ -1,15 +1,27 @@
 //! `erase`: owns the erasure of one user by an operator.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use serde::Serialize;
 use tierkeep_core::audit::AuditKind;
+use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::Role;
 use tierkeep_core::erasure::tiers;
+use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{ErasureService, Purpose};
+use tierkeep_engine::{
+    AuditFilter, AuditTrail, ErasureService, Explanation, Inspector, Listed, Purpose,
+};
 
+use super::question::confirmed;
 use super::{Context, audit};
 use crate::exit::Exit;
+
+/// How many exports are named, the newest first.
+const EXPORTS_NAMED: usize = 20;
+/// How many entries of the trail are read at a time.
+const PAGE: usize = 1_000;
 
 /// Arguments of `erase`.
 #[derive(Args, Clone, Debug)]
@@ -17,12 +29,45 @@ pub struct EraseArgs {
     /// The user's whole id (`internal_…` or `external_…`); `tierkeep explain` finds it by name
     #[arg(value_name = "USER_ID", value_parser = UserId::parse)]
     pub user: UserId,
+    /// Only show which copies would go, and which exports it cannot reach
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask; without a terminal nothing is asked anyway
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Serialize)]
 struct ErasureReport {
     user_id: String,
+    dry_run: bool,
     pending: Vec<Role>,
+    /// The copies that were or would be erased.
+    copies: Vec<Erasable>,
+    /// Exports that may hold the user's data: files are out of reach.
+    exports: Exports,
+}
+
+#[derive(Clone, Serialize)]
+struct Erasable {
+    database: Role,
+    version: Option<i64>,
+    size: usize,
+}
+
+/// Exports in the audit trail: of everything, or of this user.
+#[derive(Clone, Default, Serialize)]
+struct Exports {
+    count: u64,
+    /// The newest, RFC 3339 times with what was written where.
+    newest: Vec<ExportMade>,
+}
+
+#[derive(Clone, Serialize)]
+struct ExportMade {
+    at: String,
+    /// Absolute; none in entries of earlier versions.
+    directory: Option<String>,
 }
 
 /// Erases one user from every database.
@@ -32,40 +77,148 @@ struct ErasureReport {
 /// erased.
 pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (engine, _) = context.open(&settings, Purpose::Work).await?;
-    let trail = engine.audit_trail().clone();
-    let erasures = ErasureService::new(engine);
     let user = &args.user;
+    let purpose = if args.dry_run {
+        Purpose::Look
+    } else {
+        Purpose::Work
+    };
+    let (engine, _) = context.open(&settings, purpose).await?;
+    let trail = engine.audit_trail().clone();
+    let erasures = ErasureService::new(engine.clone());
     if !erasures.is_known(user).await? {
         anyhow::bail!("there is no user {user}");
     }
-    audit::does(&trail, AuditKind::Erasure, "erase", Some(user)).await?;
-    let pending = erasures.erase(user).await?.pending;
-    let exit = if pending.is_empty() {
+    let found = Inspector::new(engine, settings.mover).explain(user).await;
+    let mut report = ErasureReport {
+        user_id: user.to_string(),
+        dry_run: args.dry_run,
+        pending: away(found.as_ref()),
+        copies: erasable(found.as_ref()),
+        exports: exports(&trail, user).await?,
+    };
+    if !args.dry_run {
+        let question = format!("Erase {user} for good: {}?", copies(&report.copies));
+        if !args.yes && !confirmed(&question)? {
+            anyhow::bail!("nothing was erased");
+        }
+        audit::does(&trail, AuditKind::Erasure, "erase", Some(user)).await?;
+        report.pending = erasures.erase(user).await?.pending;
+    }
+    let exit = if report.pending.is_empty() {
         Exit::Done
     } else {
         Exit::Unreachable
     };
-    let outcome = ErasureReport {
-        user_id: user.to_string(),
-        pending,
-    };
-    context.output().result(&outcome, |it| text(user, it))?;
+    context.output().result(&report, |it| text(user, it))?;
     Ok(exit)
 }
 
-fn text(user: &UserId, outcome: &ErasureReport) -> String {
+/// The databases of which it is not known what they hold.
+fn away(found: Option<&Explanation>) -> Vec<Role> {
+    found.map_or_else(Vec::new, |found| found.unreachable.clone())
+}
+
+fn erasable(found: Option<&Explanation>) -> Vec<Erasable> {
+    let copies = found.map_or(&[][..], |found| found.copies.as_slice());
+    let live = copies.iter().filter(|copy| copy.state != "erased");
+    live.map(|copy| Erasable {
+        database: copy.database,
+        version: copy.version,
+        size: copy.size,
+    })
+    .collect()
+}
+
+async fn exports(trail: &AuditTrail, user: &UserId) -> Result<Exports, StoreError> {
+    let filter = AuditFilter {
+        kind: Some(AuditKind::AdminAction),
+        user: None,
+    };
+    let mut exports = Exports::default();
+    let mut after = None;
+    loop {
+        let page = trail.page(&filter, after, PAGE).await?;
+        for item in page.items {
+            let Listed::Entry(entry) = item else {
+                continue;
+            };
+            let is_export = matches!(entry.decision(), Some("export" | "copy"));
+            let is_of_another = entry.user_id().is_some_and(|it| it != user.as_str());
+            if is_export && !is_of_another {
+                exports.count += 1;
+                exports.newest.insert(
+                    0,
+                    ExportMade {
+                        at: rfc3339(entry.at()),
+                        directory: entry.reason().map(str::to_owned),
+                    },
+                );
+                exports.newest.truncate(EXPORTS_NAMED);
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(exports);
+        }
+    }
+}
+
+fn copies(copies: &[Erasable]) -> String {
+    if copies.is_empty() {
+        return "no live copy".to_owned();
+    }
+    let copies: Vec<String> = copies
+        .iter()
+        .map(|copy| {
+            let version = copy
+                .version
+                .map_or_else(String::new, |version| format!(" version {version},"));
+            format!("{}{version} {} bytes", copy.database, copy.size)
+        })
+        .collect();
+    copies.join("; ")
+}
+
+fn text(user: &UserId, report: &ErasureReport) -> String {
     let names = |roles: &[Role]| {
         let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
         names.join(", ")
     };
-    if outcome.pending.is_empty() {
-        let everywhere = names(tiers(user.user_type()));
-        return format!("erased {user} from {everywhere}");
+    let pending = names(&report.pending);
+    let mut text = match (report.dry_run, report.pending.is_empty()) {
+        (true, is_known) => {
+            let mut text = format!("would erase {user}: {}", copies(&report.copies));
+            if !is_known {
+                let _ = write!(text, "\nnot reached, so not known: {pending}");
+            }
+            text
+        }
+        (false, true) => format!("erased {user} from {}", names(tiers(user.user_type()))),
+        (false, false) => format!(
+            "erased {user}, but not confirmed by {pending}\n`tierkeep serve` finishes it when they are back, and so does \
+             erasing again"
+        ),
+    };
+    let exports = &report.exports;
+    if exports.count > 0 {
+        let _ = write!(
+            text,
+            "\n{} in the audit trail may hold the user's data, and files are out of reach:",
+            if exports.count == 1 {
+                "1 export".to_owned()
+            } else {
+                format!("{} exports", exports.count)
+            }
+        );
+        for export in &exports.newest {
+            let directory = export.directory.as_deref().unwrap_or("directory not known");
+            let _ = write!(text, "\n  {}  {directory}", export.at);
+        }
+        let more = exports.count - exports.newest.len() as u64;
+        if more > 0 {
+            let _ = write!(text, "\n  and {more} earlier");
+        }
     }
-    format!(
-        "erased {user}, but not confirmed by {}\n`tierkeep serve` finishes it when they are back, and so does \
-         erasing again",
-        names(&outcome.pending)
-    )
+    text
 }

@@ -1,13 +1,15 @@
 //! `export`: owns dumps of every database and of one user's data.
 
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tierkeep_core::audit::AuditKind;
-use tierkeep_engine::{DumpProgress, DumpService, Exported, PersonExported, Purpose};
+use tierkeep_core::store::StoreError;
+use tierkeep_core::user::UserId;
+use tierkeep_engine::{AuditTrail, DumpProgress, DumpService, Exported, PersonExported, Purpose};
 
 use super::{Context, audit, explain};
 use crate::config::settings::user_sections;
@@ -46,7 +48,7 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
         let sections = user_sections(&context.loaded)?;
         let (engine, _) = context.open(&settings, Purpose::Work).await?;
         let trail = engine.audit_trail().clone();
-        audit::does(&trail, AuditKind::AdminAction, "export", candidates.first()).await?;
+        note(&trail, "export", candidates.first(), &args.directory).await?;
         let exported = DumpService::new(engine)
             .export_user(&args.directory, &candidates, &sections, settings.mover)
             .await?;
@@ -55,7 +57,7 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
         copy(args, context, &settings).await?;
     } else {
         let (engine, _) = context.open(&settings, Purpose::Work).await?;
-        audit::does(engine.audit_trail(), AuditKind::AdminAction, "export", None).await?;
+        note(engine.audit_trail(), "export", None, &args.directory).await?;
         let bar = Bar::new(context);
         let exported = DumpService::new(engine)
             .export(&args.directory, args.gzip, &bar)
@@ -64,6 +66,21 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
         context.output().result(&exported?, of_all)?;
     }
     Ok(Exit::Done)
+}
+
+/// Writes into the trail what is about to be written where: an erasure names it later.
+async fn note(
+    trail: &AuditTrail,
+    action: &str,
+    whom: Option<&UserId>,
+    directory: &Path,
+) -> Result<(), StoreError> {
+    let draft = trail.draft(AuditKind::AdminAction).about(whom);
+    let draft = draft.by(Some(audit::COMMAND_LINE)).decided(action);
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    trail
+        .record(draft.because(&absolute.display().to_string()))
+        .await
 }
 
 #[derive(Serialize)]
@@ -83,7 +100,7 @@ async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyh
     };
     // Opening tells whether it is a deployment's, and whole.
     let (engine, _) = context.open(settings, Purpose::Work).await?;
-    audit::does(engine.audit_trail(), AuditKind::AdminAction, "copy", None).await?;
+    note(engine.audit_trail(), "copy", None, &args.directory).await?;
     let copied = Copied {
         directory: args.directory.clone(),
         bytes: open::copy(data_dir, &args.directory).await?,

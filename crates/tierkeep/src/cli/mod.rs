@@ -12,6 +12,7 @@ pub mod config;
 pub mod context;
 pub mod doctor;
 pub mod erase;
+mod examples;
 pub mod explain;
 pub mod export;
 pub mod identity;
@@ -21,6 +22,7 @@ pub mod legacy;
 mod listeners;
 pub mod migrate;
 pub mod quarantine;
+mod question;
 pub mod restore;
 pub mod serve;
 pub mod simulate;
@@ -144,7 +146,10 @@ pub enum Command {
     /// Show, check or write down the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Print a JWT for development; only with a data directory
+    /// Print a JWT, where this process has the secret that signs them
+    ///
+    /// With a data directory the secret is the directory's own, unless another is set. On MongoDB a token is valid for 12h at
+    /// most, and stands in the audit trail.
     Token(token::TokenArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),

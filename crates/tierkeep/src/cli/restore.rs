@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restored, Trouble};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, audit};
+use crate::config::small_file;
 use crate::exit::{Exit, UsageError};
 use crate::lifecycle;
 use crate::output::Format;
@@ -21,16 +22,16 @@ const SHOWN: usize = 50;
 
 /// Arguments of `restore`.
 #[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("whom").required(true).args(["user", "users_file", "all"]))]
 pub struct RestoreArgs {
     /// Bring back this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
-    #[arg(required_unless_present_any = ["users_file", "all"])]
     pub user: Option<UserId>,
-    /// Bring back the users in this file, one id a line
-    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    /// Bring back the users in this file, one id a line; # begins a comment
+    #[arg(long, value_name = "FILE")]
     pub users_file: Option<PathBuf>,
     /// Bring back everybody, and all HR records
-    #[arg(long, conflicts_with_all = ["user", "users_file"])]
+    #[arg(long)]
     pub all: bool,
     /// Only count what would be brought back
     #[arg(long)]
@@ -105,21 +106,17 @@ fn whom(args: &RestoreArgs) -> Result<RestoreScope, UsageError> {
     }
 }
 
-/// The ids in a file; empty lines mean nothing.
+/// The ids in a file; empty lines and comments (`#`) mean nothing.
 fn listed(path: &Path) -> Result<Vec<UserId>, UsageError> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| UsageError {
+    let text = small_file::read(path).map_err(|error| UsageError {
         message: format!("{shown} cannot be read: {error}"),
         remedy: None,
     })?;
     let mut users = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
+    for (number, line) in small_file::lines(&text) {
         users.push(UserId::parse(line).map_err(|error| UsageError {
-            message: format!("{shown}, line {}: {error}", index + 1),
+            message: format!("{shown}, line {number}: {error}"),
             remedy: Some("one user id a line: internal_ and 24 hex digits".into()),
         })?);
     }

@@ -1,5 +1,6 @@
 //! `serve`: owns the service's arguments and the order in which it starts and stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
     MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
 };
-use tierkeep_identity::{GithubVerifier, JwtVerifier, UserTypeDetector};
+use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,8 @@ use super::Context;
 use super::listeners::Listeners;
 use crate::alerts::channels;
 use crate::clock::SystemClock;
-use crate::config::ServiceSettings;
-use crate::config::shown::ShownSetting;
+use crate::config::shown;
+use crate::config::{Backend, ServiceSettings};
 use crate::exit::Exit;
 use crate::http::{
     self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic,
@@ -112,6 +113,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
     let delivery = tokio::spawn(delivery.run(stop.clone()));
     info!(%address, ops_address, "listening");
+    greet(&service, listeners.ops_address().unwrap_or(address));
     // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
     let end = CancellationToken::new();
     let alive = tokio::spawn(lifecycle::report_alive(end.clone()));
@@ -139,6 +141,28 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     alive.await.ok();
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Where the dashboard is, and how a trial signs in.
+fn greet(service: &ServiceSettings, address: SocketAddr) {
+    let dashboard = format!("http://{address}/");
+    if let Backend::Embedded { data_dir } = &service.settings.backend {
+        let data_dir = data_dir.display();
+        let token = format!(
+            "tierkeep token --data-dir {data_dir} --sub 507f1f77bcf86cd799439011 --role admin"
+        );
+        info!(
+            dashboard,
+            token, "open the dashboard, and sign in with the token that the command prints"
+        );
+    } else {
+        info!(dashboard, "the dashboard takes JWTs with the role admin");
+    }
+    if service.identity.github.verification == GithubVerification::Off {
+        warn!(
+            "any GitHub token counts as valid, because TIERKEEP_GITHUB_VERIFY is off; a JWT alone makes an internal user"
+        );
+    }
 }
 
 /// Says that the service drains once it is to stop. The phase is known as long as what this answers is kept.
@@ -269,6 +293,6 @@ fn state(
         mover,
         metrics,
         sessions: Sessions::new(Arc::clone(&context.clock)),
-        settings: context.loaded.all().map(ShownSetting::from).collect(),
+        settings: shown::all(&context.loaded).into(),
     }
 }

@@ -6,10 +6,10 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use tracing::level_filters::LevelFilter;
 
-use super::{Cli, Command, Context, GlobalArgs};
+use super::{Cli, Command, Context, GlobalArgs, examples};
 use crate::cli;
 use crate::clock::SystemClock;
 use crate::config::environment::{environment, no_color};
@@ -22,7 +22,8 @@ use crate::telemetry::{self, Style};
 
 /// Runs the verb that the arguments name, and says on stderr what went wrong.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = examples::command().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and versions go to stdout, complaints to stderr; neither minds a reader that has gone.
@@ -97,7 +98,7 @@ async fn dispatch(command: &Command, context: &Context) -> anyhow::Result<Exit> 
         Command::Alerts(command) => cli::alerts::run(command, context).await,
         Command::Quarantine(command) => cli::quarantine::run(command, context).await,
         Command::Config(command) => cli::config::run(command, context),
-        Command::Token(args) => cli::token::run(args, context),
+        Command::Token(args) => cli::token::run(args, context).await,
         Command::Completions(args) => cli::completions::completions(*args, context),
         Command::Man => cli::completions::man(context),
     }

@@ -1,5 +1,6 @@
-//! `token`: owns development tokens. Must never issue one where other people's data may be.
+//! `token`: owns the tokens that an operator issues. Must never sign one on MongoDB that is not in the audit trail.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,14 +8,19 @@ use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::{EncodingKey, encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::bson::DateTime;
 use tierkeep_core::clock;
 use tierkeep_core::user::UserId;
+use tierkeep_engine::Purpose;
 use tierkeep_identity::{RoleClaim, issue_development_token};
 
-use super::Context;
-use crate::config::{identity, units};
+use super::{Context, audit};
+use crate::config::{Backend, Loaded, Settings, identity, units};
 use crate::exit::{Exit, UsageError};
+
+/// How long a token is valid at most where the databases are on MongoDB.
+const LONGEST_ON_MONGODB: Duration = Duration::from_hours(12);
 
 /// Arguments of `token`.
 #[derive(Args, Clone, Debug)]
@@ -52,23 +58,27 @@ fn role(text: &str) -> Result<RoleClaim, &'static str> {
     RoleClaim::parse(text).ok_or("expected hr or admin")
 }
 
-/// Prints a token that the service with the same data directory believes.
+/// Prints a token that the service with the same settings believes. On MongoDB it stands in the audit trail first.
 ///
 /// # Errors
-/// Wrong configuration, or a data directory whose secret can be neither read nor made.
-pub fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
-    let keys = identity::development_keys(&context.loaded)?;
-    let secret = keys.signing_secret()?.ok_or_else(|| UsageError {
-        message: "JWTs are checked with a public key, so tokens are issued by whoever holds the other half"
-            .to_owned(),
-        remedy: None,
-    })?;
-    let expires_at: DateTime = clock::after(context.clock.now(), args.ttl);
-    let mut token =
-        issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
-    if let Some(login) = &args.github_login {
-        token = with_github_login(&token, login, &secret)?;
+/// Wrong configuration, keys that can only check, a data directory that does not exist or whose secret can be neither read
+/// nor made, or a database for the trail that cannot be reached.
+pub async fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
+    let keys = identity::signing_keys(&context.loaded)?;
+    let settings = context.settings()?;
+    match &settings.backend {
+        Backend::Embedded { data_dir } => must_exist(data_dir)?,
+        Backend::Mongo(_) => lasts_no_longer_than_a_shift(args)?,
     }
+    let secret = keys
+        .signing_secret()?
+        .ok_or_else(|| signed_elsewhere(args, &context.loaded))?;
+    if matches!(settings.backend, Backend::Mongo(_)) {
+        record(args, context, &settings).await?;
+    }
+    let expires_at: DateTime = clock::after(context.clock.now(), args.ttl);
+    let token = issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
+    let token = with_claims(&token, &further_claims(args, &context.loaded), &secret)?;
     let result = json!({
         "token": token.expose_secret(),
         "expires_at": expires_at.try_to_rfc3339_string()?,
@@ -79,14 +89,100 @@ pub fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The same token with the claim that binds it to a GitHub account, signed again.
-fn with_github_login(
+fn must_exist(data_dir: &Path) -> Result<(), UsageError> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    Err(UsageError {
+        message: format!("there is no data directory {}", data_dir.display()),
+        remedy: Some("`tierkeep serve` and `tierkeep init` make one".into()),
+    })
+}
+
+/// Where the data of others may be, a token is for the work at hand.
+fn lasts_no_longer_than_a_shift(args: &TokenArgs) -> Result<(), UsageError> {
+    if args.ttl <= LONGEST_ON_MONGODB {
+        return Ok(());
+    }
+    Err(UsageError {
+        message: format!(
+            "--ttl is {}, and a token for MongoDB is valid for 12h at most",
+            shown(args.ttl)
+        ),
+        remedy: Some("give --ttl 12h or less".into()),
+    })
+}
+
+/// A length of time as options take it.
+fn shown(ttl: Duration) -> String {
+    jiff::fmt::friendly::SpanPrinter::new().unsigned_duration_to_string(&ttl)
+}
+
+/// What the holder of the private key has to sign.
+fn signed_elsewhere(args: &TokenArgs, loaded: &Loaded) -> UsageError {
+    let mut claims = vec![
+        format!("sub={:?}", args.sub.to_ascii_lowercase()),
+        "type=\"access\"".to_owned(),
+        "exp".to_owned(),
+    ];
+    claims.extend(args.role.map(|role| format!("role={:?}", role.as_str())));
+    let further = further_claims(args, loaded);
+    claims.extend(
+        further
+            .iter()
+            .map(|(name, value)| format!("{name}={value:?}")),
+    );
+    UsageError {
+        message:
+            "JWTs are checked with public keys here, so this process has no key that signs one"
+                .to_owned(),
+        remedy: Some(format!(
+            "the issuer that holds the private key signs it, with the claims {}",
+            claims.join(", ")
+        )),
+    }
+}
+
+async fn record(args: &TokenArgs, context: &Context, settings: &Settings) -> anyhow::Result<()> {
+    let (engine, _) = context.open(settings, Purpose::Work).await?;
+    let user = UserId::internal(&args.sub)?;
+    let role = args.role.map_or("none", RoleClaim::as_str);
+    let action = format!("issue a token, role {role}, valid for {}", shown(args.ttl));
+    audit::does(
+        engine.audit_trail(),
+        AuditKind::AdminAction,
+        &action,
+        Some(&user),
+    )
+    .await?;
+    Ok(())
+}
+
+/// The claims that this service asks for beyond those of every token.
+fn further_claims(args: &TokenArgs, loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let configured = |name| loaded.text(name).map(str::to_owned);
+    [
+        ("github_login", args.github_login.clone()),
+        ("iss", configured("TIERKEEP_JWT_ISSUER")),
+        ("aud", configured("TIERKEEP_JWT_AUDIENCE")),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+/// The same token with these claims too, signed again.
+fn with_claims(
     token: &SecretString,
-    login: &str,
+    claims: &[(&'static str, String)],
     secret: &SecretString,
 ) -> anyhow::Result<SecretString> {
     let mut token = insecure_decode::<Map<String, Value>>(token.expose_secret())?;
-    token.claims.insert("github_login".to_owned(), login.into());
+    for (name, value) in claims {
+        token
+            .claims
+            .insert((*name).to_owned(), value.as_str().into());
+    }
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
     Ok(SecretString::from(encode(
         &token.header,

@@ -4,17 +4,13 @@
 use std::path::Path;
 
 use super::problem::Problem;
+use super::small_file;
 use super::source::{Given, Raw, Source};
 
 /// Reads the lines of `text`, which came from `file`. A line that is none is a problem, never quoted.
 pub(super) fn read(file: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
     let mut all = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let number = index + 1;
+    for (number, line) in small_file::lines(text) {
         if let Some((name, value)) = pair(line) {
             let source = Source::EnvFile {
                 file: file.to_owned(),
@@ -27,14 +23,19 @@ pub(super) fn read(file: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<
             });
         } else {
             let message = format!("{} line {number} is no NAME=VALUE", file.display());
-            problems.push(Problem::new(file.display().to_string(), message));
+            problems.push(Problem::new(file.display().to_string(), message).remedy(
+                "a quoted value ends with its quote on the same line; a comment begins with #",
+            ));
         }
     }
     all
 }
 
 fn pair(line: &str) -> Option<(&str, String)> {
-    let line = line.strip_prefix("export ").unwrap_or(line);
+    let line = line
+        .strip_prefix("export")
+        .filter(|rest| rest.starts_with(char::is_whitespace))
+        .unwrap_or(line);
     let (name, value) = line.split_once('=')?;
     let name = name.trim();
     let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -50,8 +51,19 @@ fn unquoted(value: &str) -> Option<String> {
     if let Some(rest) = value.strip_prefix('"') {
         return double_quoted(rest);
     }
-    let end = value.find(" #").unwrap_or(value.len());
-    Some(value[..end].trim_end().to_owned())
+    Some(without_comment(value).trim_end().to_owned())
+}
+
+/// A comment begins with `#` at the start of a value or behind a blank; within a word `#` is part of it.
+fn without_comment(value: &str) -> &str {
+    let mut before = ' ';
+    for (at, character) in value.char_indices() {
+        if character == '#' && before.is_whitespace() {
+            return &value[..at];
+        }
+        before = character;
+    }
+    value
 }
 
 fn double_quoted(text: &str) -> Option<String> {
@@ -87,6 +99,15 @@ mod tests {
     #[case("A = b # said", Some("b"))]
     #[case("A=b#c", Some("b#c"))]
     #[case("A=", Some(""))]
+    #[case("export\tA=b", Some("b"))]
+    #[case("export  A=b", Some("b"))]
+    #[case("exported=b", Some("b"))]
+    #[case("A=b\t# said", Some("b"))]
+    #[case("A= # said", Some(""))]
+    #[case("A=# said", Some(""))]
+    #[case("A=\t#said", Some(""))]
+    #[case("A=''\t# said", Some(""))]
+    #[case("A=b# c", Some("b# c"))]
     #[case("A='b # $c' # said", Some("b # $c"))]
     #[case(r#"A="b \"c\" \\ \$d""#, Some(r#"b "c" \ $d"#))]
     #[case("A=$HOME", Some("$HOME"))]

@@ -1,7 +1,6 @@
 //! How callers are told apart. Owns the choice of the JWT keys and what must hold before GitHub may be left
 //! out; must never quote a key.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,13 +15,14 @@ use super::loaded::{Effective, Loaded};
 use super::problem::{Problem, Problems};
 use super::secret_key::{self, SecretKeyError};
 use super::settings::finish;
+use super::small_file;
 use crate::clock::SystemClock;
 
-const SECRET_KEY: &str = "SECRET_KEY";
+pub(super) const SECRET_KEY: &str = "SECRET_KEY";
 const SECRET_KEY_PREVIOUS: &str = "SECRET_KEY_PREVIOUS";
-const PUBLIC_KEY_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
-const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
-const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
+pub(super) const PUBLIC_KEY_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
+pub(super) const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
+pub(super) const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
 const GITHUB_VERIFY: &str = "TIERKEEP_GITHUB_VERIFY";
 const GITHUB_API_URL: &str = "GITHUB_API_URL";
 
@@ -93,27 +93,15 @@ impl KeySource {
     }
 }
 
-/// Where the keys are, for a verb that needs nothing else, and only with a data directory.
+/// Where the keys are, for a verb that needs nothing else of identity.
 ///
 /// # Errors
 /// Everything that is wrong, at once.
-pub fn development_keys(loaded: &Loaded) -> Result<KeySource, Problems> {
+pub fn signing_keys(loaded: &Loaded) -> Result<KeySource, Problems> {
     let mut problems = loaded.problems().to_vec();
     let mut missing = Vec::new();
-    if loaded.path(DATA_DIR).is_none() && loaded.get(DATA_DIR).is_some_and(Effective::is_absent) {
-        problems.push(
-            Problem::new(
-                DATA_DIR,
-                "TIERKEEP_DATA_DIR is not set; development tokens are issued for a data directory alone",
-            )
-            .remedy(
-                "give --data-dir DIR; elsewhere tokens come from whoever holds the signing key",
-            ),
-        );
-    } else {
-        databases::backend(loaded, &mut missing, &mut problems);
-    }
-    let keys = keys(loaded, &mut Vec::new(), &mut problems);
+    databases::backend(loaded, &mut missing, &mut problems);
+    let keys = keys(loaded, &mut missing, &mut problems);
     finish(keys, loaded, &missing, problems)
 }
 
@@ -226,7 +214,7 @@ fn given_keys(
 }
 
 fn read(loaded: &Loaded, name: &str, path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
-    match fs::read_to_string(path) {
+    match small_file::read(path) {
         Ok(text) => Some(text),
         Err(error) => {
             let source = loaded.source(name);

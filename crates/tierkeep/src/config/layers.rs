@@ -1,14 +1,13 @@
 //! The layers, one by one. Owns their order, the reading of files, and what is wrong with names; a value is
 //! not looked at here.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::problem::Problem;
 use super::source::{Given, Inputs, Raw, Source};
 use super::table::{self, FILE_SUFFIX, PREFIX};
-use super::{dotenv, file, suggest};
+use super::{dotenv, file, kubernetes, small_file, suggest};
 
 /// What variables of the tests start with; they are never settings.
 const TESTS_PREFIX: &str = "TIERKEEP_TEST_";
@@ -28,7 +27,7 @@ pub(super) fn layers(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Vec<G
     });
     let mut layers: Vec<Vec<Given>> = vec![flags.collect(), environment.collect()];
     if let Some(path) = &inputs.env_file {
-        match contents(path) {
+        match small_file::read(path) {
             Ok(text) => layers.push(dotenv::read(path, &text, problems)),
             Err(error) => {
                 problems.push(unreadable(path, &error));
@@ -40,7 +39,7 @@ pub(super) fn layers(inputs: &Inputs, problems: &mut Vec<Problem>) -> (Vec<Vec<G
         problems.extend(unknown_variable(given));
     }
     if let Some((path, required)) = inputs.settings_file() {
-        match contents(path) {
+        match small_file::read(path) {
             Ok(text) => match file::read(path, &text, problems) {
                 Some(given) => layers.push(given),
                 None => complete = false,
@@ -61,6 +60,12 @@ fn unknown_variable(given: &Given) -> Option<Problem> {
     {
         return None;
     }
+    if given.source == Source::Environment
+        && let Raw::Text(value) = &given.value
+        && kubernetes::is_service_variable(name, value)
+    {
+        return None;
+    }
     let message = match name.strip_suffix(FILE_SUFFIX).and_then(table::setting) {
         Some(setting) if setting.kind.has_file_variant() => return None,
         Some(setting) => format!(
@@ -74,11 +79,6 @@ fn unknown_variable(given: &Given) -> Option<Problem> {
         ),
     };
     Some(Problem::new(name, message))
-}
-
-/// The text of a file.
-pub(super) fn contents(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {

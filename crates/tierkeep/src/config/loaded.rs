@@ -9,8 +9,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::kind::{Value, ValueKind};
-use super::layers::{contents, layers};
+use super::layers::layers;
 use super::problem::Problem;
+use super::small_file;
 use super::source::{Given, Inputs, Raw, Source};
 use super::table::{self, Setting};
 
@@ -259,7 +260,7 @@ fn read_file(setting: &'static Setting, given: &Given, problems: &mut Vec<Proble
         return unset(setting, source);
     };
     let path = Path::new(path.trim());
-    let reason = match contents(path) {
+    let reason = match small_file::read(path) {
         Ok(text) if text.trim().is_empty() => "is empty".to_owned(),
         Ok(text) => {
             let value = Raw::Text(text.trim().to_owned());

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
+
+use super::small_file;
 
 /// A secret that the data directory keeps.
 #[derive(Clone, Copy)]
@@ -42,6 +45,8 @@ const WEBHOOK: Kept = Kept {
 };
 /// How many random bytes a secret has.
 pub(super) const SECRET_BYTES: usize = 32;
+/// How many looks, 10 ms apart, another process has for writing a secret whose file it has made.
+const WRITTEN_WITHIN: u32 = 20;
 
 /// Why the data directory gives no secret.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +101,15 @@ pub fn webhook_secret(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
     read_or_make_kept(data_dir, WEBHOOK)
 }
 
+/// The settings whose values a data directory keeps where they are not given, each with the name of its file.
+pub(super) fn files() -> [(&'static str, &'static str); 3] {
+    [
+        ("SECRET_KEY", SIGNING.file_name),
+        ("TIERKEEP_AUDIT_KEY", AUDIT.file_name),
+        ("TIERKEEP_ALERT_WEBHOOK_SECRET", WEBHOOK.file_name),
+    ]
+}
+
 /// Whether `data_dir` has a key of the audit trail.
 pub fn has_audit_key(data_dir: &Path) -> bool {
     data_dir.join(AUDIT.file_name).exists()
@@ -110,7 +124,7 @@ fn read_or_make_kept(data_dir: &Path, kept: Kept) -> Result<SecretString, Secret
     if !path.try_exists().map_err(failed)? {
         make(data_dir, &path, kept)?;
     }
-    let text = fs::read_to_string(&path).map_err(failed)?;
+    let text = read(&path).map_err(failed)?;
     let secret = text.trim();
     if secret.len() < SECRET_BYTES {
         let length_bytes = secret.len();
@@ -129,12 +143,7 @@ fn make(data_dir: &Path, path: &Path, kept: Kept) -> Result<(), SecretKeyError> 
         move |error| SecretKeyError::Io { path, error }
     };
     private_directory(data_dir).map_err(failed_at(data_dir))?;
-    let draft = data_dir.join(format!("{}.{:016x}", kept.file_name, rand::random::<u64>()));
-    // A crash before the link leaves a draft behind that nobody reads.
-    let linked = write(&draft, kept).and_then(|()| fs::hard_link(&draft, path));
-    // The draft has a second name by now, or is of no use.
-    let _ = fs::remove_file(&draft);
-    match linked {
+    match place(data_dir, path, kept) {
         Ok(()) => {
             let _ = File::open(data_dir).and_then(|directory| directory.sync_all());
             made(path, kept);
@@ -143,6 +152,24 @@ fn make(data_dir: &Path, path: &Path, kept: Kept) -> Result<(), SecretKeyError> 
         // Another process was faster; its secret counts.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed_at(path)(error)),
+    }
+}
+
+/// Writes a draft beside `path` and gives it that name, unless something has it already. A crash in between leaves a
+/// draft that is not read.
+fn place(data_dir: &Path, path: &Path, kept: Kept) -> io::Result<()> {
+    let mut draft = tempfile::Builder::new()
+        .prefix(&format!("{}.", kept.file_name))
+        .tempfile_in(data_dir)?;
+    let secret: [u8; SECRET_BYTES] = rand::random();
+    let text = (kept.text)(&secret);
+    writeln!(draft, "{text}")?;
+    draft.as_file().sync_all()?;
+    match draft.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(error.error),
+        // File systems that neither link nor rename without replacing: the name itself is the lock.
+        Err(_) => write(path, &text),
     }
 }
 
@@ -156,15 +183,27 @@ fn made(path: &Path, kept: Kept) {
     }
 }
 
-fn write(draft: &Path, kept: Kept) -> io::Result<()> {
+fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(draft)?;
-    let secret: [u8; SECRET_BYTES] = rand::random();
-    writeln!(file, "{}", (kept.text)(&secret))?;
+    let mut file = options.open(path)?;
+    file.write_all(format!("{text}\n").as_bytes())?;
     file.sync_all()
+}
+
+/// Reads the secret. One that another process is writing at this moment is waited for.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = small_file::read(path)?;
+    for _ in 0..WRITTEN_WITHIN {
+        if !text.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        text = small_file::read(path)?;
+    }
+    Ok(text)
 }
 
 fn hex(secret: &[u8; SECRET_BYTES]) -> String {
@@ -257,6 +296,17 @@ mod tests {
             fs::metadata(file).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    /// The way of file systems that neither link nor rename without replacing.
+    #[test]
+    fn a_secret_is_never_written_over_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SIGNING.file_name);
+        write(&path, "first").unwrap();
+        let second = write(&path, "second").unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first\n");
     }
 
     #[test]

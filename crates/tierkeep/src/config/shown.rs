@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::loaded::Effective;
+use super::databases::DATA_DIR;
+use super::identity::{JWKS_FILE, JWKS_URL, PUBLIC_KEY_FILE, SECRET_KEY};
+use super::loaded::{Effective, Loaded};
+use super::secret_key;
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -41,6 +44,33 @@ impl From<&Effective> for ShownSetting {
             secret,
         }
     }
+}
+
+/// All settings in the order of the table, the secrets that the data directory keeps among them.
+pub fn all(loaded: &Loaded) -> Vec<ShownSetting> {
+    let mut all: Vec<ShownSetting> = loaded.all().map(ShownSetting::from).collect();
+    let Some(data_dir) = loaded.path(DATA_DIR) else {
+        return all;
+    };
+    let is_absent = |name: &str| loaded.get(name).is_some_and(Effective::is_absent);
+    let by_public_key = [PUBLIC_KEY_FILE, JWKS_FILE, JWKS_URL]
+        .iter()
+        .any(|name| !is_absent(name));
+    for (name, file_name) in secret_key::files() {
+        let Some(row) = all.iter_mut().find(|row| row.name == name) else {
+            continue;
+        };
+        if !is_absent(name) || (name == SECRET_KEY && by_public_key) {
+            continue;
+        }
+        let file = data_dir.join(file_name);
+        let shown = file.display();
+        if file.is_file() {
+            row.value = Some(HIDDEN.to_owned());
+            row.source = format!("file {shown} of the data directory");
+        }
+    }
+    all
 }
 
 impl ShownSetting {

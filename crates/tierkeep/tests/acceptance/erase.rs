@@ -53,12 +53,45 @@ async fn is_stored(deployment: &Deployment, user: &str) -> bool {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_names_copies_and_exports_and_erases_nothing(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend);
+    deployment.json(&["init", "--json"]);
+    plant(&deployment, 0..4).await;
+    let directory = deployment.dir.path().join("dump");
+    let directory = directory.to_str().unwrap();
+    deployment.json(&["export", directory, "--json"]);
+    let others = deployment.dir.path().join("others");
+    let others = others.to_str().unwrap();
+    deployment.json(&["export", others, "--user", &id(2), "--json"]);
+    let report = deployment.json(&["erase", &id(0), "--dry-run", "--json"]);
+    assert_eq!(report["dry_run"], true);
+    assert_eq!(report["pending"], json!([]));
+    let copies = report["copies"].as_array().unwrap();
+    let databases: Vec<&Value> = copies.iter().map(|copy| &copy["database"]).collect();
+    assert_eq!(databases, ["raseen_main_user", "srie_main_user"]);
+    assert!(copies.iter().all(|copy| copy["size"].as_u64() > Some(0)));
+    // The export of another user holds nothing of this one.
+    assert_eq!(report["exports"]["count"], 1);
+    assert_eq!(report["exports"]["newest"][0]["directory"], directory);
+    assert!(is_stored(&deployment, &id(0)).await);
+    let erased = deployment.json(&["erase", &id(0), "--yes", "--json"]);
+    assert_eq!(erased["exports"]["count"], 1);
+    assert!(!is_stored(&deployment, &id(0)).await);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_erases_a_user(#[values(Backend::Sqlite, Backend::Mongo)] backend: Backend) {
     let deployment = Deployment::new(backend);
     deployment.json(&["init", "--json"]);
     plant(&deployment, 0..4).await;
     let erased = deployment.json(&["erase", &id(0), "--json"]);
-    assert_eq!(erased, json!({ "user_id": id(0), "pending": [] }));
+    assert_eq!(erased["user_id"], id(0));
+    assert_eq!(erased["dry_run"], false);
+    assert_eq!(erased["pending"], json!([]));
+    assert_eq!(erased["exports"], json!({ "count": 0, "newest": [] }));
     let text = deployment.run(&["erase", &id(1)]);
     assert_eq!(
         String::from_utf8(text.stdout).unwrap(),

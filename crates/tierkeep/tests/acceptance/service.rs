@@ -83,6 +83,30 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_abstract_socket_of_the_service_manager_is_told_too() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+    let deployment = Deployment::new(Backend::Sqlite);
+    let name = format!("tierkeep-test-{}", std::process::id());
+    let socket = SocketAddr::from_abstract_name(&name).and_then(|it| UnixDatagram::bind_addr(&it));
+    let socket = socket.unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = deployment
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    told(&socket, "READY=1");
+    let signalled = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(signalled.unwrap().success());
+    told(&socket, "STOPPING=1");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 /// What the allocator of the process was told.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn told_the_allocator(service: &Service) -> Vec<String> {

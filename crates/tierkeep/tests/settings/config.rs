@@ -445,7 +445,85 @@ fn a_value_that_cannot_be_read_is_named() {
         .assert_refused(&["TIERKEEP_PUBLIC_BURST is \"many\""]);
 }
 
+/// A service that is named tierkeep, or whose name begins so, brings these.
+#[test]
+fn variables_of_kubernetes_services_are_no_settings() {
+    let mut place = Place::with_databases();
+    for (name, value) in [
+        ("TIERKEEP_SERVICE_HOST", "10.96.14.3"),
+        ("TIERKEEP_SERVICE_PORT", "8080"),
+        ("TIERKEEP_SERVICE_PORT_HTTP", "8080"),
+        ("TIERKEEP_PORT", "tcp://10.96.14.3:8080"),
+        ("TIERKEEP_PORT_8080_TCP", "tcp://10.96.14.3:8080"),
+        ("TIERKEEP_PORT_8080_TCP_PROTO", "tcp"),
+        ("TIERKEEP_PORT_8080_TCP_PORT", "8080"),
+        ("TIERKEEP_PORT_8080_TCP_ADDR", "10.96.14.3"),
+        ("TIERKEEP_OPS_PORT", "tcp://10.96.14.4:9090"),
+    ] {
+        place.set(name, value);
+    }
+    let checked = place.run(&["config", "check"]);
+    assert_eq!(checked.code, Some(0), "{}", checked.both());
+    place.set("TIERKEEP_PORT", "8080");
+    place
+        .run(&["config", "check"])
+        .assert_refused(&["unknown variable TIERKEEP_PORT (environment)"]);
+}
+
+#[test]
+fn an_env_file_of_any_editor_is_read() {
+    let place = Place::new();
+    let text = format!(
+        "\u{feff}SECRET_KEY={PASSWORD}\t# ours\r\nexport\tTIERKEEP_DATA_DIR=d\r\nTIERKEEP_JWT_ISSUER= # none yet\r\n"
+    );
+    place.write("a.env", &text);
+    let asked = ["--env-file", "a.env"];
+    let checked = place.run(&[&["config", "check"][..], &asked].concat());
+    assert_eq!(checked.code, Some(0), "{}", checked.both());
+    assert_eq!(place.shown(&asked, "TIERKEEP_DATA_DIR").0, "d");
+    assert_eq!(place.shown(&asked, "TIERKEEP_JWT_ISSUER").1, "default");
+    let set = place.shown(&asked, "SECRET_KEY");
+    assert_eq!(set.1, "a.env line 1");
+    // The secret ends before the comment: the token is believed where it is given by itself.
+    place.directory("d");
+    let token = place.run(&[&["token", "--sub", "507f1f77bcf86cd799439011"][..], &asked].concat());
+    let clock = std::sync::Arc::new(tierkeep::clock::SystemClock);
+    let keys = tierkeep_identity::JwtKeys::Secret {
+        current: PASSWORD.into(),
+        previous: None,
+    };
+    let settings = tierkeep_identity::JwtSettings::new(keys);
+    let verifier = tierkeep_identity::JwtVerifier::new(settings, clock).unwrap();
+    assert!(verifier.verify(token.stdout.trim()).is_ok());
+}
+
+#[test]
+fn the_secrets_of_the_data_directory_are_shown_as_set() {
+    let place = Place::new();
+    place.directory("d");
+    let asked = ["--data-dir", "d"];
+    assert_eq!(place.shown(&asked, "SECRET_KEY").0, serde_json::Value::Null);
+    place.run(&[
+        "token",
+        "--sub",
+        "507f1f77bcf86cd799439011",
+        "--data-dir",
+        "d",
+    ]);
+    let (value, source) = place.shown(&asked, "SECRET_KEY");
+    assert_eq!(value, "***");
+    assert_eq!(source, "file d/secret.key of the data directory");
+}
+
 #[rstest]
+#[case(
+    "mongodb://me:hunter2@h/?tls=true&tlsCAFile=/none.pem",
+    "the file of its option \"tlsCAFile\""
+)]
+#[case(
+    "mongodb://me:hunter2@a,b/?directConnection=true",
+    "its option \"directConnection\""
+)]
 #[case("mongodb://me:hunter2@h/?w=-7&appName=x", "its option \"w\", or")]
 #[case("mongodb://me:hun:ter2@h/", "percent-encoded")]
 fn what_the_driver_does_not_understand_is_found_without_a_server(

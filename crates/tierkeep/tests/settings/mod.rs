@@ -53,6 +53,10 @@ impl Place {
         self.directory.path().join(name)
     }
 
+    fn directory(&self, name: &str) {
+        fs::create_dir(self.path(name)).unwrap();
+    }
+
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();

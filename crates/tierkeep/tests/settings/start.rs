@@ -21,6 +21,7 @@ fn identity(place: &Place) -> IdentitySettings {
 #[test]
 fn a_development_token_is_believed_by_the_service_of_its_directory() {
     let place = Place::new();
+    place.directory("d");
     let ran = place.run(&[
         "token",
         "--sub",
@@ -60,14 +61,84 @@ fn a_development_token_is_believed_by_the_service_of_its_directory() {
 }
 
 #[rstest]
-#[case("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:9")]
-#[case("SECRET_KEY", PASSWORD)]
-fn no_token_is_issued_without_a_data_directory(#[case] name: &str, #[case] value: &str) {
+#[case("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:9", "SECRET_KEY")]
+#[case("SECRET_KEY", PASSWORD, "RASEEN_TEMP_USER_DB_URL")]
+fn a_token_needs_a_secret_and_databases(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] missing: &str,
+) {
     let mut place = Place::new();
     place.set(name, value);
     place
         .run(&["token", "--sub", SUBJECT])
-        .assert_refused(&["TIERKEEP_DATA_DIR", "--data-dir DIR"]);
+        .assert_refused(&["missing configuration", missing]);
+}
+
+#[test]
+fn a_token_for_mongodb_lasts_12_hours_at_most() {
+    Place::with_databases()
+        .run(&["token", "--sub", SUBJECT, "--ttl", "13h"])
+        .assert_refused(&["--ttl is 13h", "12h at most"]);
+}
+
+#[test]
+fn a_token_that_is_not_in_the_audit_trail_is_not_issued_for_mongodb() {
+    let mut place = Place::with_databases();
+    place.set("TIERKEEP_CONNECT_RETRIES", "0");
+    let ran = place.run(&["token", "--sub", SUBJECT, "--ttl", "12h"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.both());
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn where_public_keys_check_tokens_the_claims_are_named() {
+    let place = Place::new();
+    place.directory("d");
+    let mut place = place;
+    let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+    let file = place.write("key.pem", key);
+    place.set("TIERKEEP_JWT_PUBLIC_KEY_FILE", text(&file));
+    place.set("TIERKEEP_JWT_AUDIENCE", "evaluation");
+    place
+        .run(&["token", "--sub", SUBJECT, "--role", "hr", "--data-dir", "d"])
+        .assert_refused(&[
+            "no key that signs one",
+            "sub=\"507f1f77bcf86cd799439011\", type=\"access\", exp, role=\"hr\", aud=\"evaluation\"",
+        ]);
+}
+
+#[test]
+fn a_token_makes_no_directory() {
+    let place = Place::new();
+    place
+        .run(&["token", "--sub", SUBJECT, "--data-dir", "typo"])
+        .assert_refused(&["there is no data directory typo", "tierkeep serve"]);
+    assert!(!place.path("typo").exists());
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_to_is_named() {
+    let place = Place::new();
+    place.run(&["init", "--data-dir", "d"]);
+    place.run(&["token", "--sub", SUBJECT, "--data-dir", "d"]);
+    for verb in ["status", "init", "serve --listen 127.0.0.1:0"] {
+        let line = format!(
+            "mount --bind d d && mount -o remount,ro,bind d && exec {} {verb} --data-dir d",
+            env!("CARGO_BIN_EXE_tierkeep")
+        );
+        // A namespace of its own, so that the mount ends with the process.
+        let output = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", &line])
+            .current_dir(place.directory.path())
+            .output()
+            .unwrap();
+        super::Ran::of(&output).assert_refused(&[
+            "d cannot be written to",
+            "Read-only file system",
+            "how the file system is mounted",
+        ]);
+    }
 }
 
 #[test]
@@ -107,6 +178,7 @@ fn a_secret_that_is_too_short_is_wrong_configuration_and_opens_nothing(#[case] v
 fn the_secret_of_the_directory_is_its_owner_s_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
+    place.run(&["init", "--data-dir", "d"]);
     place.run(&["token", "--sub", SUBJECT, "--data-dir", "d"]);
     let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("d/secret.key"), 0o600);
@@ -135,6 +207,7 @@ fn log_lines_take_the_form_that_is_asked_for() {
     let mut place = Place::new();
     // The first token in a directory makes its key, and says so.
     let line = |place: &Place, directory: &str| {
+        place.directory(directory);
         place
             .run(&["token", "--sub", SUBJECT, "--data-dir", directory])
             .stderr
