@@ -10,15 +10,13 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tierkeep import _routes, results
+from tierkeep import results
 from tierkeep._decode import hints, json_fields, marked
 from tierkeep._protocol import Empty, Route
 
 METHODS = {"get", "put", "patch", "post", "delete"}
 # The service describes these as objects and no further: their fields are the caller's.
 UNDESCRIBED = {results.HrRecord, results.HrPage}
-# Agreed, and not in every service yet.
-COMING = {_routes.BACKUP.operation}
 SCALARS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -27,7 +25,7 @@ def differences(document: dict[str, Any], routes: Iterable[Route[object]], codes
     served = dict(operations(document))
     known = {route.operation: route for route in routes}
     found = [f"the client has no {operation}" for operation in served.keys() - known.keys()]
-    found += [f"the service has no {operation}" for operation in known.keys() - served.keys() - COMING]
+    found += [f"the service has no {operation}" for operation in known.keys() - served.keys()]
     for operation in sorted(served.keys() & known.keys()):
         path, method, described = served[operation]
         found += [f"{operation}: {it}" for it in of_route(document, known[operation], path, method, described)]

@@ -11,7 +11,7 @@ use tierkeep_testkit::documents::native_user;
 
 use crate::common::{Ask, Backend, HOUR, SUBJECT, World};
 
-const ROUTES: [(&str, &str); 11] = [
+const ROUTES: [(&str, &str); 12] = [
     ("GET", "/v1/admin/alerts"),
     ("GET", "/v1/admin/audit"),
     ("GET", "/v1/admin/overview"),
@@ -23,6 +23,7 @@ const ROUTES: [(&str, &str); 11] = [
     ("POST", "/v1/admin/mover/resume"),
     ("POST", "/v1/admin/verify"),
     ("POST", "/v1/admin/restore"),
+    ("POST", "/v1/admin/backup"),
 ];
 
 fn admin(world: &World, method: &str, path: &str) -> Ask {

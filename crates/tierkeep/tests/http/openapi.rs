@@ -72,6 +72,7 @@ async fn every_route_and_every_security_scheme_is_described() {
         "post /v1/admin/mover/resume",
         "post /v1/admin/verify",
         "post /v1/admin/restore",
+        "post /v1/admin/backup",
         "get /v1/admin/audit",
         "get /v1/admin/alerts",
         "get /health/live",

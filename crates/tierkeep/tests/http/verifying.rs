@@ -165,11 +165,33 @@ async fn an_administrator_brings_documents_back_and_the_trail_says_so(
     nothing.refused(422, "invalid_content");
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backup_is_made_on_demand(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = planted(backend).await;
+    let done = world.admin("POST", "/v1/admin/backup").send().await;
+    let done = done.expect(200).value();
+    assert_eq!(
+        (&done["backed_up"], &done["complete"]),
+        (&json!(1), &json!(true)),
+        "{done}"
+    );
+    assert_eq!(world.documents(SRIE).await.len(), 5);
+    let again = world.admin("POST", "/v1/admin/backup").send().await;
+    assert_eq!(again.expect(200).value()["backed_up"], 0);
+}
+
 #[tokio::test]
 async fn a_backup_that_is_away_is_no_difference() {
     let world = planted(Backend::Memory).await;
     world.faults.set_down(SRIE, true);
-    for (path, body) in [("verify", "{}"), ("restore", "{\"all\":true}")] {
+    for (path, body) in [
+        ("verify", "{}"),
+        ("restore", "{\"all\":true}"),
+        ("backup", "{}"),
+    ] {
         let ask = world.admin("POST", &format!("/v1/admin/{path}")).json(body);
         ask.send().await.refused(503, "database_unavailable");
     }

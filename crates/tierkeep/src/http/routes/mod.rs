@@ -46,6 +46,7 @@ pub(in crate::http) fn public() -> OpenApiRouter<HttpState> {
         .routes(routes!(admin::mover::resume))
         .routes(routes!(admin::verify::post))
         .routes(routes!(admin::restore::post))
+        .routes(routes!(admin::backup::post))
         .routes(routes!(admin::audit::get))
         .routes(routes!(admin::alerts::get))
 }

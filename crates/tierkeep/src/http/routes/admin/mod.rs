@@ -6,6 +6,7 @@
 
 pub(in crate::http) mod alerts;
 pub(in crate::http) mod audit;
+pub(in crate::http) mod backup;
 pub(in crate::http) mod migrations;
 pub(in crate::http) mod mover;
 pub(in crate::http) mod overview;
