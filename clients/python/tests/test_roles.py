@@ -115,6 +115,7 @@ def test_the_movement_is_paused_and_resumed(service: Service, connect: Connect) 
 def test_what_has_no_backup_is_copied(service: Service, connect: Connect) -> None:
     client = connect(service.base, credentials=role("admin"))
     done = client.backup()
+    assert isinstance(done, results.BackedUp)
     assert done.complete
     assert (done.corrupt, done.conflicts, done.refused) == (0, 0, 0)
 

@@ -13,7 +13,7 @@ import pytest
 from support import Blocking, Connect, Service, internal, public, role
 
 import tierkeep
-from tierkeep import errors, seed
+from tierkeep import errors, results, seed
 
 METHODS = {
     "DatabaseConnectionManager": {
@@ -111,7 +111,9 @@ def test_what_is_due_is_moved_with_its_backup(service: Service, connect: Connect
 def test_what_has_no_backup_is_copied_to_srie(service: Service, connect: Connect) -> None:
     client = connect(service.base, credentials=role("admin"))
     mover = of_kind(client, "DataMigrationService")
-    assert mover.backup_to_srie().complete
+    done = mover.backup_to_srie()
+    assert isinstance(done, results.BackedUp)
+    assert done.complete
 
 
 def test_hr_records_and_the_trail_are_reached(service: Service, connect: Connect) -> None:

@@ -88,7 +88,9 @@ RESTORE: Route[results.Restored | results.Begun] = Route(
     {200: results.Restored, 202: results.Begun},
     fields=("user_id", "user_ids", "all", "dry_run"),
 )
-BACKUP: Route[results.BackedUp] = Route("backup", "POST", "/v1/admin/backup", {200: results.BackedUp})
+BACKUP: Route[results.BackedUp | results.Begun] = Route(
+    "backup", "POST", "/v1/admin/backup", {200: results.BackedUp, 202: results.Begun}
+)
 LIST_AUDIT: Route[results.AuditPage] = Route(
     "list_audit", "GET", "/v1/admin/audit", {200: results.AuditPage}, ("kind", "user", *_PAGE)
 )

@@ -351,8 +351,11 @@ class AsyncClient:
         body = _given(user_id=user_id, user_ids=named, all=all, dry_run=dry_run)
         return await self._call(Call(routes.RESTORE, body=body, only_looks=dry_run))
 
-    async def backup(self) -> results.BackedUp:
-        """Copies to the backup what main holds without one."""
+    async def backup(self) -> results.BackedUp | results.Begun:
+        """Copies to the backup what main holds without one.
+
+        :class:`~tierkeep.results.Begun` where it takes longer than a request may; it then goes on in the service.
+        """
         return await self._call(Call(routes.BACKUP))
 
     async def list_audit(

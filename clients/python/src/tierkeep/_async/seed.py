@@ -204,8 +204,8 @@ class AsyncDataMigrationService:
             waited += pause
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
-    async def backup_to_srie(self) -> results.BackedUp:
-        """Copies to the backup what main holds without one."""
+    async def backup_to_srie(self) -> results.BackedUp | results.Begun:
+        """Copies to the backup what main holds without one; it goes on in the service where it takes long."""
         return await self._client.backup()
 
     async def cleanup_temp_data(self, *, wait_seconds: float = 300.0) -> results.LastRun:

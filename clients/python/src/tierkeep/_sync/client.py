@@ -351,8 +351,11 @@ class Client:
         body = _given(user_id=user_id, user_ids=named, all=all, dry_run=dry_run)
         return self._call(Call(routes.RESTORE, body=body, only_looks=dry_run))
 
-    def backup(self) -> results.BackedUp:
-        """Copies to the backup what main holds without one."""
+    def backup(self) -> results.BackedUp | results.Begun:
+        """Copies to the backup what main holds without one.
+
+        :class:`~tierkeep.results.Begun` where it takes longer than a request may; it then goes on in the service.
+        """
         return self._call(Call(routes.BACKUP))
 
     def list_audit(

@@ -205,8 +205,8 @@ class DataMigrationService:
             waited += pause
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
-    def backup_to_srie(self) -> results.BackedUp:
-        """Copies to the backup what main holds without one."""
+    def backup_to_srie(self) -> results.BackedUp | results.Begun:
+        """Copies to the backup what main holds without one; it goes on in the service where it takes long."""
         return self._client.backup()
 
     def cleanup_temp_data(self, *, wait_seconds: float = 300.0) -> results.LastRun:
