@@ -17,7 +17,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
     Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
-    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -286,6 +286,10 @@ fn unbounded(_: &GuardSettings) -> Duration {
 impl Store for CircuitBreaker {
     fn role(&self) -> Role {
         self.inner.role()
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.inner.whereabouts()
     }
 
     async fn hello(&self) -> Result<Hello> {
