@@ -227,7 +227,7 @@ class MoverStatus:
     """What the mover is doing, and which process."""
 
     phase: str
-    """``idle``, ``waiting``, ``moving``, ``stuck`` or ``paused``."""
+    """``idle``, ``waiting``, ``moving``, ``stuck``, ``paused`` or ``unknown``."""
     holder: LeaseHolder | None
     last_error: LastError | None
 

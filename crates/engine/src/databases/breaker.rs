@@ -91,6 +91,18 @@ impl CircuitBreaker {
         });
     }
 
+    /// The database was found away before calls were guarded: they are refused from now on. Says nothing.
+    pub(crate) fn give_up(&self, class: Class) {
+        let Some(armed) = self.armed.get() else {
+            return;
+        };
+        let now = armed.began.elapsed();
+        let mut breaker = armed.breaker();
+        if let Admitted::Through(pass) = breaker.admit(now) {
+            breaker.observe(&pass, Reach::Away(class), now, 1.0);
+        }
+    }
+
     /// What becomes of calls; none while they are not guarded.
     pub(crate) fn state(&self) -> Option<BreakerState> {
         self.armed.get().map(|armed| armed.breaker().state())

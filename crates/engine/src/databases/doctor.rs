@@ -84,7 +84,7 @@ impl Finding {
     pub(crate) fn unreached(unreached: &Unreached) -> Self {
         let mut finding = Self::unanswered(&unreached.error);
         finding.message = format!(
-            "{} cannot be reached: {}",
+            "{} does not answer: {}",
             unreached.role(),
             unreached.cause()
         );

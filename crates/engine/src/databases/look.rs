@@ -44,6 +44,9 @@ impl ConnectionManager {
             count: CALL,
             hello: CALL,
         });
+        for one in &away {
+            self.give_up(&one.error);
+        }
         loop {
             let turn = self.admissions.lock().await;
             let admitted = self.admit(turn, reached.clone(), Purpose::Look);
@@ -52,12 +55,16 @@ impl ConnectionManager {
                 Ok(Err(ConnectError::Store(error))) => error,
                 Ok(Err(wrong)) => return Err(wrong),
                 Err(_) => {
-                    let late = reached.keys().map(|role| self.unreached(late(*role)));
-                    away.extend(late.flatten());
+                    for role in reached.keys() {
+                        let error = late(*role);
+                        self.give_up(&error);
+                        away.extend(self.unreached(error));
+                    }
                     break;
                 }
             };
             // It broke off while it was being checked; the others are looked at without it.
+            self.give_up(&error);
             if reached.remove(&error.database).is_none() {
                 return Err(ConnectError::Store(error));
             }
@@ -89,6 +96,12 @@ impl ConnectionManager {
             }
         }
         (reached, away)
+    }
+
+    fn give_up(&self, error: &StoreError) {
+        if let Some(gate) = self.gates.get(&error.database) {
+            gate.breaker().give_up(error.class);
+        }
     }
 
     /// What is known of a database that failed so.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use indicatif::HumanBytes;
+use tierkeep_core::document::State;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{ErasureView, Explanation, Inspector};
 
@@ -76,13 +77,16 @@ fn text(explanation: &Explanation) -> String {
             "database", "version", "state", "staged", "updated", "size", "backup",
         ]);
         for copy in &explanation.copies {
+            // The fence and the far date of a tombstone are marks for programs.
+            let is_tombstone = copy.state == State::Erased.as_str();
+            let date = |at: &Option<String>| at.clone().filter(|_| !is_tombstone);
+            let version = copy.version.filter(|_| !is_tombstone);
             table.add_row([
                 copy.database.to_string(),
-                copy.version
-                    .map_or_else(|| "none".into(), |version| version.to_string()),
+                version.map_or_else(|| "none".into(), |version| version.to_string()),
                 copy.state.to_owned(),
-                copy.staged_at.clone().unwrap_or_default(),
-                copy.updated_at.clone().unwrap_or_default(),
+                date(&copy.staged_at).unwrap_or_default(),
+                date(&copy.updated_at).unwrap_or_default(),
                 HumanBytes(u64::try_from(copy.size).unwrap_or(u64::MAX)).to_string(),
                 copy.backup_status.clone().unwrap_or_default(),
             ]);

@@ -100,6 +100,7 @@ impl Metrics {
         )
         .absolute(0);
         self.waits(Waiting {
+            quarantined: Some(0),
             backup_pending: BackupPending {
                 user: Some(0),
                 hr: Some(0),

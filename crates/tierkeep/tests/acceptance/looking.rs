@@ -80,6 +80,8 @@ fn with_all_databases_away_every_look_ends_soon_and_says_unknown() {
             let warnings = told.lines().filter(warning).count();
             assert_eq!(warnings, 1, "{arguments:?} about {role}: {told}");
         }
+        let all = told.lines().filter(|line| line.contains("\"WARN\""));
+        assert_eq!(all.count(), Role::ALL.len(), "{arguments:?}: {told}");
         // Equal causes are one line, which names all of them, and the setting that was really used.
         let cause = format!(": 127.0.0.1:{port}: connection refused");
         let line = |line: &&str| line.starts_with("  ") && line.ends_with(&cause);

@@ -16,7 +16,7 @@ use tierkeep_core::clock::Clock;
 use tierkeep_engine::{Finding, Severity, UNREACHABLE, examine};
 
 use super::Context;
-use crate::config::{Problem, ServiceSettings, Settings};
+use crate::config::{Backend, Problem, ServiceSettings, Settings};
 use crate::exit::Exit;
 use crate::open::{remedy, stores_for_a_look};
 use crate::output::Format;
@@ -95,7 +95,14 @@ async fn databases(settings: &Settings, context: &Context) -> Vec<Finding> {
     // The engine knows no settings: the one that was really used is named here.
     for finding in findings.iter_mut().filter(|it| it.check == UNREACHABLE) {
         if let Some(role) = finding.database {
-            finding.remedy = remedy(settings, &[role]);
+            finding.remedy = match &settings.backend {
+                Backend::Embedded { .. } => remedy(settings, &[role]),
+                Backend::Mongo(connections) => {
+                    let used = connections.get(&role).map(|it| it.variable.as_str());
+                    let usual = role.url_variable();
+                    finding.remedy.replace(usual, used.unwrap_or(usual))
+                }
+            };
         }
     }
     let (reached, prepared) = (&examined.reached, &examined.prepared);
