@@ -44,7 +44,7 @@ async fn seed_shaped_documents_move_under_their_user_id_with_real_dates(
         ..Default::default()
     };
     assert_eq!(world.migrate_with(dry).await.unwrap().due, 30);
-    assert_eq!(world.inspector().status(HOUR).await.due, 30);
+    assert_eq!(world.inspector().status(HOUR).await.due, Some(30));
     let summary = world.migrate().await.unwrap();
     assert_eq!(
         (summary.due, summary.moved, summary.quarantined),
@@ -123,7 +123,7 @@ async fn malformed_documents_are_reported_and_untouched(
     for document in bad.iter().chain(&twins) {
         assert!(left.contains(document), "{document:?} was touched");
     }
-    assert_eq!(world.inspector().status(HOUR).await.quarantined, 10);
+    assert_eq!(world.inspector().status(HOUR).await.quarantined, Some(10));
     let again = world.migrate().await.unwrap();
     assert_eq!((again.moved, again.quarantined), (0, 10));
     // Mended, it moves.

@@ -303,13 +303,13 @@ async fn a_copy_that_contradicts_is_quarantined_and_nothing_is_deleted(
         .unwrap();
     // A later write is no decision.
     assert_eq!(world.migrate().await.unwrap().moved, 0);
-    assert_eq!(world.inspector().status(HOUR).await.quarantined, 1);
+    assert_eq!(world.inspector().status(HOUR).await.quarantined, Some(1));
     let place = tempfile::tempdir().unwrap();
     let quarantine = QuarantineService::new(Arc::clone(&world.engine));
     let released = quarantine.release(user.as_str(), Some(Keep::Temp), place.path(), "a test");
     released.await.unwrap();
     assert_eq!(world.migrate().await.unwrap().moved, 1);
-    assert_eq!(world.inspector().status(HOUR).await.quarantined, 0);
+    assert_eq!(world.inspector().status(HOUR).await.quarantined, Some(0));
 }
 
 #[rstest]

@@ -192,7 +192,7 @@ async fn holds(plan: &Plan, logs: &Logs) -> Result<(), TestCaseError> {
             prop_assert!(plan.role.critical() && plan.failures > plan.retries);
             let named: Vec<_> = errors
                 .iter()
-                .map(|error| (error.database, error.class))
+                .map(|unreached| (unreached.role(), unreached.error.class))
                 .collect();
             prop_assert_eq!(named, vec![(plan.role, plan.class)]);
         }

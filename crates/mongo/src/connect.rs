@@ -21,6 +21,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::sight::Sight;
 use crate::store::MongoStore;
 
 /// How long the driver looks for a primary, unless the connection string says otherwise.
@@ -173,6 +174,8 @@ struct Opened {
     database: Option<String>,
     /// How often it has given its connections up: another server may answer the next.
     cleared: Arc<AtomicU64>,
+    /// Which of its servers were not reached, and why.
+    sight: Sight,
 }
 
 /// The clients that are open, one for each connection string, so that roles on one cluster share their
@@ -204,7 +207,7 @@ impl Servers {
         let opened = self.open(url, of_the_public).await.map_err(refused)?;
         let database = opened.database.as_deref().unwrap_or(role.name());
         let store = MongoStore::with_client(&opened.client, database, role);
-        Ok(store.counting(opened.cleared))
+        Ok(store.counting(opened.cleared).seeing(opened.sight))
     }
 
     /// The client for `url`, and the database that its path names.
@@ -276,11 +279,13 @@ async fn client(url: &SecretString) -> Result<Opened, Error> {
             counted.fetch_add(1, Ordering::AcqRel);
         }
     }));
+    let sight = Sight::of(&mut options);
     let client = Client::with_options(options)?;
     Ok(Opened {
         client,
         database,
         cleared,
+        sight,
     })
 }
 

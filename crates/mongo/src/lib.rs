@@ -3,15 +3,17 @@
 //! **Architecture invariant:** documents pass through as raw BSON and are never decoded on their way in
 //! or out; every write asks for a majority and the journal; every command this crate can send is built in
 //! `query` and snapshot-tested; every error is judged in `error`, by code, and carries no host, no user
-//! and no text of the driver.
+//! and no text of the driver. Only `sight` knows hosts, for an operator who looks for what is away.
 //!
 //! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods), [`legacy`]
-//! (reading the predecessor's database), `query` (what is sent), `error` (what failures mean).
+//! (reading the predecessor's database), `query` (what is sent), `error` (what failures mean), `sight` (which
+//! servers were not reached, and why).
 
 pub mod connect;
 mod error;
 pub mod legacy;
 mod query;
+mod sight;
 pub mod store;
 
 pub use connect::{ConnectError, Servers, misunderstood, weaker_than_majority};

@@ -25,11 +25,12 @@ use mongodb::{Client, Database};
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
     Change, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello, Inserted,
-    Layout, Put, Query, Result, Store, StoreError, Written,
+    Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 
 use crate::error::Failure;
 use crate::query;
+use crate::sight::Sight;
 
 pub use facts::{Deviation, ServerFacts, Topology};
 
@@ -47,6 +48,8 @@ pub struct MongoStore {
     seen: Arc<AtomicU64>,
     /// How often the client has given its connections up.
     cleared: Arc<AtomicU64>,
+    /// Which servers the client did not reach, and why.
+    sight: Sight,
 }
 
 impl MongoStore {
@@ -58,12 +61,18 @@ impl MongoStore {
             database: client.database(database),
             seen: Arc::default(),
             cleared: Arc::default(),
+            sight: Sight::default(),
         }
     }
 
     /// The same, where `cleared` counts how often the client has given its connections up.
     pub(crate) fn counting(self, cleared: Arc<AtomicU64>) -> Self {
         Self { cleared, ..self }
+    }
+
+    /// The same, where `sight` tells which servers the client did not reach.
+    pub(crate) fn seeing(self, sight: Sight) -> Self {
+        Self { sight, ..self }
     }
 
     /// The name of the database on its server.
@@ -103,6 +112,10 @@ impl Store for MongoStore {
 
     fn times_reached(&self) -> u64 {
         self.cleared.load(Ordering::Acquire)
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.sight.whereabouts()
     }
 
     async fn hello(&self) -> Result<Hello> {

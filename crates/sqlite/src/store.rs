@@ -14,7 +14,7 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
     Change, Damage, Fence, Find, FoundCollection, FoundIndex, Guard, Hello, Inserted, Layout, Put,
-    Query, Result, ServerIdentity, Store, StoreError, Written,
+    Query, Result, ServerIdentity, Store, StoreError, Whereabouts, Written,
 };
 
 use crate::error::Failure;
@@ -157,6 +157,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Store for SqliteStore {
     fn role(&self) -> Role {
         self.0.role
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        let path = self.0.presence.path();
+        let gone = "the file was removed, renamed or replaced";
+        vec![Whereabouts {
+            place: path.display().to_string(),
+            trouble: (!self.0.presence.holds()).then(|| gone.to_owned()),
+        }]
     }
 
     async fn hello(&self) -> Result<Hello> {

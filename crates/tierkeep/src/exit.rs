@@ -47,6 +47,22 @@ pub struct UsageError {
     pub remedy: Option<String>,
 }
 
+/// Databases that were not reached, and what to look at.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unreachable {
+    #[source]
+    error: ConnectError,
+    remedy: String,
+}
+
+impl Unreachable {
+    /// `error` names the databases.
+    pub fn new(error: ConnectError, remedy: String) -> Self {
+        Self { error, remedy }
+    }
+}
+
 /// The code for an error; its causes are looked at from the outermost inwards.
 pub fn of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
@@ -186,7 +202,8 @@ fn of_dump(error: &DumpError) -> Exit {
     }
 }
 
-fn of_store(error: &StoreError) -> Exit {
+/// The code for the failure of a database.
+pub fn of_store(error: &StoreError) -> Exit {
     of_class(error.class)
 }
 
@@ -242,6 +259,9 @@ fn remedy(error: &anyhow::Error) -> Option<&str> {
     if let Some(error) = error.downcast_ref::<UsageError>() {
         return error.remedy.as_deref();
     }
+    if let Some(error) = error.downcast_ref::<Unreachable>() {
+        return Some(&error.remedy);
+    }
     let source = error.chain().find_map(|cause| {
         let import = cause.downcast_ref::<ImportError>();
         cause.downcast_ref::<SourceError>().or(match import {
@@ -278,7 +298,7 @@ mod tests {
     #[case(Problems::from(Problem::new("X", "wrong")).into(), Exit::Usage)]
     #[case(UsageError { message: "wrong".into(), remedy: None }.into(), Exit::Usage)]
     #[case(OutputError::Closed.into(), Exit::Done)]
-    #[case(ConnectError::Unreachable(vec![store(Class::Auth)]).into(), Exit::Unreachable)]
+    #[case(ConnectError::Unreachable(Vec::new()).into(), Exit::Unreachable)]
     #[case(ConnectError::Missing(Role::ExternalUsers).into(), Exit::Usage)]
     #[case(UsersError::Unavailable(store(Class::Timeout)).into(), Exit::Unreachable)]
     #[case(UsersError::NotFound.into(), Exit::Failed)]

@@ -1,5 +1,7 @@
 //! Opening the seven databases: the one place that opens a backend.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +12,22 @@ use tierkeep_core::bson;
 use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::erasure::{Erasure, Stage, erasure_field};
-use tierkeep_core::store::{Cursor, Find, Query, Store, StoreError};
-use tierkeep_engine::{ConnectionManager, Engine, Opened, Purpose};
+use tierkeep_core::store::{Class, Cursor, Find, Query, Store, StoreError, Whereabouts};
+use tierkeep_engine::{
+    AbsentStore, ConnectError, ConnectionManager, Engine, Opened, Purpose, Unreached,
+};
 use tierkeep_mongo::MongoStore;
 pub use tierkeep_mongo::Servers;
 use tierkeep_sqlite::{Snapshot, SqliteStore};
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use crate::clock::SystemClock;
 use crate::config::{Backend, Settings, copy_keys, private_directory};
-use crate::exit::UsageError;
+use crate::exit::{Exit, Unreachable, UsageError};
 
+/// How long a look waits for the host names of `mongodb+srv` to be looked up, all together.
+const RESOLVING: Duration = Duration::from_secs(3);
 /// How much earlier than a copy an erasure counts as one of the same time.
 const MARGIN: Duration = Duration::from_mins(1);
 
@@ -40,9 +48,183 @@ pub async fn open(
     let audit = settings.audit.settings(purpose)?;
     let databases =
         ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
-    let opened = databases.open(settings.connect, purpose).await?;
+    let opened = databases.open(settings.connect, purpose).await;
+    let opened = opened.map_err(|error| explained(error, settings))?;
     databases.watch_identities();
     Ok((Arc::new(Engine::with_audit(databases, audit)), opened))
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub struct Look {
+    /// The databases; those that are away refuse every call at once.
+    pub engine: Arc<Engine>,
+    /// Which are away, and why.
+    away: Vec<Unreached>,
+    remedy: String,
+}
+
+impl Look {
+    /// Warns of each database that is away, but of those in `told` for the same cause, which are what is known from then on.
+    pub fn warn(&self, told: &mut BTreeMap<Role, String>) {
+        let causes = self.away.iter().map(|one| (one.role(), one.cause()));
+        let causes: BTreeMap<Role, String> = causes.collect();
+        for one in &self.away {
+            let role = one.role();
+            let cause = causes.get(&role);
+            if told.get(&role) != cause {
+                warn!(
+                    user_type = %role.user_type(),
+                    database = %role,
+                    error = one.error.class.as_str(),
+                    cause,
+                    "cannot reach the database",
+                );
+            }
+        }
+        *told = causes;
+    }
+
+    /// How a command that has shown what it saw ends.
+    ///
+    /// # Errors
+    /// The databases that are away, all of them; exit code 3.
+    pub fn ends(self) -> anyhow::Result<Exit> {
+        if self.away.is_empty() {
+            return Ok(Exit::Done);
+        }
+        Err(Unreachable::new(ConnectError::Unreachable(self.away), self.remedy).into())
+    }
+}
+
+/// The databases for a look: one attempt at each, all at once, and what is away keeps nothing else from being seen. Says
+/// nothing of what is away.
+///
+/// # Errors
+/// What is wrong with the settings or with databases that answered.
+pub async fn look(servers: &Servers, settings: &Settings) -> anyhow::Result<Look> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stores = stores_for_a_look(servers, settings, &clock).await?;
+    #[cfg(feature = "crash-points")]
+    let stores = crate::crash_points::over(stores)?;
+    let audit = settings.audit.settings(Purpose::Look)?;
+    let databases =
+        ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
+    let away = databases.look().await?;
+    let roles: Vec<Role> = away.iter().map(Unreached::role).collect();
+    Ok(Look {
+        engine: Arc::new(Engine::with_audit(databases, audit)),
+        remedy: remedy(settings, &roles),
+        away,
+    })
+}
+
+/// The stores of the seven databases; an [`AbsentStore`] for each that cannot be opened. Makes no file.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub async fn stores_for_a_look(
+    servers: &Servers,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Arc<dyn Store>>> {
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    match &settings.backend {
+        Backend::Embedded { data_dir } => {
+            refuse_no_directory(data_dir)?;
+            must_be_writable(data_dir)?;
+            for role in Role::ALL {
+                stores.push(file_for_a_look(&file(data_dir, role), role, clock));
+            }
+        }
+        Backend::Mongo(connections) => {
+            let deadline = Instant::now() + RESOLVING;
+            for (role, connection) in connections {
+                let connecting = servers.connect(&connection.url, *role);
+                let why = match timeout_at(deadline, connecting).await {
+                    Ok(Ok(store)) => {
+                        stores.push(Arc::new(store));
+                        continue;
+                    }
+                    Ok(Err(tierkeep_mongo::ConnectError::Unresolved { .. })) => {
+                        "its records could not be found"
+                    }
+                    Ok(Err(wrong)) => return Err(wrong.into()),
+                    Err(_) => "looking up its records took too long",
+                };
+                let place = format!("the host name in {}", connection.variable);
+                stores.push(absent(*role, Class::NoServer, place, why.to_owned()));
+            }
+        }
+    }
+    Ok(stores)
+}
+
+fn file_for_a_look(path: &Path, role: Role, clock: &Arc<dyn Clock>) -> Arc<dyn Store> {
+    let place = path.display().to_string();
+    if !path.exists() {
+        let why = "there is no such file".to_owned();
+        return absent(role, Class::NoServer, place, why);
+    }
+    if let Some(error) = unwritable(path) {
+        let why = format!("it cannot be written to: {error}");
+        return absent(role, Class::Unauthorized, place, why);
+    }
+    match SqliteStore::open(path, role, Arc::clone(clock)) {
+        Ok(store) => Arc::new(store),
+        Err(error) => {
+            let (doing, class) = (error.operation, error.class);
+            let why = format!("{doing} failed: {} (code {})", class.as_str(), error.code);
+            absent(role, class, place, why)
+        }
+    }
+}
+
+fn absent(role: Role, class: Class, place: String, why: String) -> Arc<dyn Store> {
+    let error = StoreError {
+        database: role,
+        operation: "hello",
+        class,
+        code: 0,
+    };
+    let trouble = Some(why);
+    Arc::new(AbsentStore::new(error, Whereabouts { place, trouble }))
+}
+
+/// The error of an opening, with what to look at where databases were not reached.
+fn explained(error: ConnectError, settings: &Settings) -> anyhow::Error {
+    let ConnectError::Unreachable(away) = &error else {
+        return error.into();
+    };
+    let roles: Vec<Role> = away.iter().map(Unreached::role).collect();
+    let remedy = remedy(settings, &roles);
+    Unreachable::new(error, remedy).into()
+}
+
+/// What to look at when these databases are away: the settings that led there.
+pub fn remedy(settings: &Settings, away: &[Role]) -> String {
+    match &settings.backend {
+        Backend::Embedded { data_dir } => format!(
+            "the data directory is {}: is it the right one, is its file system mounted, and may this user read and write \
+             in it? `tierkeep init` makes what is missing, empty",
+            data_dir.display()
+        ),
+        Backend::Mongo(connections) => {
+            let mut variables: Vec<&str> = Vec::new();
+            for role in away {
+                let used = connections.get(role).map(|it| it.variable.as_str());
+                variables.extend(used.filter(|it| !variables.contains(it)));
+            }
+            let (leads, there) = match variables.len() {
+                1 => ("leads", "there: is its address"),
+                _ => ("lead", "there: are their addresses"),
+            };
+            format!(
+                "{} {leads} {there} right, does the server run, and may this machine reach it?",
+                variables.join(", ")
+            )
+        }
+    }
 }
 
 /// The stores of the seven databases, none of them reached yet.
@@ -98,44 +280,49 @@ fn embedded(
                 remedy: Some("give --data-dir a directory that this user may write to".into()),
             })?;
         }
-        Purpose::Look if !data_dir.is_dir() => {
-            return Err(UsageError {
-                message: format!("there is no data directory {}", data_dir.display()),
-                remedy: Some("`tierkeep serve` and `tierkeep init` make one".into()),
-            }
-            .into());
-        }
-        Purpose::Look => {}
+        Purpose::Look => refuse_no_directory(data_dir)?,
     }
     must_be_writable(data_dir)?;
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
     for role in Role::ALL {
-        let path = data_dir.join(format!("{role}.db"));
+        let path = file(data_dir, role);
+        if path.exists() {
+            must_be_writable(&path)?;
+        }
         stores.push(Arc::new(SqliteStore::open(&path, role, Arc::clone(clock))?));
     }
     Ok(stores)
 }
 
-/// Names the directory or file that SQLite would only call unable to open; it writes beside a file to read it, too.
-fn must_be_writable(data_dir: &Path) -> Result<(), UsageError> {
-    let files = Role::ALL
-        .into_iter()
-        .map(|role| file(data_dir, role))
-        .filter(|file| file.exists());
-    for path in [data_dir.to_owned()].into_iter().chain(files) {
-        if let Err(error) = rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
-            let error = std::io::Error::from(error);
-            return Err(UsageError {
-                message: format!("{} cannot be written to: {error}", path.display()),
-                remedy: Some(
-                    "tierkeep must be able to write to the data directory and every file in it, to look at them too; \
-                     check their owner, and how the file system is mounted"
-                        .into(),
-                ),
-            });
-        }
+/// Names what SQLite would only call unable to open; it writes beside a file to read it, too.
+fn must_be_writable(path: &Path) -> Result<(), UsageError> {
+    let Some(error) = unwritable(path) else {
+        return Ok(());
+    };
+    Err(UsageError {
+        message: format!("{} cannot be written to: {error}", path.display()),
+        remedy: Some(
+            "tierkeep must be able to write to the data directory and every file in it, to look at them too; check their \
+             owner, and how the file system is mounted"
+                .into(),
+        ),
+    })
+}
+
+/// Why a file or directory that exists cannot be written to.
+fn unwritable(path: &Path) -> Option<io::Error> {
+    let access = rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK);
+    access.err().map(io::Error::from)
+}
+
+fn refuse_no_directory(data_dir: &Path) -> Result<(), UsageError> {
+    if data_dir.is_dir() {
+        return Ok(());
     }
-    Ok(())
+    Err(UsageError {
+        message: format!("there is no data directory {}", data_dir.display()),
+        remedy: Some("`tierkeep serve` and `tierkeep init` make one".into()),
+    })
 }
 
 /// The order in which files are copied, as in an export: temp before main before srie, the ledger last.

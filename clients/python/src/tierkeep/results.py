@@ -227,7 +227,7 @@ class MoverStatus:
     """What the mover is doing, and which process."""
 
     phase: str
-    """``idle``, ``waiting``, ``moving``, ``stuck`` or ``paused``."""
+    """``idle``, ``waiting``, ``moving``, ``stuck``, ``paused`` or ``unknown``."""
     holder: LeaseHolder | None
     last_error: LastError | None
 
@@ -292,13 +292,13 @@ class Overview:
     """The system at a glance; ``None`` is what could not be found out."""
 
     databases: tuple[DatabaseStatus, ...]
-    due: int
-    overdue: int
-    lag_seconds: int
-    failed: int
-    quarantined: int
+    due: int | None
+    overdue: int | None
+    lag_seconds: int | None
+    failed: int | None
+    quarantined: int | None
     backup_pending: BackupPending
-    paused: bool
+    paused: bool | None
     last_run: LastRun | None
     mover: MoverStatus
     alerts: tuple[Alert, ...] | None

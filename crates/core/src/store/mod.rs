@@ -40,6 +40,15 @@ pub struct Hello {
     pub database: String,
 }
 
+/// A server or a file in which a database is, and why it was last not reached.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Whereabouts {
+    /// Host and port, or the path of a file; no user and no password.
+    pub place: String,
+    /// Why the last attempt to reach it failed, in a few words; none where it answered, or was not tried.
+    pub trouble: Option<String>,
+}
+
 /// Who a server is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServerIdentity {
@@ -271,6 +280,12 @@ pub trait Store: Send + Sync + Debug {
     /// alone, always 0.
     fn times_reached(&self) -> u64 {
         0
+    }
+
+    /// Where the database is, a place for each of its servers or files, and why each was last not reached. For operators:
+    /// without a user or a password, and never part of an answer to a caller. Empty where the backend does not know.
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        Vec::new()
     }
 
     /// Asks the server who it is and what time it has.

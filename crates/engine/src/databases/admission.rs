@@ -15,7 +15,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::document::{self, field};
 use tierkeep_core::store::{
     Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
-    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 use tierkeep_core::user::UserId;
 use tracing::error;
@@ -148,6 +148,10 @@ impl Admission {
 impl Store for Admission {
     fn role(&self) -> Role {
         self.inner.role()
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.inner.whereabouts()
     }
 
     async fn hello(&self) -> Result<Hello> {

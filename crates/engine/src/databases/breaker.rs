@@ -17,7 +17,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{
     Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
-    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -89,6 +89,18 @@ impl CircuitBreaker {
             randomness,
             role: self.inner.role(),
         });
+    }
+
+    /// The database was found away before calls were guarded: they are refused from now on. Says nothing.
+    pub(crate) fn give_up(&self, class: Class) {
+        let Some(armed) = self.armed.get() else {
+            return;
+        };
+        let now = armed.began.elapsed();
+        let mut breaker = armed.breaker();
+        if let Admitted::Through(pass) = breaker.admit(now) {
+            breaker.observe(&pass, Reach::Away(class), now, 1.0);
+        }
     }
 
     /// What becomes of calls; none while they are not guarded.
@@ -286,6 +298,10 @@ fn unbounded(_: &GuardSettings) -> Duration {
 impl Store for CircuitBreaker {
     fn role(&self) -> Role {
         self.inner.role()
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.inner.whereabouts()
     }
 
     async fn hello(&self) -> Result<Hello> {

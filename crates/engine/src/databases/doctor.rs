@@ -11,13 +11,16 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{Class, FoundCollection, FoundIndex, Hello, Store, StoreError};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::databases::error::Hazard;
 use crate::databases::stamp::{self, Stamp};
+use crate::databases::unreached::Unreached;
 
 /// A clock that is off by more than this is wrong.
 const SKEW: Duration = Duration::from_secs(10);
+/// How long a database may take to say hello.
+const HELLO: Duration = Duration::from_secs(4);
 /// How long the files of one database are looked through.
 const LOOK_THROUGH: Duration = Duration::from_secs(8);
 
@@ -77,6 +80,17 @@ impl Finding {
         }
     }
 
+    /// A database that was not reached, with where it is and why.
+    pub(crate) fn unreached(unreached: &Unreached) -> Self {
+        let mut finding = Self::unanswered(&unreached.error);
+        finding.message = format!(
+            "{} does not answer: {}",
+            unreached.role(),
+            unreached.cause()
+        );
+        finding
+    }
+
     /// A database that did not answer.
     pub fn unanswered(error: &StoreError) -> Self {
         let role = error.database;
@@ -129,7 +143,7 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
                 hellos.insert(role, hello);
                 skews.insert(role, skew);
             }
-            Err(error) => examined.findings.push(Finding::unanswered(&error)),
+            Err(unreached) => examined.findings.push(Finding::unreached(&unreached)),
         }
     }
     let mut stamps = BTreeMap::new();
@@ -171,9 +185,16 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
 async fn greet(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-) -> (Role, Result<(Hello, i64), StoreError>) {
+) -> (Role, Result<(Hello, i64), Unreached>) {
     let (began, before) = (Instant::now(), clock.now());
-    let greeting = store.hello().await.map(|hello| {
+    let late = StoreError {
+        database: store.role(),
+        operation: "hello",
+        class: Class::Timeout,
+        code: 0,
+    };
+    let greeting = timeout(HELLO, store.hello()).await.unwrap_or(Err(late));
+    let greeting = greeting.map(|hello| {
         let travelled = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         let ahead = hello.now.timestamp_millis() - before.timestamp_millis();
         let skew = match ahead {
@@ -183,7 +204,11 @@ async fn greet(
         };
         (hello, skew)
     });
-    (store.role(), greeting)
+    let role = store.role();
+    (
+        role,
+        greeting.map_err(|error| Unreached::new(store.as_ref(), error)),
+    )
 }
 
 fn shared(hellos: &BTreeMap<Role, Hello>) -> Vec<Finding> {

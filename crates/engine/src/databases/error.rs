@@ -3,12 +3,14 @@
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{ForeignShardKey, FoundCollection, FoundIndex, StoreError};
 
+use crate::databases::unreached::{Unreached, listed};
+
 /// Why the databases cannot be used. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Databases without which nothing works stay away after all retries.
-    #[error("{}", unreachable_message(.0))]
-    Unreachable(Vec<StoreError>),
+    /// Databases stay away after all retries, among them some without which nothing works.
+    #[error("cannot reach:{}", listed(.0))]
+    Unreachable(Vec<Unreached>),
     /// Two roles lead to one database.
     #[error(
         "{first} and {second} lead to the same database {database:?} on the same server; give {} and {} different databases",
@@ -148,19 +150,6 @@ impl Hazard {
             ),
         }
     }
-}
-
-fn unreachable_message(errors: &[StoreError]) -> String {
-    let line = |error: &StoreError| {
-        let variable = error.database.url_variable();
-        format!(
-            "\n  {} ({}; see {variable})",
-            error.database,
-            error.class.as_str()
-        )
-    };
-    let lines: Vec<String> = errors.iter().map(line).collect();
-    format!("cannot reach:{}", lines.concat())
 }
 
 fn shard_key_message(role: Role, found: &ForeignShardKey) -> String {

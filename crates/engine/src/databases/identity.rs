@@ -18,7 +18,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::{
     Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
-    Inserted, Layout, Put, Query, Result, Store, StoreError, Written,
+    Inserted, Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 use tracing::{error, info};
 
@@ -292,6 +292,10 @@ impl Store for IdentityWatch {
 
     fn times_reached(&self) -> u64 {
         self.inner.times_reached()
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.inner.whereabouts()
     }
 
     async fn hello(&self) -> Result<Hello> {

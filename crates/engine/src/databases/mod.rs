@@ -3,6 +3,7 @@
 //! Owns what stands between the engine and a store: admission, circuit breaker, retries, paging, schema. Knows no
 //! user and no move.
 
+pub(crate) mod absent;
 pub(crate) mod admission;
 pub(crate) mod breaker;
 pub(crate) mod contents;
@@ -12,6 +13,7 @@ pub(crate) mod doctor;
 pub(crate) mod error;
 pub(crate) mod identity;
 pub(crate) mod lease;
+pub(crate) mod look;
 pub(crate) mod manager;
 pub(crate) mod open;
 pub(crate) mod optional_read;
@@ -20,4 +22,5 @@ pub(crate) mod random;
 pub(crate) mod retry;
 pub(crate) mod schema;
 pub(crate) mod stamp;
+pub(crate) mod unreached;
 pub(crate) mod whole_scan;

@@ -18,6 +18,7 @@ use crate::databases::manager::{ConnectSettings, ConnectionManager, Opened, Purp
 use crate::databases::random::Randomness;
 use crate::databases::schema::layout;
 use crate::databases::stamp;
+use crate::databases::unreached::Unreached;
 
 /// The longest wait between two attempts, and for another admission of a database to end.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -33,13 +34,10 @@ impl ConnectionManager {
         purpose: Purpose,
     ) -> Result<Opened, ConnectError> {
         let (reached, away) = self.reach(settings).await;
-        let critical: Vec<StoreError> = away
-            .iter()
-            .filter(|error| error.database.critical())
-            .cloned()
-            .collect();
-        if !critical.is_empty() {
-            return Err(ConnectError::Unreachable(critical));
+        // All that are away are named, also those without which it would start.
+        if away.iter().any(|error| error.database.critical()) {
+            let unreached = away.into_iter().filter_map(|error| self.unreached(error));
+            return Err(ConnectError::Unreachable(unreached.collect()));
         }
         self.admit(self.admissions.lock().await, reached, purpose)
             .await?;
@@ -112,7 +110,7 @@ impl ConnectionManager {
     }
 
     /// Admissions run one after the other: the holder of `_turn` compares with all databases admitted before.
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         _turn: tokio::sync::MutexGuard<'_, ()>,
         reached: BTreeMap<Role, Hello>,
@@ -249,6 +247,7 @@ async fn greet(
                     user_type = %role.user_type(),
                     database = %role,
                     error = error.class.as_str(),
+                    cause = Unreached::new(gate.unchecked(), error.clone()).cause(),
                     "cannot reach the database",
                 );
                 return (role, Err(error));

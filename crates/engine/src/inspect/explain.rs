@@ -155,10 +155,18 @@ impl Inspector {
                     && !hidden(role, document)
             })
         };
+        let counts = |role: Role| live(role).is_some() || unreachable.contains(&role);
+        // Readers go on to the backup where main is away; where anything else before it is away, it is unknown.
         let authoritative = route::reads(user.user_type())
             .iter()
             .copied()
-            .find(|role| live(*role).is_some());
+            .find(|role| *role != Role::RaseenMainUser && counts(*role) || live(*role).is_some())
+            .filter(|role| live(*role).is_some());
+        let contested = route::reads(user.user_type())
+            .iter()
+            .copied()
+            .find(|role| contest(&copies, *role));
+        let authoritative = authoritative.filter(|role| Some(*role) != contested);
         let due_at = live(Role::RaseenTempUser)
             .and_then(|(_, _, document)| staged(document))
             .map(|staged| clock::after(staged, self.settings.retention));
@@ -170,6 +178,14 @@ impl Inspector {
         let erased = authoritative.is_none() && (erasure.is_some() || tombstones);
         let next = if erased {
             after_erasure(erasure.as_ref())
+        } else if let Some(role) = contested {
+            format!(
+                "several documents in {role} claim this user, and none of them counts or moves until one is left: \
+                 `tierkeep quarantine list`"
+            )
+        } else if authoritative.is_none() && !unreachable.is_empty() {
+            let away: Vec<&str> = unreachable.iter().map(|role| role.name()).collect();
+            format!("unknown: {} did not answer", away.join(", "))
         } else {
             self.next(authoritative, due_at, quarantined, &records)
         };
@@ -258,6 +274,14 @@ impl Inspector {
         records.sort_by_key(|record| record.version);
         records
     }
+}
+
+/// Whether several documents of other programs claim the user in one database.
+fn contest(copies: &[(Role, &'static str, RawDocumentBuf)], role: Role) -> bool {
+    let foreign = copies
+        .iter()
+        .filter(|(found, _, document)| *found == role && !document::is_native(document));
+    foreign.count() > 1
 }
 
 fn after_erasure(erasure: Option<&Erasure>) -> String {

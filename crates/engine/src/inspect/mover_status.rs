@@ -15,6 +15,7 @@ use tierkeep_core::store::{Find, Query, StoreError};
 
 use crate::databases::pages::Pages;
 use crate::inspect::Inspector;
+use crate::mover::backlog::{self, Backlog};
 use crate::mover::lease::{self, RunView};
 use crate::mover::quarantine::Marks;
 use crate::mover::run_log::LastError;
@@ -35,6 +36,8 @@ pub enum MoverPhase {
     Stuck,
     /// The movement was stopped everywhere.
     Paused,
+    /// A database that knows is away.
+    Unknown,
 }
 
 impl MoverPhase {
@@ -46,6 +49,7 @@ impl MoverPhase {
             Self::Moving => "moving",
             Self::Stuck => "stuck",
             Self::Paused => "paused",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -72,12 +76,11 @@ pub struct MoverStatus {
     pub last_error: Option<LastError>,
 }
 
-/// What is known of the backlog.
+/// What is known of the movement; none where the database that knows is away.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Backlog {
-    pub(crate) due: u64,
-    pub(crate) overdue: u64,
-    pub(crate) paused: bool,
+pub(crate) struct Known {
+    pub(crate) backlog: Option<Backlog>,
+    pub(crate) paused: Option<bool>,
     /// When the last run that did something ended.
     pub(crate) last_run: Option<DateTime>,
 }
@@ -89,45 +92,53 @@ impl Inspector {
     /// # Errors
     /// [`StoreError`] when `raseen_temp_user` or `evaluation_audit` did not answer.
     pub async fn due(&self, options: &RunOptions) -> Result<u64, StoreError> {
-        let temp = self.engine.databases.raseen_temp_db().store();
         if let Some(user) = &options.user {
+            let temp = self.engine.databases.raseen_temp_db().store();
             let query = Query::Users(vec![user.to_string()]);
             return temp.count(RaseenTempUser::USERS, &query).await;
         }
-        let now = temp.hello().await?.now;
         let retention = options.older_than.unwrap_or(self.settings.retention);
-        let cutoff = clock::before(now, retention);
-        let staged = temp
-            .count(RaseenTempUser::USERS, &Query::Due(cutoff))
-            .await?;
-        let mut marks = Marks::open(self.engine.databases.audit_db()).await?;
-        let due = staged + self.due_foreign(cutoff, Some(&mut marks)).await?;
+        let due = backlog::count(&self.engine, retention, Duration::ZERO)
+            .await?
+            .due;
         Ok(options.limit.map_or(due, |limit| due.min(limit)))
     }
 
-    pub(crate) async fn standing(&self, backlog: Backlog, scan_interval: Duration) -> MoverStatus {
-        let holder = self.holder().await.ok().flatten();
-        let phase = if backlog.paused {
-            MoverPhase::Paused
-        } else if let Some(holder) = &holder {
-            let moves = |run: &RunView| run.per_second > 0.0;
-            let fast = holder.run.as_ref().is_none_or(moves);
-            if fast || !self.is_stuck(backlog, scan_interval).await {
-                MoverPhase::Moving
-            } else {
-                MoverPhase::Stuck
+    pub(crate) async fn standing(&self, known: Known, scan_interval: Duration) -> MoverStatus {
+        let holder = self.holder().await;
+        let phase = match (known.paused, &holder, known.backlog) {
+            (Some(true), _, _) => MoverPhase::Paused,
+            (Some(false), Ok(holder), Some(backlog)) => {
+                let standing = (known, backlog, scan_interval);
+                self.phase(holder.as_ref(), standing).await
             }
-        } else if backlog.due == 0 {
-            MoverPhase::Idle
-        } else if self.is_stuck(backlog, scan_interval).await {
-            MoverPhase::Stuck
-        } else {
-            MoverPhase::Waiting
+            _ => MoverPhase::Unknown,
         };
+        let holder = holder.ok().flatten();
         MoverStatus {
             phase,
             holder,
             last_error: run_log::last_error(&self.engine).await,
+        }
+    }
+
+    async fn phase(
+        &self,
+        holder: Option<&Holder>,
+        (known, backlog, scan_interval): (Known, Backlog, Duration),
+    ) -> MoverPhase {
+        let moves = |run: &RunView| run.per_second > 0.0;
+        let is_fast = |holder: &Holder| holder.run.as_ref().is_none_or(moves);
+        if holder.is_some_and(is_fast) {
+            return MoverPhase::Moving;
+        }
+        if holder.is_none() && backlog.due == 0 {
+            return MoverPhase::Idle;
+        }
+        match (self.is_stuck(known, backlog, scan_interval).await, holder) {
+            (true, _) => MoverPhase::Stuck,
+            (false, Some(_)) => MoverPhase::Moving,
+            (false, None) => MoverPhase::Waiting,
         }
     }
 
@@ -144,13 +155,17 @@ impl Inspector {
     }
 
     /// Whether something is overdue that nothing of its own keeps, and the last run is long over.
-    async fn is_stuck(&self, backlog: Backlog, scan_interval: Duration) -> bool {
+    async fn is_stuck(&self, known: Known, backlog: Backlog, scan_interval: Duration) -> bool {
         let two_looks = scan_interval.saturating_mul(2);
         let now = self.engine.clock().now();
-        let recently = backlog
+        let recently = known
             .last_run
             .is_some_and(|at| now.saturating_duration_since(at) <= two_looks);
-        backlog.overdue > 0 && !recently && self.some_are_movable(two_looks).await.unwrap_or(false)
+        if backlog.overdue == 0 || recently {
+            return false;
+        }
+        // What other programs wrote has no record that could park it.
+        backlog.foreign_overdue > 0 || self.some_are_movable(two_looks).await.unwrap_or(false)
     }
 
     /// Whether a document has been due for longer than `late` and is neither parked, failed nor quarantined.

@@ -19,6 +19,7 @@ use tierkeep_core::store::{Find, Query, StoreError, stored_size};
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 use crate::inspect::Inspector;
+use crate::mover::backlog::{self, Contested};
 use crate::mover::pause::is_paused;
 use crate::mover::quarantine::Marks;
 
@@ -79,8 +80,8 @@ pub struct Simulation {
     pub next_attempt_at: Option<String>,
     /// Has failed for good and waits for `migrate retry`; part of no hour and not of the total.
     pub failed: Amount,
-    /// Cannot be moved until it is mended; part of no hour and not of the total. One that was mended since
-    /// the last run still counts here.
+    /// Cannot be moved until it is mended; part of no hour and not of the total. All of them count, and the bytes of those
+    /// that would come due within the window. One that was mended since the last run still counts here.
     pub quarantined: Amount,
 }
 
@@ -96,7 +97,9 @@ impl Inspector {
         let temp = self.engine.databases.raseen_temp_db().store();
         let now = repeating(|| temp.hello()).await?.now;
         let until = clock::after(now, window.min(LONGEST_WINDOW));
+        let backlog = backlog::count(&self.engine, self.settings.retention, Duration::ZERO).await?;
         let mut outlook = Outlook {
+            contested: Contested::default(),
             retention: self.settings.retention,
             now,
             until,
@@ -117,12 +120,19 @@ impl Inspector {
             }
         }
         let paused = repeating(|| is_paused(&self.engine)).await?;
-        Ok(outlook.simulation(paused))
+        let mut simulation = outlook.simulation(paused);
+        // The one count of them; the scan saw only those that come due within the window.
+        if let Some(quarantined) = backlog.quarantined {
+            simulation.quarantined.documents = quarantined;
+        }
+        Ok(simulation)
     }
 
     async fn look(&self, page: &[RawDocumentBuf], outlook: &mut Outlook) -> Result<(), StoreError> {
         let mut moving = Vec::new();
         outlook.marks.look(page).await?;
+        let temp = self.engine.databases.raseen_temp_db();
+        outlook.contested = Contested::among(temp, page).await?;
         for head in page {
             moving.extend(outlook.sort(head));
         }
@@ -168,6 +178,8 @@ struct Outlook {
     now: DateTime,
     until: DateTime,
     marks: Marks,
+    /// Among the page that was looked at last.
+    contested: Contested,
     due_now: Amount,
     hours: Vec<Amount>,
     parked: Amount,
@@ -180,7 +192,7 @@ impl Outlook {
     /// What a document comes to when the window ends, judged as a run would judge it then.
     fn sort(&mut self, head: &RawDocument) -> Option<Moves> {
         let bytes = stored_size(head).unwrap_or(0);
-        if self.marks.has(&document::id(head)) {
+        if self.marks.has(&document::id(head)) || self.contested.has(head) {
             self.quarantined.add(bytes);
             return None;
         }

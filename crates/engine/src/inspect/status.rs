@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::RawDocument;
-use bson::{Bson, DateTime, doc};
+use bson::doc;
 use futures_util::future::{join, join_all};
 use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
-use tierkeep_core::clock;
-use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
-use tierkeep_core::document;
+use tierkeep_core::db::{Role, collection};
 use tierkeep_core::mover::{self, record_field};
-use tierkeep_core::store::{Find, Query, StoreError};
+use tierkeep_core::store::{Query, StoreError};
 
-use crate::databases::pages::Pages;
 use crate::hr::HrRecords;
 use crate::inspect::Inspector;
-use crate::inspect::mover_status::{Backlog, MoverStatus};
+use crate::inspect::mover_status::{Known, MoverStatus};
+use crate::mover::backlog::{self, Backlog};
 use crate::mover::pause::is_paused;
 use crate::mover::quarantine::Marks;
 use crate::mover::run_log::{self, LastRun};
@@ -53,20 +50,21 @@ pub struct BackupPending {
 pub struct Status {
     /// All seven.
     pub databases: Vec<DatabaseStatus>,
-    /// Documents in temp whose retention has passed.
-    pub due: u64,
+    /// Documents in temp whose retention has passed; those of other programs count from their `created_at`. None of these
+    /// numbers where the database that knows is away.
+    pub due: Option<u64>,
     /// Of these, due for longer than two scan intervals.
-    pub overdue: u64,
+    pub overdue: Option<u64>,
     /// How long the oldest of them has been due, in seconds.
-    pub lag_seconds: u64,
+    pub lag_seconds: Option<u64>,
     /// Documents whose move has failed for good.
-    pub failed: u64,
-    /// Documents that cannot be moved.
-    pub quarantined: u64,
+    pub failed: Option<u64>,
+    /// Documents that cannot be moved, those included that no run has looked at yet.
+    pub quarantined: Option<u64>,
     /// What waits for its backup.
     pub backup_pending: BackupPending,
-    /// Nothing moves until it is resumed.
-    pub paused: bool,
+    /// Nothing moves until it is resumed; none while `evaluation_audit` is away.
+    pub paused: Option<bool>,
     /// What the last run that did something did.
     pub last_run: Option<LastRun>,
     /// What the mover is doing, and who.
@@ -78,10 +76,12 @@ pub struct Status {
 pub struct Waiting {
     /// Documents in temp whose retention has passed.
     pub due: u64,
+    /// Of these, due for longer than two scan intervals.
+    pub overdue: u64,
     /// How long the oldest of them has been due.
     pub lag: Duration,
-    /// Documents that cannot be moved.
-    pub quarantined: u64,
+    /// Documents that cannot be moved; none while `evaluation_audit` is away.
+    pub quarantined: Option<u64>,
     /// What waits for its backup.
     pub backup_pending: BackupPending,
 }
@@ -97,60 +97,58 @@ pub struct QuarantineView {
 
 impl Inspector {
     /// Looks at everything once, changing nothing. Databases that are away are reported as such; what only
-    /// they know counts as zero.
+    /// they know is none.
     pub async fn status(&self, scan_interval: Duration) -> Status {
-        let databases = join_all(Role::ALL.map(|role| self.database_status(role))).await;
-        let audit = self.engine.databases.audit_db();
-        let mut marks = Marks::open(audit).await.ok();
-        let (due, overdue, lag) = self
-            .backlog(scan_interval, marks.as_mut())
-            .await
-            .unwrap_or_default();
+        let audit = self.engine.databases.audit_db().store();
         let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
-        let failed = audit
-            .store()
-            .count(collection::MIGRATION_RECORDS, &Query::Equal(failed))
-            .await;
-        let quarantined = match marks {
-            Some(marks) => marks.count().await.unwrap_or(0),
-            None => 0,
-        };
-        let paused = is_paused(&self.engine).await.unwrap_or(false);
-        let last_run = run_log::last_run(&self.engine).await;
-        let backlog = Backlog {
-            due,
-            overdue,
+        let failed = Query::Equal(failed);
+        let (databases, backlog, failed, paused, last_run, backup_pending) = tokio::join!(
+            join_all(Role::ALL.map(|role| self.database_status(role))),
+            self.backlog(scan_interval),
+            audit.count(collection::MIGRATION_RECORDS, &failed),
+            is_paused(&self.engine),
+            run_log::last_run(&self.engine),
+            self.backup_pending(),
+        );
+        let (backlog, paused) = (backlog.ok(), paused.ok());
+        let known = Known {
+            backlog,
             paused,
             last_run: last_run.as_ref().map(|(_, finished_at)| *finished_at),
         };
         Status {
             databases,
-            due,
-            overdue,
-            lag_seconds: lag.as_secs(),
-            failed: failed.unwrap_or(0),
-            quarantined,
-            backup_pending: self.backup_pending().await,
+            due: backlog.map(|backlog| backlog.due),
+            overdue: backlog.map(|backlog| backlog.overdue),
+            lag_seconds: backlog.map(|backlog| backlog.lag.as_secs()),
+            failed: failed.ok(),
+            quarantined: backlog.and_then(|backlog| backlog.quarantined),
+            backup_pending,
             paused,
             last_run: last_run.map(|(run, _)| run),
-            mover: self.standing(backlog, scan_interval).await,
+            mover: self.standing(known, scan_interval).await,
         }
     }
 
-    /// What waits, in numbers that indexes answer.
+    /// What waits, in numbers.
     ///
     /// # Errors
     /// [`StoreError`] when temp or `evaluation_audit` did not answer.
     pub async fn waiting(&self, scan_interval: Duration) -> Result<Waiting, StoreError> {
-        let audit = self.engine.databases.audit_db();
-        let mut marks = Marks::open(audit).await?;
-        let (due, _, lag) = self.backlog(scan_interval, Some(&mut marks)).await?;
+        let backlog = self.backlog(scan_interval).await?;
         Ok(Waiting {
-            due,
-            lag,
-            quarantined: marks.count().await?,
+            due: backlog.due,
+            overdue: backlog.overdue,
+            lag: backlog.lag,
+            quarantined: backlog.quarantined,
             backup_pending: self.backup_pending().await,
         })
+    }
+
+    /// Documents that have been due for longer than two looks are overdue.
+    async fn backlog(&self, scan_interval: Duration) -> Result<Backlog, StoreError> {
+        let late = scan_interval.saturating_mul(2);
+        backlog::count(&self.engine, self.settings.retention, late).await
     }
 
     /// What waits for its backup, in numbers that indexes answer.
@@ -171,12 +169,14 @@ impl Inspector {
     }
 
     async fn database_status(&self, role: Role) -> DatabaseStatus {
+        // What was not admitted is not asked: its calls are refused, and a look has just waited for it.
+        let is_admitted = !self.engine.databases.away().contains(&role);
         let reachable = match self.engine.databases.store(role) {
-            Some(store) => {
+            Some(store) if is_admitted => {
                 let is_wrong = self.engine.databases.out_of_service(role).is_some();
                 store.hello().await.is_ok() && !is_wrong
             }
-            None => false,
+            Some(_) | None => false,
         };
         let documents = if reachable {
             self.engine.databases.documents(role).await.ok()
@@ -189,64 +189,14 @@ impl Inspector {
         } else {
             BreakerState::Open
         };
-        let breaker = self.engine.databases.breaker(role).unwrap_or(unguarded);
+        let guarded = self.engine.databases.breaker(role);
+        let breaker = guarded.filter(|_| is_admitted).unwrap_or(unguarded);
         DatabaseStatus {
             name: role,
             reachable,
             documents,
             breaker: breaker.as_str(),
         }
-    }
-
-    /// (due, overdue, how long the oldest has been due).
-    async fn backlog(
-        &self,
-        scan_interval: Duration,
-        marks: Option<&mut Marks>,
-    ) -> Result<(u64, u64, Duration), StoreError> {
-        let store = self.engine.databases.raseen_temp_db().store();
-        let now = store.hello().await?.now;
-        let cutoff = clock::before(now, self.settings.retention);
-        let staged = store
-            .count(RaseenTempUser::USERS, &Query::Due(cutoff))
-            .await?;
-        let late = clock::before(cutoff, scan_interval.saturating_mul(2));
-        let overdue = store
-            .count(RaseenTempUser::USERS, &Query::Due(late))
-            .await?;
-        let oldest = Find::new(Query::Due(cutoff)).limit(1).head();
-        let oldest = store.find(RaseenTempUser::USERS, &oldest).await?;
-        let lag = oldest
-            .first()
-            .and_then(|document| document::staged_at(document))
-            .map_or(Duration::ZERO, |staged| {
-                cutoff.saturating_duration_since(staged)
-            });
-        let foreign = self.due_foreign(cutoff, marks).await?;
-        Ok((staged + foreign, overdue, lag))
-    }
-
-    pub(crate) async fn due_foreign(
-        &self,
-        cutoff: DateTime,
-        mut marks: Option<&mut Marks>,
-    ) -> Result<u64, StoreError> {
-        let store = self.engine.databases.raseen_temp_db().store();
-        let mut due = 0;
-        let heads = Find::new(Query::Unstaged).head();
-        let mut pages = Pages::new(store.as_ref(), RaseenTempUser::USERS, heads);
-        while let Some(page) = pages.next().await? {
-            if let Some(marks) = &mut marks {
-                marks.look(&page).await?;
-            }
-            for document in &page {
-                let marked = marks
-                    .as_ref()
-                    .is_some_and(|marks| marks.has(&document::id(document)));
-                due += u64::from(!marked && is_due_foreign(document, cutoff));
-            }
-        }
-        Ok(due)
     }
 
     /// The quarantined documents of temp, at most `limit`.
@@ -273,14 +223,4 @@ fn brief_id(id: serde_json::Value) -> serde_json::Value {
     } else {
         serde_json::Value::String(shown)
     }
-}
-
-fn is_due_foreign(document: &RawDocument, cutoff: DateTime) -> bool {
-    document
-        .get("created_at")
-        .ok()
-        .flatten()
-        .and_then(|value| Bson::try_from(value).ok())
-        .and_then(|value| tierkeep_core::adopt::date(&value))
-        .is_some_and(|created| created <= cutoff)
 }

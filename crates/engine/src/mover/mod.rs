@@ -4,6 +4,7 @@
 //! left in temp unparked. Any number of runs may work at once: correctness rests on versions alone. Rule
 //! source: the mission's Properties 3 and 6.
 
+pub(crate) mod backlog;
 mod control;
 mod executor;
 pub(crate) mod foreign;

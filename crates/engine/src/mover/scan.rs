@@ -19,6 +19,7 @@ use tracing::warn;
 use crate::context::Engine;
 use crate::copies::adopt::{Adoption, adopt_in_temp};
 use crate::databases::retry::repeating;
+use crate::mover::backlog::Contested;
 use crate::mover::marking::short;
 use crate::mover::outcomes::{RunOutcomes, Tried};
 use crate::mover::pause::PauseCheck;
@@ -46,6 +47,8 @@ pub(crate) struct Scan {
     adopted: u64,
     /// Documents without an `_id` that can be read were seen; they share one mark.
     pub(super) nameless: bool,
+    /// In a dry run, the users whom several documents of the page claim: a run finds them when it adopts.
+    contested: Contested,
     /// In a dry run, documents with marks are not written, only counted here.
     pub(super) unmarked: u64,
 }
@@ -68,6 +71,7 @@ impl Scan {
             taken: 0,
             adopted: 0,
             nameless: false,
+            contested: Contested::default(),
             unmarked: 0,
         })
     }
@@ -130,6 +134,10 @@ impl Scan {
                 continue;
             }
             self.marks.look(&page).await?;
+            if self.options.dry_run {
+                let temp = self.service.engine.databases.raseen_temp_db();
+                self.contested = Contested::among(temp, &page).await?;
+            }
             let mut planned = Vec::new();
             let mut foreign = Vec::new();
             for document in page {
@@ -157,6 +165,10 @@ impl Scan {
         }
         self.nameless |= !document::has_id(&document);
         if self.marks.reason(&document).is_some() {
+            return Ok(None);
+        }
+        if self.contested.has(&document) {
+            self.unmarked += 1;
             return Ok(None);
         }
         match candidate {

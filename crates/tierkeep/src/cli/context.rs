@@ -1,12 +1,13 @@
 //! What a verb gets: settings on demand, the clock, and a place for its results.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tierkeep_core::clock::Clock;
 use tierkeep_engine::{Engine, Opened, Purpose};
 
 use crate::config::{Loaded, Problems, ServiceSettings, Settings};
-use crate::open::{Servers, open};
+use crate::open::{Look, Servers, look, open};
 use crate::output::{Format, Output};
 
 /// What a verb gets besides its arguments.
@@ -49,6 +50,24 @@ impl Context {
         purpose: Purpose,
     ) -> anyhow::Result<(Arc<Engine>, Opened)> {
         open(&self.servers, settings, purpose).await
+    }
+
+    /// The databases for a command that only looks: what is away keeps nothing else from being seen.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or with databases that answered.
+    pub async fn look(&self, settings: &Settings) -> anyhow::Result<Look> {
+        let look = self.look_again(settings).await?;
+        look.warn(&mut BTreeMap::new());
+        Ok(look)
+    }
+
+    /// The same, without a word on what is away.
+    ///
+    /// # Errors
+    /// As [`Context::look`].
+    pub async fn look_again(&self, settings: &Settings) -> anyhow::Result<Look> {
+        look(&self.servers, settings).await
     }
 
     /// Where results go.

@@ -1,10 +1,13 @@
 //! `explain`: owns the account of one user.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use clap::Args;
+use indicatif::HumanBytes;
+use tierkeep_core::document::State;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{ErasureView, Explanation, Inspector, Purpose};
+use tierkeep_engine::{ErasureView, Explanation, Inspector};
 
 use super::Context;
 use crate::exit::{Exit, UsageError};
@@ -25,19 +28,14 @@ pub struct ExplainArgs {
 pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let candidates = meant(&args.user)?;
-    let (engine, _) = context.open(&settings, Purpose::Look).await?;
-    let inspector = Inspector::new(engine, settings.mover);
+    let look = context.look(&settings).await?;
+    let inspector = Inspector::new(Arc::clone(&look.engine), settings.mover);
     for user in &candidates {
         let Some(explanation) = inspector.explain(user).await else {
             continue;
         };
-        let unknown = explanation.copies.is_empty() && !explanation.unreachable.is_empty();
         context.output().result(&explanation, text)?;
-        return Ok(if unknown {
-            Exit::Unreachable
-        } else {
-            Exit::Done
-        });
+        return look.ends();
     }
     let looked: Vec<&str> = candidates.iter().map(UserId::as_str).collect();
     anyhow::bail!("there is no user {}", looked.join(" or "))
@@ -64,7 +62,8 @@ fn text(explanation: &Explanation) -> String {
         Some(role) => {
             let _ = writeln!(text, "counts: the copy in {role}");
         }
-        None => text.push_str("counts: no copy\n"),
+        None if explanation.unreachable.is_empty() => text.push_str("counts: no copy\n"),
+        None => text.push_str("counts: unknown\n"),
     }
     let _ = writeln!(text, "next: {}", explanation.next);
     if let Some(erasure) = &explanation.erasure {
@@ -75,17 +74,20 @@ fn text(explanation: &Explanation) -> String {
     }
     if !explanation.copies.is_empty() {
         let mut table = super::table(&[
-            "database", "version", "state", "staged", "updated", "bytes", "backup",
+            "database", "version", "state", "staged", "updated", "size", "backup",
         ]);
         for copy in &explanation.copies {
+            // The fence and the far date of a tombstone are marks for programs.
+            let is_tombstone = copy.state == State::Erased.as_str();
+            let date = |at: &Option<String>| at.clone().filter(|_| !is_tombstone);
+            let version = copy.version.filter(|_| !is_tombstone);
             table.add_row([
                 copy.database.to_string(),
-                copy.version
-                    .map_or_else(|| "none".into(), |version| version.to_string()),
+                version.map_or_else(|| "none".into(), |version| version.to_string()),
                 copy.state.to_owned(),
-                copy.staged_at.clone().unwrap_or_default(),
-                copy.updated_at.clone().unwrap_or_default(),
-                copy.size.to_string(),
+                date(&copy.staged_at).unwrap_or_default(),
+                date(&copy.updated_at).unwrap_or_default(),
+                HumanBytes(u64::try_from(copy.size).unwrap_or(u64::MAX)).to_string(),
                 copy.backup_status.clone().unwrap_or_default(),
             ]);
         }

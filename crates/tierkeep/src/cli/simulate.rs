@@ -1,15 +1,18 @@
 //! `simulate`: owns the outlook: what will move when, and how much.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use tierkeep_engine::{Amount, Inspector, LONGEST_WINDOW, Purpose, Simulation};
+use serde::Serialize;
+use tierkeep_engine::{Amount, Inspector, LONGEST_WINDOW, Simulation};
 
 use super::Context;
 use crate::config::units;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 
 /// Arguments of `simulate`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -33,11 +36,49 @@ fn window(text: &str) -> Result<Duration, &'static str> {
 /// Wrong configuration, or databases that cannot be reached.
 pub async fn run(args: &SimulateArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (engine, _) = context.open(&settings, Purpose::Look).await?;
-    let inspector = Inspector::new(engine, settings.mover);
-    let simulation = inspector.simulate(args.window).await?;
-    context.output().result(&simulation, text)?;
-    Ok(Exit::Done)
+    let look = context.look(&settings).await?;
+    let inspector = Inspector::new(Arc::clone(&look.engine), settings.mover);
+    let simulation = match inspector.simulate(args.window).await {
+        Ok(simulation) => Outlook::Known(simulation),
+        Err(error) if exit::of_store(&error) == Exit::Unreachable => Outlook::unknown(),
+        Err(error) => return Err(error.into()),
+    };
+    context
+        .output()
+        .result(&simulation, |simulation| match simulation {
+            Outlook::Known(simulation) => text(simulation),
+            Outlook::Unknown(_) => UNKNOWN.to_owned(),
+        })?;
+    look.ends()
+}
+
+const UNKNOWN: &str =
+    "unknown: what will move is known to raseen_temp_user and evaluation_audit alone\n";
+const FIELDS: [&str; 10] = [
+    "from",
+    "to",
+    "paused",
+    "total",
+    "due_now",
+    "hours",
+    "parked",
+    "next_attempt_at",
+    "failed",
+    "quarantined",
+];
+
+/// What will move; each field null where a database that knows is away.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outlook {
+    Known(Simulation),
+    Unknown(BTreeMap<&'static str, ()>),
+}
+
+impl Outlook {
+    fn unknown() -> Self {
+        Self::Unknown(FIELDS.map(|field| (field, ())).into())
+    }
 }
 
 fn text(simulation: &Simulation) -> String {

@@ -1,18 +1,22 @@
 //! `status`: owns the system at a glance.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use comfy_table::Table;
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
-use tierkeep_engine::{DatabaseContents, Inspector, MigrationService, MoverPhase, Purpose, Status};
+use tierkeep_core::content::rfc3339;
+use tierkeep_engine::{DatabaseContents, Inspector, MigrationService, MoverPhase, Status};
 
 use super::Context;
-use crate::config::units;
+use crate::config::{Settings, units};
 use crate::exit::Exit;
+use crate::open::Look;
 use crate::output::Format;
 
 /// Arguments of `status`.
@@ -43,6 +47,8 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 struct StatusReport {
     #[serde(flatten)]
     status: Status,
+    /// When it was looked at, by the clock of this process, RFC 3339.
+    at: String,
     /// How many alerts are open; none where nobody could say.
     open_alerts: Option<u64>,
     /// What each database holds, where that was asked for.
@@ -56,36 +62,35 @@ struct StatusReport {
 /// Wrong configuration, or critical databases that cannot be reached.
 pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (engine, _) = context.open(&settings, Purpose::Look).await?;
-    let service = MigrationService::new(engine, settings.mover);
     if !args.watch {
-        let report = read_status(&service, settings.scan_interval, args.contents).await;
+        let look = context.look(&settings).await?;
+        let report = read_status(&look, &settings, args.contents).await;
         context.output().result(&report, text)?;
-        return Ok(Exit::Done);
+        return look.ends();
     }
     // Waited for all the time: one that comes during a look counts too. A snapshot is written in one go.
     tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
-        ended = watch(&service, settings.scan_interval, args.every, context) => ended,
+        ended = watch(&settings, args.every, context) => ended,
     }
 }
 
-/// Shows it again and again, as long as it can be written.
-async fn watch(
-    service: &MigrationService,
-    scan_interval: Duration,
-    every: Duration,
-    context: &Context,
-) -> anyhow::Result<Exit> {
+/// Shows it again and again, as long as it can be written. Each time the databases are opened anew, so that an outage ends
+/// nothing, and one that is back is seen.
+async fn watch(settings: &Settings, every: Duration, context: &Context) -> anyhow::Result<Exit> {
     let redraws = context.format == Format::Text && io::stdout().is_terminal();
     let mut output = context.output();
+    let mut told = BTreeMap::new();
     loop {
-        let report = read_status(service, scan_interval, false).await;
+        let look = context.look_again(settings).await?;
+        let report = read_status(&look, settings, false).await;
         if redraws {
             output.clear()?;
         }
         output.result(&report, text)?;
+        look.warn(&mut told);
+        drop(look);
         tokio::time::sleep(every).await;
         if context.format == Format::Text && !redraws {
             output.line("")?;
@@ -93,14 +98,17 @@ async fn watch(
     }
 }
 
-async fn read_status(
-    service: &MigrationService,
-    scan_interval: Duration,
-    contents: bool,
-) -> StatusReport {
+async fn read_status(look: &Look, settings: &Settings, contents: bool) -> StatusReport {
+    let service = MigrationService::new(Arc::clone(&look.engine), settings.mover);
+    let (inspector, alerts) = (Inspector::from(&service), service.alerts());
+    let (status, open_alerts) = tokio::join!(
+        inspector.status(settings.scan_interval),
+        alerts.count_open(),
+    );
     StatusReport {
-        status: Inspector::from(service).status(scan_interval).await,
-        open_alerts: service.alerts().count_open().await.ok(),
+        status,
+        at: rfc3339(service.engine().clock().now()),
+        open_alerts: open_alerts.ok(),
         contents: if contents {
             Some(service.engine().databases().contents().await)
         } else {
@@ -111,6 +119,7 @@ async fn read_status(
 
 fn text(report: &StatusReport) -> String {
     let status = &report.status;
+    let mut text = format!("{}\n\n", clock(&report.at));
     let mut table = super::table(&["database", "reachable", "breaker", "documents"]);
     for database in &status.databases {
         table.add_row([
@@ -119,10 +128,10 @@ fn text(report: &StatusReport) -> String {
             database.breaker.to_owned(),
             database
                 .documents
-                .map_or_else(String::new, |documents| documents.to_string()),
+                .map_or_else(unknown, |documents| documents.to_string()),
         ]);
     }
-    let mut text = format!("{table}\n\n");
+    let _ = write!(text, "{table}\n\n");
     text.push_str(&movement(status));
     match report.open_alerts {
         Some(0) => text.push_str("alerts: none open\n"),
@@ -172,21 +181,15 @@ fn contents_table(contents: &[DatabaseContents]) -> Table {
 /// Where the movement stands, a line each.
 pub(super) fn movement(status: &Status) -> String {
     let mut text = format!("mover: {}\n", phase(status));
-    let _ = writeln!(
-        text,
-        "due: {} (overdue {}, the oldest for {} s)",
-        status.due, status.overdue, status.lag_seconds
-    );
-    let _ = writeln!(text, "failed: {}", status.failed);
-    let _ = writeln!(text, "quarantined: {}", status.quarantined);
-    let waiting = |pending: Option<u64>| {
-        pending.map_or_else(|| "unknown".to_owned(), |pending| pending.to_string())
-    };
+    text.push_str(&due(status));
+    let number = |number: Option<u64>| number.map_or_else(unknown, |number| number.to_string());
+    let _ = writeln!(text, "failed: {}", number(status.failed));
+    let _ = writeln!(text, "quarantined: {}", number(status.quarantined));
     let _ = writeln!(
         text,
         "waiting for their backup: {} moves begun, {} HR records",
-        waiting(status.backup_pending.user),
-        waiting(status.backup_pending.hr),
+        number(status.backup_pending.user),
+        number(status.backup_pending.hr),
     );
     if let Some(run) = &status.last_run {
         let _ = writeln!(
@@ -205,6 +208,28 @@ pub(super) fn movement(status: &Status) -> String {
     text
 }
 
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn due(status: &Status) -> String {
+    let (Some(due), Some(overdue), Some(lag)) = (status.due, status.overdue, status.lag_seconds)
+    else {
+        return "due: unknown, raseen_temp_user is away\n".to_owned();
+    };
+    if due == 0 {
+        return "due: 0 (overdue 0)\n".to_owned();
+    }
+    let oldest = HumanDuration(Duration::from_secs(lag));
+    format!("due: {due} (overdue {overdue}, the oldest for {oldest})\n")
+}
+
+/// An RFC 3339 date to the second.
+fn clock(rfc3339: &str) -> String {
+    let to_the_second: String = rfc3339.chars().take(19).collect();
+    format!("{} UTC", to_the_second.replace('T', " "))
+}
+
 fn phase(status: &Status) -> String {
     match status.mover.phase {
         MoverPhase::Idle => "idle, nothing is due".into(),
@@ -220,6 +245,7 @@ fn phase(status: &Status) -> String {
         MoverPhase::Paused => {
             "paused: nothing moves until it is resumed (tierkeep migrate resume)".into()
         }
+        MoverPhase::Unknown => "unknown: a database that knows is away".into(),
     }
 }
 
@@ -232,7 +258,8 @@ fn at_work(phase: &str, status: &Status) -> String {
     if let Some(run) = &holder.run {
         let _ = write!(text, ", {} moved, {:.0}/s", run.moved, run.per_second);
         if run.per_second >= 1.0 {
-            let left = Duration::from_secs(status.due).div_f64(run.per_second);
+            let due = status.due.unwrap_or_default();
+            let left = Duration::from_secs(due).div_f64(run.per_second);
             let _ = write!(text, ", {} left", HumanDuration(left));
         }
     }

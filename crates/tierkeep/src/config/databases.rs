@@ -13,6 +13,7 @@ use tierkeep_core::db::Role;
 use super::connection_string::Target;
 use super::loaded::{Effective, Loaded};
 use super::problem::Problem;
+use super::table::FILE_SUFFIX;
 
 /// The setting that gives one connection string for all.
 pub const CLUSTER_URL: &str = "TIERKEEP_CLUSTER_URL";
@@ -38,6 +39,8 @@ pub struct Connection {
     pub url: SecretString,
     /// The database's name: of the string's path, or the role's own.
     pub database: String,
+    /// The variable that the string came from, with `_FILE` where a file holds it.
+    pub variable: String,
 }
 
 struct Candidate<'a> {
@@ -94,11 +97,18 @@ pub fn backend(
     }
     let connections = candidates.into_iter().map(|candidate| {
         let database = candidate.database().to_owned();
+        let in_file = |it: &Effective| it.file.is_some();
+        let suffix = if loaded.get(candidate.variable).is_some_and(in_file) {
+            FILE_SUFFIX
+        } else {
+            ""
+        };
         (
             candidate.role,
             Connection {
                 url: candidate.url.clone(),
                 database,
+                variable: format!("{}{suffix}", candidate.variable),
             },
         )
     });

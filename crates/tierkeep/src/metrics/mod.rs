@@ -100,6 +100,7 @@ impl Metrics {
         )
         .absolute(0);
         self.waits(Waiting {
+            quarantined: Some(0),
             backup_pending: BackupPending {
                 user: Some(0),
                 hr: Some(0),
@@ -181,13 +182,15 @@ impl Metrics {
             .set(number(waiting.due));
         self.gauge(&table::MIGRATION_LAG_SECONDS, Vec::new())
             .set(waiting.lag.as_secs_f64());
-        self.gauge(&table::QUARANTINED_DOCUMENTS, Vec::new())
-            .set(number(waiting.quarantined));
+        // What a database that is away knows stays as it was.
+        if let Some(quarantined) = waiting.quarantined {
+            self.gauge(&table::QUARANTINED_DOCUMENTS, Vec::new())
+                .set(number(quarantined));
+        }
         for (kind, pending) in [
             ("user", waiting.backup_pending.user),
             ("hr", waiting.backup_pending.hr),
         ] {
-            // What a database that is away knows stays as it was.
             if let Some(pending) = pending {
                 let labels = vec![Label::from_static_parts("kind", kind)];
                 self.gauge(&table::BACKUP_PENDING, labels)

@@ -208,7 +208,7 @@ async fn each_planted_fault_is_found_with_its_remedy() {
     );
     says(
         one(&found, "alerts", Some(Role::EvaluationAudit)),
-        "1 alerts",
+        "1 alert is open",
         "alerts list",
     );
     says(one(&found, "permissions", None), "644", "chmod 600");

@@ -14,6 +14,7 @@ mod hr;
 mod identity;
 pub mod kill;
 mod legacy;
+mod looking;
 mod main_job;
 #[cfg(target_os = "linux")]
 mod memory;

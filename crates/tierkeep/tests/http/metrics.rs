@@ -249,7 +249,7 @@ async fn hr_records_are_counted_and_so_is_what_their_backup_lacks() {
 }
 
 /// The metrics after everything was looked up once.
-async fn looked_at(world: &World) -> Exposition {
+pub(super) async fn looked_at(world: &World) -> Exposition {
     let stop = CancellationToken::new();
     let service = world.mover.service.clone();
     let refreshing = refresh(world.state.metrics.clone(), service, HOUR, stop.clone());

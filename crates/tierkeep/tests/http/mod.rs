@@ -5,6 +5,7 @@ mod audit;
 mod availability;
 mod bad_input;
 mod conditions;
+mod counting;
 mod dashboard;
 mod decisions;
 mod docs;

@@ -1,11 +1,13 @@
 //! `alerts list`: owns how alerts are shown.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde::Serialize;
-use tierkeep_engine::{Alert, AlertFilter, AlertPage, Alerts, Purpose};
+use tierkeep_engine::{Alert, AlertFilter, AlertPage, Alerts};
 
 use super::super::{Context, table};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 
 /// Arguments of `alerts list`.
 #[derive(Args, Clone, Debug)]
@@ -24,7 +26,8 @@ pub struct ListArgs {
 
 #[derive(Serialize)]
 struct AlertListing {
-    items: Vec<Alert>,
+    /// None while `evaluation_audit` is away.
+    items: Option<Vec<Alert>>,
     next_cursor: Option<String>,
 }
 
@@ -33,35 +36,43 @@ struct AlertListing {
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Exit> {
-    let (engine, _) = context.open(&context.settings()?, Purpose::Look).await?;
+    let look = context.look(&context.settings()?).await?;
     let filter = if args.all {
         AlertFilter::All
     } else {
         AlertFilter::Open
     };
-    let alerts = Alerts::new(engine);
-    let AlertPage { items, next } = alerts
-        .page(filter, args.cursor.as_deref(), args.limit)
-        .await?;
-    let page = AlertListing {
-        items,
-        next_cursor: next,
+    let alerts = Alerts::new(Arc::clone(&look.engine));
+    let page = alerts.page(filter, args.cursor.as_deref(), args.limit);
+    let page = match page.await {
+        Ok(AlertPage { items, next }) => AlertListing {
+            items: Some(items),
+            next_cursor: next,
+        },
+        Err(error) if exit::of_store(&error) == Exit::Unreachable => AlertListing {
+            items: None,
+            next_cursor: None,
+        },
+        Err(error) => return Err(error.into()),
     };
     context
         .output()
         .result(&page, |page| text(page, args.all))?;
-    Ok(Exit::Done)
+    look.ends()
 }
 
 fn text(page: &AlertListing, all: bool) -> String {
-    if page.items.is_empty() {
+    let Some(items) = &page.items else {
+        return "unknown: alerts are kept in evaluation_audit, which is away".to_owned();
+    };
+    if items.is_empty() {
         let what = if all { "no alerts" } else { "no open alerts" };
         return what.to_owned();
     }
     let mut rows = table(&[
         "kind", "subject", "first", "last", "count", "resolved", "message",
     ]);
-    for alert in &page.items {
+    for alert in items {
         rows.add_row([
             alert.kind.as_str(),
             &alert.subject,

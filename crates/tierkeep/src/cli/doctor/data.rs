@@ -1,14 +1,16 @@
 //! What waits, has failed or cannot move.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use indicatif::HumanDuration;
 use tierkeep_core::clock;
 use tierkeep_core::db::Role;
 use tierkeep_core::mover::Status;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{
-    ConnectSettings, Engine, ErasureService, Finding, HrRecords, Inspector, MigrationService,
-    Purpose, RecordFilter, Severity, UNREACHABLE,
+    Engine, ErasureService, Finding, HrRecords, Inspector, MigrationService, RecordFilter,
+    Severity, UNREACHABLE,
 };
 
 use super::super::Context;
@@ -21,13 +23,8 @@ const NAMED: usize = 5;
 
 /// Looks at the data, where the databases can be opened.
 pub(super) async fn examine(settings: &Settings, context: &Context) -> Vec<Finding> {
-    let mut once = settings.clone();
-    once.connect = ConnectSettings {
-        retries: 0,
-        ..settings.connect
-    };
-    let engine = match context.open(&once, Purpose::Look).await {
-        Ok((engine, _)) => engine,
+    let engine = match context.look_again(settings).await {
+        Ok(look) => look.engine,
         Err(error) => {
             let check = match exit::of(&error) {
                 Exit::Unreachable => UNREACHABLE,
@@ -86,6 +83,11 @@ async fn late(engine: &Arc<Engine>) -> Result<Vec<Finding>, StoreError> {
     Ok(findings)
 }
 
+/// So many, in words.
+fn many(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 async fn movement(
     service: &MigrationService,
     settings: &Settings,
@@ -98,7 +100,7 @@ async fn movement(
         findings.push(Finding::new(check, severity, database, message, remedy));
     };
     let temp = Some(Role::RaseenTempUser);
-    if status.paused {
+    if status.paused == Some(true) {
         warn(
             "paused",
             None,
@@ -106,18 +108,19 @@ async fn movement(
             "tierkeep migrate resume",
         );
     }
-    if status.overdue > 0 {
+    if let (Some(overdue @ 1..), Some(lag)) = (status.overdue, status.lag_seconds) {
+        let oldest = HumanDuration(Duration::from_secs(lag));
         warn(
             "overdue",
             temp,
             format!(
-                "{} documents should have moved by now, the oldest {} s ago",
-                status.overdue, status.lag_seconds
+                "{} moved by now, the oldest {oldest} ago",
+                many(overdue, "document should have", "documents should have")
             ),
             "see whether tierkeep serve runs and what it logs; tierkeep migrate run moves them at once",
         );
     }
-    if status.failed > 0 {
+    if let Some(failed @ 1..) = status.failed {
         let filter = RecordFilter {
             status: Some(Status::Failed),
             user: None,
@@ -133,14 +136,14 @@ async fn movement(
             "failed",
             temp,
             format!(
-                "{} moves have failed for good; the documents are safe in raseen_temp_user{}",
-                status.failed,
+                "{} failed for good; what did not move is safe in raseen_temp_user{}",
+                many(failed, "move has", "moves have"),
                 named.collect::<String>()
             ),
             "mend the reason, then tierkeep migrate retry --all, or --user ID",
         );
     }
-    if status.quarantined > 0 {
+    if let Some(quarantined @ 1..) = status.quarantined {
         let named = Inspector::from(service).quarantined(NAMED).await?;
         let named = named
             .iter()
@@ -149,8 +152,8 @@ async fn movement(
             "quarantined",
             temp,
             format!(
-                "{} documents are quarantined and never move{}",
-                status.quarantined,
+                "{} quarantined and never moved{}",
+                many(quarantined, "document is", "documents are"),
                 named.collect::<String>()
             ),
             "tierkeep quarantine show ID shows one: correct it in raseen_temp_user (user_id, created_at, one for each user) and \
@@ -162,7 +165,7 @@ async fn movement(
         warn(
             "alerts",
             Some(Role::EvaluationAudit),
-            format!("{open} alerts are open"),
+            format!("{} open", many(open, "alert is", "alerts are")),
             "tierkeep alerts list says which",
         );
     }

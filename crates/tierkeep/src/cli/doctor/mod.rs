@@ -13,12 +13,12 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use tierkeep_core::clock::Clock;
-use tierkeep_engine::{Finding, Purpose, Severity, UNREACHABLE, examine};
+use tierkeep_engine::{Finding, Severity, UNREACHABLE, examine};
 
 use super::Context;
-use crate::config::{Problem, ServiceSettings, Settings};
+use crate::config::{Backend, Problem, ServiceSettings, Settings};
 use crate::exit::Exit;
-use crate::open::stores;
+use crate::open::{remedy, stores_for_a_look};
 use crate::output::Format;
 
 /// The check of findings about settings.
@@ -76,7 +76,7 @@ fn misconfigured(problem: &Problem) -> Finding {
 
 async fn databases(settings: &Settings, context: &Context) -> Vec<Finding> {
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
-    let stores = match stores(&context.servers, settings, Purpose::Look, &clock).await {
+    let stores = match stores_for_a_look(&context.servers, settings, &clock).await {
         Ok(stores) => stores,
         Err(error) => {
             let remedy = "correct the setting that it names; tierkeep init makes a data directory";
@@ -92,6 +92,19 @@ async fn databases(settings: &Settings, context: &Context) -> Vec<Finding> {
     };
     let examined = examine(&stores, &clock).await;
     let mut findings = examined.findings;
+    // The engine knows no settings: the one that was really used is named here.
+    for finding in findings.iter_mut().filter(|it| it.check == UNREACHABLE) {
+        if let Some(role) = finding.database {
+            finding.remedy = match &settings.backend {
+                Backend::Embedded { .. } => remedy(settings, &[role]),
+                Backend::Mongo(connections) => {
+                    let used = connections.get(&role).map(|it| it.variable.as_str());
+                    let usual = role.url_variable();
+                    finding.remedy.replace(usual, used.unwrap_or(usual))
+                }
+            };
+        }
+    }
     let (reached, prepared) = (&examined.reached, &examined.prepared);
     findings.extend(servers::examine(settings, &context.servers, reached, prepared).await);
     // Where databases are wired wrongly, their data says nothing.

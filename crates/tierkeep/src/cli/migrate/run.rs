@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
@@ -124,15 +124,24 @@ fn counts(summary: &Summary) -> String {
         summary.moved
     };
     format!(
-        "{verb} {documents} of {} documents that are due, {} bytes, in {} ms\n\
+        "{verb} {documents} of {} due, {}, in {}\n\
          failed: {}, deferred: {}, quarantined: {}",
         summary.due,
-        summary.bytes,
-        summary.elapsed_ms,
+        HumanBytes(summary.bytes),
+        took(summary.elapsed_ms),
         summary.failed,
         summary.deferred,
         summary.quarantined,
     )
+}
+
+/// Short times to the millisecond.
+fn took(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => HumanDuration(Duration::from_millis(millis)).to_string(),
+    }
 }
 
 /// Progress on a terminal: how many of those that were due at the start, how fast, and how long it takes.

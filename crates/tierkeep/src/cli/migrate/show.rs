@@ -1,10 +1,11 @@
 //! `migrate status`: owns where the movement stands.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tierkeep_core::mover;
-use tierkeep_engine::{Inspector, MigrationView, Purpose, QuarantineView, RecordFilter, Status};
+use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter, Status};
 
 use super::super::{Context, status};
 use crate::exit::Exit;
@@ -17,10 +18,10 @@ const LISTED: usize = 100;
 struct Movement {
     #[serde(flatten)]
     status: Status,
-    /// At most [`LISTED`].
-    failures: Vec<MigrationView>,
-    /// At most [`LISTED`].
-    quarantine: Vec<QuarantineView>,
+    /// At most [`LISTED`]; none while `evaluation_audit` is away.
+    failures: Option<Vec<MigrationView>>,
+    /// At most [`LISTED`]; none while `evaluation_audit` is away.
+    quarantine: Option<Vec<QuarantineView>>,
 }
 
 /// Shows what the mover is doing, and what has failed or is quarantined, with the reasons.
@@ -29,43 +30,50 @@ struct Movement {
 /// Wrong configuration, or databases that cannot be reached.
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let (engine, _) = context.open(&settings, Purpose::Look).await?;
-    let inspector = Inspector::new(engine, settings.mover);
+    let look = context.look(&settings).await?;
+    let inspector = Inspector::new(Arc::clone(&look.engine), settings.mover);
     let failed = RecordFilter {
         status: Some(mover::Status::Failed),
         user: None,
     };
+    let (status, failures, quarantine) = tokio::join!(
+        inspector.status(settings.scan_interval),
+        inspector.migrations(&failed, None, LISTED),
+        inspector.quarantined(LISTED),
+    );
     let movement = Movement {
-        status: inspector.status(settings.scan_interval).await,
-        failures: inspector.migrations(&failed, None, LISTED).await?.records,
-        quarantine: inspector.quarantined(LISTED).await?,
+        status,
+        failures: failures.ok().map(|page| page.records),
+        quarantine: quarantine.ok(),
     };
     context.output().result(&movement, text)?;
-    Ok(Exit::Done)
+    look.ends()
 }
 
 fn text(movement: &Movement) -> String {
     let mut text = status::movement(&movement.status);
-    if !movement.failures.is_empty() {
+    let failures = movement.failures.as_deref().unwrap_or_default();
+    if !failures.is_empty() {
         text.push_str("\nfailed for good, until `tierkeep migrate retry`:\n");
-        for record in &movement.failures {
+        for record in failures {
             let error = record.error.as_deref().unwrap_or("unknown");
             let _ = writeln!(text, "  {}: {error}", record.user_id);
         }
-        more(&mut text, movement.status.failed, movement.failures.len());
+        more(&mut text, movement.status.failed, failures.len());
     }
-    if !movement.quarantine.is_empty() {
+    let quarantine = movement.quarantine.as_deref().unwrap_or_default();
+    if !quarantine.is_empty() {
         text.push_str("\nquarantined, until they are mended:\n");
-        for document in &movement.quarantine {
+        for document in quarantine {
             let _ = writeln!(text, "  {}: {}", document.document_id, document.reason);
         }
-        let all = movement.status.quarantined;
-        more(&mut text, all, movement.quarantine.len());
+        more(&mut text, movement.status.quarantined, quarantine.len());
     }
     text
 }
 
-fn more(text: &mut String, all: u64, listed: usize) {
+fn more(text: &mut String, all: Option<u64>, listed: usize) {
+    let all = all.unwrap_or_default();
     let left = all.saturating_sub(u64::try_from(listed).unwrap_or(u64::MAX));
     if left > 0 {
         let _ = writeln!(text, "  and {left} more");

@@ -94,6 +94,8 @@ pub(super) async fn get(
 
 /// What is known of each.
 pub(super) fn rows(found: &[DatabaseHealth], status: Option<&Status>) -> Vec<Row> {
+    let is_away = |health: &&DatabaseHealth| health.error.is_some();
+    let away: Vec<Role> = found.iter().filter(is_away).map(|it| it.name).collect();
     let row = |health: &DatabaseHealth| {
         let role = health.name;
         let known = status.and_then(|status| status.databases.iter().find(|row| row.name == role));
@@ -111,7 +113,7 @@ pub(super) fn rows(found: &[DatabaseHealth], status: Option<&Status>) -> Vec<Row
             breaker: health.breaker,
             error: health.error,
             documents: known.and_then(|row| row.documents).map(number),
-            meanwhile: consequence(role).1,
+            meanwhile: consequence(role, &away).1,
             remedy: health
                 .error
                 .map_or_else(String::new, |why| remedy(role, why)),

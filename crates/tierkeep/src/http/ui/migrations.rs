@@ -9,8 +9,9 @@ use tierkeep_core::mover::Status;
 use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter};
 
 use super::operator::Operator;
+use super::overview::within;
 use super::page::{Frame, PageResult, Place, ok};
-use super::words::{Words, bytes};
+use super::words::{Words, bytes, many};
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
 use crate::lookup::candidates;
@@ -49,9 +50,12 @@ struct Migrations {
     search: MigrationSearch,
     statuses: [&'static str; 3],
     since: [(&'static str, &'static str, i64); 4],
-    records: Vec<MigrationView>,
+    /// None while the audit database is away.
+    records: Option<Vec<MigrationView>>,
     next: Option<String>,
-    quarantine: Vec<QuarantineView>,
+    quarantine: Option<Vec<QuarantineView>>,
+    /// How many more cannot be moved.
+    unlisted: Option<u64>,
     /// The text is not that of a user.
     nobody: bool,
 }
@@ -75,12 +79,19 @@ pub(super) async fn get(
     };
     let inspector = Inspector::from(&state.mover.service);
     let (records, next) = if nobody {
-        (Vec::new(), None)
+        (Some(Vec::new()), None)
     } else {
-        let page = inspector.migrations(&filter, after, PAGE).await?;
-        (page.records, page.next)
+        let page = within(inspector.migrations(&filter, after, PAGE)).await;
+        page.map_or((None, None), |page| (Some(page.records), page.next))
     };
-    let quarantine = inspector.quarantined(QUARANTINED).await?;
+    let (quarantine, waiting) = tokio::join!(
+        within(inspector.quarantined(QUARANTINED)),
+        within(inspector.waiting(state.mover.scan_interval)),
+    );
+    let all = waiting.and_then(|waiting| waiting.quarantined);
+    let listed = quarantine.as_ref().map_or(0, Vec::len);
+    let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+    let unlisted = all.map(|all| all.saturating_sub(listed));
     ok(&Migrations {
         frame: Frame::inside("Migrations", Some(Place::Migrations), &by),
         words: by.words,
@@ -90,6 +101,7 @@ pub(super) async fn get(
         search,
         records,
         quarantine,
+        unlisted: unlisted.filter(|left| *left > 0),
         nobody,
     })
 }

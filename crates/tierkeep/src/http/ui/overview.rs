@@ -116,14 +116,23 @@ fn tiers(status: Option<&Status>, oldest: Option<When>, words: Words) -> Vec<Tie
         rows.find(|row| row.name == role)?.documents
     };
     let last_run = status.and_then(|status| status.last_run.as_ref());
+    // Without an answer of the audit database the last run is unknown, which is told apart by the pause.
+    let is_known = status.is_some_and(|status| status.paused.is_some());
+    let none = if is_known {
+        "no move yet"
+    } else {
+        "last arrival unknown"
+    };
     let arrived = last_run.map_or_else(
-        || "no move yet".to_owned(),
+        || none.to_owned(),
         |run| {
             let ago = words.when(Some(&run.finished_at)).ago();
             format!("last arrival {ago}")
         },
     );
+    let is_known = status.is_some_and(|status| status.due.is_some());
     let in_temp = match oldest {
+        None if !is_known => "what is staged is unknown".to_owned(),
         Some(oldest) => format!("oldest staged {}", oldest.ago()),
         None => "nothing staged".to_owned(),
     };
@@ -164,6 +173,7 @@ fn phase(status: &Status) -> String {
             MoverPhase::Moving => "moving".into(),
             MoverPhase::Stuck => "stuck: overdue documents, and nobody moves them".into(),
             MoverPhase::Paused => "paused everywhere until it is resumed".into(),
+            MoverPhase::Unknown => "unknown: a database that knows is away".into(),
         },
     }
 }
@@ -183,6 +193,28 @@ fn waiting(status: &Status) -> String {
             count(hr, "HR record", "HR records")
         ),
     }
+}
+
+/// A number, where it is known.
+fn known(count: &Option<u64>) -> String {
+    count.map_or_else(|| "unknown".to_owned(), number)
+}
+
+/// How many are overdue, and for how long.
+fn overdue(status: &Status) -> String {
+    match (status.overdue, status.lag_seconds) {
+        (Some(overdue @ 1..), Some(lag)) => {
+            format!("{}, the oldest for {}", number(overdue), span(lag))
+        }
+        (overdue, _) => known(&overdue),
+    }
+}
+
+/// What the list of quarantined documents leaves out.
+fn unlisted(listed: usize, status: &Option<Status>) -> Option<u64> {
+    let all = status.as_ref()?.quarantined?;
+    let listed = u64::try_from(listed).unwrap_or(u64::MAX);
+    Some(all.saturating_sub(listed)).filter(|left| *left > 0)
 }
 
 fn stopped_by(error: &LastError) -> String {

@@ -40,7 +40,7 @@ impl Safety {
             reasons: Vec::new(),
         };
         for role in away {
-            let (level, so) = consequence(*role);
+            let (level, so) = consequence(*role, away);
             safety.add(level, format!("{role} is away: {so}"));
         }
         match status {
@@ -64,24 +64,28 @@ impl Safety {
 
     fn movement(&mut self, status: &Status) {
         let attention = Level::Attention;
-        if status.overdue > 0 {
-            let overdue = many(status.overdue, "document is", "documents are");
-            let oldest = span(status.lag_seconds);
+        if status.due.is_none() {
+            let unknown = "how many documents are due is unknown".into();
+            self.add(Level::Bad, unknown);
+        }
+        if let (Some(overdue @ 1..), Some(lag)) = (status.overdue, status.lag_seconds) {
+            let overdue = many(overdue, "document is", "documents are");
+            let oldest = span(lag);
             self.add(
                 attention,
                 format!("{overdue} overdue, the oldest for {oldest}: still in temp alone"),
             );
         }
-        if status.failed > 0 {
+        if let Some(failed @ 1..) = status.failed {
             let failed = many(
-                status.failed,
+                failed,
                 "move has failed for good: its document waits",
                 "moves have failed for good: their documents wait",
             );
             self.add(attention, format!("{failed} in temp for a retry"));
         }
-        if status.quarantined > 0 {
-            let quarantined = many(status.quarantined, "document is", "documents are");
+        if let Some(quarantined @ 1..) = status.quarantined {
+            let quarantined = many(quarantined, "document is", "documents are");
             self.add(
                 attention,
                 format!("{quarantined} quarantined and not moved until mended"),
@@ -96,6 +100,7 @@ impl Safety {
                 Level::Bad,
                 "documents are overdue and nobody moves them".into(),
             ),
+            MoverPhase::Unknown => self.add(attention, "whether anything moves is unknown".into()),
             MoverPhase::Idle | MoverPhase::Waiting | MoverPhase::Moving => {}
         }
     }
@@ -153,7 +158,7 @@ fn is_grave(kind: AlertKind) -> bool {
 }
 
 /// What users see while a database is away, and how bad that is.
-pub(super) fn consequence(role: Role) -> (Level, &'static str) {
+pub(super) fn consequence(role: Role, away: &[Role]) -> (Level, &'static str) {
     match role {
         Role::ExternalUsers => (
             Level::Bad,
@@ -162,6 +167,10 @@ pub(super) fn consequence(role: Role) -> (Level, &'static str) {
         Role::RaseenTempUser => (
             Level::Bad,
             "internal users' writes are answered with 503; nothing that was acknowledged is lost",
+        ),
+        Role::RaseenMainUser if away.contains(&Role::SrieMainUser) => (
+            Level::Bad,
+            "the backup is away too: reads of older documents are answered with 503, and nothing moves",
         ),
         Role::RaseenMainUser => (
             Level::Bad,
@@ -192,13 +201,13 @@ mod tests {
     fn status() -> Status {
         Status {
             databases: Vec::new(),
-            due: 0,
-            overdue: 0,
-            lag_seconds: 0,
-            failed: 0,
-            quarantined: 0,
+            due: Some(0),
+            overdue: Some(0),
+            lag_seconds: Some(0),
+            failed: Some(0),
+            quarantined: Some(0),
             backup_pending: tierkeep_engine::BackupPending::default(),
-            paused: false,
+            paused: Some(false),
             last_run: None,
             mover: MoverStatus {
                 phase: MoverPhase::Idle,
@@ -218,7 +227,7 @@ mod tests {
     #[test]
     fn the_worst_of_all_reasons_counts() {
         let mut wrong = status();
-        wrong.failed = 1;
+        wrong.failed = Some(1);
         let safety = Safety::of(&[Role::SrieMainUser], Some(&wrong), Some(&[]));
         assert_eq!(safety.level, Level::Attention);
         assert_eq!(safety.reasons.len(), 2);
@@ -232,6 +241,24 @@ mod tests {
         let unknown = Safety::of(&[], Some(&status()), None);
         assert_eq!(unknown.level, Level::Attention);
     }
+
+    #[test]
+    fn reads_come_from_the_backup_only_while_it_answers() {
+        let said = |away: &[Role]| consequence(Role::RaseenMainUser, away).1;
+        assert!(said(&[Role::RaseenMainUser]).contains("come from the backup"));
+        let both = said(&[Role::RaseenMainUser, Role::SrieMainUser]);
+        assert!(!both.contains("come from the backup"), "{both}");
+    }
+
+    #[test]
+    fn a_count_that_is_unknown_is_trouble() {
+        let mut unknown = status();
+        (unknown.due, unknown.overdue) = (None, None);
+        unknown.mover.phase = MoverPhase::Unknown;
+        let safety = Safety::of(&[], Some(&unknown), Some(&[]));
+        assert_eq!(safety.level, Level::Bad);
+    }
+
     #[test]
     fn a_difference_between_main_and_its_backup_is_trouble_and_a_backlog_needs_attention() {
         let alert = |kind| Alert {

@@ -126,6 +126,10 @@ fn nobody(by: &Operator, q: String) -> axum::response::Response {
 }
 
 impl UserPage {
+    fn records_unknown(&self) -> bool {
+        self.user.unreachable.contains(&Role::EvaluationAudit)
+    }
+
     fn counts(&self, copy: &Copy) -> bool {
         self.user.authoritative == Some(copy.database)
     }
@@ -147,6 +151,16 @@ impl Agreement {
             return say(
                 "good",
                 "Only marks of the erasure are left; they hold no content and go when their time is over.",
+            );
+        }
+        let several = |role: Role| {
+            let of_role = user.copies.iter().filter(|copy| copy.database == role);
+            of_role.count() > 1
+        };
+        if user.copies.iter().any(|copy| several(copy.database)) {
+            return say(
+                "bad",
+                "Several documents in one database claim this user: which one counts is for an operator to decide.",
             );
         }
         let copy = |role: Role| user.copies.iter().find(|copy| copy.database == role);

@@ -33,13 +33,13 @@ body! {
     /// The system at a glance.
     component Overview("Overview") {
         databases: Vec<DatabaseBody>,
-        due: u64,
-        overdue: u64,
-        lag_seconds: u64,
-        failed: u64,
-        quarantined: u64,
+        due: Option<u64>,
+        overdue: Option<u64>,
+        lag_seconds: Option<u64>,
+        failed: Option<u64>,
+        quarantined: Option<u64>,
         backup_pending: BackupPendingBody,
-        paused: bool,
+        paused: Option<bool>,
         last_run: Option<LastRunBody>,
         mover: MoverBody,
         alerts: Option<Vec<AlertBody>>,
@@ -193,7 +193,7 @@ impl Overview {
 }
 
 /// The system at a glance: the same as `tierkeep status --json`, with each database's breaker, the open alerts and
-/// what will move within the next 24 hours. `alerts` and `next_24_hours` are null while a database they need is away.
+/// what will move within the next 24 hours. What is not known while a database is away is null.
 #[utoipa::path(
     get,
     path = "/v1/admin/overview",
