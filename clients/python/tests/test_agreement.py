@@ -77,7 +77,7 @@ def change_type(document: dict[str, Any]) -> None:
 def make_nullable(document: dict[str, Any]) -> None:
     moved = document["components"]["schemas"]["Simulation"]["properties"]["next_attempt_at"]
     moved["type"] = ["string", "integer", "null"]
-    document["components"]["schemas"]["Overview"]["properties"]["due"]["type"] = ["integer", "null"]
+    document["components"]["schemas"]["Retried"]["properties"]["retried"]["type"] = ["integer", "null"]
 
 
 def add_parameter(document: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def remove_code(document: dict[str, Any]) -> None:
         (remove_field, "list_alerts: 200.items[].message is only in Alert"),
         (make_field_optional, "list_migrations: 200.items[] requires"),
         (change_type, "run_migration: 200.moved is string, None, not integer"),
-        (make_nullable, "overview: 200.due is ['integer', 'null'], None, not integer"),
+        (make_nullable, "retry_migrations: 200.retried is ['integer', 'null'], None, not integer"),
         (add_parameter, "list_audit: query"),
         (add_body_field, "run_migration: the body's fields"),
         (add_status, "read_user: statuses [200, 206, 304] are not [200, 304]"),
