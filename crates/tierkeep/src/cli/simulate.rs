@@ -72,12 +72,12 @@ const FIELDS: [&str; 10] = [
 #[serde(untagged)]
 enum Outlook {
     Known(Simulation),
-    Unknown(BTreeMap<&'static str, ()>),
+    Unknown(BTreeMap<&'static str, Option<u64>>),
 }
 
 impl Outlook {
     fn unknown() -> Self {
-        Self::Unknown(FIELDS.map(|field| (field, ())).into())
+        Self::Unknown(FIELDS.map(|field| (field, None)).into())
     }
 }
 

@@ -110,7 +110,14 @@ async fn every_output_has_the_same_counts(
             let run = service.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);
             run.await.unwrap();
         }
-        _ => {}
+        State::Empty
+        | State::Fresh
+        | State::Due
+        | State::Overdue
+        | State::ForeignDue
+        | State::ForeignOverdue
+        | State::Quarantined
+        | State::TwoClaimOneUser => {}
     }
     let (due, overdue, lag, quarantined) = state.expected();
     let lag_seconds = lag * 3_600;

@@ -1,5 +1,6 @@
 //! `/ui/`: whether data is safe now, and everything that says why.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use askama::Template;
@@ -196,8 +197,8 @@ fn waiting(status: &Status) -> String {
 }
 
 /// A number, where it is known.
-fn known(count: &Option<u64>) -> String {
-    count.map_or_else(|| "unknown".to_owned(), number)
+fn known(count: impl Borrow<Option<u64>>) -> String {
+    count.borrow().map_or_else(|| "unknown".to_owned(), number)
 }
 
 /// How many are overdue, and for how long.
@@ -206,13 +207,13 @@ fn overdue(status: &Status) -> String {
         (Some(overdue @ 1..), Some(lag)) => {
             format!("{}, the oldest for {}", number(overdue), span(lag))
         }
-        (overdue, _) => known(&overdue),
+        (overdue, _) => known(overdue),
     }
 }
 
 /// What the list of quarantined documents leaves out.
-fn unlisted(listed: usize, status: &Option<Status>) -> Option<u64> {
-    let all = status.as_ref()?.quarantined?;
+fn unlisted(listed: usize, status: Option<&Status>) -> Option<u64> {
+    let all = status?.quarantined?;
     let listed = u64::try_from(listed).unwrap_or(u64::MAX);
     Some(all.saturating_sub(listed)).filter(|left| *left > 0)
 }
