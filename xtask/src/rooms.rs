@@ -37,6 +37,7 @@ pub(crate) const HOUSES: [House; 3] = [
         order: &[
             "databases",
             "mutant",
+            "held_alerts",
             "ledger",
             "audit",
             "context",

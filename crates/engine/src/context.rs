@@ -13,6 +13,7 @@ use tierkeep_core::clock::Clock;
 use crate::audit::{AuditSettings, AuditTrail};
 use crate::databases::manager::ConnectionManager;
 use crate::databases::random::Randomness;
+use crate::held_alerts::HeldAlerts;
 use crate::ledger::Ledger;
 use crate::mutant::Mutation;
 
@@ -24,6 +25,7 @@ pub struct Engine {
     moves: MoveCounters,
     mutation: Mutation,
     pending_known_for: Duration,
+    held_alerts: HeldAlerts,
 }
 
 /// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
@@ -54,6 +56,7 @@ impl Engine {
             moves: MoveCounters::default(),
             mutation: Mutation::default(),
             pending_known_for: PENDING_KNOWN_FOR,
+            held_alerts: HeldAlerts::default(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Engine {
     /// How the attempts to move documents ended, since the process began.
     pub fn moves(&self) -> &MoveCounters {
         &self.moves
+    }
+
+    /// The alerts that could not be stored.
+    pub(crate) fn held_alerts(&self) -> &HeldAlerts {
+        &self.held_alerts
     }
 
     /// The erasure ledger.

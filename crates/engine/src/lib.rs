@@ -13,6 +13,7 @@ mod copies;
 mod databases;
 mod erasure;
 mod github_binding;
+mod held_alerts;
 mod hr;
 mod inspect;
 mod ledger;
@@ -73,6 +74,7 @@ pub use transfer::quarantine::{
 pub use upkeep::Upkeep;
 pub use upkeep::abandoned::{Janitor, SEEN_FOR};
 pub use upkeep::audit_chain::AuditKeeper;
+pub use upkeep::watch::Watch;
 pub use users::{Condition, Found, Receipt, Users, UsersError};
 
 pub use tierkeep_core as core;

@@ -13,11 +13,11 @@ use tierkeep_core::store::{
     Change, Class, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
     Inserted, Layout, Put, Query, Result, Store, Written,
 };
-use tierkeep_engine::{AlertKind, Alerts, ConnectionManager, GuardSettings, Purpose, Upkeep};
+use tierkeep_engine::{AlertKind, Alerts, ConnectionManager, GuardSettings, Purpose};
 use tierkeep_testkit::fault::{Fault, Moment};
 use tierkeep_testkit::{ManualClock, MemoryStore};
 
-use crate::world::{Backend, DAY, NO_RETRIES, World, stores, user};
+use crate::world::{Backend, NO_RETRIES, World, stores, user};
 
 const TEMP: Role = Role::RaseenTempUser;
 
@@ -205,9 +205,7 @@ async fn nothing_goes_into_another_deployments_database_that_comes_back_in_ones_
     );
     assert_eq!(databases.away(), [TEMP]);
     let alerts = Alerts::new(Arc::clone(&world.engine));
-    Upkeep::new(Arc::clone(&world.engine), DAY)
-        .round(std::time::Duration::ZERO)
-        .await;
+    world.watch().tell_of_databases().await;
     let open = alerts.open(&mut None).await.unwrap();
     let told = open
         .iter()

@@ -47,6 +47,7 @@ mod simulate;
 mod sizes;
 mod skew;
 mod standing;
+mod telling;
 mod users;
 mod verify;
 mod watching;

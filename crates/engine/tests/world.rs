@@ -19,7 +19,7 @@ use tierkeep_core::user::{Section, UserId};
 use tierkeep_engine::{
     Condition, ConnectSettings, ConnectionManager, Engine, ErasureService, Inspector,
     MigrationService, MoveError, MoverSettings, Mutant, NoProgress, Purpose, Receipt, RunOptions,
-    Summary, Users, UsersError,
+    Summary, Users, UsersError, Watch,
 };
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
@@ -240,6 +240,15 @@ impl World {
         (
             patient_users(&engine),
             MigrationService::new(engine, self.settings),
+        )
+    }
+
+    /// The watch over what stands still, for movers that look every minute.
+    pub fn watch(&self) -> Watch {
+        Watch::new(
+            Arc::clone(&self.engine),
+            self.settings,
+            Duration::from_mins(1),
         )
     }
 

@@ -25,6 +25,26 @@ pub enum About {
     Resolved(AlertKind),
 }
 
+impl About {
+    /// Its name in what is stored and hashed.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Raised(kind) => format!("raised/{}", kind.as_str()),
+            Self::Resolved(kind) => format!("resolved/{}", kind.as_str()),
+        }
+    }
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let (state, kind) = name.split_once('/')?;
+        let kind = AlertKind::parse(kind)?;
+        match state {
+            "raised" => Some(Self::Raised(kind)),
+            "resolved" => Some(Self::Resolved(kind)),
+            _ => None,
+        }
+    }
+}
+
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {

@@ -6,6 +6,7 @@ use crate::context::Engine;
 use crate::databases::retry::repeating;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
@@ -31,6 +32,8 @@ pub(super) struct ChannelState {
     pub(super) next_at: Option<DateTime>,
     pub(super) failures: u32,
     pub(super) messages: Vec<Message>,
+    /// When messages about what were sent last.
+    pub(super) told: BTreeMap<About, DateTime>,
 }
 
 impl Message {
@@ -87,5 +90,15 @@ pub(super) fn state(found: &RawDocumentBuf) -> ChannelState {
             .and_then(|failures| u32::try_from(failures).ok())
             .unwrap_or_default(),
         messages: messages.unwrap_or_default(),
+        told: told(found),
     }
+}
+
+fn told(found: &RawDocumentBuf) -> BTreeMap<About, DateTime> {
+    let Ok(told) = found.get_document("told") else {
+        return BTreeMap::new();
+    };
+    let each = told.iter().filter_map(Result::ok);
+    each.filter_map(|(name, at)| Some((About::parse(name.as_str())?, at.as_datetime()?)))
+        .collect()
 }

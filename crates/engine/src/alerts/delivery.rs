@@ -1,4 +1,5 @@
-//! Telling people of alerts: at most every five minutes, one message for each kind, through each channel.
+//! Telling people of alerts: the first of a kind at once, then at most every five minutes, one message for each kind,
+//! through each channel.
 //!
 //! Each alert says for each channel whether its present state is told: not at all, in the message of this id, or yes.
 //! The channel's control document names the messages that are under way, who is at it and when it is time again. Both
@@ -12,19 +13,21 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::RawDocument;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, doc};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
+use tierkeep_core::document;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::alerts::channel::{About, Channel, Notice, Undelivered};
 use crate::alerts::channel_state::{ChannelState, KIND, Message, look};
-use crate::alerts::{AlertKind, read};
+use crate::alerts::telling_held::Told;
+use crate::alerts::{AlertKind, TOLD_AT, read};
 use crate::context::Engine;
 use crate::databases::lease::{Lease, stands};
 use crate::databases::pages::Pages;
@@ -32,18 +35,18 @@ use crate::databases::retry::repeating;
 
 /// An alert whose current state has not been delivered.
 pub(super) const UNTOLD: &str = "untold";
-/// How often messages are sent.
-const EVERY: Duration = Duration::from_mins(5);
+/// How often messages about one kind are sent.
+pub(super) const EVERY: Duration = Duration::from_mins(5);
 /// How often is looked whether it is time.
 const LOOKED_EVERY: Duration = Duration::from_secs(5);
 /// The wait after a first failure; doubles, up to [`EVERY`].
-const FIRST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The field that counts the claims of a channel.
 const CLAIMS: &str = "turn";
 /// How long a turn stands without a sign of its holder; longer than a message may take.
 const CLAIM_LASTS: Duration = Duration::from_secs(40);
 /// How long sending one message may take.
-const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many alerts a message shows; it says how many there are.
 pub const SHOWN: usize = 50;
 /// Alerts resolved longer ago than this are no longer delivered: a new channel does not begin with history.
@@ -82,6 +85,9 @@ struct ClaimedChannel<'a> {
     channel: &'a dyn Channel,
     number: i64,
     messages: Vec<Message>,
+    when: When,
+    /// When messages about what were sent last.
+    told: BTreeMap<About, DateTime>,
 }
 
 impl AlertDelivery {
@@ -93,6 +99,32 @@ impl AlertDelivery {
     /// Delivers until `stop` is cancelled; what could not be delivered is left to a later process. The first look
     /// does not wait: a service is often started because something was mended.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.deliver_stored(&stop), self.deliver_held(&stop));
+    }
+
+    async fn deliver_held(&self, stop: &CancellationToken) {
+        let mut told = Told::default();
+        while stop
+            .run_until_cancelled(self.look_at_held(&mut told))
+            .await
+            .is_some()
+        {
+            tokio::select! {
+                () = tokio::time::sleep(LOOKED_EVERY) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn channels(&self) -> &[Arc<dyn Channel>] {
+        &self.channels
+    }
+
+    async fn deliver_stored(&self, stop: &CancellationToken) {
         let mut when = When::Now;
         while !stop.is_cancelled() {
             for channel in &self.channels {
@@ -125,7 +157,7 @@ impl AlertDelivery {
         let mut told = 0;
         let outcome = claimed.tell(&mut told).await;
         let (round, wait, failures) = match &outcome {
-            Ok(Ok(())) => (Round::Told(told), EVERY, 0),
+            Ok(Ok(())) => (Round::Told(told), Duration::ZERO, 0),
             Ok(Err(undelivered)) => {
                 let failures = failures.saturating_add(1);
                 let wait = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(8));
@@ -144,6 +176,7 @@ impl AlertDelivery {
             "busy_until": Bson::Null,
             "next_at": clock::after(now, wait),
             "failures": i32::try_from(failures).unwrap_or(i32::MAX),
+            "told": claimed.told.iter().map(|(about, at)| (about.name(), Bson::DateTime(*at))).collect::<Document>(),
         };
         claimed.note(set).await?;
         outcome?.ok();
@@ -176,6 +209,9 @@ impl AlertDelivery {
         if early || stands(state.busy_until, now, CLAIM_LASTS) {
             return Ok(None);
         }
+        if when == When::Due && !self.has_something(channel, &state, now).await? {
+            return Ok(None);
+        }
         let claimed = state.turn.saturating_add(1);
         let set = doc! { CLAIMS: claimed, "busy_until": clock::after(now, CLAIM_LASTS) };
         let taken = lease.set(state.turn, &set).await?;
@@ -184,8 +220,33 @@ impl AlertDelivery {
             channel,
             number: claimed,
             messages: state.messages,
+            when,
+            told: state.told,
         };
         Ok(taken.then_some((claimed, state.failures)))
+    }
+
+    /// Whether a message is under way, or an alert is untold of whose kind nothing was told lately.
+    async fn has_something(
+        &self,
+        channel: &dyn Channel,
+        state: &ChannelState,
+        now: DateTime,
+    ) -> Result<bool, StoreError> {
+        if !state.messages.is_empty() {
+            return Ok(true);
+        }
+        let audit = self.engine.databases.audit_db().store();
+        let untold = Find::new(Query::Equal(doc! { channel.kind().field(): UNTOLD }));
+        let mut pages = Pages::new(audit.as_ref(), collection::ALERTS, untold);
+        let stale = clock::before(now, STALE);
+        while let Some(page) = pages.next().await? {
+            let mut groups = page.iter().map(|alert| group_of(alert, stale));
+            if groups.any(|group| group.is_none_or(|about| is_time(&state.told, about, now))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -229,6 +290,7 @@ impl ClaimedChannel<'_> {
                     return Ok(Err(undelivered));
                 }
                 *told += 1;
+                self.told.insert(message.about, self.now().await?);
                 self.mark(&message.id).await?;
             }
             self.messages.remove(0);
@@ -265,15 +327,28 @@ impl ClaimedChannel<'_> {
         let untold = Find::new(Query::Equal(doc! { field: UNTOLD }));
         let mut pages = Pages::new(audit.as_ref(), collection::ALERTS, untold);
         while let Some(page) = pages.next().await? {
-            let mut groups: BTreeMap<Option<About>, Vec<Bson>> = BTreeMap::new();
+            let mut groups: BTreeMap<Option<About>, Vec<&RawDocumentBuf>> = BTreeMap::new();
             for alert in &page {
-                let group = group_of(alert, stale);
-                let id = tierkeep_core::document::id(alert);
-                groups.entry(group).or_default().push(id);
+                groups
+                    .entry(group_of(alert, stale))
+                    .or_default()
+                    .push(alert);
             }
-            for (about, ids) in groups {
+            for (about, alerts) in groups {
+                if self.when == When::Due
+                    && about.is_some_and(|about| !is_time(&self.told, about, now))
+                {
+                    continue;
+                }
+                let ids: Vec<Bson> = alerts.iter().map(|alert| document::id(alert)).collect();
+                let first = alerts
+                    .first()
+                    .and_then(|alert| alert.get_str("subject").ok());
                 let told = match about {
-                    Some(about) => match self.message_of(about, now).await? {
+                    Some(about) => match self
+                        .message_of(about, first.unwrap_or_default(), now)
+                        .await?
+                    {
                         Some(id) => Bson::String(id),
                         None => return Ok(()),
                     },
@@ -292,6 +367,7 @@ impl ClaimedChannel<'_> {
     async fn message_of(
         &mut self,
         about: About,
+        subject: &str,
         now: DateTime,
     ) -> Result<Option<String>, StoreError> {
         let mut same = self
@@ -301,7 +377,8 @@ impl ClaimedChannel<'_> {
         if let Some(message) = same.find(|message| !message.sealed) {
             return Ok(Some(message.id.clone()));
         }
-        let id = format!("msg_{}", self.engine.randomness().id());
+        let deployment = self.engine.databases.deployment();
+        let id = notice_id(deployment, about, subject, now);
         self.messages.push(Message {
             id: id.clone(),
             about,
@@ -331,20 +408,43 @@ impl ClaimedChannel<'_> {
         let audit = self.engine.databases.audit_db().store();
         let field = self.channel.kind().field();
         let of_message = doc! { field: message };
+        let now = self.now().await?;
         loop {
             let find = Find::new(Query::Equal(of_message.clone())).keys();
             let page = repeating(|| audit.find(collection::ALERTS, &find)).await?;
             if page.is_empty() {
                 return Ok(());
             }
-            let ids: Vec<Bson> = page
-                .iter()
-                .map(|alert| tierkeep_core::document::id(alert))
-                .collect();
-            let told = doc! { field: Bson::Null };
+            let ids: Vec<Bson> = page.iter().map(|alert| document::id(alert)).collect();
+            let told = doc! { field: Bson::Null, TOLD_AT: now };
             repeating(|| audit.amend(collection::ALERTS, &ids, &of_message, &told)).await?;
         }
     }
+}
+
+/// Whether messages about this may be sent: none was lately.
+fn is_time(told: &BTreeMap<About, DateTime>, about: About, now: DateTime) -> bool {
+    !told
+        .get(&about)
+        .is_some_and(|at| now.saturating_duration_since(*at) < EVERY)
+}
+
+/// The id of a message: the same for every process that tells the same within five minutes, so that a receiver knows it.
+pub(super) fn notice_id(
+    deployment: Option<&str>,
+    about: About,
+    subject: &str,
+    now: DateTime,
+) -> String {
+    let slot = now.timestamp_millis() / i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
+    let mut hasher = blake3::Hasher::new();
+    for part in [deployment.unwrap_or_default(), &about.name(), subject] {
+        hasher.update(part.as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.update(&slot.to_le_bytes());
+    let id: String = hasher.finalize().to_hex().chars().take(32).collect();
+    format!("msg_{id}")
 }
 
 /// The message that an alert belongs to; `None` where it need not be delivered.

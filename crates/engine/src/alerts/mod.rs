@@ -1,14 +1,16 @@
 //! Alerts: what an operator has to hear of, one document for each kind and subject in
 //! `evaluation_audit.alerts`, resolved when the cause is gone.
 //!
-//! An alert that cannot be stored is still an error line in the log. `delivery` tells people of alerts: what has not
-//! been told yet is marked in the alert itself.
+//! An alert that cannot be stored is kept in memory and told from there (`telling_held`) until it can. `delivery`
+//! tells people of those that are stored: what has not been told yet is marked in the alert itself.
 
 pub(crate) mod channel;
 mod channel_state;
 pub(crate) mod delivery;
+mod telling_held;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc};
@@ -17,17 +19,24 @@ use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
+use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 
 use channel::ChannelKind;
+use tokio::time::timeout;
 
 use crate::context::Engine;
 use crate::databases::control;
-use crate::databases::pages;
+use crate::databases::pages::{self, Pages};
 use crate::databases::retry::repeating;
+use crate::held_alerts::Held;
 
 /// How often a count that somebody else raised meanwhile is read again.
 const ROUNDS: u32 = 8;
+/// How long storing an alert may take before it is kept in memory.
+pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(5);
+/// The field that says when an alert was told last, through any channel.
+pub(crate) const TOLD_AT: &str = "told_at";
 
 /// What an alert is about, and who says that its cause is gone.
 ///
@@ -62,11 +71,20 @@ pub enum AlertKind {
     VerificationDifference,
     /// More documents are quarantined than before; the subject is the database. Upkeep raises and resolves it.
     QuarantineGrowth,
+    /// Documents have been due for more than an hour; the subject is the database. The watch resolves it.
+    DocumentsOverdue,
+    /// The movement has been paused for more than a day; the subject is the mover. The watch resolves it.
+    MoverPaused,
+    /// Documents are due, and no mover takes them; the subject is the mover. The watch resolves it.
+    MoverStalled,
+    /// A collection's own index or option makes the server delete or confuse documents; the subject is the database. The
+    /// watch resolves it.
+    DatabaseHazard,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::MigrationFailed,
         Self::CopiesConflict,
         Self::CorruptDocument,
@@ -77,6 +95,10 @@ impl AlertKind {
         Self::BreakerOpen,
         Self::VerificationDifference,
         Self::QuarantineGrowth,
+        Self::DocumentsOverdue,
+        Self::MoverPaused,
+        Self::MoverStalled,
+        Self::DatabaseHazard,
     ];
 
     /// The text as stored.
@@ -92,6 +114,10 @@ impl AlertKind {
             Self::BreakerOpen => "breaker_open",
             Self::VerificationDifference => "verification_difference",
             Self::QuarantineGrowth => "quarantine_growth",
+            Self::DocumentsOverdue => "documents_overdue",
+            Self::MoverPaused => "mover_paused",
+            Self::MoverStalled => "mover_stalled",
+            Self::DatabaseHazard => "database_hazard",
         }
     }
 
@@ -160,21 +186,39 @@ impl Alerts {
         subject: &str,
         message: &str,
     ) -> Result<(), StoreError> {
-        let store = self.engine.databases.audit_db().store();
         let now = self.engine.clock().now();
-        let id = id_of(kind, subject);
-        let message = &brief(message);
+        self.store(&Held::new(kind.as_str(), subject, &brief(message), now))
+            .await
+    }
+
+    /// As [`Alerts::raise`]; one that `evaluation_audit` does not take is kept in memory, told from there and stored later. For
+    /// what is found again after a crash.
+    pub async fn tell(&self, kind: AlertKind, subject: &str, message: &str) {
+        let stored = timeout(STORED_WITHIN, self.raise(kind, subject, message)).await;
+        if !stored.is_ok_and(|stored| stored.is_ok()) {
+            let now = self.engine.clock().now();
+            let held = self.engine.held_alerts();
+            held.raise(Held::new(kind.as_str(), subject, &brief(message), now));
+        }
+    }
+
+    /// Stores an alert, over one that is stored already.
+    pub(crate) async fn store(&self, held: &Held) -> Result<(), StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let id = format!("{}/{}", held.kind, held.subject);
+        let resolved_at = held.resolved_at.map_or(Bson::Null, Bson::DateTime);
         let mut first = doc! {
             "_id": &id,
-            "kind": kind.as_str(),
-            "subject": subject,
-            "first_at": now,
-            "last_at": now,
-            "count": 1_i64,
-            "resolved_at": Bson::Null,
-            "message": message,
+            "kind": held.kind,
+            "subject": &held.subject,
+            "first_at": held.first_at,
+            "last_at": held.last_at,
+            "count": held.count,
+            "resolved_at": &resolved_at,
+            "message": &held.message,
         };
         first.extend(untold());
+        first.extend(told(&held.told));
         if control::insert_if_absent(store.as_ref(), collection::ALERTS, &first).await? {
             return Ok(());
         }
@@ -186,20 +230,21 @@ impl Alerts {
                 .first()
                 .and_then(|alert| alert.get_i64("count").ok())
                 .unwrap_or_default();
-            let resolved = found
+            let was_resolved = found
                 .first()
                 .and_then(|alert| alert.get_datetime("resolved_at").ok());
-            let when = doc! { "count": count, "resolved_at": resolved };
+            let when = doc! { "count": count, "resolved_at": was_resolved };
             let mut set = doc! {
-                "count": count.saturating_add(1),
-                "last_at": now,
-                "resolved_at": Bson::Null,
-                "message": message,
+                "count": count.saturating_add(held.count),
+                "last_at": held.last_at,
+                "resolved_at": &resolved_at,
+                "message": &held.message,
             };
             // One that is open was told, or will be.
-            if resolved.is_some() {
+            if was_resolved.is_some() || held.resolved_at.is_some() {
                 set.extend(untold());
             }
+            set.extend(told(&held.told));
             if repeating(|| store.amend(collection::ALERTS, &ids, &when, &set)).await? > 0 {
                 break;
             }
@@ -212,6 +257,13 @@ impl Alerts {
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; repeating is safe.
     pub async fn resolve(&self, kind: AlertKind, subject: &str) -> Result<(), StoreError> {
+        if self
+            .engine
+            .held_alerts()
+            .resolve(kind.as_str(), subject, self.engine.clock().now())
+        {
+            return Ok(());
+        }
         let store = self.engine.databases.audit_db().store();
         let ids = [Bson::String(id_of(kind, subject))];
         let open = doc! { "resolved_at": Bson::Null };
@@ -219,6 +271,30 @@ impl Alerts {
         set.extend(untold());
         repeating(|| store.amend(collection::ALERTS, &ids, &open, &set)).await?;
         Ok(())
+    }
+
+    /// Has the open alerts told again that were told last before `before`. Answers how many.
+    pub(crate) async fn remind(&self, before: DateTime) -> Result<usize, StoreError> {
+        let store = self.engine.databases.audit_db().store();
+        let open = Find::new(Query::Equal(doc! { "resolved_at": Bson::Null }));
+        let mut pages = Pages::new(store.as_ref(), collection::ALERTS, open);
+        let mut reminded = 0;
+        while let Some(page) = pages.next().await? {
+            let old = page.iter().filter(|alert| {
+                let told_at = alert.get_datetime(TOLD_AT);
+                told_at.is_ok_and(|at| at <= before)
+            });
+            let ids: Vec<Bson> = old.map(|alert| document::id(alert)).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let mut set = untold();
+            set.insert(TOLD_AT, Bson::Null);
+            let open = doc! { "resolved_at": Bson::Null };
+            repeating(|| store.amend(collection::ALERTS, &ids, &open, &set)).await?;
+            reminded += ids.len();
+        }
+        Ok(reminded)
     }
 
     /// Whether such an alert is open.
@@ -293,6 +369,14 @@ fn untold() -> Document {
     fields
         .into_iter()
         .map(|field| (field.to_owned(), Bson::String(delivery::UNTOLD.to_owned())))
+        .collect()
+}
+
+/// The fields that mark it as delivered on these channels.
+fn told(fields: &[&'static str]) -> Document {
+    let fields = fields.iter();
+    fields
+        .map(|field| ((*field).to_owned(), Bson::Null))
         .collect()
 }
 

@@ -178,7 +178,7 @@ fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
 }
 
 /// Refuses what makes a server delete or confuse documents of users or HR by itself.
-async fn refuse_hazards(store: &dyn Store) -> Result<(), ConnectError> {
+pub(crate) async fn refuse_hazards(store: &dyn Store) -> Result<(), ConnectError> {
     let role = store.role();
     let holds_data = |collection: &str| match role {
         Role::EvaluationAudit => false,

@@ -11,7 +11,7 @@ use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tokio::time::timeout;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::alerts::{AlertKind, Alerts};
 use crate::databases::pages;
@@ -109,7 +109,7 @@ impl HrRecords {
         Ok(found.is_some_and(|record| !is_sound(&record)))
     }
 
-    /// Alerts that a record does not match its own digest. An alert that cannot be stored is a line in the log.
+    /// Alerts that a record does not match its own digest.
     async fn tell_of_damage(&self, collection: &HrCollection, id: &HrId) {
         error!(
             user_type = "internal",
@@ -120,13 +120,9 @@ impl HrRecords {
         let subject = format!("{collection}/{id}");
         let message = "the record in raseen_main_hr does not match its own digest";
         let alerts = Alerts::new(Arc::clone(&self.engine));
-        let raised = alerts.raise(AlertKind::CorruptDocument, &subject, message);
-        if !timeout(BACKUP_WAITS, raised)
-            .await
-            .is_ok_and(|it| it.is_ok())
-        {
-            debug!(user_type = "internal", "no alert was stored");
-        }
+        alerts
+            .tell(AlertKind::CorruptDocument, &subject, message)
+            .await;
     }
 
     /// One page of at most `limit` records, of those after `after`, ordered by id. It ends early where the records

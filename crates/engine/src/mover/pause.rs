@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, doc};
+use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
 use tierkeep_core::store::{Class, StoreError};
@@ -20,6 +20,8 @@ use crate::mover::{MigrationService, RunOptions};
 const MOVER: &str = "mover";
 /// Its field that says whether the movement is paused.
 const PAUSED: &str = "paused";
+/// Its field that says since when.
+const SINCE: &str = "since";
 
 /// How many changes there were, this one included.
 const NUMBER: &str = "change_number";
@@ -32,6 +34,13 @@ const ROUNDS: u32 = 24;
 pub(crate) async fn is_paused(engine: &Engine) -> Result<bool, StoreError> {
     let found = control::read(engine.databases.audit_db(), MOVER).await?;
     Ok(found.is_some_and(|control| control.get_bool(PAUSED).unwrap_or(false)))
+}
+
+/// Since when the movement has been paused everywhere; none where it is not.
+pub(crate) async fn paused_since(engine: &Engine) -> Result<Option<DateTime>, StoreError> {
+    let found = control::read(engine.databases.audit_db(), MOVER).await?;
+    let paused = found.filter(|control| control.get_bool(PAUSED).unwrap_or(false));
+    Ok(paused.and_then(|control| control.get_datetime(SINCE).ok()))
 }
 
 /// Pauses the movement everywhere, or lets it go on; answers whether that is a change.
@@ -57,8 +66,13 @@ pub(super) async fn set_paused(engine: &Engine, paused: bool) -> Result<bool, St
         before = Some(was_paused);
         let number = found.as_ref().map(|it| it.get_i64(NUMBER).ok());
         let next = number.flatten().unwrap_or_default() + 1;
+        let since = found
+            .as_ref()
+            .filter(|_| was_paused == paused)
+            .and_then(|it| it.get_datetime(SINCE).ok());
+        let since = since.unwrap_or_else(|| engine.clock().now());
         let set = doc! {
-            "kind": MOVER, PAUSED: paused, "since": engine.clock().now(), NUMBER: next, CHANGE: &change,
+            "kind": MOVER, PAUSED: paused, SINCE: since, NUMBER: next, CHANGE: &change,
         };
         let is_made = match number {
             None => {

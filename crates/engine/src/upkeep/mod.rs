@@ -6,13 +6,13 @@ pub(crate) mod abandoned;
 pub(crate) mod audit_chain;
 pub(crate) mod old_records;
 pub(crate) mod quarantine_alert;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Bson, doc};
 use jiff::Timestamp;
-use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
@@ -35,11 +35,16 @@ use crate::hr::HrRecords;
 use crate::mover::quarantine::is_marked;
 use crate::upkeep::abandoned::Janitor;
 use crate::upkeep::old_records::Retirement;
+use crate::upkeep::watch::is_given_up;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(15);
 /// An erasure that is pending for longer is alerted.
 const LATE: Duration = Duration::from_hours(24);
+/// An open alert that was told longer ago is told again.
+const REMINDED_AFTER: Duration = Duration::from_hours(24);
+/// How often it looks for such.
+const REMINDED_EVERY: Duration = Duration::from_mins(10);
 /// A process that has given up a database says so in each of its rounds.
 const SAID_LATELY: Duration = Duration::from_mins(1);
 
@@ -52,6 +57,8 @@ pub struct Upkeep {
     alerts: Alerts,
     grace: Duration,
     retirement: Option<Retirement>,
+    /// When it last looked which alerts are to be told again.
+    reminded: Option<Duration>,
 }
 
 impl Upkeep {
@@ -64,6 +71,7 @@ impl Upkeep {
             engine,
             grace,
             retirement: None,
+            reminded: None,
         }
     }
 
@@ -98,15 +106,15 @@ impl Upkeep {
             .await
             .map(|_| ());
         let alerted = self.alert_late_erasures().await;
-        let opened = self.alert_breakers().await;
         let watched = quarantine_alert::watch(&self.engine).await;
+        let reminded = self.remind(now).await;
         let resolved = self.resolve_alerts().await;
         let retired = match &mut self.retirement {
             Some(retirement) => retirement.round(now).await.map(|_| ()),
             None => Ok(()),
         };
         let outcomes = [
-            cleared, finished, removed, alerted, opened, watched, resolved, retired,
+            cleared, finished, removed, alerted, watched, reminded, resolved, retired,
         ];
         for outcome in outcomes {
             if let Err(error) = outcome {
@@ -133,38 +141,28 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Raised again in each round, so that other processes see that it stands.
-    async fn alert_breakers(&self) -> Result<(), StoreError> {
-        for role in Role::ALL {
-            if self.is_given_up(role) {
-                let away =
-                    "the database cannot be reached, and calls to it are refused until it is back";
-                let wrong = self.engine.databases.out_of_service(role);
-                let wrong = wrong.map(|why| format!("the database is out of service: {why}"));
-                let message = wrong.as_deref().unwrap_or(away);
-                let kind = AlertKind::BreakerOpen;
-                self.alerts.raise(kind, role.name(), message).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_given_up(&self, role: Role) -> bool {
-        let state = self.engine.databases.breaker(role);
-        state.is_some_and(|state| state != BreakerState::Closed)
-            || self.engine.databases.out_of_service(role).is_some()
-    }
-
     /// Whether this process has given the database up, or another one has said so lately.
     fn is_given_up_somewhere(&self, alert: &Alert) -> bool {
         let long_ago = clock::before(self.engine.clock().now(), SAID_LATELY);
         Role::by_name(&alert.subject).is_some_and(|role| {
-            self.is_given_up(role)
+            is_given_up(&self.engine, role)
                 || alert
                     .last_at
                     .parse::<Timestamp>()
                     .is_ok_and(|at| at.as_millisecond() > long_ago.timestamp_millis())
         })
+    }
+
+    /// Has open alerts told again once a day.
+    async fn remind(&mut self, now: Duration) -> Result<(), StoreError> {
+        let lately = |last: Duration| now.saturating_sub(last) < REMINDED_EVERY;
+        if self.reminded.is_some_and(lately) {
+            return Ok(());
+        }
+        let before = clock::before(self.engine.clock().now(), REMINDED_AFTER);
+        self.alerts.remind(before).await?;
+        self.reminded = Some(now);
+        Ok(())
     }
 
     async fn resolve_alerts(&self) -> Result<(), StoreError> {
@@ -200,11 +198,15 @@ impl Upkeep {
                 is_marked(self.engine.databases.audit_db(), &id).await
             }
             AlertKind::CorruptDocument => self.is_damaged(&alert.subject).await,
-            // Only whoever raised them knows when their cause is gone; of the quarantine, its watch.
+            // Only what raised them knows when their cause is gone: the quarantine's watch, or `watch`.
             AlertKind::AuditChainBroken
             | AlertKind::BackupLag
             | AlertKind::VerificationDifference
-            | AlertKind::QuarantineGrowth => Ok(true),
+            | AlertKind::QuarantineGrowth
+            | AlertKind::DocumentsOverdue
+            | AlertKind::MoverPaused
+            | AlertKind::MoverStalled
+            | AlertKind::DatabaseHazard => Ok(true),
             AlertKind::ErasurePending => {
                 let Ok(user) = UserId::parse(&alert.subject) else {
                     return Ok(false);

@@ -187,7 +187,7 @@ impl Users {
         Ok(found_in(Role::SrieMainUser, intact))
     }
 
-    /// Alerts that a copy does not match its own digest. An alert that cannot be stored is a line in the log.
+    /// Alerts that a copy does not match its own digest.
     pub(super) async fn tell_of_damage(&self, user: &UserId, database: Role) {
         error!(
             user_id = %user,
@@ -197,10 +197,9 @@ impl Users {
         );
         let message = format!("the copy in {database} does not match its own digest");
         let alerts = Alerts::new(Arc::clone(&self.engine));
-        let raised = alerts.raise(AlertKind::CorruptDocument, user.as_str(), &message);
-        if let Err(error) = self.ledger.with(raised).await {
-            debug!(user_id = %user, user_type = %user.user_type(), %error, "no alert was stored");
-        }
+        alerts
+            .tell(AlertKind::CorruptDocument, user.as_str(), &message)
+            .await;
     }
 
     /// Main cannot be reached: srie answers, and where srie has nothing either, nobody knows.

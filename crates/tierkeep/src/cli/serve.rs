@@ -9,7 +9,7 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
-    MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Worker,
+    MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Watch, Worker,
 };
 use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
@@ -108,6 +108,12 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
     warn_of_weak_trail(&service, &engine);
+    let standing = Watch::new(
+        Arc::clone(&engine),
+        service.settings.mover,
+        service.settings.scan_interval,
+    );
+    let standing = tokio::spawn(standing.run(stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
@@ -128,6 +134,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     ended([
         (watch, "the verification"),
         (upkeep, "the upkeep"),
+        (standing, "the watch over what stands still"),
         (reconciler, "the delivery of HR records"),
         (keeper, "the watch over the audit trail"),
         (delivery, "the delivery of alerts"),

@@ -148,12 +148,16 @@ fn is_grave(kind: AlertKind) -> bool {
         | AlertKind::CopiesConflict
         | AlertKind::CorruptDocument
         | AlertKind::MigrationIncident
-        | AlertKind::VerificationDifference => true,
+        | AlertKind::VerificationDifference
+        | AlertKind::DatabaseHazard => true,
         AlertKind::MigrationFailed
         | AlertKind::ErasurePending
         | AlertKind::BackupLag
         | AlertKind::BreakerOpen
-        | AlertKind::QuarantineGrowth => false,
+        | AlertKind::QuarantineGrowth
+        | AlertKind::DocumentsOverdue
+        | AlertKind::MoverPaused
+        | AlertKind::MoverStalled => false,
     }
 }
 

@@ -1,0 +1,225 @@
+//! The watch over what stands still: databases that are away, overdue documents, a pause that was forgotten, a mover that
+//! does not move, options of collections that endanger documents. Tells people of each, also while `evaluation_audit` is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::clock;
+use tierkeep_core::db::Role;
+use tierkeep_core::store::StoreError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::alerts::{AlertKind, Alerts};
+use crate::context::Engine;
+use crate::databases::error::ConnectError;
+use crate::databases::open::refuse_hazards;
+use crate::inspect::Inspector;
+use crate::inspect::mover_status::MoverPhase;
+use crate::mover::{MoverSettings, backlog, pause};
+
+/// How often it looks which databases are away.
+const EVERY: Duration = Duration::from_secs(5);
+/// How often a database that stays away is said again, so that other processes see that it stands.
+const SAID_EVERY: Duration = Duration::from_secs(15);
+/// How often it looks at what stands still.
+const STANDING_EVERY: Duration = Duration::from_mins(1);
+/// How often it looks at the options of collections.
+const HAZARDS_EVERY: Duration = Duration::from_mins(10);
+/// Documents that have been due for longer are alerted.
+const OVERDUE: Duration = Duration::from_hours(1);
+/// A pause that lasts longer is alerted.
+const PAUSED: Duration = Duration::from_hours(24);
+/// The subject of alerts about the movement.
+const MOVER: &str = "mover";
+
+/// Watches what stands still.
+#[derive(Debug)]
+pub struct Watch {
+    engine: Arc<Engine>,
+    alerts: Alerts,
+    inspector: Inspector,
+    retention: Duration,
+    scan_interval: Duration,
+}
+
+/// When something was done last.
+#[derive(Debug, Default)]
+struct Last(Option<Instant>);
+
+impl Last {
+    /// Whether it is time again; then it counts as done now.
+    fn is_over(&mut self, every: Duration) -> bool {
+        let now = Instant::now();
+        let over = self.0.is_none_or(|last| now.duration_since(last) >= every);
+        if over {
+            self.0 = Some(now);
+        }
+        over
+    }
+}
+
+impl Watch {
+    /// A watch over these databases, and movers that look every `scan_interval`.
+    pub fn new(engine: Arc<Engine>, settings: MoverSettings, scan_interval: Duration) -> Self {
+        Self {
+            alerts: Alerts::new(Arc::clone(&engine)),
+            inspector: Inspector::new(Arc::clone(&engine), settings),
+            engine,
+            retention: settings.retention,
+            scan_interval,
+        }
+    }
+
+    /// Watches until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        let databases = async {
+            let mut said = Last::default();
+            let mut known = Vec::new();
+            loop {
+                self.look_at_databases(&mut known, &mut said).await;
+                tokio::time::sleep(EVERY).await;
+            }
+        };
+        let standing = async {
+            let mut hazards = Last::default();
+            loop {
+                // The first look leaves the mover a moment to take what is due.
+                tokio::time::sleep(STANDING_EVERY).await;
+                let mut looked = self.look_at_movement().await;
+                if hazards.is_over(HAZARDS_EVERY) {
+                    looked = looked.and(self.look_at_options().await);
+                }
+                if let Err(error) = looked {
+                    debug!(database = %error.database, error = error.class.as_str(), "the watch waits");
+                }
+            }
+        };
+        let both = async { tokio::join!(databases, standing) };
+        stop.run_until_cancelled(both).await;
+    }
+
+    /// Tells of the databases that are away. `known` are those of the look before.
+    async fn look_at_databases(&self, known: &mut Vec<Role>, said: &mut Last) {
+        let away: Vec<Role> = Role::ALL
+            .into_iter()
+            .filter(|role| self.is_given_up(*role))
+            .collect();
+        let again = said.is_over(SAID_EVERY);
+        for role in &away {
+            if again || !known.contains(role) {
+                self.tell_of(*role).await;
+            }
+        }
+        *known = away;
+    }
+
+    /// Tells of the databases that are away now.
+    pub async fn tell_of_databases(&self) {
+        for role in Role::ALL {
+            if self.is_given_up(role) {
+                self.tell_of(role).await;
+            }
+        }
+    }
+
+    async fn tell_of(&self, role: Role) {
+        let away = "the database cannot be reached, and calls to it are refused until it is back";
+        let wrong = self.engine.databases.out_of_service(role);
+        let wrong = wrong.map(|why| format!("the database is out of service: {why}"));
+        let message = wrong.as_deref().unwrap_or(away);
+        self.alerts
+            .tell(AlertKind::BreakerOpen, role.name(), message)
+            .await;
+    }
+
+    fn is_given_up(&self, role: Role) -> bool {
+        is_given_up(&self.engine, role)
+    }
+
+    /// Tells of overdue documents, a long pause and a mover that does not move, and that each is over.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a database that knows is away.
+    pub async fn look_at_movement(&self) -> Result<(), StoreError> {
+        let backlog = backlog::count(&self.engine, self.retention, OVERDUE).await?;
+        let temp = Role::RaseenTempUser.name();
+        let message = format!(
+            "{} documents have been due for more than an hour, the oldest for {} minutes",
+            backlog.overdue,
+            backlog.lag.as_secs() / 60,
+        );
+        self.stands(
+            (AlertKind::DocumentsOverdue, temp),
+            (backlog.overdue > 0).then_some(message),
+        )
+        .await?;
+        let paused = pause::paused_since(&self.engine).await?;
+        let now = self.engine.clock().now();
+        let long = paused.filter(|since| clock::after(*since, PAUSED) < now);
+        let message = long.map(|since| {
+            let hours = now.saturating_duration_since(since).as_secs() / 3_600;
+            format!("the movement has been paused for {hours} hours; `tierkeep migrate resume` lets it go on")
+        });
+        self.stands((AlertKind::MoverPaused, MOVER), message)
+            .await?;
+        let phase = self.inspector.status(self.scan_interval).await.mover.phase;
+        let message = format!(
+            "{} documents are due, and no mover takes them: does `tierkeep serve` run, and what does its log say?",
+            backlog.due,
+        );
+        let is_stuck = match phase {
+            MoverPhase::Stuck => Some(message),
+            MoverPhase::Idle | MoverPhase::Waiting | MoverPhase::Moving | MoverPhase::Paused => {
+                None
+            }
+            MoverPhase::Unknown => return Ok(()),
+        };
+        self.stands((AlertKind::MoverStalled, MOVER), is_stuck)
+            .await
+    }
+
+    /// Tells of collections whose options endanger documents, and of databases that have none any more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a database did not answer.
+    pub async fn look_at_options(&self) -> Result<(), StoreError> {
+        for role in Role::ALL {
+            let Some(store) = self.engine.databases.store(role) else {
+                continue;
+            };
+            let message = match refuse_hazards(store.as_ref()).await {
+                Ok(()) => None,
+                Err(ConnectError::Store(error)) => return Err(error),
+                Err(hazard) => Some(hazard.to_string()),
+            };
+            let about = (AlertKind::DatabaseHazard, role.name());
+            self.stands(about, message).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that it stands, with this message, or that it is over.
+    async fn stands(
+        &self,
+        (kind, subject): (AlertKind, &str),
+        message: Option<String>,
+    ) -> Result<(), StoreError> {
+        match message {
+            Some(message) => {
+                self.alerts.tell(kind, subject, &message).await;
+                Ok(())
+            }
+            None => self.alerts.resolve(kind, subject).await,
+        }
+    }
+}
+
+/// Whether this process has given the database up.
+pub(super) fn is_given_up(engine: &Engine, role: Role) -> bool {
+    let state = engine.databases.breaker(role);
+    state.is_some_and(|state| state != BreakerState::Closed)
+        || engine.databases.out_of_service(role).is_some()
+}
