@@ -25,7 +25,7 @@ mod users;
 
 pub use alerts::channel::{About, Channel, ChannelKind, Notice, Undelivered};
 pub use alerts::delivery::{AlertDelivery, Round, SHOWN, When};
-pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts};
+pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts, ChannelView};
 pub use audit::{
     AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Kept, Listed,
     MemorySpool, Portion, PruneError, Pruned, Refused, Spool, SpoolShare,

@@ -424,9 +424,8 @@ impl ClaimedChannel<'_> {
 
 /// Whether messages about this may be sent: none was lately.
 fn is_time(told: &BTreeMap<About, DateTime>, about: About, now: DateTime) -> bool {
-    !told
-        .get(&about)
-        .is_some_and(|at| now.saturating_duration_since(*at) < EVERY)
+    told.get(&about)
+        .is_none_or(|at| now.saturating_duration_since(*at) >= EVERY)
 }
 
 /// The id of a message: the same for every process that tells the same within five minutes, so that a receiver knows it.

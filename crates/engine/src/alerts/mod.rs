@@ -145,6 +145,15 @@ pub struct Alert {
     pub message: String,
 }
 
+/// How telling people through a channel went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChannelView {
+    /// When a message arrived last, RFC 3339.
+    pub last_told: Option<String>,
+    /// How many attempts have failed since.
+    pub failures: u32,
+}
+
 /// Which alerts are wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AlertFilter {
@@ -295,6 +304,24 @@ impl Alerts {
             reminded += ids.len();
         }
         Ok(reminded)
+    }
+
+    /// The alerts that this process could not store yet, by kind and subject.
+    pub fn in_memory(&self) -> Vec<Alert> {
+        let held = self.engine.held_alerts().all();
+        held.iter().filter_map(telling_held::shown).collect()
+    }
+
+    /// How telling people through a channel went; none where it was never tried.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn channel(&self, kind: ChannelKind) -> Result<Option<ChannelView>, StoreError> {
+        let state = channel_state::look(&self.engine, &kind.control()).await?;
+        Ok(state.map(|state| ChannelView {
+            last_told: state.told.values().max().copied().map(rfc3339),
+            failures: state.failures,
+        }))
     }
 
     /// Whether such an alert is open.

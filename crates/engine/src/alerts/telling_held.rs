@@ -132,7 +132,7 @@ fn about(held: &Held) -> Option<About> {
     })
 }
 
-fn shown(held: &Held) -> Option<Alert> {
+pub(super) fn shown(held: &Held) -> Option<Alert> {
     Some(Alert {
         kind: AlertKind::parse(held.kind)?,
         subject: held.subject.clone(),

@@ -98,7 +98,7 @@ impl Watch {
             }
         };
         let both = async { tokio::join!(databases, standing) };
-        stop.run_until_cancelled(both).await;
+        stop.run_until_cancelled(Box::pin(both)).await;
     }
 
     /// Tells of the databases that are away. `known` are those of the look before.

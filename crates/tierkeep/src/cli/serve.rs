@@ -9,7 +9,7 @@ use tierkeep_core::clock::Clock;
 use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
-    MigrationService, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Watch, Worker,
+    MigrationService, Opened, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Watch, Worker,
 };
 use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
@@ -68,13 +68,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
             return Err(error);
         }
     };
-    for role in opened.away {
-        warn!(
-            user_type = %role.user_type(),
-            database = %role,
-            "starting without the database; it is let in when it is back",
-        );
-    }
+    warn_of_away(&opened);
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&engine), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
@@ -108,12 +102,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let reconciler = tokio::spawn(reconciler(&service, &engine).run(stop.clone()));
     warn_of_weak_trail(&service, &engine);
-    let standing = Watch::new(
-        Arc::clone(&engine),
-        service.settings.mover,
-        service.settings.scan_interval,
-    );
-    let standing = tokio::spawn(standing.run(stop.clone()));
+    let standing = tokio::spawn(standing(&service, &engine).run(stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
     let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
@@ -235,6 +224,21 @@ async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
             warn!("{what} ended early");
         }
     }
+}
+
+fn warn_of_away(opened: &Opened) {
+    for role in &opened.away {
+        warn!(
+            user_type = %role.user_type(),
+            database = %role,
+            "starting without the database; it is let in when it is back",
+        );
+    }
+}
+
+fn standing(service: &ServiceSettings, engine: &Arc<Engine>) -> Watch {
+    let settings = &service.settings;
+    Watch::new(Arc::clone(engine), settings.mover, settings.scan_interval)
 }
 
 fn reconciler(service: &ServiceSettings, engine: &Arc<Engine>) -> Reconciler {

@@ -20,6 +20,7 @@ use tierkeep_testkit::documents::seed_user;
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
+use super::outage::servers::{ReplicaSet, free_ports};
 use super::program::{Backend, Deployment};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -316,4 +317,86 @@ async fn a_mail_arrives_where_the_setting_says() {
         String::from_utf8_lossy(&gone.stdout),
         "email: NOT delivered: connection failed\n"
     );
+}
+
+/// A service on servers of its own, whose webhook is `receiver`.
+fn told_to(receiver: &MockServer, urls: impl Fn(Role) -> String) -> Deployment {
+    let mut deployment = Deployment::new(Backend::Mongo)
+        .with("TIERKEEP_ALERT_WEBHOOK_URL", &receiver.uri())
+        .with("TIERKEEP_ALERT_WEBHOOK_SECRET", SECRET);
+    for role in Role::ALL {
+        deployment = deployment.with(role.url_variable(), &urls(role));
+    }
+    assert!(deployment.run(&["init"]).status.success());
+    deployment
+}
+
+/// Whether somebody was told that the database of `role` is away, within a minute of its loss.
+async fn is_heard_of(receiver: &MockServer, role: Role) {
+    let began = std::time::Instant::now();
+    loop {
+        let requests = receiver.received_requests().await.unwrap();
+        let heard = requests.iter().map(verified).any(|told| {
+            let alerts = told["data"]["alerts"].as_array().unwrap();
+            told["type"] == "alert.raised"
+                && alerts
+                    .iter()
+                    .any(|alert| alert["kind"] == "breaker_open" && alert["subject"] == role.name())
+        });
+        if heard {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody was told of {role}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_every_server_is_stopped_people_are_told_and_the_list_knows_it_afterwards() {
+    let receiver = receiver(&free_address(), 204).await;
+    let mut set = ReplicaSet::start("dark", &free_ports::<1>()).await;
+    let url = |role: Role| set.url(role.name(), "serverSelectionTimeoutMS=2000");
+    let deployment = told_to(&receiver, url);
+    let _service = deployment.serve();
+    let stopped = std::time::Instant::now();
+    set.kill(0);
+    is_heard_of(&receiver, Role::EvaluationAudit).await;
+    let rest = Duration::from_secs(20).saturating_sub(stopped.elapsed());
+    tokio::time::sleep(rest).await;
+    set.heal().await;
+    let began = std::time::Instant::now();
+    loop {
+        let listed = deployment.run(&["alerts", "list", "--all", "--json"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        let known = listed["items"].as_array().is_some_and(|items| {
+            items.iter().any(|alert| {
+                alert["kind"] == "breaker_open" && alert["subject"] == "evaluation_audit"
+            })
+        });
+        if known {
+            return;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the list does not know it: {listed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_of_one_database_that_is_away() {
+    let receiver = receiver(&free_address(), 204).await;
+    let main = ReplicaSet::start("light", &free_ports::<1>()).await;
+    let mut srie = ReplicaSet::start("shade", &free_ports::<1>()).await;
+    let deployment = told_to(&receiver, |role| {
+        let set = if role == Role::SrieMainUser {
+            &srie
+        } else {
+            &main
+        };
+        set.url(role.name(), "serverSelectionTimeoutMS=2000")
+    });
+    let _service = deployment.serve();
+    srie.kill(0);
+    is_heard_of(&receiver, Role::SrieMainUser).await;
 }

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use askama::Template;
 use axum::extract::State;
-use tierkeep_engine::{Alert, AlertKind};
+use tierkeep_engine::{Alert, AlertKind, ChannelKind, ChannelView};
 
 use super::operator::Operator;
 use super::page::{Frame, PageResult, Place, ok};
@@ -16,17 +16,54 @@ use crate::http::state::HttpState;
 struct AlertsPage {
     frame: Frame,
     words: Words,
-    alerts: Vec<Alert>,
+    /// None while the audit database is away.
+    stored: Option<Vec<Alert>>,
+    in_memory: Vec<Alert>,
+    channels: Vec<ChannelRow>,
 }
 
-/// The open alerts.
+/// A way in which people are told.
+struct ChannelRow {
+    kind: ChannelKind,
+    setting: &'static str,
+    is_configured: bool,
+    /// None where it is not known, or was never tried.
+    view: Option<ChannelView>,
+}
+
+/// The open alerts, and who is told.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
-    let alerts = state.mover.service.open_alerts().await?;
+    let alerts = state.mover.service.alerts();
+    let mut channels = Vec::new();
+    for kind in ChannelKind::ALL {
+        let setting = setting(kind);
+        let given = state.settings.iter().find(|it| it.name == setting);
+        channels.push(ChannelRow {
+            kind,
+            setting,
+            is_configured: given.is_some_and(|it| it.value.is_some()),
+            view: alerts.channel(kind).await.ok().flatten(),
+        });
+    }
+    let mut stored = state.mover.service.open_alerts().await.ok();
+    if let Some(stored) = &mut stored {
+        stored.sort_by(|one, other| other.last_at.cmp(&one.last_at));
+    }
     ok(&AlertsPage {
         frame: Frame::inside("Alerts", Some(Place::Alerts), &by),
         words: by.words,
-        alerts,
+        stored,
+        in_memory: alerts.in_memory(),
+        channels,
     })
+}
+
+/// The setting that configures a channel.
+fn setting(kind: ChannelKind) -> &'static str {
+    match kind {
+        ChannelKind::Webhook => "TIERKEEP_ALERT_WEBHOOK_URL",
+        ChannelKind::Email => "TIERKEEP_ALERT_EMAIL",
+    }
 }
 
 /// What an alert of this kind says, in words.
