@@ -98,7 +98,14 @@ impl Role {
         }
     }
 
-    /// Whether the service refuses to start while this database is away.
+    /// Whether no user's writes are served while these databases are away.
+    pub fn keep_from_serving(away: &[Self]) -> bool {
+        [Self::ExternalUsers, Self::RaseenTempUser]
+            .iter()
+            .all(|role| away.contains(role))
+    }
+
+    /// Whether a command that works refuses to begin while this database is away.
     pub fn critical(self) -> bool {
         match self {
             Self::ExternalUsers
@@ -107,6 +114,12 @@ impl Role {
             | Self::EvaluationAudit => true,
             Self::RaseenMainHr | Self::SrieMainUser | Self::SrieMainHr => false,
         }
+    }
+
+    /// Whether the service does not start while these databases are away: without `evaluation_audit` nothing can be recorded. A restart
+    /// makes no smaller outage larger.
+    pub fn keep_from_starting(away: &[Self]) -> bool {
+        away.contains(&Self::EvaluationAudit) || Self::keep_from_serving(away)
     }
 
     /// Whether the database holds HR records.

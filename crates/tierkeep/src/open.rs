@@ -271,7 +271,7 @@ fn embedded(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Vec<Arc<dyn Store>>> {
     match purpose {
-        Purpose::Work | Purpose::WorkWithNewAudit => {
+        Purpose::Work | Purpose::Serve | Purpose::WorkWithNewAudit => {
             private_directory(data_dir).map_err(|error| UsageError {
                 message: format!(
                     "the data directory {} cannot be made: {error}",

@@ -40,6 +40,8 @@ pub enum Purpose {
     Look,
     /// Work: collections, indexes and stamps are created where they are missing.
     Work,
+    /// Work as a service, which starts without what it can do without: a restart makes no outage larger.
+    Serve,
     /// Work, although `evaluation_audit` is lost for good: an empty one takes its place.
     WorkWithNewAudit,
 }

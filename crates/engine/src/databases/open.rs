@@ -35,15 +35,20 @@ impl ConnectionManager {
     ) -> Result<Opened, ConnectError> {
         let (reached, away) = self.reach(settings).await;
         // All that are away are named, also those without which it would start.
-        if away.iter().any(|error| error.database.critical()) {
+        let roles: Vec<Role> = away.iter().map(|error| error.database).collect();
+        let is_refused = match purpose {
+            Purpose::Serve => Role::keep_from_starting(&roles),
+            Purpose::Look | Purpose::Work | Purpose::WorkWithNewAudit => {
+                roles.iter().any(|role| role.critical())
+            }
+        };
+        if is_refused {
             let unreached = away.into_iter().filter_map(|error| self.unreached(error));
             return Err(ConnectError::Unreachable(unreached.collect()));
         }
         self.admit(self.admissions.lock().await, reached, purpose)
             .await?;
-        Ok(Opened {
-            away: away.into_iter().map(|error| error.database).collect(),
-        })
+        Ok(Opened { away: roles })
     }
 
     /// Tries to admit the databases that were away, each for itself; answers what became of those that have

@@ -55,7 +55,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let (address, ops_address) = (listeners.address(), listeners.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
     info!(%address, ops_address, "starting: opening the databases");
-    let opening = context.open(&service.settings, Purpose::Work);
+    let opening = context.open(&service.settings, Purpose::Serve);
     let Some(opened) = stop.run_until_cancelled(opening).await else {
         listeners.ended().await;
         return Ok(Exit::Done);

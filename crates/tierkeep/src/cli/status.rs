@@ -59,7 +59,7 @@ struct StatusReport {
 /// Shows every database, what is due and what went wrong.
 ///
 /// # Errors
-/// Wrong configuration, or critical databases that cannot be reached.
+/// Wrong configuration, or databases that cannot be reached.
 pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     if !args.watch {

@@ -35,7 +35,7 @@ impl AuditConfig {
     /// When the key of the data directory can be neither read nor made.
     pub fn settings(&self, purpose: Purpose) -> Result<AuditSettings, SecretKeyError> {
         let kept = |data_dir: &Path| match purpose {
-            Purpose::Work | Purpose::WorkWithNewAudit => true,
+            Purpose::Work | Purpose::Serve | Purpose::WorkWithNewAudit => true,
             Purpose::Look => secret_key::has_audit_key(data_dir),
         };
         let key = match (&self.key, &self.data_dir) {

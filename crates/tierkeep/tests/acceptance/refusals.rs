@@ -1,5 +1,6 @@
 //! What must be refused at the start, before anything is written.
 
+use rstest::rstest;
 use tierkeep_core::db::{Role, collection};
 
 use super::program::{Backend, Deployment, mongo_url};
@@ -87,11 +88,28 @@ fn a_critical_database_that_stays_away_is_exit_code_3() {
     assert!(message.contains("raseen_temp_user"), "{message}");
 }
 
-#[test]
-fn a_database_of_the_backup_that_stays_away_only_degrades() {
+#[rstest]
+#[case(&["EVALUATION_AUDIT_DB_URL"])]
+#[case(&["EXTERNAL_USERS_DB_URL", "RASEEN_TEMP_USER_DB_URL"])]
+fn a_service_without_what_every_user_needs_does_not_start(#[case] away: &[&str]) {
+    let mut deployment = Deployment::new(Backend::Mongo).with("TIERKEEP_CONNECT_RETRIES", "0");
+    for variable in away {
+        let url = "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200";
+        deployment = deployment.with(variable, url);
+    }
+    let output = deployment.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+#[rstest]
+#[case("SRIE_MAIN_USER_DB_URL", "srie_main_user")]
+#[case("RASEEN_MAIN_USER_DB_URL", "raseen_main_user")]
+#[case("RASEEN_TEMP_USER_DB_URL", "raseen_temp_user")]
+#[case("EXTERNAL_USERS_DB_URL", "external_users")]
+fn another_database_that_stays_away_only_degrades(#[case] variable: &str, #[case] name: &str) {
     let deployment = Deployment::new(Backend::Mongo)
         .with(
-            "SRIE_MAIN_USER_DB_URL",
+            variable,
             "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200",
         )
         .with("TIERKEEP_CONNECT_RETRIES", "0");
@@ -102,7 +120,7 @@ fn a_database_of_the_backup_that_stays_away_only_degrades() {
         .unwrap();
     let ready = String::from_utf8_lossy(&ready.stdout).into_owned();
     assert!(
-        ready.contains("degraded") && ready.contains("srie_main_user"),
+        ready.contains("degraded") && ready.contains(name),
         "{ready}"
     );
 }

@@ -94,9 +94,9 @@ impl Findings {
         self.databases.iter().filter(down).map(|row| row.name)
     }
 
-    /// Whether a critical database is down.
+    /// Whether no user's writes are served.
     pub(in crate::http) fn is_down(&self) -> bool {
-        self.away().any(Role::critical)
+        Role::keep_from_serving(&self.away().collect::<Vec<Role>>())
     }
 }
 
