@@ -94,8 +94,9 @@ fn a_critical_database_that_stays_away_is_exit_code_3() {
 fn a_service_without_what_every_user_needs_does_not_start(#[case] away: &[&str]) {
     let mut deployment = Deployment::new(Backend::Mongo).with("TIERKEEP_CONNECT_RETRIES", "0");
     for variable in away {
-        let url = "mongodb://127.0.0.1:1/away?serverSelectionTimeoutMS=200";
-        deployment = deployment.with(variable, url);
+        let database = variable.to_ascii_lowercase();
+        let url = format!("mongodb://127.0.0.1:1/{database}?serverSelectionTimeoutMS=200");
+        deployment = deployment.with(variable, &url);
     }
     let output = deployment.run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
