@@ -135,7 +135,7 @@ async fn a_service_that_waits_for_its_databases_says_that_it_is_starting() {
         silent.local_addr().unwrap()
     );
     let deployment = Deployment::new(Backend::Mongo)
-        .with("RASEEN_TEMP_USER_DB_URL", &silent_url)
+        .with("EVALUATION_AUDIT_DB_URL", &silent_url)
         .with("TIERKEEP_GITHUB_VERIFY", "on")
         .with("TIERKEEP_CONNECT_RETRIES", "1")
         .with("TIERKEEP_CONNECT_BACKOFF", "10ms");
