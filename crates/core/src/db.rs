@@ -116,8 +116,8 @@ impl Role {
         }
     }
 
-    /// Whether the service does not start while these databases are away: without `evaluation_audit` nothing can be recorded. A restart
-    /// makes no smaller outage larger.
+    /// Whether the service does not start while these databases are away: without `evaluation_audit` nothing can be
+    /// recorded. A restart makes no smaller outage larger.
     pub fn keep_from_starting(away: &[Self]) -> bool {
         away.contains(&Self::EvaluationAudit) || Self::keep_from_serving(away)
     }

@@ -378,7 +378,13 @@ impl ClaimedChannel<'_> {
             return Ok(Some(message.id.clone()));
         }
         let deployment = self.engine.databases.deployment();
-        let id = notice_id(deployment, about, subject, now);
+        let mut id = notice_id(deployment, about, subject, now);
+        // Raised, resolved and raised again within one slot: a receiver that knows the id would drop the second.
+        let is_under_way = self.messages.iter().any(|message| message.id == id);
+        let told = self.told.get(&about).copied();
+        if is_under_way || told.is_some_and(|told| slot(told) == slot(now)) {
+            id = format!("{id}_{}", self.engine.randomness().id());
+        }
         self.messages.push(Message {
             id: id.clone(),
             about,
@@ -428,6 +434,11 @@ fn is_time(told: &BTreeMap<About, DateTime>, about: About, now: DateTime) -> boo
         .is_none_or(|at| now.saturating_duration_since(*at) >= EVERY)
 }
 
+/// Which five minutes a moment is in.
+fn slot(at: DateTime) -> i64 {
+    at.timestamp_millis() / i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The id of a message: the same for every process that tells the same within five minutes, so that a receiver knows it.
 pub(super) fn notice_id(
     deployment: Option<&str>,
@@ -435,13 +446,12 @@ pub(super) fn notice_id(
     subject: &str,
     now: DateTime,
 ) -> String {
-    let slot = now.timestamp_millis() / i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
     let mut hasher = blake3::Hasher::new();
     for part in [deployment.unwrap_or_default(), &about.name(), subject] {
         hasher.update(part.as_bytes());
         hasher.update(&[0]);
     }
-    hasher.update(&slot.to_le_bytes());
+    hasher.update(&slot(now).to_le_bytes());
     let id: String = hasher.finalize().to_hex().chars().take(32).collect();
     format!("msg_{id}")
 }

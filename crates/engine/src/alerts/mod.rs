@@ -21,9 +21,9 @@ use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
 use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
+use tokio::time::timeout;
 
 use channel::ChannelKind;
-use tokio::time::timeout;
 
 use crate::context::Engine;
 use crate::databases::control;

@@ -86,6 +86,14 @@ pub struct Waiting {
     pub backup_pending: BackupPending,
 }
 
+/// What waits in temp, and where the movement stands.
+pub(crate) struct Movement {
+    pub(crate) known: Known,
+    /// What the last run that did something did.
+    pub(crate) last_run: Option<LastRun>,
+    pub(crate) status: MoverStatus,
+}
+
 /// One quarantined document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct QuarantineView {
@@ -102,20 +110,15 @@ impl Inspector {
         let audit = self.engine.databases.audit_db().store();
         let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
         let failed = Query::Equal(failed);
-        let (databases, backlog, failed, paused, last_run, backup_pending) = tokio::join!(
+        let (databases, movement, failed, backup_pending) = tokio::join!(
             join_all(Role::ALL.map(|role| self.database_status(role))),
-            self.backlog(scan_interval),
+            self.movement(scan_interval),
             audit.count(collection::MIGRATION_RECORDS, &failed),
-            is_paused(&self.engine),
-            run_log::last_run(&self.engine),
             self.backup_pending(),
         );
-        let (backlog, paused) = (backlog.ok(), paused.ok());
-        let known = Known {
-            backlog,
-            paused,
-            last_run: last_run.as_ref().map(|(_, finished_at)| *finished_at),
-        };
+        let Known {
+            backlog, paused, ..
+        } = movement.known;
         Status {
             databases,
             due: backlog.map(|backlog| backlog.due),
@@ -125,8 +128,27 @@ impl Inspector {
             quarantined: backlog.and_then(|backlog| backlog.quarantined),
             backup_pending,
             paused,
+            last_run: movement.last_run,
+            mover: movement.status,
+        }
+    }
+
+    /// What waits in temp, and where the movement stands.
+    pub(crate) async fn movement(&self, scan_interval: Duration) -> Movement {
+        let (backlog, paused, last_run) = tokio::join!(
+            self.backlog(scan_interval),
+            is_paused(&self.engine),
+            run_log::last_run(&self.engine),
+        );
+        let known = Known {
+            backlog: backlog.ok(),
+            paused: paused.ok(),
+            last_run: last_run.as_ref().map(|(_, finished_at)| *finished_at),
+        };
+        Movement {
+            status: self.standing(known, scan_interval).await,
             last_run: last_run.map(|(run, _)| run),
-            mover: self.standing(known, scan_interval).await,
+            known,
         }
     }
 

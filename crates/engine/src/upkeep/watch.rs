@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::clock;
 use tierkeep_core::db::Role;
@@ -18,7 +19,7 @@ use crate::databases::error::ConnectError;
 use crate::databases::open::refuse_hazards;
 use crate::inspect::Inspector;
 use crate::inspect::mover_status::MoverPhase;
-use crate::mover::{MoverSettings, backlog, pause};
+use crate::mover::{MoverSettings, pause};
 
 /// How often it looks which databases are away.
 const EVERY: Duration = Duration::from_secs(5);
@@ -41,7 +42,6 @@ pub struct Watch {
     engine: Arc<Engine>,
     alerts: Alerts,
     inspector: Inspector,
-    retention: Duration,
     scan_interval: Duration,
 }
 
@@ -68,7 +68,6 @@ impl Watch {
             alerts: Alerts::new(Arc::clone(&engine)),
             inspector: Inspector::new(Arc::clone(&engine), settings),
             engine,
-            retention: settings.retention,
             scan_interval,
         }
     }
@@ -101,28 +100,27 @@ impl Watch {
         stop.run_until_cancelled(Box::pin(both)).await;
     }
 
-    /// Tells of the databases that are away. `known` are those of the look before.
+    /// Tells of the databases that are away: at once where one is not among those that the look before found, `known`.
     async fn look_at_databases(&self, known: &mut Vec<Role>, said: &mut Last) {
-        let away: Vec<Role> = Role::ALL
-            .into_iter()
-            .filter(|role| self.is_given_up(*role))
-            .collect();
-        let again = said.is_over(SAID_EVERY);
-        for role in &away {
-            if again || !known.contains(role) {
-                self.tell_of(*role).await;
-            }
+        let away = self.away();
+        let is_new = away.iter().any(|role| !known.contains(role));
+        if said.is_over(SAID_EVERY) || is_new {
+            self.tell_of_databases().await;
         }
         *known = away;
     }
 
-    /// Tells of the databases that are away now.
+    fn away(&self) -> Vec<Role> {
+        let roles = Role::ALL.into_iter();
+        roles
+            .filter(|role| is_given_up(&self.engine, *role))
+            .collect()
+    }
+
+    /// Tells of the databases that are away now, of all at once: telling may wait for one of them.
     pub async fn tell_of_databases(&self) {
-        for role in Role::ALL {
-            if self.is_given_up(role) {
-                self.tell_of(role).await;
-            }
-        }
+        let away = self.away().into_iter();
+        join_all(away.map(|role| self.tell_of(role))).await;
     }
 
     async fn tell_of(&self, role: Role) {
@@ -135,27 +133,37 @@ impl Watch {
             .await;
     }
 
-    fn is_given_up(&self, role: Role) -> bool {
-        is_given_up(&self.engine, role)
-    }
-
-    /// Tells of overdue documents, a long pause and a mover that does not move, and that each is over.
+    /// Tells of overdue documents, a long pause and a mover that does not move, and that each is over. What a database
+    /// that is away keeps from being known stays as it was told.
     ///
     /// # Errors
-    /// [`StoreError`] when a database that knows is away.
+    /// [`StoreError`] when `evaluation_audit` is away.
     pub async fn look_at_movement(&self) -> Result<(), StoreError> {
-        let backlog = backlog::count(&self.engine, self.retention, OVERDUE).await?;
-        let temp = Role::RaseenTempUser.name();
-        let message = format!(
-            "{} documents have been due for more than an hour, the oldest for {} minutes",
-            backlog.overdue,
-            backlog.lag.as_secs() / 60,
-        );
-        self.stands(
-            (AlertKind::DocumentsOverdue, temp),
-            (backlog.overdue > 0).then_some(message),
-        )
-        .await?;
+        let movement = self.inspector.movement(self.scan_interval).await;
+        if let Some(backlog) = movement.known.backlog {
+            let message = format!(
+                "the oldest document has been due for {} minutes; {} are due",
+                backlog.lag.as_secs() / 60,
+                backlog.due,
+            );
+            let overdue = (backlog.lag > OVERDUE).then_some(message);
+            let about = (AlertKind::DocumentsOverdue, Role::RaseenTempUser.name());
+            self.stands(about, overdue).await?;
+            let message = format!(
+                "{} documents are due, and no mover takes them: does `tierkeep serve` run, and what does its log say?",
+                backlog.due,
+            );
+            let stalled = match movement.status.phase {
+                MoverPhase::Stuck => Some(message),
+                MoverPhase::Idle
+                | MoverPhase::Waiting
+                | MoverPhase::Moving
+                | MoverPhase::Paused => None,
+                MoverPhase::Unknown => return Ok(()),
+            };
+            self.stands((AlertKind::MoverStalled, MOVER), stalled)
+                .await?;
+        }
         let paused = pause::paused_since(&self.engine).await?;
         let now = self.engine.clock().now();
         let long = paused.filter(|since| clock::after(*since, PAUSED) < now);
@@ -163,22 +171,7 @@ impl Watch {
             let hours = now.saturating_duration_since(since).as_secs() / 3_600;
             format!("the movement has been paused for {hours} hours; `tierkeep migrate resume` lets it go on")
         });
-        self.stands((AlertKind::MoverPaused, MOVER), message)
-            .await?;
-        let phase = self.inspector.status(self.scan_interval).await.mover.phase;
-        let message = format!(
-            "{} documents are due, and no mover takes them: does `tierkeep serve` run, and what does its log say?",
-            backlog.due,
-        );
-        let is_stuck = match phase {
-            MoverPhase::Stuck => Some(message),
-            MoverPhase::Idle | MoverPhase::Waiting | MoverPhase::Moving | MoverPhase::Paused => {
-                None
-            }
-            MoverPhase::Unknown => return Ok(()),
-        };
-        self.stands((AlertKind::MoverStalled, MOVER), is_stuck)
-            .await
+        self.stands((AlertKind::MoverPaused, MOVER), message).await
     }
 
     /// Tells of collections whose options endanger documents, and of databases that have none any more.

@@ -16,7 +16,7 @@ use tierkeep_engine::Purpose;
 use tierkeep_identity::{RoleClaim, issue_development_token};
 
 use super::{Context, audit};
-use crate::config::{Backend, Loaded, Settings, identity, units};
+use crate::config::{Backend, IdentitySettings, ServiceSettings, Settings, units};
 use crate::exit::{Exit, UsageError};
 
 /// How long a token is valid at most where the databases are on MongoDB.
@@ -64,21 +64,23 @@ fn role(text: &str) -> Result<RoleClaim, &'static str> {
 /// Wrong configuration, keys that can only check, a data directory that does not exist or whose secret can be neither read
 /// nor made, or a database for the trail that cannot be reached.
 pub async fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<Exit> {
-    let keys = identity::signing_keys(&context.loaded)?;
-    let settings = context.settings()?;
+    let ServiceSettings {
+        settings, identity, ..
+    } = context.service()?;
     match &settings.backend {
         Backend::Embedded { data_dir } => must_exist(data_dir)?,
         Backend::Mongo(_) => lasts_no_longer_than_a_shift(args)?,
     }
-    let secret = keys
+    let secret = identity
+        .keys
         .signing_secret()?
-        .ok_or_else(|| signed_elsewhere(args, &context.loaded))?;
+        .ok_or_else(|| signed_elsewhere(args, &identity))?;
     if matches!(settings.backend, Backend::Mongo(_)) {
         record(args, context, &settings).await?;
     }
     let expires_at: DateTime = clock::after(context.clock.now(), args.ttl);
     let token = issue_development_token(&secret, &args.sub, args.role, args.ttl, &*context.clock)?;
-    let token = with_claims(&token, &further_claims(args, &context.loaded), &secret)?;
+    let token = with_claims(&token, &further_claims(args, &identity), &secret)?;
     let result = json!({
         "token": token.expose_secret(),
         "expires_at": expires_at.try_to_rfc3339_string()?,
@@ -119,14 +121,14 @@ fn shown(ttl: Duration) -> String {
 }
 
 /// What the holder of the private key has to sign.
-fn signed_elsewhere(args: &TokenArgs, loaded: &Loaded) -> UsageError {
+fn signed_elsewhere(args: &TokenArgs, identity: &IdentitySettings) -> UsageError {
     let mut claims = vec![
         format!("sub={:?}", args.sub.to_ascii_lowercase()),
         "type=\"access\"".to_owned(),
         "exp".to_owned(),
     ];
     claims.extend(args.role.map(|role| format!("role={:?}", role.as_str())));
-    let further = further_claims(args, loaded);
+    let further = further_claims(args, identity);
     claims.extend(
         further
             .iter()
@@ -159,12 +161,11 @@ async fn record(args: &TokenArgs, context: &Context, settings: &Settings) -> any
 }
 
 /// The claims that this service asks for beyond those of every token.
-fn further_claims(args: &TokenArgs, loaded: &Loaded) -> Vec<(&'static str, String)> {
-    let configured = |name| loaded.text(name).map(str::to_owned);
+fn further_claims(args: &TokenArgs, identity: &IdentitySettings) -> Vec<(&'static str, String)> {
     [
         ("github_login", args.github_login.clone()),
-        ("iss", configured("TIERKEEP_JWT_ISSUER")),
-        ("aud", configured("TIERKEEP_JWT_AUDIENCE")),
+        ("iss", identity.issuer.clone()),
+        ("aud", identity.audience.clone()),
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))

@@ -136,7 +136,7 @@ fn candidates<'a>(
     problems: &mut Vec<Problem>,
 ) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
-    let mut refused: Vec<&'static str> = Vec::new();
+    let mut read: BTreeMap<&'static str, Result<Target, String>> = BTreeMap::new();
     for role in Role::ALL {
         let Some((variable, url)) = variable(loaded, role) else {
             // A variable whose value could not be read is a problem already.
@@ -146,29 +146,34 @@ fn candidates<'a>(
             }
             continue;
         };
-        // The driver's own word counts for what this program does not look at: credentials and options.
-        let target = Target::parse(url.expose_secret()).map_err(str::to_owned);
-        let target = target.and_then(|target| match tierkeep_mongo::misunderstood(url) {
-            Some(reason) => Err(reason),
-            None => Ok(target),
-        });
-        match target {
+        // Roles that share a variable share what was read of it, and its problem.
+        let is_first = !read.contains_key(variable);
+        match read.entry(variable).or_insert_with(|| target(url)) {
             Ok(target) => candidates.push(Candidate {
                 role,
                 variable,
                 url,
-                target,
+                target: target.clone(),
             }),
-            Err(_) if refused.contains(&variable) => {}
-            Err(reason) => {
-                refused.push(variable);
+            Err(reason) if is_first => {
                 let source = loaded.source(variable);
                 let message = format!("{variable} ({source}) is no connection string: {reason}");
                 problems.push(Problem::new(variable, message));
             }
+            Err(_) => {}
         }
     }
     candidates
+}
+
+/// Where a connection string leads. The driver's own word counts for what this program does not look at: credentials and
+/// options.
+fn target(url: &SecretString) -> Result<Target, String> {
+    let target = Target::parse(url.expose_secret())?;
+    match tierkeep_mongo::misunderstood(url) {
+        Some(reason) => Err(reason),
+        None => Ok(target),
+    }
 }
 
 /// A database's own variable wins over the one for all.

@@ -10,11 +10,10 @@ use tierkeep_identity::{
     GithubSettings, GithubVerification, GithubVerifier, JwtKeys, JwtSettings, JwtVerifier,
 };
 
-use super::databases::{self, CLUSTER_URL, DATA_DIR, Missing};
+use super::databases::{CLUSTER_URL, DATA_DIR, Missing};
 use super::loaded::{Effective, Loaded};
-use super::problem::{Problem, Problems};
+use super::problem::Problem;
 use super::secret_key::{self, SecretKeyError};
-use super::settings::finish;
 use super::small_file;
 use crate::clock::SystemClock;
 
@@ -91,18 +90,6 @@ impl KeySource {
             JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) | JwtKeys::JwksUrl(_) => Ok(None),
         }
     }
-}
-
-/// Where the keys are, for a verb that needs nothing else of identity.
-///
-/// # Errors
-/// Everything that is wrong, at once.
-pub fn signing_keys(loaded: &Loaded) -> Result<KeySource, Problems> {
-    let mut problems = loaded.problems().to_vec();
-    let mut missing = Vec::new();
-    databases::backend(loaded, &mut missing, &mut problems);
-    let keys = keys(loaded, &mut missing, &mut problems);
-    finish(keys, loaded, &missing, problems)
 }
 
 /// The identity settings. `None` after at least one problem or missing variable.

@@ -331,8 +331,8 @@ fn told_to(receiver: &MockServer, urls: impl Fn(Role) -> String) -> Deployment {
     deployment
 }
 
-/// Whether somebody was told that the database of `role` is away, within a minute of its loss.
-async fn is_heard_of(receiver: &MockServer, role: Role) {
+/// Waits for the message that the database of `role` is away, a minute from its loss at most.
+async fn until_told_of(receiver: &MockServer, role: Role) {
     let began = std::time::Instant::now();
     loop {
         let requests = receiver.received_requests().await.unwrap();
@@ -346,7 +346,10 @@ async fn is_heard_of(receiver: &MockServer, role: Role) {
         if heard {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody was told of {role}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "no message about {role} has arrived"
+        );
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -360,7 +363,7 @@ async fn while_every_server_is_stopped_people_are_told_and_the_list_knows_it_aft
     let _service = deployment.serve();
     let stopped = std::time::Instant::now();
     set.kill(0);
-    is_heard_of(&receiver, Role::EvaluationAudit).await;
+    until_told_of(&receiver, Role::EvaluationAudit).await;
     let rest = Duration::from_secs(20).saturating_sub(stopped.elapsed());
     tokio::time::sleep(rest).await;
     set.heal().await;
@@ -398,5 +401,5 @@ async fn people_are_told_of_one_database_that_is_away() {
     });
     let _service = deployment.serve();
     srie.kill(0);
-    is_heard_of(&receiver, Role::SrieMainUser).await;
+    until_told_of(&receiver, Role::SrieMainUser).await;
 }
