@@ -32,6 +32,8 @@ pub enum Contender {
     Limit,
     /// tierkeep as it is by default.
     Full,
+    /// The same, with documents that another program wrote.
+    Foreign,
     /// tierkeep with `TIERKEEP_VERIFY=version`.
     Version,
     /// One client that sends guarded upserts batch by batch, and deletes by version.
@@ -54,14 +56,26 @@ impl Contender {
     pub fn of(home: &Home) -> Vec<Self> {
         match home {
             Home::Mongodb { .. } => {
-                let mut all = vec![Self::Limit, Self::Full, Self::Version, Self::Upserts];
+                let mut all = vec![
+                    Self::Limit,
+                    Self::Full,
+                    Self::Foreign,
+                    Self::Version,
+                    Self::Upserts,
+                ];
                 if tools_missing().is_none() {
                     all.push(Self::Dump);
                 }
                 all.push(Self::Predecessor);
                 all
             }
-            Home::Sqlite(_) => vec![Self::Limit, Self::Full, Self::Version, Self::Single],
+            Home::Sqlite(_) => vec![
+                Self::Limit,
+                Self::Full,
+                Self::Foreign,
+                Self::Version,
+                Self::Single,
+            ],
         }
     }
 
@@ -70,6 +84,7 @@ impl Contender {
         match self {
             Self::Limit => "limit: plain inserts, delete by age",
             Self::Full => "tierkeep, every stored byte verified",
+            Self::Foreign => "the same, documents of another program",
             Self::Version => "tierkeep, version and digest verified",
             Self::Upserts => "one client, guarded upserts",
             Self::Dump => "dump and restore twice, delete by age",
@@ -82,7 +97,21 @@ impl Contender {
     pub fn documents(self, documents: u64) -> u64 {
         match self {
             Self::Single | Self::Predecessor => documents.min(SAMPLE),
-            Self::Limit | Self::Full | Self::Version | Self::Upserts | Self::Dump => documents,
+            Self::Limit
+            | Self::Full
+            | Self::Foreign
+            | Self::Version
+            | Self::Upserts
+            | Self::Dump => documents,
+        }
+    }
+
+    /// Plants what it moves.
+    pub async fn plant(self, place: &Place, documents: u64) -> Result<()> {
+        if self == Self::Foreign {
+            place.plant_foreign(documents).await
+        } else {
+            place.plant(documents).await
         }
     }
 
@@ -91,7 +120,7 @@ impl Contender {
         match (self, home) {
             (Self::Limit, Home::Mongodb { .. }) => server::limit(place).await,
             (Self::Limit, Home::Sqlite(_)) => embedded::limit(place).await,
-            (Self::Full, _) => tierkeep(place, Verify::Full).await,
+            (Self::Full | Self::Foreign, _) => tierkeep(place, Verify::Full).await,
             (Self::Version, _) => tierkeep(place, Verify::Version).await,
             (Self::Upserts, _) => guarded(place, BATCH).await,
             (Self::Single, _) => guarded(place, 1).await,
@@ -154,7 +183,7 @@ async fn guarded(place: &Place, batch: usize) -> Result<()> {
             }
             let fences: Vec<_> = by_version
                 .into_iter()
-                .map(|(version, ids)| Fence { version, ids })
+                .map(|(version, ids)| Fence::Version { version, ids })
                 .collect();
             temp.delete(USERS, &fences).await?;
         }

@@ -91,6 +91,22 @@ pub fn staged(n: u64, staged_at: DateTime) -> RawDocumentBuf {
     sized(n, size_bytes(n), version, staged_at)
 }
 
+/// The same user as another program writes it in the mission's shape: with an `_id` of its own, dates as texts, and without a version.
+pub fn foreign(n: u64, created_at: DateTime) -> RawDocumentBuf {
+    let mut unique = [0x5f; 12];
+    unique[4..].copy_from_slice(&n.to_be_bytes());
+    let date = created_at.try_to_rfc3339_string().unwrap_or_default();
+    Edit::new()
+        .set(field::ID, ObjectId::from_bytes(unique))
+        .set(field::CREATED_AT, date.as_str())
+        .set(field::LAST_ACCESSED, date.as_str())
+        .set(
+            field::METADATA,
+            rawdoc! { "storage_location": "RASEEN_TEMP", "backup_status": "pending" },
+        )
+        .apply(&staged(n, created_at))
+}
+
 /// As [`staged`], of about `size` bytes.
 pub fn sized(n: u64, size: usize, version: u64, staged_at: DateTime) -> RawDocumentBuf {
     let mut numbers = Numbers(n ^ 0xd0c5);

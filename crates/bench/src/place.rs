@@ -163,6 +163,15 @@ impl Place {
         .await
     }
 
+    /// As [`Place::plant`], as another program writes them.
+    pub async fn plant_foreign(&self, documents: u64) -> Result<()> {
+        let first = before_now(STAGED_AGO);
+        self.insert(Role::RaseenTempUser, 0..documents, |n| {
+            documents::foreign(n, a_millisecond_apart(first, n))
+        })
+        .await
+    }
+
     /// As [`Place::plant`], with `large` documents of `size` bytes spread evenly among them.
     pub async fn plant_with_large(&self, documents: u64, large: u64, size: usize) -> Result<()> {
         let first = before_now(STAGED_AGO);

@@ -6,6 +6,7 @@
 use bson::raw::{RawBson, RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime};
 
+use crate::digest::Digest;
 use crate::document::{self, Edit, Location, SCHEMA_VERSION, State, field};
 use crate::user::{UserId, UserType};
 use crate::version::Version;
@@ -174,7 +175,8 @@ pub fn check_metadata(document: &RawDocument) -> Result<(), Quarantine> {
 }
 
 /// The form in which tierkeep keeps a foreign document, at `location` and `version`; every field it does
-/// not know travels along unchanged, in its place.
+/// not know travels along unchanged, in its place. `metadata.staged_at` is last, where [`Change::Admit`](crate::store::Change)
+/// puts it too: whichever way a document is adopted or moved, it becomes the same bytes.
 pub fn final_form(
     document: &RawDocument,
     foreign: &Foreign,
@@ -182,7 +184,7 @@ pub fn final_form(
     version: Version,
 ) -> RawDocumentBuf {
     let last_accessed = date_field(document, field::LAST_ACCESSED).unwrap_or(foreign.created_at);
-    Edit::new()
+    let unstaged = Edit::new()
         .set(field::ID, RawBson::String(foreign.user.to_string()))
         .set(field::USER_ID, foreign.user.as_str())
         .set(field::USER_TYPE, foreign.user.user_type().as_str())
@@ -190,7 +192,6 @@ pub fn final_form(
         .set(field::LAST_ACCESSED, last_accessed)
         .locate(location)
         .set_meta(field::VERSION, version.get())
-        .set_meta(field::STAGED_AT, foreign.created_at)
         .set_meta(field::UPDATED_AT, last_accessed.max(foreign.created_at))
         .set_meta(field::SCHEMA_VERSION, SCHEMA_VERSION)
         .set_meta(field::STATE, State::Live.as_str())
@@ -199,7 +200,63 @@ pub fn final_form(
         .unset_meta(field::OPS)
         .unset_meta(field::NONCE)
         .unset_meta(field::ENTERED_AT)
-        .apply(document)
+        .unset_meta(field::STAGED_AT)
+        .apply(document);
+    Edit::new()
+        .set_meta(field::STAGED_AT, foreign.created_at)
+        .apply(&unstaged)
+}
+
+/// Under which version a foreign document is adopted, or moves without being adopted first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NextVersion {
+    /// That of copies which a move of this very document made before it was cut off: nothing has another content at this
+    /// version, and nothing a higher one.
+    OfCopies(Version),
+    /// Above everything that is known of the user.
+    Above(Version),
+}
+
+impl NextVersion {
+    /// The version.
+    pub fn get(self) -> Version {
+        match self {
+            Self::OfCopies(version) | Self::Above(version) => version,
+        }
+    }
+}
+
+/// The version for `document` beside what main and srie hold of its user, whole or only the heads, and `others` that count
+/// too; `None` where the versions are used up.
+pub fn next_version(
+    document: &RawDocument,
+    foreign: &Foreign,
+    copies: &[&RawDocument],
+    others: &[Option<Version>],
+) -> Option<NextVersion> {
+    let known = others.iter().copied().chain([document::version(document)]);
+    let copied = copies
+        .iter()
+        .filter_map(|copy| document::version(copy))
+        .max();
+    if let Some(version) = copied.filter(|copied| known.clone().flatten().all(|it| it < *copied)) {
+        let mut newest = copies
+            .iter()
+            .filter(|copy| document::version(copy) == Some(version));
+        if newest.clone().all(|copy| is_copy_of(copy, foreign)) {
+            let digest = Digest::of(&final_form(document, foreign, Location::Temp, version));
+            if newest.all(|copy| Digest::claimed_by(copy).as_ref() == Some(&digest)) {
+                return Some(NextVersion::OfCopies(version));
+            }
+        }
+    }
+    Version::above(known.chain([copied])).map(NextVersion::Above)
+}
+
+/// Whether `copy`, whole or only its head, is live and began as this foreign document.
+pub fn is_copy_of(copy: &RawDocument, foreign: &Foreign) -> bool {
+    document::state(copy) == Some(State::Live)
+        && document::adopted_from(copy) == Some(foreign.fingerprint.as_str())
 }
 
 #[cfg(test)]

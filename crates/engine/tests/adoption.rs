@@ -6,7 +6,9 @@ use rstest::rstest;
 use tierkeep_core::adopt;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
-use tierkeep_core::document::{self, Edit};
+use tierkeep_core::digest::Digest;
+use tierkeep_core::document::{self, Edit, Location};
+use tierkeep_core::mover::{Planned, Record, main_form};
 use tierkeep_core::store::{Change, Guard, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
@@ -174,6 +176,86 @@ async fn a_foreign_document_is_adopted_before_its_first_update(
         document::staged_at(&all[0]),
         Some(all[0].get_datetime("created_at").unwrap())
     );
+}
+
+/// Else a move and a writer that adopt one document at once would put different content under one version.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_adopted_by_a_writer_is_what_moves_unadopted(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(false, true)] has_been_staged: bool,
+) {
+    let world = World::new(backend).await;
+    let at = world.ago(DAY + HOUR).await;
+    let mut seed = SeedUser::new(1, at).build();
+    if has_been_staged {
+        seed = Edit::new()
+            .set_meta("staged_at", at)
+            .set_meta("own", 1)
+            .apply(&seed);
+    }
+    let foreign = adopt::foreign(&seed, UserType::Internal).unwrap();
+    let form = adopt::final_form(&seed, &foreign, Location::Temp, Version::FIRST);
+    world.plant(Role::RaseenTempUser, seed).await;
+    let refused = Condition::Version(Version::new(9).unwrap());
+    let written = world
+        .users
+        .put(&foreign.user, &section(), content(1, 1), refused)
+        .await;
+    assert!(
+        matches!(written, Err(UsersError::Mismatch { .. })),
+        "{written:?}"
+    );
+    let moved = main_form(&form, &Digest::of(&form));
+    assert_eq!(world.all(Role::RaseenTempUser).await, [form]);
+    world.migrate().await.unwrap();
+    assert_eq!(world.all(Role::RaseenMainUser).await, [moved]);
+}
+
+/// A move that was cut off after its record may still copy what it read: the version is that document's.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_under_which_another_document_began_to_move_is_not_taken(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+    #[values(false, true)] keyed_by_user: bool,
+    #[values(false, true)] by_a_writer: bool,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(DAY + HOUR).await);
+    let mut document = seed.build();
+    if keyed_by_user {
+        document = Edit::new().set("_id", seed.user_id()).apply(&document);
+    }
+    let foreign = adopt::foreign(&document, UserType::Internal).unwrap();
+    let begun = Planned::of_foreign(document.clone(), &foreign, Version::FIRST);
+    let record = Record::pending(&begun.item, "a run", bson::DateTime::now());
+    world
+        .store(Role::EvaluationAudit)
+        .insert("migration_records", &[record])
+        .await
+        .unwrap();
+    let changed = Edit::new().set("extra", 1).apply(&document);
+    world.plant(Role::RaseenTempUser, changed).await;
+    if by_a_writer {
+        world
+            .users
+            .put(&foreign.user, &section(), content(1, 1), Condition::None)
+            .await
+            .unwrap();
+        let temp = world.all(Role::RaseenTempUser).await;
+        assert_eq!(document::version(&temp[0]), Version::new(3));
+    }
+    world.migrate().await.unwrap();
+    let main = world.all(Role::RaseenMainUser).await;
+    let expected = if by_a_writer { 3 } else { 2 };
+    assert_eq!(document::version(&main[0]), Version::new(expected));
+    assert_eq!(main[0].get_i32("extra").unwrap(), 1);
+    assert_eq!(world.all(Role::SrieMainUser).await, main);
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    for record in world.records().await {
+        assert_eq!(record.get_str("status").unwrap(), "completed");
+    }
+    world.check_invariants().await;
 }
 
 #[rstest]

@@ -8,9 +8,9 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{DateTime, doc, rawdoc};
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
-use tierkeep_core::db::{Role, collection};
-use tierkeep_core::document::OPS_KEPT;
-use tierkeep_core::store::Store;
+use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase, collection};
+use tierkeep_core::document::{self, Edit, OPS_KEPT};
+use tierkeep_core::store::{Change, Guard, Store, Written};
 use tierkeep_core::user::{Section, UserId};
 use tierkeep_core::version::Version;
 use tierkeep_engine::{
@@ -18,11 +18,13 @@ use tierkeep_engine::{
     MigrationService, MoverSettings, NoProgress, Purpose, Randomness, RunOptions, Users,
     UsersError,
 };
+use tierkeep_testkit::documents::seed_user;
 use tierkeep_testkit::{ManualClock, MemoryStore};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
+use crate::check::START;
 use crate::script::{Script, ScriptedStore, Stage};
 
 /// The section of those who each have their own, by the actor's number.
@@ -62,6 +64,18 @@ pub enum Program {
     },
     /// A client that reads.
     Read {
+        /// Which user.
+        user: u32,
+    },
+    /// Another program that sets a section of the document that it wrote, which has its own `_id`, as long as that is there.
+    OtherProgram {
+        /// Which user.
+        user: u32,
+        /// Whether it relies on what it wrote, or only disturbs.
+        relies: bool,
+    },
+    /// Another program that inserts the document that it wrote once more, byte for byte.
+    InsertAgain {
         /// Which user.
         user: u32,
     },
@@ -119,6 +133,11 @@ pub fn user(n: u32) -> UserId {
     UserId::internal(&format!("{n:024x}")).expect("24 hexadecimal digits")
 }
 
+/// The document of the `n`th user as another program writes it: with its own `_id`, without a version.
+pub fn foreign(n: u32) -> RawDocumentBuf {
+    seed_user(n, START)
+}
+
 fn section(name: &str) -> Section {
     Section::parse(name).expect("a section's name")
 }
@@ -140,6 +159,7 @@ impl Program {
             Self::Read { .. } => !writing && (users || ledger),
             Self::Erase { .. } | Self::FinishErasures | Self::RemoveTombstones => users || ledger,
             Self::Clear => role == Role::RaseenTempUser || (ledger && !writing),
+            Self::OtherProgram { .. } | Self::InsertAgain { .. } => role == Role::RaseenTempUser,
         }
     }
 
@@ -147,6 +167,7 @@ impl Program {
     async fn run(
         self,
         engine: Arc<Engine>,
+        temp: Arc<dyn Store>,
         settings: MoverSettings,
         actor: usize,
         mark: String,
@@ -210,6 +231,27 @@ impl Program {
             }
             Self::Clear => {
                 clear(engine).await;
+                Outcome::Nothing
+            }
+            Self::OtherProgram { user: n, relies } => {
+                let name = SECTIONS[actor];
+                let section = rawdoc! { "mark": mark.as_str() };
+                let change = Change::Replace(Edit::new().set(name, section).apply(&foreign(n)));
+                let (id, any) = (document::id(&foreign(n)), Guard::Fields(doc! {}));
+                let written = temp.write(RaseenTempUser::USERS, &id, &any, &change).await;
+                if relies && matches!(written, Ok(Written::Applied(_))) {
+                    let (user, section, version) = (n, name, 0);
+                    return Outcome::Written(Ack {
+                        user,
+                        section,
+                        mark,
+                        version,
+                    });
+                }
+                Outcome::Nothing
+            }
+            Self::InsertAgain { user: n } => {
+                temp.insert(RaseenTempUser::USERS, &[foreign(n)]).await.ok();
                 Outcome::Nothing
             }
         }
@@ -291,6 +333,8 @@ pub struct Making {
     pub settings: MoverSettings,
     /// Somebody erases.
     pub erasing: bool,
+    /// Documents may be quarantined.
+    pub quarantine: bool,
     /// The guard that is missing.
     #[cfg(feature = "mutants")]
     pub mutant: Option<tierkeep_engine::Mutant>,
@@ -327,6 +371,8 @@ fn runtime() -> Runtime {
 /// An engine over scripted stores, for one thread.
 pub struct Rig {
     engine: Arc<Engine>,
+    /// Temp as other programs reach it.
+    temp: Arc<dyn Store>,
     making: Making,
     stage: Stage,
     runtime: Runtime,
@@ -340,8 +386,13 @@ impl Rig {
             let stage = stage.clone();
             Arc::new(ScriptedStore { base, stage }) as Arc<dyn Store>
         });
+        let scripted: Vec<Arc<dyn Store>> = scripted.collect();
+        let temp = scripted
+            .iter()
+            .find(|store| store.role() == Role::RaseenTempUser);
+        let temp = Arc::clone(temp.expect("a store for each role"));
         let (clock, randomness) = (Arc::new(stage.clone()), Arc::new(stage.clone()));
-        let engine = making.engine(scripted.collect(), clock, randomness);
+        let engine = making.engine(scripted, clock, randomness);
         let runtime = runtime();
         runtime
             .block_on(engine.databases().open(AT_ONCE, Purpose::Work))
@@ -352,6 +403,7 @@ impl Rig {
         }
         Self {
             engine,
+            temp,
             making,
             stage,
             runtime,
@@ -363,7 +415,8 @@ impl Rig {
         let end = self.stage.set(script);
         self.runtime.block_on(async {
             let engine = Arc::clone(&self.engine);
-            let running = program.run(engine, self.making.settings, actor, mark.to_owned());
+            let temp = Arc::clone(&self.temp);
+            let running = program.run(engine, temp, self.making.settings, actor, mark.to_owned());
             tokio::select! {
                 biased;
                 outcome = running => Next::Over(outcome),
@@ -382,7 +435,11 @@ impl Rig {
             let erasures = ErasureService::new(Arc::clone(&engine));
             erasures.finish_pending().await.ok();
             clear(Arc::clone(&engine)).await;
-            migrate(engine, self.making.settings, all).await;
+            migrate(Arc::clone(&engine), self.making.settings, all.clone()).await;
+            if self.making.quarantine {
+                // What was quarantined because of a document that has gone since is released by a run and moved by the next.
+                migrate(engine, self.making.settings, all).await;
+            }
         });
     }
 }

@@ -120,14 +120,8 @@ impl Call {
             Operation::PutNewer(documents) if documents.len() > 1 => {
                 Operation::PutNewer(first(documents))
             }
-            Operation::Delete(fences) if fences.len() > 1 => {
-                Operation::Delete(fences[..fences.len() / 2].to_vec())
-            }
-            Operation::Delete(fences) => {
-                let fence = fences.first().filter(|fence| fence.ids.len() > 1)?;
-                let ids = fence.ids[..fence.ids.len() / 2].to_vec();
-                let version = fence.version;
-                Operation::Delete(vec![Fence { version, ids }])
+            Operation::Delete(fences) if fences.iter().map(Fence::documents).sum::<usize>() > 1 => {
+                Operation::Delete(Fence::first_half(fences))
             }
             Operation::Amend(ids, when, set) if ids.len() > 1 => {
                 let ids = ids[..ids.len() / 2].to_vec();
@@ -139,6 +133,7 @@ impl Call {
             | Operation::Insert(_)
             | Operation::PutNewer(_)
             | Operation::Write(..)
+            | Operation::Delete(_)
             | Operation::Amend(..) => return None,
         };
         Some(Self {

@@ -250,7 +250,7 @@ impl Check {
                 let fence = epoch << Version::COUNTER_BITS;
                 let known = moment.erased.entry(*who).or_default();
                 *known = fence.max(*known);
-                if *everywhere {
+                if *everywhere && !self.scenario.inserts_again() {
                     let planted = &self.scenario.planted;
                     let broken = invariants::first_life_is_gone(&moment.engine, *who, planted);
                     moment.broken = moment.broken.take().or(broken);
@@ -289,7 +289,8 @@ impl Check {
         };
         let rest = Databases::of(stores);
         let planted = &self.scenario.planted;
-        let mut erased = moment.erased.keys();
+        let told = moment.erased.keys();
+        let mut erased = told.filter(|_| !self.scenario.inserts_again());
         let gone = erased.find_map(|who| invariants::first_life_is_gone(&rest, *who, planted));
         let broken = gone.or_else(|| invariants::at_rest(&rest, known));
         rested().insert(key, broken.clone());

@@ -19,7 +19,7 @@ use crate::actor::{Ack, LIST, MERGED, listed, user};
 use crate::databases::Databases;
 
 /// The names of the invariants, by their place in [`Broken::which`].
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "1: what was acknowledged is in temp or main",
     "2: a reader never misses what was acknowledged",
     "3: every acknowledged write is contained once in the copy that counts",
@@ -39,6 +39,7 @@ pub const NAMES: [&str; 19] = [
     "7: what was erased does not come back",
     "erasures: no request erases twice",
     "rolled back: what srie alone holds is in every later copy",
+    "4: what another program wrote and left temp is in main and srie",
 ];
 
 /// An invariant that does not hold.
@@ -88,6 +89,15 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
         (
             3,
             kit::what_left_temp_is_in_main_and_srie(&temp_before, temp, main, srie),
+        ),
+        (
+            19,
+            kit::what_another_program_wrote_left_temp_for_main_and_srie(
+                &unerased(&temp_before, known.fences),
+                temp,
+                main,
+                srie,
+            ),
         ),
         (
             4,
@@ -287,6 +297,17 @@ fn standing(records: &[RawDocumentBuf], fences: &BTreeMap<u32, i64>) -> Vec<RawD
         fence.is_none_or(|fence| version > *fence)
     };
     records.iter().filter(stands).cloned().collect()
+}
+
+/// The documents of users who were never erased.
+fn unerased(documents: &[RawDocumentBuf], fences: &BTreeMap<u32, i64>) -> Vec<RawDocumentBuf> {
+    let was_erased = |document: &RawDocumentBuf| {
+        let user = document::user_id(document).and_then(|user| UserId::parse(user).ok());
+        let n = user.as_ref().and_then(number);
+        n.is_some_and(|n| fences.contains_key(&n))
+    };
+    let kept = documents.iter().filter(|it| !was_erased(it));
+    kept.cloned().collect()
 }
 
 /// The copies that no erasure has made into nothing.

@@ -71,6 +71,8 @@ impl Actor {
             | Program::Rewrite { .. }
             | Program::Append { .. }
             | Program::Merge { .. }
+            | Program::OtherProgram { .. }
+            | Program::InsertAgain { .. }
             | Program::Read { .. } => (self.number, self.crashes),
         }
     }

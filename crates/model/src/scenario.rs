@@ -84,6 +84,12 @@ impl Scenario {
         self.actors.iter().any(erases)
     }
 
+    /// Whether another program puts the content of the beginning back after an erasure.
+    pub(crate) fn inserts_again(&self) -> bool {
+        let inserts = |actor: &Program| matches!(actor, Program::InsertAgain { .. });
+        self.actors.iter().any(inserts)
+    }
+
     /// How often a user can have been erased at most: as often as somebody asks, and as the copies say.
     pub(crate) fn most_erasures(&self) -> i64 {
         let asked = self
@@ -100,6 +106,7 @@ impl Scenario {
     pub(crate) fn making(&self) -> Making {
         Making {
             erasing: self.is_erasing(),
+            quarantine: self.quarantine,
             settings: MoverSettings {
                 retention: self.retention,
                 batch_documents: 2,

@@ -7,11 +7,17 @@ use tierkeep_model::invariants::NAMES;
 use tierkeep_model::{Program, START, Scenario, Trouble};
 use tierkeep_testkit::documents::native_user;
 
-use crate::world::{above_the_fence, due, in_srie_alone, moved, report, rolled_back, settled};
+use crate::world::{
+    above_the_fence, due, in_srie_alone, moved, report, rolled_back, settled, written_elsewhere,
+};
 
 const MOVE: Program = Program::Move;
 const PUT: Program = Program::Put { user: 1 };
 const ERASE: Program = Program::Erase { user: 1 };
+const OTHER: Program = Program::OtherProgram {
+    user: 1,
+    relies: true,
+};
 
 /// The scenario without its guard breaks this invariant first.
 fn falls(mutant: Mutant, mut scenario: Scenario, invariant: usize) {
@@ -35,6 +41,30 @@ fn an_unguarded_delete_is_found() {
 #[test]
 fn an_unguarded_write_to_main_is_found() {
     falls(Mutant::UnguardedWriteToMain, due([MOVE, MOVE, PUT]), 7);
+}
+
+#[test]
+fn an_unguarded_delete_of_what_another_program_wrote_is_found() {
+    falls(Mutant::UnguardedDelete, written_elsewhere([MOVE, OTHER]), 2);
+}
+
+#[test]
+fn copying_what_another_program_wrote_as_it_was_read_is_found() {
+    let scenario = written_elsewhere([MOVE, MOVE, OTHER]);
+    falls(Mutant::CopiedAsItWasRead, scenario, 15);
+}
+
+#[test]
+fn adopting_beside_an_open_move_is_found() {
+    let disturbs = Program::OtherProgram {
+        user: 1,
+        relies: false,
+    };
+    let scenario = Scenario {
+        quarantine: true,
+        ..written_elsewhere([MOVE, PUT, disturbs])
+    };
+    falls(Mutant::OpenMovesUnseen, scenario, 5);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use tierkeep_model::{Program, Scenario, Trouble};
 
 use crate::world::{
     above_the_fence, due, holds, holds_usually, in_srie_alone, rolled_back, settled,
+    written_elsewhere,
 };
 
 const MOVE: Program = Program::Move;
@@ -243,6 +244,82 @@ fn a_write_after_main_was_rolled_back() {
         "main rolled back, a writer, a mover",
         rolled_back([PUT, MOVE]),
         30,
+    );
+}
+
+const OTHER: Program = Program::OtherProgram {
+    user: 1,
+    relies: true,
+};
+
+#[test]
+fn two_movers_of_what_another_program_wrote() {
+    let scenario = written_elsewhere([MOVE, MOVE]);
+    holds("two movers, unadopted", scenario, 100);
+}
+
+#[test]
+fn a_mover_of_what_another_program_wrote_crashes() {
+    let scenario = Scenario {
+        trouble: crashes(1),
+        ..written_elsewhere([MOVE, MOVE])
+    };
+    holds("two movers, unadopted, a crash", scenario, 100);
+}
+
+#[test]
+fn another_program_changes_what_moves_unadopted() {
+    let scenario = written_elsewhere([MOVE, MOVE, OTHER]);
+    holds("two movers, unadopted, the other program", scenario, 100);
+}
+
+#[test]
+fn a_writer_beside_a_move_of_what_another_program_wrote() {
+    let scenario = written_elsewhere([MOVE, PUT]);
+    holds("a mover, unadopted, a writer", scenario, 100);
+}
+
+#[test]
+fn a_writer_and_another_program_beside_a_move() {
+    let scenario = Scenario {
+        quarantine: true,
+        ..written_elsewhere([
+            MOVE,
+            PUT,
+            Program::OtherProgram {
+                user: 1,
+                relies: false,
+            },
+        ])
+    };
+    holds(
+        "a mover, unadopted, a writer, the other program",
+        scenario,
+        100,
+    );
+}
+
+#[test]
+fn an_eraser_beside_a_move_of_what_another_program_wrote() {
+    let scenario = written_elsewhere([MOVE, ERASE, Program::FinishErasures]);
+    holds(
+        "a mover, unadopted, an eraser, who finishes it",
+        scenario,
+        100,
+    );
+}
+
+/// What is inserted again byte for byte while a mover is about to delete it cannot be told from what was erased, and goes with it.
+#[test]
+fn an_eraser_and_the_same_document_once_more_beside_a_move() {
+    let scenario = Scenario {
+        graceless: true,
+        ..written_elsewhere([MOVE, ERASE, Program::InsertAgain { user: 1 }])
+    };
+    holds(
+        "a mover, unadopted, an eraser, the same again",
+        scenario,
+        100,
     );
 }
 

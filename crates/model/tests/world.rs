@@ -7,7 +7,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::mover::main_form;
-use tierkeep_model::{Program, Report, START, Scenario, explore};
+use tierkeep_model::{Program, Report, START, Scenario, explore, foreign};
 use tierkeep_testkit::documents::native_user;
 
 /// The first user at `version`, staged long ago.
@@ -19,6 +19,14 @@ pub fn staged(version: i64) -> RawDocumentBuf {
 pub fn due(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);
     scenario.planted.push((Role::RaseenTempUser, staged(3)));
+    scenario
+}
+
+/// The first user's document stands in temp as another program wrote it, and is due.
+pub fn written_elsewhere(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    scenario.planted.push((Role::RaseenTempUser, foreign(1)));
+    scenario.adopting = true;
     scenario
 }
 

@@ -190,7 +190,7 @@ impl Store for MongoStore {
     }
 
     async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
-        let deleted = self.matched(query::delete(collection, fences)).await;
+        let deleted = self.delete_fenced(collection, fences).await;
         deleted.map_err(self.at("delete"))
     }
 

@@ -176,9 +176,21 @@ pub(crate) fn delete(
     };
     let mut gone = 0;
     for fence in fences {
-        for id in &fence.ids {
-            let went = table.remove_live(connection, &id_order(id), fence.version.get())?;
-            gone += u64::from(went);
+        match fence {
+            Fence::Version { version, ids } => {
+                for id in ids {
+                    let went = table.remove_live(connection, &id_order(id), version.get())?;
+                    gone += u64::from(went);
+                }
+            }
+            Fence::Whole(whole) => {
+                let key = id_order(&document::id(whole));
+                let stored = table.get(connection, &key)?;
+                if let Some(stored) = stored.filter(|stored| stored == whole) {
+                    table.remove(connection, &key, &stored)?;
+                    gone += 1;
+                }
+            }
         }
     }
     Ok(gone)

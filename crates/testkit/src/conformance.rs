@@ -150,6 +150,8 @@ macro_rules! conformance_suite {
             a_delete_takes_only_live_documents_of_its_version
             fences_do_not_mix
             a_large_batch_is_deleted_at_once
+            a_delete_takes_whole_documents_only_as_they_are
+            a_large_batch_of_whole_documents_is_deleted_at_once
             an_amendment_touches_only_what_matches
             an_amendment_that_changes_nothing_matches
             an_amendment_reaches_into_objects

@@ -491,13 +491,7 @@ impl Store for FaultStore {
     }
 
     async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
-        let halved: Vec<Fence> = fences
-            .iter()
-            .map(|fence| Fence {
-                version: fence.version,
-                ids: half(&fence.ids).to_vec(),
-            })
-            .collect();
+        let halved = Fence::first_half(fences);
         struck!(
             self,
             "delete",

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bson::DateTime;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::clock;
-use tierkeep_core::digest::Digest;
+use tierkeep_core::digest::{Digest, fingerprint};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::version::Version;
 
@@ -97,6 +97,31 @@ pub fn what_left_temp_is_in_main_and_srie(
                 format!("{user} left temp at {version} and {name} holds nothing as new")
             })?;
         }
+    }
+    Ok(())
+}
+
+/// 4: what another program wrote into temp and is gone from there as it was, is in main and srie as it would be adopted, or in
+/// temp: adopted, or changed by that program.
+pub fn what_another_program_wrote_left_temp_for_main_and_srie(
+    temp_before: &[RawDocumentBuf],
+    temp: &[RawDocumentBuf],
+    main: &[RawDocumentBuf],
+    srie: &[RawDocumentBuf],
+) -> Verdict {
+    let foreign = |it: &&RawDocumentBuf| document::version(it).is_none() && is_live(it);
+    for gone in temp_before.iter().filter(foreign) {
+        let id = document::id(gone);
+        if temp.iter().any(|it| document::id(it) == id) {
+            continue;
+        }
+        let became = |it: &RawDocumentBuf| {
+            is_live(it) && document::adopted_from(it) == Some(fingerprint(gone).as_str())
+        };
+        let is_moved = main.iter().any(became) && srie.iter().any(became);
+        check(is_moved || temp.iter().any(became), || {
+            format!("what another program wrote as {id} left temp and is nowhere")
+        })?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, Document};
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
-use tierkeep_core::document::{self, State};
+use tierkeep_core::document;
 use tierkeep_core::store::{
     Change, Class, Cursor, Damage, Entries, Fault, Fence, Find, FoundCollection, FoundIndex, Guard,
     Hello, Inserted, Layout, Put, Query, Result, ServerIdentity, Store, StoreError, Written,
@@ -408,12 +408,9 @@ impl Store for MemoryStore {
         };
         let mut gone = 0;
         for fence in fences {
-            for id in &fence.ids {
-                let key = id_order(id);
-                if collection.documents.get(&key).is_some_and(|stored| {
-                    document::state(stored) == Some(State::Live)
-                        && document::version(stored) == Some(fence.version)
-                }) {
+            for key in fence.ids().iter().map(id_order) {
+                let stored = collection.documents.get(&key);
+                if stored.is_some_and(|stored| fence.takes(stored)) {
                     collection.documents.remove(&key);
                     gone += 1;
                 }

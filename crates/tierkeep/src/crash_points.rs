@@ -278,14 +278,8 @@ impl Store for Mortal {
     }
 
     async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64> {
-        let halves: Vec<Fence> = fences
-            .iter()
-            .map(|fence| Fence {
-                version: fence.version,
-                ids: first_half(&fence.ids).to_vec(),
-            })
-            .collect();
-        let many = fences.iter().map(|fence| fence.ids.len()).sum();
+        let halves = Fence::first_half(fences);
+        let many = fences.iter().map(Fence::documents).sum();
         let whole = self.inner.delete(collection, fences);
         let half = self.inner.delete(collection, &halves);
         self.call("delete", collection, many, whole, half).await

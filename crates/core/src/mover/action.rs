@@ -79,8 +79,10 @@ pub struct Seen {
 pub enum SeenInTemp {
     /// Nothing, a tombstone, or an entry: the version is gone.
     Gone,
-    /// A live document.
-    Live(Version),
+    /// What moves.
+    Same,
+    /// Another live document of the user.
+    Other,
 }
 
 /// The answer to an action, item by item in the action's order.

@@ -42,6 +42,8 @@ pub enum Phase {
     Claims,
     /// Nothing is written.
     Record,
+    /// Every document has a pending record; whether those of other programs still stand as they were read is not known.
+    Standing,
     /// Every document has a pending record.
     Backup,
     /// srie holds what it accepted.
@@ -154,7 +156,7 @@ impl Batch {
             Phase::Backup => Action::Copy(Target::Backup, copies()),
             Phase::Promote => Action::Copy(Target::Main, copies()),
             Phase::Check => Action::ReadBack(copies()),
-            Phase::Recheck | Phase::Survivors => Action::ReadTemp(items()),
+            Phase::Standing | Phase::Recheck | Phase::Survivors => Action::ReadTemp(items()),
             Phase::Erasures => Action::Erasures(items()),
             Phase::Delete => Action::Delete(items()),
             Phase::Complete => Action::Complete(items()),
@@ -196,6 +198,10 @@ impl Batch {
             }
             (Phase::Record, Observation::Recorded(recorded)) => {
                 self.each(recorded, Entry::copied)?;
+                Phase::Standing
+            }
+            (Phase::Standing, Observation::Temp(seen)) => {
+                self.each(seen, Entry::looked_at_again)?;
                 Phase::Backup
             }
             (Phase::Backup, Observation::Copied(copied)) => {
@@ -253,7 +259,8 @@ impl Batch {
         while self.phase != Phase::Done && self.of_phase().next().is_none() {
             self.phase = match self.phase {
                 Phase::Claims => self.from,
-                Phase::Record => Phase::Backup,
+                Phase::Record => Phase::Standing,
+                Phase::Standing => Phase::Backup,
                 Phase::Backup => Phase::Promote,
                 Phase::Promote => Phase::Check,
                 Phase::Check => Phase::Erasures,
@@ -299,12 +306,32 @@ impl Batch {
 impl Entry {
     fn belongs(&self, phase: Phase) -> bool {
         match self.standing {
-            Progress::In => phase != Phase::Recheck,
+            Progress::In => match phase {
+                Phase::Recheck => false,
+                // The claims on the users of other programs' documents were read when those were planned.
+                Phase::Claims => !self.is_foreign(),
+                Phase::Standing => self.is_foreign(),
+                Phase::Record
+                | Phase::Backup
+                | Phase::Promote
+                | Phase::Check
+                | Phase::Erasures
+                | Phase::Delete
+                | Phase::Survivors
+                | Phase::Complete
+                | Phase::Done => true,
+            },
             // A newer copy that is a tombstone is explained by the ledger, else temp is asked.
             Progress::Overtaken(..) => matches!(phase, Phase::Erasures | Phase::Recheck),
             Progress::Superseded => phase == Phase::Complete,
             Progress::Out(_) => false,
         }
+    }
+
+    /// Whether it moves without having been adopted: its version was chosen above all copies, so a newer one only means that
+    /// somebody else works on the user.
+    fn is_foreign(&self) -> bool {
+        self.item.original.is_some()
     }
 
     fn out(&mut self, fate: Fate) {
@@ -315,6 +342,8 @@ impl Entry {
         match copied {
             Copied::Settled => {}
             Copied::Rejected(reason) => self.out(Fate::Failed(reason)),
+            // What another program wrote goes above whatever is found, in the next pass.
+            Copied::Contradicted(_) if self.is_foreign() => self.out(Fate::Deferred),
             Copied::Contradicted(reason) => self.out(Fate::Conflict(reason)),
             Copied::Refused(reason) => self.out(Fate::Held(reason)),
             Copied::Unsettled => self.out(Fate::Deferred),
@@ -326,6 +355,14 @@ impl Entry {
         if !alone {
             let user = self.item.user.clone();
             self.out(Fate::Conflict(Quarantine::SeveralClaims(user)));
+        }
+    }
+
+    /// What another program wrote is copied only while it stands as it was read, alone: looked at after the record, which a
+    /// writer that adopts it looks for after its own entry.
+    fn looked_at_again(&mut self, seen: SeenInTemp) {
+        if seen != SeenInTemp::Same {
+            self.out(Fate::Deferred);
         }
     }
 
@@ -355,12 +392,12 @@ impl Entry {
         }
     }
 
-    /// A copy is newer: if temp still holds what moves, that copy violates the protocol.
+    /// A copy is newer: if temp still holds what moves, and not as another program left it, that copy violates the protocol.
     fn rechecked(&mut self, seen: SeenInTemp) {
         let Progress::Overtaken(role, found) = self.standing else {
             return;
         };
-        if seen == SeenInTemp::Live(self.item.version) {
+        if seen == SeenInTemp::Same && !self.is_foreign() {
             let version = self.item.version;
             self.out(Fate::Conflict(Quarantine::Above {
                 database: role.name(),
@@ -383,13 +420,13 @@ impl Entry {
     fn survived(&mut self, seen: SeenInTemp, last: bool) -> bool {
         match seen {
             SeenInTemp::Gone => false,
-            SeenInTemp::Live(version) if version == self.item.version => {
+            SeenInTemp::Same => {
                 if last {
                     self.out(Fate::Deferred);
                 }
                 !last
             }
-            SeenInTemp::Live(_) => {
+            SeenInTemp::Other => {
                 self.standing = Progress::Superseded;
                 false
             }

@@ -18,7 +18,7 @@ mod retry;
 
 pub use action::{Action, Copied, Copies, Observation, Seen, SeenInTemp, Target};
 pub use batch::{Batch, Fate, OutOfOrder, Phase};
-pub use item::Item;
+pub use item::{Item, Original};
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
 pub use record::{Record, Status, record_field};
 pub use retry::{Attempt, RETRIES, held_attempt, next_attempt};

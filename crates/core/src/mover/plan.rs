@@ -5,20 +5,21 @@ use std::time::Duration;
 use bson::DateTime;
 use bson::raw::{RawDocument, RawDocumentBuf};
 
-use super::item::Item;
+use super::item::{Item, Original};
 use super::record::{Record, Status};
 use crate::adopt::{self, Foreign, Quarantine};
 use crate::clock;
 use crate::digest::Digest;
 use crate::document::{self, Edit, Location, State, field};
 use crate::user::{UserId, UserType};
+use crate::version::Version;
 
 /// What one document of temp is, as far as the mover is concerned.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Candidate {
     /// Its retention has passed: it moves.
     Due(Planned),
-    /// Another program wrote it and its retention has passed: it is adopted, then it moves.
+    /// Another program wrote it and its retention has passed: it moves as it would be adopted, or is adopted first.
     Adopt(Foreign),
     /// Its time has not come.
     Young,
@@ -35,6 +36,45 @@ pub struct Planned {
     pub item: Item,
     /// The copy, byte for byte.
     pub copy: RawDocumentBuf,
+}
+
+impl Planned {
+    /// A document in its final form.
+    fn of(document: &RawDocument, user: UserId, version: Version, staged_at: DateTime) -> Self {
+        let digest = Digest::of(document);
+        let copy = main_form(document, &digest);
+        let record = Record::id_of(&user, version, staged_at);
+        Self {
+            item: Item {
+                user,
+                version,
+                digest,
+                size: u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX),
+                record,
+                original: None,
+            },
+            copy,
+        }
+    }
+
+    /// A document of another program that moves under `version` without being adopted first: its copies are what they would
+    /// be had it been adopted under that version.
+    pub fn of_foreign(original: RawDocumentBuf, foreign: &Foreign, version: Version) -> Self {
+        let adopted = adopt::final_form(&original, foreign, Location::Temp, version);
+        let user = foreign.user.clone();
+        let mut planned = Self::of(&adopted, user, version, foreign.created_at);
+        planned.item.original = Some(Original {
+            document: original,
+            fingerprint: foreign.fingerprint.clone(),
+        });
+        planned
+    }
+
+    /// How many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        let original = self.item.original.as_ref();
+        self.copy.as_bytes().len() + original.map_or(0, |it| it.document.as_bytes().len())
+    }
 }
 
 /// What is compared before a document leaves temp.
@@ -110,20 +150,7 @@ fn classify_native(document: &RawDocument, cutoff: DateTime) -> Candidate {
     if staged_at > cutoff {
         return Candidate::Young;
     }
-    let digest = Digest::of(document);
-    let copy = main_form(document, &digest);
-    let size = u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX);
-    let record = Record::id_of(&user, version, staged_at);
-    Candidate::Due(Planned {
-        item: Item {
-            user,
-            version,
-            digest,
-            size,
-            record,
-        },
-        copy,
-    })
+    Candidate::Due(Planned::of(document, user, version, staged_at))
 }
 
 /// The form in which main and srie hold `document`.

@@ -36,6 +36,8 @@ pub mod record_field {
     pub const NEXT_ATTEMPT_AT: &str = "next_attempt_at";
     /// Why the last attempt failed.
     pub const ERROR: &str = "error";
+    /// The fingerprint of the document that another program wrote, where it moves without having been adopted.
+    pub const ADOPTED_FROM: &str = "adopted_from";
 }
 
 /// The status of a record.
@@ -85,6 +87,8 @@ pub struct Record {
     pub refusals: i32,
     /// Not before this time is it tried again.
     pub next_attempt_at: Option<DateTime>,
+    /// The fingerprint of what another program wrote and moves without having been adopted.
+    pub adopted_from: Option<String>,
 }
 
 impl Record {
@@ -113,6 +117,10 @@ impl Record {
             retry_count: document.get_i32(record_field::RETRY_COUNT).ok()?,
             refusals: document.get_i32(record_field::REFUSALS).unwrap_or(0),
             next_attempt_at: document.get_datetime(record_field::NEXT_ATTEMPT_AT).ok(),
+            adopted_from: document
+                .get_str(record_field::ADOPTED_FROM)
+                .ok()
+                .map(str::to_owned),
         })
     }
 
@@ -136,7 +144,16 @@ impl Record {
         record.append(cstr!("finished_at"), RawBson::Null);
         record.append(cstr!("next_attempt_at"), RawBson::Null);
         record.append(cstr!("error"), RawBson::Null);
+        if let Some(original) = &item.original {
+            record.append(cstr!("adopted_from"), original.fingerprint.as_str());
+        }
         record
+    }
+
+    /// Whether it is the record of this item, and not of another document that moves under the same version.
+    pub fn is_of(&self, item: &Item) -> bool {
+        let original = item.original.as_ref();
+        original.is_none_or(|it| self.adopted_from.as_ref() == Some(&it.fingerprint))
     }
 
     /// The fields that say that a move is complete, in order of their names.

@@ -13,7 +13,7 @@ mod write;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, Document};
 
 pub use error::{Class, StoreError, Verdict};
@@ -24,6 +24,7 @@ pub use query::{
 pub use write::{Change, Guard, fields_match, put_replaces, with_fields};
 
 use crate::db::Role;
+use crate::document::{self, State};
 use crate::version::Version;
 
 /// The result of a store operation.
@@ -256,13 +257,64 @@ pub enum Written {
     Rejected(Fault),
 }
 
-/// The documents of one version in a [`Store::delete`].
+/// What goes in a [`Store::delete`].
 #[derive(Clone, PartialEq, Debug)]
-pub struct Fence {
-    /// Only a live document of exactly this version goes.
-    pub version: Version,
-    /// The `_id`s.
-    pub ids: Vec<Bson>,
+pub enum Fence {
+    /// Live documents of exactly one version.
+    Version {
+        /// The version.
+        version: Version,
+        /// The `_id`s.
+        ids: Vec<Bson>,
+    },
+    /// The one document that is stored byte for byte like this.
+    Whole(RawDocumentBuf),
+}
+
+impl Fence {
+    /// The `_id`s of the documents that it names.
+    pub fn ids(&self) -> Vec<Bson> {
+        match self {
+            Self::Version { ids, .. } => ids.clone(),
+            Self::Whole(whole) => vec![document::id(whole)],
+        }
+    }
+
+    /// How many documents it names.
+    pub fn documents(&self) -> usize {
+        match self {
+            Self::Version { ids, .. } => ids.len(),
+            Self::Whole(_) => 1,
+        }
+    }
+
+    /// Whether `stored`, which has one of its `_id`s, goes.
+    pub fn takes(&self, stored: &RawDocument) -> bool {
+        match self {
+            Self::Version { version, .. } => {
+                document::state(stored) == Some(State::Live)
+                    && document::version(stored) == Some(*version)
+            }
+            Self::Whole(whole) => stored.as_bytes() == whole.as_bytes(),
+        }
+    }
+
+    /// The first half of these fences, as a connection that breaks within the command leaves it: half of each version's
+    /// documents, and half of the whole ones.
+    #[must_use]
+    pub fn first_half(fences: &[Self]) -> Vec<Self> {
+        let whole = |fence: &&Self| matches!(fence, Self::Whole(_));
+        let halves = fences.iter().filter_map(|fence| match fence {
+            Self::Version { version, ids } => Some(Self::Version {
+                version: *version,
+                ids: ids.iter().take(ids.len() / 2).cloned().collect(),
+            }),
+            Self::Whole(_) => None,
+        });
+        let wholes = fences.iter().filter(whole);
+        let half = wholes.clone().count() / 2;
+        halves.chain(wholes.take(half).cloned()).collect()
+    }
 }
 
 /// One logical database.
@@ -389,9 +441,10 @@ pub trait Store: Send + Sync + Debug {
         change: &Change,
     ) -> Result<Written>;
 
-    /// Deletes live documents at exactly the versions given; answers how many went.
+    /// Deletes live documents at exactly the versions given, and documents that equal a given one; answers how many went.
     ///
-    /// (L20) A document of another version, entering, or erased stays.
+    /// (L20) A document of another version, entering, or erased stays. (L30) So does one that differs in any byte from the
+    /// whole one that has its `_id`.
     async fn delete(&self, collection: &str, fences: &[Fence]) -> Result<u64>;
 
     /// Sets fields (one dot reaches into an object) of those of `ids` whose fields equal all of `when`;

@@ -19,7 +19,9 @@ use tierkeep_core::version::Version;
 
 use crate::claims::{Consistency, claims, copy_of, native};
 use crate::context::Engine;
-use crate::copies::staging::{self, Entered, Known, StagingEntry, is_abandoned, withdraw};
+use crate::copies::staging::{
+    self, Entered, Known, OpenMove, StagingEntry, is_abandoned, withdraw,
+};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{remove_foreign, rewrite_in};
 use crate::ledger::Ledger;
@@ -81,13 +83,14 @@ pub(crate) async fn adopt_in_temp(
     if moved {
         return remove(engine.databases.raseen_temp_db(), document).await;
     }
-    let copies = [main.as_deref(), srie.as_deref()];
-    let above = [Some(document), tombstone.map(AsRef::as_ref)];
-    let versions = copies
-        .into_iter()
-        .chain(above)
-        .map(|copy| copy.and_then(document::version));
-    let Some(version) = Version::above(versions.chain([fence])) else {
+    let copies: Vec<&RawDocument> = main.as_deref().into_iter().chain(srie.as_deref()).collect();
+    let others = [tombstone.and_then(|it| document::version(it)), fence];
+    let Some(next) = adopt::next_version(document, &foreign, &copies, &others) else {
+        return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
+    };
+    // After the document was read: see `Phase::Standing`.
+    let open_moves = staging::open_moves(engine, user).await?;
+    let Some(version) = above_open_moves(next.get(), &foreign, &open_moves) else {
         return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
     };
     let adopted = adopt::final_form(document, &foreign, Location::Temp, version);
@@ -100,8 +103,24 @@ pub(crate) async fn adopt_in_temp(
         document: adopted,
         over: tombstone.map(AsRef::as_ref),
         known: Known { main, fence },
+        open_moves: Some(open_moves),
     };
     enter_beside(engine, document, staging).await
+}
+
+/// `version`, or above what other documents of the user move under; that of a move of this very document.
+fn above_open_moves(version: Version, foreign: &Foreign, open: &[OpenMove]) -> Option<Version> {
+    match open.last() {
+        Some(last) if last.version >= version => {
+            let is_this = last.adopted_from.as_ref() == Some(&foreign.fingerprint);
+            if is_this {
+                Some(last.version)
+            } else {
+                last.version.next()
+            }
+        }
+        Some(_) | None => Some(version),
+    }
 }
 
 fn several_claims(user: &UserId) -> Adoption {

@@ -20,7 +20,7 @@ use crate::databases::retry::repeating;
 use crate::ledger::Ledger;
 
 /// About how many bytes of copies are read back at once, so that a batch does not take its size once more.
-const READ_BACK_BYTES: usize = 1024 * 1024;
+pub(crate) const READ_BACK_BYTES: usize = 1024 * 1024;
 
 /// Inserts first; for those that are there already, skips equals and sends the others guarded.
 pub(crate) async fn copy<D: UserDatabase>(

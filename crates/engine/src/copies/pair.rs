@@ -6,20 +6,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bson::Bson;
+use bson::raw::{RawDocument, RawDocumentBuf};
+use tierkeep_core::adopt;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{CopyKind, Found, Side, Sight};
-use tierkeep_core::db::{BackedUp, RaseenMainUser, RaseenTempUser, UserDatabase};
-use tierkeep_core::document::{self, State};
+use tierkeep_core::compare::{CopyKind, Found, Held, Side, Sight};
+use tierkeep_core::db::{BackedUp, RaseenMainUser, UserDatabase};
+use tierkeep_core::digest::Digest;
+use tierkeep_core::document::{self, Location, State};
 use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::hr::HrCollection;
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Find, Query, Store, StoreError};
+use tierkeep_core::user::UserType;
 use tierkeep_core::version::Version;
 
+use crate::claims::by_user;
 use crate::context::Engine;
 use crate::databases::pages::ByNames;
-use crate::databases::retry::repeating;
 
 /// The most documents of one look, and about the most bytes of one answer.
 pub(crate) const LOOK_DOCUMENTS: usize = 64;
@@ -95,7 +98,7 @@ impl Pair {
         let mut fences = vec![(None, false); names.len()];
         match self.kind {
             CopyKind::Users => {
-                temp = self.in_temp(names).await?;
+                temp = self.in_temp(names, Find::new(Query::All)).await?;
                 fences = self.fences(names).await?;
             }
             // Records are no users: nothing is in temp, and nobody is in the ledger.
@@ -104,12 +107,17 @@ impl Pair {
         Ok(names
             .iter()
             .zip(fences)
-            .map(|(name, (fence, erasing))| Sight {
-                main: main.remove(name),
-                srie: srie.remove(name),
-                temp: temp.get(name).copied(),
-                fence,
-                erasing,
+            .map(|(name, (fence, erasing))| {
+                let srie = srie.remove(name);
+                let held = srie.as_ref().and_then(|srie| srie.held.as_ref().ok());
+                let claims = temp.get(name).into_iter().flatten();
+                Sight {
+                    main: main.remove(name),
+                    temp: claims.filter_map(|it| moving_version(it, held)).max(),
+                    srie,
+                    fence,
+                    erasing,
+                }
             })
             .collect())
     }
@@ -153,25 +161,19 @@ impl Pair {
         }
     }
 
-    /// The versions that temp holds of these users, live or entering.
+    /// What temp holds of these users, live or entering, whatever the `_id`.
     pub(crate) async fn in_temp(
         &self,
         names: &[String],
-    ) -> Result<HashMap<String, Version>, StoreError> {
-        let ids = names.iter().cloned().map(Bson::String).collect();
-        let find = Find::new(Query::Ids(ids)).limit(names.len().max(1)).head();
-        let store = self.engine.databases.raseen_temp_db().store();
-        let page = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        Ok(page
-            .iter()
-            .filter(|head| document::state(head) != Some(State::Erased))
-            .filter_map(|head| {
-                Some((
-                    document::user_id(head)?.to_owned(),
-                    document::version(head)?,
-                ))
-            })
-            .collect())
+        as_found: Find,
+    ) -> Result<HashMap<String, Vec<RawDocumentBuf>>, StoreError> {
+        let temp = self.engine.databases.raseen_temp_db();
+        let mut claims = by_user(temp, names, as_found.max_bytes(LOOK_BYTES)).await?;
+        claims.retain(|_, claims| {
+            claims.retain(|it| document::state(it) != Some(State::Erased));
+            !claims.is_empty()
+        });
+        Ok(claims)
     }
 
     /// Below which version content of these users counts as nothing, and whether it is still being erased.
@@ -184,4 +186,16 @@ impl Pair {
             .map(|entry| entry.map_or((None, false), of))
             .collect())
     }
+}
+
+/// The version under which a document of temp moves, beside what srie holds of its user: that of a copy which is what the document
+/// of another program becomes.
+fn moving_version(document: &RawDocument, srie: Option<&Held>) -> Option<Version> {
+    if document::is_native(document) {
+        return document::version(document);
+    }
+    let foreign = adopt::foreign(document, UserType::Internal).ok()?;
+    let version = srie?.version;
+    let moved = adopt::final_form(document, &foreign, Location::Main, version);
+    (Digest::of(&moved) == srie?.digest).then_some(version)
 }

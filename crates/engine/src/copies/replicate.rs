@@ -162,7 +162,10 @@ impl PairSync<'_> {
         let mut temp = HashMap::new();
         let mut fences = vec![None; names.len()];
         if self.pair.kind == CopyKind::Users {
-            temp = self.pair.in_temp(names).await?;
+            temp = self
+                .pair
+                .in_temp(names, Find::new(Query::All).head())
+                .await?;
             let users: Vec<&str> = names.iter().map(String::as_str).collect();
             let entries = self.pair.engine().ledger().entries(&users).await?;
             let role = self.pair.store(self.from).role();

@@ -8,11 +8,12 @@
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, DateTime};
+use bson::{Bson, DateTime, doc};
 use tierkeep_core::bson;
-use tierkeep_core::db::{RaseenTempUser, UserDatabase};
+use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::erasure::{Erasure, Stage, tombstone};
+use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::store::{
     Change, Fault, Find, Guard, Inserted, Query, Store, StoreError, Written,
 };
@@ -22,7 +23,6 @@ use tierkeep_core::version::Version;
 use crate::claims::by_user;
 use crate::context::Engine;
 use crate::databases::retry::repeating;
-#[cfg(feature = "mutants")]
 use crate::mutant::Mutant;
 
 /// The most bytes of heads that are read at once.
@@ -53,6 +53,45 @@ pub(crate) struct StagingEntry<'a> {
     pub(crate) over: Option<&'a RawDocument>,
     /// What main held, and what the ledger said.
     pub(crate) known: Known,
+    /// For what is adopted: the moves of its user that were begun and are not complete.
+    pub(crate) open_moves: Option<Vec<OpenMove>>,
+}
+
+/// A move that was begun and is not complete, as its record says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct OpenMove {
+    /// The version that moves.
+    pub(crate) version: Version,
+    /// The fingerprint of what moves without having been adopted.
+    pub(crate) adopted_from: Option<String>,
+}
+
+/// The moves of a user that were begun and are not complete, in the order of their versions. Who adopts a document begins above
+/// those of other documents, because what is copied by them may reach main and srie at any time.
+pub(crate) async fn open_moves(
+    engine: &Engine,
+    user: &UserId,
+) -> Result<Vec<OpenMove>, StoreError> {
+    let mut open = Vec::new();
+    if engine.mutation().has(Mutant::OpenMovesUnseen) {
+        return Ok(open);
+    }
+    let store = engine.databases.audit_db().store();
+    for status in [Status::Pending, Status::Failed] {
+        let of_user = doc! {
+            record_field::USER_ID: user.as_str(),
+            record_field::STATUS: status.as_str(),
+        };
+        let find = Find::new(Query::Equal(of_user));
+        let found = repeating(|| store.find(collection::MIGRATION_RECORDS, &find)).await?;
+        let records = found.iter().filter_map(|record| Record::read(record));
+        open.extend(records.map(|record| OpenMove {
+            version: record.version,
+            adopted_from: record.adopted_from,
+        }));
+    }
+    open.sort();
+    Ok(open)
 }
 
 /// What decides whether an entry may be confirmed.
@@ -108,18 +147,29 @@ pub(crate) async fn enter(
         Insertion::Refused(fault) => return Ok(Entered::Refused(fault)),
     }
     // A crash here leaves an entry that is invisible; the next writer replaces it, or the janitor withdraws it.
-    let seen = match look_again(engine, &[user.to_string()]).await {
-        Ok(seen) => seen,
+    match is_as_known(engine, staging).await {
+        Ok(true) => confirm(engine, user, &nonce, &confirmation).await,
+        Ok(false) => {
+            withdraw(engine, user, &nonce).await?;
+            Ok(Entered::Again)
+        }
         Err(error) => {
             withdraw(engine, user, &nonce).await.ok();
-            return Err(error);
+            Err(error)
         }
-    };
-    if seen.first() != Some(&staging.known) {
-        withdraw(engine, user, &nonce).await?;
-        return Ok(Entered::Again);
     }
-    confirm(engine, user, &nonce, &confirmation).await
+}
+
+/// Whether everything is still as it was known when the document was made. Main is read last: a move that is complete by the time
+/// its record is looked for is found there.
+async fn is_as_known(engine: &Engine, staging: &StagingEntry<'_>) -> Result<bool, StoreError> {
+    if let Some(known) = &staging.open_moves
+        && open_moves(engine, staging.user).await? != *known
+    {
+        return Ok(false);
+    }
+    let seen = look_again(engine, &[staging.user.to_string()]).await?;
+    Ok(seen.first() == Some(&staging.known))
 }
 
 /// Reads main, linearizably, and the ledger once more, after entries of these users were put into temp.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, doc};
+use bson::{Bson, doc, oid::ObjectId};
 use tierkeep_core::bson;
 use tierkeep_core::db::{
     BackedUp, Database as _, EvaluationAudit, Promotes, RaseenTempUser, Role, UserDatabase,
@@ -26,7 +26,7 @@ use tracing::{Instrument as _, debug_span};
 
 use crate::claims::by_user;
 use crate::context::Engine;
-use crate::copies::batch::{copy, read, read_back, unsettled};
+use crate::copies::batch::{READ_BACK_BYTES, copy, read, read_back, unsettled};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written};
 use crate::mover::MoverSettings;
@@ -90,6 +90,15 @@ impl Movement {
     ) -> Result<Batch, Box<Stopped>> {
         while batch.phase() != Phase::Done && Some(batch.phase()) != until {
             let step = debug_span!("move.step", phase = ?batch.phase());
+            #[cfg(feature = "mutants")]
+            if self.engine.mutation().has(Mutant::CopiedAsItWasRead)
+                && let Some(standing) = wrong::as_it_was_read(&batch)
+            {
+                batch = batch
+                    .observe(standing)
+                    .map_err(|fault| Box::new(Stopped::OutOfOrder(fault)))?;
+                continue;
+            }
             let observation = match self.perform(batch.action()).instrument(step).await {
                 Ok(Some(observation)) => observation,
                 Ok(None) => break,
@@ -162,11 +171,13 @@ impl Movement {
         let store = self.audit.store();
         let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
         let held = self.held_by_erasures(items).await?;
+        let taken = self.taken_by_others(items, &inserted).await?;
         Ok(inserted
             .into_iter()
             .zip(items)
             .zip(held)
             .map(|((outcome, item), held)| match outcome {
+                Inserted::Exists if taken.contains(&item.record) => Copied::Unsettled,
                 Inserted::Stored | Inserted::Exists if held.is_some() => {
                     Copied::Refused(held.unwrap_or_default())
                 }
@@ -176,6 +187,37 @@ impl Movement {
                 }
                 Inserted::Unsettled(error) => unsettled(item, &error),
             })
+            .collect())
+    }
+
+    /// The records among those that exist that are of another document than the one which moves: a version is for one
+    /// document alone, and this one is planned again above it.
+    async fn taken_by_others(
+        &self,
+        items: &[&Item],
+        inserted: &[Inserted],
+    ) -> Result<Vec<ObjectId>, StoreError> {
+        let exists = |(item, outcome): &(&&Item, &Inserted)| {
+            item.original.is_some() && matches!(outcome, Inserted::Exists)
+        };
+        let items: Vec<&Item> = items
+            .iter()
+            .zip(inserted)
+            .filter(exists)
+            .map(|(item, _)| *item)
+            .collect();
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let records = records_of(&self.audit, items.iter().map(|item| item.record)).await?;
+        let is_other = |item: &&&Item| {
+            let record = records.get(&item.record);
+            record.is_none_or(|record| !record.is_of(item))
+        };
+        Ok(items
+            .iter()
+            .filter(is_other)
+            .map(|item| item.record)
             .collect())
     }
 
@@ -202,16 +244,29 @@ impl Movement {
     }
 
     async fn read_temp(&self, items: &[&Item]) -> Result<Vec<SeenInTemp>, StoreError> {
-        let found = read(&self.temp, items, true).await?;
-        Ok(items
-            .iter()
-            .map(|item| match found.get(item.user.as_str()) {
-                Some(document) if document::state(document) == Some(State::Live) => {
-                    document::version(document).map_or(SeenInTemp::Gone, SeenInTemp::Live)
-                }
+        let (foreign, own): (Vec<&Item>, Vec<&Item>) =
+            items.iter().partition(|item| item.original.is_some());
+        let found = read(&self.temp, &own, true).await?;
+        let users: Vec<String> = foreign.iter().map(|item| item.user.to_string()).collect();
+        let whole = Find::new(Query::All).max_bytes(READ_BACK_BYTES);
+        let claims = by_user(&self.temp, &users, whole).await?;
+        let is_live = |it: &RawDocumentBuf| document::state(it) == Some(State::Live);
+        let seen = |item: &&Item| {
+            if let Some(original) = &item.original {
+                let claims = claims.get(item.user.as_str());
+                return match claims.map(Vec::as_slice).unwrap_or_default() {
+                    [only] if *only == original.document => SeenInTemp::Same,
+                    claims if claims.iter().any(is_live) => SeenInTemp::Other,
+                    _ => SeenInTemp::Gone,
+                };
+            }
+            match found.get(item.user.as_str()).filter(|it| is_live(it)) {
+                Some(live) if document::version(live) == Some(item.version) => SeenInTemp::Same,
+                Some(live) if document::version(live).is_some() => SeenInTemp::Other,
                 Some(_) | None => SeenInTemp::Gone,
-            })
-            .collect())
+            }
+        };
+        Ok(items.iter().map(seen).collect())
     }
 
     /// Which of these users were erased since; their tombstones stand again.
@@ -223,23 +278,29 @@ impl Movement {
         tombstones::check_after_writing(&self.engine, &written).await
     }
 
-    /// One statement for each distinct version. Answers how many are known to have gone.
+    /// One statement for each distinct version; what another program wrote goes as the whole document that it is. Answers how
+    /// many are known to have gone.
     async fn delete(&self, items: &[&Item]) -> Result<usize, StoreError> {
-        if self.foreign_writers {
-            foreign::delete(&self.temp, items).await?;
-            return Ok(0);
-        }
         let mut by_version = BTreeMap::new();
-        for item in items {
+        let mut fences = Vec::new();
+        let mut own = Vec::new();
+        for &item in items {
+            if let Some(original) = &item.original {
+                fences.push(Fence::Whole(original.document.clone()));
+                continue;
+            }
+            own.push(item);
             by_version
                 .entry(item.version)
                 .or_insert_with(Vec::new)
                 .push(Bson::String(item.user.to_string()));
         }
-        let fences: Vec<Fence> = by_version
-            .into_iter()
-            .map(|(version, ids)| Fence { version, ids })
-            .collect();
+        if self.foreign_writers {
+            foreign::delete(&self.temp, &own).await?;
+        } else {
+            let of_version = |(version, ids)| Fence::Version { version, ids };
+            fences.extend(by_version.into_iter().map(of_version));
+        }
         let store = self.temp.store();
         #[cfg(feature = "mutants")]
         if self.engine.mutation().has(Mutant::UnguardedDelete) {
@@ -271,6 +332,19 @@ impl Movement {
         }
         Ok(())
     }
+}
+
+/// The records that exist of those named.
+pub(super) async fn records_of(
+    audit: &Handle<EvaluationAudit>,
+    ids: impl Iterator<Item = ObjectId>,
+) -> Result<BTreeMap<ObjectId, Record>, StoreError> {
+    let ids: Vec<Bson> = ids.map(Bson::ObjectId).collect();
+    let find = Find::new(Query::Ids(ids.clone())).limit(ids.len());
+    let store = audit.store();
+    let found = repeating(|| store.find(collection::MIGRATION_RECORDS, &find)).await?;
+    let records = found.iter().filter_map(|record| Record::read(record));
+    Ok(records.map(|record| (record.id, record)).collect())
 }
 
 /// Whether each is the only document of its user in temp, whatever the `_id`s.

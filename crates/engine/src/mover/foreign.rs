@@ -6,20 +6,16 @@
 
 use bson::Bson;
 use bson::raw::{RawDocument, RawDocumentBuf};
-use futures_util::{StreamExt as _, stream};
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, State, field};
 use tierkeep_core::mover::Item;
 use tierkeep_core::store::Handle;
-use tierkeep_core::store::{Change, Find, Guard, Query, StoreError};
+use tierkeep_core::store::{Change, Fence, Find, Guard, Query, StoreError};
 use tierkeep_core::version::Version;
 
 use crate::databases::retry::repeating;
-
-/// How many documents are removed at once.
-const AT_ONCE: usize = 32;
 
 /// Removes what is still exactly what was proven.
 pub(crate) async fn delete(
@@ -41,22 +37,16 @@ pub(crate) async fn delete(
         if found.is_empty() {
             break;
         }
-        let mut steps = Vec::with_capacity(found.len());
+        let mut proven = Vec::with_capacity(found.len());
         for document in page {
             let item = found.iter().find(|item| is_of(&document, item));
-            if let Some(change) = item.and_then(|item| step(&document, item)) {
-                steps.push((document, change));
+            match item.map(|item| step(&document, item)) {
+                Some(Step::Remove) => proven.push(Fence::Whole(document)),
+                Some(Step::Replace(raised)) => write(temp, &document, raised).await?,
+                Some(Step::Nothing) | None => {}
             }
         }
-        let mut done = stream::iter(steps)
-            .map(|(document, change)| {
-                let temp = temp.clone();
-                async move { write(&temp, &document, change).await }
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some(outcome) = done.next().await {
-            outcome?;
-        }
+        repeating(|| store.delete(RaseenTempUser::USERS, &proven)).await?;
         // A page may have ended before all of them.
         left = rest;
     }
@@ -76,39 +66,47 @@ pub(crate) async fn raise(
     item: &Item,
 ) -> Result<(), StoreError> {
     match raised(found, item) {
-        Some(change) => write(temp, found, change).await,
+        Some(raised) => write(temp, found, raised).await,
         None => Ok(()),
     }
 }
 
-/// What becomes of what temp holds now; `None` where the version that was proven is gone.
-fn step(found: &RawDocument, item: &Item) -> Option<Change> {
+/// What becomes of what temp holds now.
+enum Step {
+    /// It is what was proven, and goes.
+    Remove,
+    /// It changed under an unchanged version, and gets the next one.
+    Replace(RawDocumentBuf),
+    /// The version that was proven is gone.
+    Nothing,
+}
+
+fn step(found: &RawDocument, item: &Item) -> Step {
     let same = document::state(found) == Some(State::Live)
         && document::version(found) == Some(item.version);
     if !same {
-        return None;
+        return Step::Nothing;
     }
     if Digest::of(found) == item.digest {
-        return Some(Change::Remove);
+        return Step::Remove;
     }
-    raised(found, item)
+    raised(found, item).map_or(Step::Nothing, Step::Replace)
 }
 
-fn raised(found: &RawDocument, item: &Item) -> Option<Change> {
+fn raised(found: &RawDocument, item: &Item) -> Option<RawDocumentBuf> {
     let next = item.version.next().map(Version::get)?;
-    Some(Change::Replace(
-        Edit::new().set_meta(field::VERSION, next).apply(found),
-    ))
+    Some(Edit::new().set_meta(field::VERSION, next).apply(found))
 }
 
 async fn write(
     temp: &Handle<RaseenTempUser>,
     found: &RawDocumentBuf,
-    change: Change,
+    raised: RawDocumentBuf,
 ) -> Result<(), StoreError> {
     let store = temp.store();
     let id = document::id(found);
     let guard = Guard::Whole(found.clone());
+    let change = Change::Replace(raised);
     repeating(|| store.write(RaseenTempUser::USERS, &id, &guard, &change)).await?;
     Ok(())
 }

@@ -56,16 +56,25 @@ impl Scan {
     ) -> Result<bool, StoreError> {
         let temp = self.service.engine.databases.raseen_temp_db();
         let store = temp.store();
-        let find = Find::new(Query::Ids(vec![Bson::String(item.user.to_string())]));
+        let original = item.original.as_ref();
+        let id = original.map_or_else(
+            || item.user.to_string().into(),
+            |it| document::id(&it.document),
+        );
+        let find = Find::new(Query::Ids(vec![id]));
         let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        let is_same = |document: &RawDocument| document::version(document) == Some(item.version);
+        let is_same = |document: &RawDocument| match original {
+            Some(original) => original.document.as_bytes() == document.as_bytes(),
+            None => document::version(document) == Some(item.version),
+        };
         let Some(document) = found
             .first()
             .filter(|document| is_same(document) || is_later(document, item, reason))
         else {
             return Ok(false);
         };
-        if self.service.settings.foreign_writers && matches!(reason, Quarantine::Conflict { .. }) {
+        let may_have_changed = self.service.settings.foreign_writers && original.is_none();
+        if may_have_changed && matches!(reason, Quarantine::Conflict { .. }) {
             if !is_same(document) {
                 return Ok(false);
             }

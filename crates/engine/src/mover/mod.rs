@@ -21,6 +21,7 @@ pub(crate) mod run_log;
 mod scan;
 mod schedule;
 mod throttle;
+mod unadopted;
 pub(crate) mod worker;
 
 use std::num::NonZeroU32;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bson::raw::RawDocument;
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::audit::AuditKind;
 use tierkeep_core::bson;
@@ -14,7 +15,8 @@ use tierkeep_core::store::{Class, StoreError};
 use tracing::{error, warn};
 
 use crate::alerts::{AlertKind, Alerts};
-use crate::context::MoveOutcome;
+use crate::context::{Engine, MoveOutcome};
+use crate::copies::adopt::adopt_in_temp;
 use crate::databases::retry::repeating;
 use crate::mover::scan::Scan;
 use crate::mover::{MigrationService, Summary};
@@ -233,6 +235,10 @@ impl RunOutcomes {
     ) -> Result<(), StoreError> {
         self.summary.failed += 1;
         let engine = &self.service.engine;
+        if let Some(original) = &item.original {
+            // From here on its attempts, and the mark of the last of them, are those of a document in its final form.
+            adopt_if_taken(engine, &original.document).await?;
+        }
         let backoff = self.service.settings.retry_backoff;
         let attempt = next_attempt(
             retries,
@@ -289,14 +295,24 @@ impl RunOutcomes {
         let ids = [Bson::String(item.user.to_string())];
         let when = doc! { "metadata.version": item.version.get() };
         let set = doc! { "metadata.backup_status": "failed" };
-        match repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await {
-            // The record says it; a document that cannot even be marked holds up nobody.
-            Ok(_)
-            | Err(StoreError {
-                class: Class::Other,
-                ..
-            }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let marked = repeating(|| temp.amend(RaseenTempUser::USERS, &ids, &when, &set)).await;
+        // The record says it; a document that cannot even be marked holds up no other.
+        unless_refused(marked)
+    }
+}
+
+async fn adopt_if_taken(engine: &Engine, original: &RawDocument) -> Result<(), StoreError> {
+    unless_refused(adopt_in_temp(engine, original).await)
+}
+
+/// A document that temp does not take stays as it is.
+fn unless_refused<T>(outcome: Result<T, StoreError>) -> Result<(), StoreError> {
+    match outcome {
+        Ok(_)
+        | Err(StoreError {
+            class: Class::Other,
+            ..
+        }) => Ok(()),
+        Err(error) => Err(error),
     }
 }

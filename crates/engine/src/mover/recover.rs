@@ -14,10 +14,14 @@ use tierkeep_core::user::UserId;
 use tracing::error;
 
 use crate::alerts::{AlertKind, Alerts};
+use crate::claims::by_user;
 use crate::context::Engine;
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written};
+
+/// The most bytes of heads that are read at once.
+const MOST_HEAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Reads the pending records; where temp no longer holds the version and main and srie hold at least it,
 /// the move is complete. Reads temp first, then main, then srie.
@@ -47,16 +51,18 @@ pub(crate) async fn complete_what_moved(
 
 async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, StoreError> {
     let (erased_records, records) = erased(engine, records).await?;
-    let temp = heads(engine.databases.raseen_temp_db(), &records).await?;
-    let gone: Vec<Record> = records
-        .into_iter()
-        .filter(|record| {
-            !find(&temp, &record.user).is_some_and(|document| {
-                document::state(document) == Some(State::Live)
-                    && document::version(document) == Some(record.version)
-            })
-        })
-        .collect();
+    let users: Vec<String> = records.iter().map(|record| record.user.clone()).collect();
+    let whole_page = Find::new(Query::All).max_bytes(MOST_HEAD_BYTES).head();
+    let temp = by_user(engine.databases.raseen_temp_db(), &users, whole_page).await?;
+    // What another program wrote may be what the record is about, whatever version it will get.
+    let may_move = |record: &Record, it: &RawDocument| {
+        document::state(it) == Some(State::Live)
+            && (document::version(it) == Some(record.version) || !document::is_native(it))
+    };
+    let (_, gone): (Vec<Record>, Vec<Record>) = records.into_iter().partition(|record| {
+        let claims = temp.get(&record.user);
+        claims.is_some_and(|claims| claims.iter().any(|it| may_move(record, it)))
+    });
     let mut complete = erased_records;
     let mut incidents = Vec::new();
     if gone.is_empty() {
@@ -74,7 +80,7 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         };
         if holds(&main) && holds(&srie) {
             complete.push(Bson::ObjectId(record.id));
-        } else if find(&temp, &record.user).is_none() {
+        } else if !temp.contains_key(&record.user) {
             error!(
                 user_id = record.user,
                 user_type = "internal",

@@ -267,7 +267,7 @@ impl AtWork {
     {
         let one = One {
             documents: u64::try_from(planned.len()).unwrap_or(u64::MAX),
-            bytes: planned.iter().map(|plan| plan.copy.as_bytes().len()).sum(),
+            bytes: planned.iter().map(Planned::bytes).sum(),
             begun,
         };
         let task = self.tasks.spawn(work(planned));

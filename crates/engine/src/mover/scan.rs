@@ -1,18 +1,18 @@
-//! Scanning temp: first what other programs wrote, which is adopted, then what is due, page by page past
-//! parked and quarantined documents, so that bad ones never hold up the line.
+//! Scanning temp: first what other programs wrote, then what is due, page by page past parked and quarantined documents, so
+//! that bad ones never hold up the line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
-use bson::{Bson, DateTime, doc};
+use bson::{DateTime, doc};
 use futures_util::{StreamExt as _, stream};
 use tierkeep_core::bson;
 use tierkeep_core::clock;
 use tierkeep_core::db::collection;
 use tierkeep_core::document;
-use tierkeep_core::mover::{Candidate, Park, Planned, Record, Status, classify, record_field};
+use tierkeep_core::mover::{Candidate, Park, Planned, Status, classify, record_field};
 use tierkeep_core::store::{Class, Find, Query, StoreError};
 use tracing::warn;
 
@@ -20,12 +20,14 @@ use crate::context::Engine;
 use crate::copies::adopt::{Adoption, adopt_in_temp};
 use crate::databases::retry::repeating;
 use crate::mover::backlog::Contested;
+use crate::mover::executor::records_of;
 use crate::mover::marking::short;
 use crate::mover::outcomes::{RunOutcomes, Tried};
 use crate::mover::pause::PauseCheck;
 use crate::mover::quarantine::Marks;
 use crate::mover::queue::{ScanQueue, Stage};
 use crate::mover::throttle::Size;
+use crate::mover::unadopted::{self, Unadopted};
 use crate::mover::{MigrationService, MoverSettings, RunOptions};
 
 /// How often an adoption that lost a race is tried again within one pass.
@@ -143,7 +145,16 @@ impl Scan {
             for document in page {
                 planned.extend(self.candidate(document, &mut foreign, outcomes).await?);
             }
-            self.adopt(foreign, stage, outcomes).await?;
+            if self.options.dry_run {
+                self.would_adopt(&foreign, outcomes);
+            } else {
+                let open = !foreign.is_empty() && self.some_were_tried().await?;
+                let plans = unadopted::plan(&self.service.engine, foreign, open).await?;
+                outcomes.left(plans.left);
+                outcomes.scanned(plans.moves.len());
+                planned.extend(plans.moves);
+                self.adopt(plans.adopts, stage, outcomes).await?;
+            }
             let planned = self.unparked(planned, outcomes).await?;
             if !planned.is_empty() {
                 return Ok(Some(planned));
@@ -156,7 +167,7 @@ impl Scan {
     async fn candidate(
         &mut self,
         document: RawDocumentBuf,
-        foreign: &mut Vec<RawDocumentBuf>,
+        foreign: &mut Vec<Unadopted>,
         outcomes: &mut RunOutcomes,
     ) -> Result<Option<Planned>, StoreError> {
         let candidate = classify(&document, self.now, self.retention);
@@ -182,33 +193,41 @@ impl Scan {
                 self.quarantine(&document, &reason).await?;
                 Ok(None)
             }
-            Candidate::Adopt(_) => {
-                foreign.push(document);
+            Candidate::Adopt(what_it_says) => {
+                foreign.push((document, what_it_says));
                 Ok(None)
             }
             Candidate::Young | Candidate::Hidden => Ok(None),
         }
     }
 
-    /// Adopts documents of other programs whose time has come, many at once, so that they move.
+    /// In a dry run, counts what other programs wrote.
+    fn would_adopt(&mut self, foreign: &[Unadopted], outcomes: &mut RunOutcomes) {
+        for (document, _) in self.within_limit(foreign) {
+            outcomes.would_adopt(document.as_bytes().len());
+        }
+        self.taken = self.taken.max(self.adopted);
+    }
+
+    /// Those of `documents` that the limit still lets be adopted; they count.
+    fn within_limit<'a, T>(&mut self, documents: &'a [T]) -> &'a [T] {
+        let left = self.options.limit.map_or(usize::MAX, |limit| {
+            let left = limit.saturating_sub(self.taken.max(self.adopted));
+            usize::try_from(left).unwrap_or(usize::MAX)
+        });
+        let within = documents.get(..left).unwrap_or(documents);
+        self.adopted += u64::try_from(within.len()).unwrap_or(u64::MAX);
+        within
+    }
+
+    /// Adopts documents of other programs that cannot move as they are, many at once; they move when they are met again.
     async fn adopt(
         &mut self,
-        mut foreign: Vec<RawDocumentBuf>,
+        foreign: Vec<RawDocumentBuf>,
         stage: Stage,
         outcomes: &mut RunOutcomes,
     ) -> Result<(), StoreError> {
-        if let Some(limit) = self.options.limit {
-            let left = limit.saturating_sub(self.taken.max(self.adopted));
-            foreign.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        }
-        self.adopted += u64::try_from(foreign.len()).unwrap_or(u64::MAX);
-        if self.options.dry_run {
-            for document in &foreign {
-                outcomes.would_adopt(document.as_bytes().len());
-            }
-            self.taken = self.taken.max(self.adopted);
-            return Ok(());
-        }
+        let foreign = self.within_limit(&foreign).to_vec();
         let engine = Arc::clone(&self.service.engine);
         // All of them before the first is booked: an adoption that is not driven on holds its connections, and
         // booking needs one too.
@@ -266,7 +285,8 @@ impl Scan {
             return Ok(planned);
         }
         let records = if self.some_were_tried().await? {
-            self.records(&planned).await?
+            let audit = self.service.engine.databases.audit_db();
+            records_of(audit, planned.iter().map(|plan| plan.item.record)).await?
         } else {
             BTreeMap::new()
         };
@@ -299,24 +319,6 @@ impl Scan {
         }
         self.attempts = Some(some);
         Ok(some)
-    }
-
-    async fn records(
-        &self,
-        planned: &[Planned],
-    ) -> Result<BTreeMap<bson::oid::ObjectId, Record>, StoreError> {
-        let ids: Vec<Bson> = planned
-            .iter()
-            .map(|plan| Bson::ObjectId(plan.item.record))
-            .collect();
-        let find = Find::new(Query::Ids(ids)).limit(planned.len());
-        let store = self.service.engine.databases.audit_db().store();
-        let found = repeating(|| store.find(collection::MIGRATION_RECORDS, &find)).await?;
-        Ok(found
-            .iter()
-            .filter_map(|record| Record::read(record))
-            .map(|record| (record.id, record))
-            .collect())
     }
 }
 

@@ -44,6 +44,10 @@ pub enum Mutant {
     UnguardedTombstones,
     /// A mover does not look into the ledger after writing, nor does the sweep of cut-off moves.
     NoLedgerAfterWriting,
+    /// What another program wrote is copied as it was read, without a look whether temp still holds it.
+    CopiedAsItWasRead,
+    /// Who adopts a document does not look which moves of its user are open.
+    OpenMovesUnseen,
 }
 
 /// The guard that is missing here, if any.

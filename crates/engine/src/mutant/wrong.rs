@@ -4,7 +4,7 @@ use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::UserDatabase;
 use tierkeep_core::document;
-use tierkeep_core::mover::{Copies, Item, Seen};
+use tierkeep_core::mover::{Action, Batch, Copies, Item, Observation, Phase, Seen, SeenInTemp};
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Change, Fence, Guard, StoreError};
 use tierkeep_core::user::UserId;
@@ -27,10 +27,20 @@ pub(crate) async fn delete_any<D: UserDatabase>(
     database: &Handle<D>,
     fences: &[Fence],
 ) -> Result<(), StoreError> {
-    for id in fences.iter().flat_map(|fence| &fence.ids) {
-        write_any(database, id, &Change::Remove).await?;
+    for id in fences.iter().flat_map(Fence::ids) {
+        write_any(database, &id, &Change::Remove).await?;
     }
     Ok(())
+}
+
+/// Takes what other programs wrote for unchanged, where the batch asks.
+pub(crate) fn as_it_was_read(batch: &Batch) -> Option<Observation> {
+    match (batch.phase(), batch.action()) {
+        (Phase::Standing, Action::ReadTemp(items)) => {
+            Some(Observation::Temp(vec![SeenInTemp::Same; items.len()]))
+        }
+        (_, _) => None,
+    }
 }
 
 /// Replaces copies at whatever version they are.

@@ -11,6 +11,7 @@ pub(crate) mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bson::raw::RawDocument;
 use bson::{Bson, doc};
 use jiff::Timestamp;
 use tierkeep_core::bson;
@@ -251,15 +252,16 @@ impl Upkeep {
             .collect())
     }
 
-    /// Whether temp still holds the version of one of these records.
+    /// Whether temp still holds the version of one of these records, or what another program wrote and they may be about.
     async fn is_in_temp(&self, user: &str, records: &[Record]) -> Result<bool, StoreError> {
-        let id = Bson::String(user.to_owned());
-        let find = Find::new(Query::Ids(vec![id])).head();
+        let find = Find::new(Query::Users(vec![user.to_owned()])).head();
         let store = self.engine.databases.raseen_temp_db().store();
         let found = repeating(|| store.find(RaseenTempUser::USERS, &find)).await?;
-        let version = found
-            .first()
-            .and_then(|document| document::version(document));
-        Ok(records.iter().any(|record| Some(record.version) == version))
+        let is_about = |record: &Record, it: &RawDocument| {
+            document::version(it) == Some(record.version) || !document::is_native(it)
+        };
+        Ok(records
+            .iter()
+            .any(|record| found.iter().any(|it| is_about(record, it))))
     }
 }

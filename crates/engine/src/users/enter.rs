@@ -183,6 +183,7 @@ impl Users {
             document,
             over,
             known: base.known,
+            open_moves: None,
         };
         match staging::enter(&self.engine, &staging, Change::Confirm { created }).await? {
             Entered::Done(document) => {

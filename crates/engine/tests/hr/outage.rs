@@ -142,7 +142,7 @@ async fn a_record_created_while_the_backup_was_away_ends_above_what_the_backup_h
     // Main is lost, and the backup away.
     let main = world.store(MAIN);
     let version = Version::new(i64::from(held)).unwrap();
-    let fence = Fence {
+    let fence = Fence::Version {
         version,
         ids: vec!["a".into()],
     };
@@ -166,7 +166,7 @@ async fn what_only_the_backup_holds_is_what_a_write_goes_on_from(
 ) {
     let world = World::new(backend).await;
     put(&world, "a", 1).await;
-    let fence = Fence {
+    let fence = Fence::Version {
         version: Version::FIRST,
         ids: vec!["a".into()],
     };

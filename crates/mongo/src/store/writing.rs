@@ -3,10 +3,14 @@
 //! Nothing is repeated here but what no caller could: an upsert that lost a race, and a batch in which one
 //! document keeps the others out.
 
+use std::collections::BTreeMap;
+
 use bson::Bson;
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::document;
-use tierkeep_core::store::{Change, Class, Fault, Guard, Inserted, Put, Result, Written};
+use tierkeep_core::store::{
+    Change, Class, Fault, Fence, Find, Guard, Inserted, Put, Query, Result, Written, id_order,
+};
 
 use super::faults::Faults;
 use super::{LIMIT, MongoStore, reply};
@@ -260,6 +264,54 @@ impl MongoStore {
             Some(read) if answer.has_size_of(&read) => Ok(Written::Applied(read)),
             Some(_) | None => Ok(Written::Applied(answer.document)),
         }
+    }
+
+    pub(super) async fn delete_fenced(
+        &self,
+        collection: &str,
+        fences: &[Fence],
+    ) -> Result<u64, Failure> {
+        let whole = |fence: &Fence| match fence {
+            Fence::Version { .. } => None,
+            Fence::Whole(whole) => Some(whole.clone()),
+        };
+        let wholes: Vec<RawDocumentBuf> = fences.iter().filter_map(whole).collect();
+        if wholes.is_empty() {
+            return self.matched(query::delete(collection, fences)).await;
+        }
+        // The server's comparison takes an int64 for the double of the same value; this one does not.
+        let stored = self.those_stored(collection, wholes).await?;
+        let versions = fences.iter().filter(|fence| whole(fence).is_none());
+        let fences: Vec<Fence> = versions
+            .cloned()
+            .chain(stored.into_iter().map(Fence::Whole))
+            .collect();
+        self.matched(query::delete(collection, &fences)).await
+    }
+
+    /// Those of `documents` that are stored byte for byte.
+    async fn those_stored(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Vec<RawDocumentBuf>, Failure> {
+        let mut stored = Vec::with_capacity(documents.len());
+        let keyed = |it: RawDocumentBuf| (id_order(&document::id(&it)), it);
+        let mut left: BTreeMap<Vec<u8>, RawDocumentBuf> =
+            documents.into_iter().map(keyed).collect();
+        while !left.is_empty() {
+            let ids = left.values().map(|it| document::id(it)).collect();
+            let find = Find::new(Query::Ids(ids)).limit(left.len());
+            let page = self.find_page(collection, &find).await?;
+            if page.is_empty() {
+                break;
+            }
+            for found in page {
+                let named = left.remove(&id_order(&document::id(&found)));
+                stored.extend(named.filter(|named| *named == found));
+            }
+        }
+        Ok(stored)
     }
 
     /// Sends commands whose statements have no fault of their own; how many documents they matched.

@@ -60,7 +60,7 @@ async fn every_method_says_which_database_and_operation_failed() {
     bench.fail(100, &commands, doc! { "errorCode": 13 }).await;
     let id = Bson::from("a");
     let guard = Guard::Entry { nonce: "n".into() };
-    let fences = [Fence {
+    let fences = [Fence::Version {
         version: Version::FIRST,
         ids: vec![id.clone()],
     }];
@@ -137,7 +137,7 @@ async fn a_write_that_no_majority_acknowledged_is_an_error_although_it_is_applie
     assert_eq!(bench.certain().await, [second]);
 
     let id = Bson::from(native_user(1, 1).id());
-    let fences = [Fence {
+    let fences = [Fence::Version {
         version: Version::new(2).unwrap(),
         ids: vec![id],
     }];

@@ -320,7 +320,7 @@ async fn many_ids_are_cut_into_commands_that_fit() {
     let mark = doc! { "mark": 1 };
     let amended = bench.store.amend(USERS, &ids, &doc! {}, &mark).await;
     assert_eq!(amended.unwrap(), 1);
-    let fence = tierkeep_core::store::Fence {
+    let fence = tierkeep_core::store::Fence::Version {
         version: Version::FIRST,
         ids,
     };

@@ -160,10 +160,11 @@ fn find() -> impl Strategy<Value = Find> {
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    let fence = (version(), vec(NUMBERS.prop_map(id), 0..4)).prop_map(|(version, ids)| Fence {
-        version: Version::new(version).expect("above 0"),
-        ids,
+    let versions = (version(), vec(NUMBERS.prop_map(id), 0..4)).prop_map(|(version, ids)| {
+        let version = Version::new(version).expect("above 0");
+        Fence::Version { version, ids }
     });
+    let fence = prop_oneof![3 => versions, 1 => user().prop_map(Fence::Whole)];
     let amend = (NUMBERS, "s[0-2]", 0..40_i32).prop_map(|(n, status, slot)| {
         Call::Amend(
             id(n),

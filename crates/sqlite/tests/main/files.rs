@@ -117,7 +117,7 @@ async fn what_was_acknowledged_is_in_the_files_at_once() {
             .unwrap();
         acknowledged.push(user);
     }
-    let gone = Fence {
+    let gone = Fence::Version {
         version: Version::FIRST,
         ids: vec![document::id(&acknowledged.remove(0))],
     };

@@ -91,7 +91,7 @@ pub async fn a_cursor_outlives_its_document(store: &Arc<dyn Store>) {
         .given(&users.iter().map(NativeUser::build).collect::<Vec<_>>())
         .await;
     let after = Some(Cursor::after(&users[1].build()));
-    let gone = Fence {
+    let gone = Fence::Version {
         version: version(1),
         ids: vec![users[1].id().into()],
     };
@@ -274,7 +274,7 @@ pub async fn a_missing_collection_is_empty(store: &Arc<dyn Store>) {
         bench.write("a", &fields, &Change::Remove).await,
         Written::Unmatched
     );
-    let fence = Fence {
+    let fence = Fence::Version {
         version: version(1),
         ids: vec!["a".into()],
     };

@@ -216,7 +216,7 @@ pub async fn a_put_frees_the_unique_fields_it_replaces(store: &Arc<dyn Store>) {
     bench.settle(&[user(2, 1, 1)]).await;
     let outcomes = bench.put(&[user(3, 1, 2)]).await;
     assert!(matches!(&outcomes[..], [Put::Rejected(_)]), "{outcomes:?}");
-    let gone = [tierkeep_core::store::Fence {
+    let gone = [tierkeep_core::store::Fence::Version {
         version: version(2),
         ids: vec![document::id(&user(1, 2, 2))],
     }];

@@ -172,7 +172,7 @@ pub async fn a_removal_and_a_write_exclude_each_other(store: &Arc<dyn Store>) {
         bench.given(&[user.build()]).await;
         let deleted = {
             let bench = bench.clone();
-            let fence = Fence {
+            let fence = Fence::Version {
                 version: version(1),
                 ids: vec![user.id().into()],
             };

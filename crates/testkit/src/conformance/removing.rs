@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
-use bson::raw::{RawBson, RawDocumentBuf};
+use bson::raw::{RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, State, field};
 use tierkeep_core::store::{Fence, Find, Query, Store};
@@ -12,7 +12,7 @@ use super::fixture::{Bench, record, version};
 use crate::documents::{NativeUser, hostile_documents, native_user, seed_user};
 
 fn fence(number: i64, ids: &[&str]) -> Fence {
-    Fence {
+    Fence::Version {
         version: version(number),
         ids: ids.iter().map(|id| Bson::from(*id)).collect(),
     }
@@ -54,6 +54,78 @@ pub async fn a_delete_takes_only_live_documents_of_its_version(store: &Arc<dyn S
 
     fences.reverse();
     assert_eq!(bench.delete(&fences).await, 0, "nothing is deleted twice");
+}
+
+/// L30.
+pub async fn a_delete_takes_whole_documents_only_as_they_are(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_delete_takes_whole_documents_only_as_they_are").await;
+    let date = DateTime::from_millis(1);
+    let foreign = |n: u32| seed_user(n, date);
+    let number = |value: RawBson| {
+        let mut document = rawdoc! { "_id": "number", "user_id": "u" };
+        document.append(cstr!("n"), value);
+        document
+    };
+    let stored = [
+        foreign(1),
+        foreign(2),
+        native_user(3, 5).build(),
+        number(RawBson::Int64(1)),
+        rawdoc! { "_id": "order", "a": 1, "b": 2 },
+        rawdoc! { "_id": "more", "a": 1, "b": { "$odd": 1, "x.y": 2 } },
+        rawdoc! { "_id": 7, "a": 1 },
+    ];
+    bench.given(&stored).await;
+    let absent = [
+        foreign(9),
+        document::without(&foreign(1), &["scan_cache"], &[]),
+        native_user(3, 6).build(),
+        number(RawBson::Double(1.0)),
+        number(RawBson::Int32(1)),
+        rawdoc! { "_id": "order", "b": 2, "a": 1 },
+        rawdoc! { "_id": "more", "a": 1 },
+        rawdoc! { "_id": 7_i64, "a": 1, "b": 2 },
+    ];
+    let whole = |documents: &[RawDocumentBuf]| -> Vec<Fence> {
+        documents.iter().cloned().map(Fence::Whole).collect()
+    };
+    assert_eq!(bench.delete(&whole(&absent)).await, 0);
+    let all = bench.find(Find::new(Query::All)).await;
+    assert_eq!(all.len(), stored.len(), "what differs in any byte stays");
+
+    // One that is there, one that is not, and a version beside them.
+    let mut fences = whole(&[foreign(1), foreign(9), stored[5].clone()]);
+    fences.push(fence(5, &[native_user(3, 5).id()]));
+    assert_eq!(bench.delete(&fences).await, 3);
+    assert_eq!(bench.delete(&fences).await, 0, "nothing is deleted twice");
+    assert_eq!(bench.delete(&whole(&stored)).await, 4);
+    assert_eq!(bench.count(&Query::All).await, 0);
+}
+
+/// L30: many at once, however many go with one statement, and those named twice count once.
+pub async fn a_large_batch_of_whole_documents_is_deleted_at_once(store: &Arc<dyn Store>) {
+    let name = "a_large_batch_of_whole_documents_is_deleted_at_once";
+    let bench = Bench::prepared(store, name).await;
+    let date = DateTime::from_millis(1);
+    let users: Vec<RawDocumentBuf> = (0..1_000).map(|n| seed_user(n, date)).collect();
+    bench.given(&users).await;
+    let kept = users.iter().step_by(100).cloned();
+    let kept: Vec<RawDocumentBuf> = kept.collect();
+    let changed = kept
+        .iter()
+        .map(|it| document::without(it, &["scan_cache"], &[]));
+    let fences: Vec<Fence> = users
+        .iter()
+        .filter(|user| !kept.contains(user))
+        .chain(users.get(1))
+        .cloned()
+        .chain(changed)
+        .map(Fence::Whole)
+        .collect();
+    assert_eq!(bench.delete(&fences).await, 990);
+    let left = bench.find(Find::new(Query::All)).await;
+    assert_eq!(left.len(), kept.len());
+    assert!(kept.iter().all(|it| left.contains(it)));
 }
 
 /// Each fence is for itself.

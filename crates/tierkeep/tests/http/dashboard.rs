@@ -317,7 +317,7 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     );
     let copies = world.documents(Role::SrieMainUser).await;
     let copy = &copies[0];
-    let fence = Fence {
+    let fence = Fence::Version {
         version: document::version(copy).unwrap(),
         ids: vec![document::id(copy)],
     };

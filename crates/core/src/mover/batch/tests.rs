@@ -4,6 +4,7 @@ use bson::doc;
 
 use bson::oid::ObjectId;
 
+use super::super::item::Original;
 use super::*;
 use crate::digest::Digest;
 use crate::user::UserId;
@@ -17,9 +18,20 @@ fn planned(n: u8, version: i64) -> Planned {
             digest: Digest::of(&copy),
             size: 1,
             record: ObjectId::from_bytes([n; 12]),
+            original: None,
         },
         copy,
     }
+}
+
+/// As [`planned`], of another program, not adopted.
+fn foreign(n: u8, version: i64) -> Planned {
+    let mut planned = planned(n, version);
+    planned.item.original = Some(Original {
+        document: planned.copy.clone(),
+        fingerprint: String::new(),
+    });
+    planned
 }
 
 fn seen(planned: &Planned, version: i64) -> Seen {
@@ -46,6 +58,27 @@ fn recorded(planned: &[Planned]) -> Batch {
 fn at_check(planned: &[Planned]) -> Batch {
     let settled = || Observation::Copied(vec![Copied::Settled; planned.len()]);
     recorded(planned)
+        .observe(settled())
+        .and_then(|b| b.observe(settled()))
+        .unwrap()
+}
+
+/// What other programs wrote needs no second look at the claims.
+fn recorded_foreign(planned: &[Planned]) -> Batch {
+    Batch::new(planned.to_vec())
+        .observe(Observation::Recorded(vec![Copied::Settled; planned.len()]))
+        .unwrap()
+}
+
+fn standing(planned: &[Planned]) -> Batch {
+    recorded_foreign(planned)
+        .observe(Observation::Temp(vec![SeenInTemp::Same; planned.len()]))
+        .unwrap()
+}
+
+fn foreign_at_check(planned: &[Planned]) -> Batch {
+    let settled = || Observation::Copied(vec![Copied::Settled; planned.len()]);
+    standing(planned)
         .observe(settled())
         .and_then(|b| b.observe(settled()))
         .unwrap()
@@ -99,9 +132,9 @@ fn equal_versions_with_other_content_are_a_conflict() {
 fn a_newer_copy_is_a_conflict_only_while_temp_holds_what_moves() {
     let one = planned(1, 5);
     for (temp, conflict) in [
-        (SeenInTemp::Live(one.item.version), true),
+        (SeenInTemp::Same, true),
         (SeenInTemp::Gone, false),
-        (SeenInTemp::Live(Version::new(8).unwrap()), false),
+        (SeenInTemp::Other, false),
     ] {
         let batch = at_check(std::slice::from_ref(&one))
             .observe(Observation::ReadBack(vec![(
@@ -197,12 +230,7 @@ fn a_survivor_of_the_same_version_is_deleted_again_a_newer_one_waits() {
         ]))
         .and_then(|b| b.observe(Observation::Erasures(vec![false, false])))
         .and_then(|b| b.observe(Observation::Deleted))
-        .and_then(|b| {
-            b.observe(Observation::Temp(vec![
-                SeenInTemp::Live(same.item.version),
-                SeenInTemp::Live(Version::new(4).unwrap()),
-            ]))
-        })
+        .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Same, SeenInTemp::Other])))
         .unwrap();
     assert_eq!(batch.action(), Action::Delete(vec![&same.item]));
     let batch = batch
@@ -251,6 +279,47 @@ fn what_was_erased_meanwhile_is_not_deleted_as_moved() {
     assert_eq!(batch.action(), Action::Delete(vec![&kept.item]));
     let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
     assert_eq!(fates, [Fate::Deferred, Fate::Erased]);
+}
+
+#[test]
+fn what_another_program_wrote_is_planned_again_where_copies_or_claims_contradict_it() {
+    let one = foreign(1, 3);
+    let another = || Quarantine::SeveralClaims(one.item.user.clone());
+    let one_of = std::slice::from_ref(&one);
+    let batches = [
+        recorded_foreign(one_of).observe(Observation::Temp(vec![SeenInTemp::Gone])),
+        recorded_foreign(one_of).observe(Observation::Temp(vec![SeenInTemp::Other])),
+        standing(one_of).observe(Observation::Copied(vec![Copied::Contradicted(another())])),
+        foreign_at_check(one_of)
+            .observe(Observation::ReadBack(vec![(
+                Some(seen(&one, 3)),
+                Some(seen(&one, 4)),
+            )]))
+            .and_then(|b| b.observe(Observation::Erasures(vec![false])))
+            .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Same]))),
+    ];
+    for batch in batches {
+        let batch = batch.unwrap();
+        assert_eq!(batch.action(), Action::Done);
+        let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+        assert_eq!(fates, [Fate::Deferred]);
+    }
+}
+
+#[test]
+fn a_copy_that_rotted_under_what_another_program_wrote_is_a_conflict() {
+    let (one, other) = (foreign(1, 3), planned(2, 3));
+    let rotten = Seen {
+        version: one.item.version,
+        digest: other.item.digest,
+    };
+    let batch = foreign_at_check(std::slice::from_ref(&one))
+        .observe(Observation::ReadBack(vec![(
+            Some(seen(&one, 3)),
+            Some(rotten),
+        )]))
+        .unwrap();
+    assert!(matches!(batch.fates().next(), Some((_, Fate::Conflict(_)))));
 }
 
 #[test]

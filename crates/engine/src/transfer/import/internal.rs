@@ -96,6 +96,7 @@ impl Import {
                     over: None,
                     // No user whom the ledger names comes here.
                     known: Known { main, fence: None },
+                    open_moves: None,
                 };
                 let staged_at = arrival.created_at;
                 let admit = Change::Admit { staged_at };
@@ -264,6 +265,7 @@ fn main_copy(arrival: &Composed, version: Version) -> (Item, RawDocumentBuf) {
         digest,
         size: u64::try_from(document.as_bytes().len()).unwrap_or(u64::MAX),
         record: Record::id_of(&arrival.user, version, arrival.created_at),
+        original: None,
     };
     (item, document)
 }

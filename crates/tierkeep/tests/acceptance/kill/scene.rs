@@ -379,6 +379,7 @@ fn pending_record(staged: &RawDocumentBuf, at: DateTime) -> RawDocumentBuf {
         size: staged.as_bytes().len().try_into().unwrap(),
         user,
         version,
+        original: None,
     };
     Record::pending(&item, "a run that was cut off", at)
 }
