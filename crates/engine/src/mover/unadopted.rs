@@ -2,7 +2,8 @@
 //!
 //! The final form of such a document is a function of the document, so main and srie can get it without temp ever holding it. Its
 //! version lies above everything that is known of its user, and temp then lets go of exactly the document that was copied.
-//! What is not this simple (several documents of the user, legacy copies, copies that went on from this document) is adopted.
+//! What is not this simple (a version without a date, several documents of the user, legacy copies, copies that went on from this
+//! document) is adopted.
 //! Only reads.
 //!
 //! **Architecture invariant:** main and srie are read here; then the batch writes the record, and after that looks whether temp
@@ -83,7 +84,9 @@ pub(crate) async fn plan(
             .flat_map(|copies| copies.get(user).into_iter().flatten())
             .map(AsRef::as_ref)
             .collect();
-        let is_simple = of(&claims) == 1
+        // One with a version of its own would stand in temp below its copies for a while.
+        let is_simple = !document::has_version(&document)
+            && of(&claims) == 1
             && of(&main).max(of(&srie)) < 2
             && copies.iter().all(|copy| document::is_native(copy));
         let fence = erasure.and_then(|erasure| erasure.fence());
