@@ -255,7 +255,7 @@ const OTHER: Program = Program::OtherProgram {
 #[test]
 fn two_movers_of_what_another_program_wrote() {
     let scenario = written_elsewhere([MOVE, MOVE]);
-    holds("two movers, unadopted", scenario, 100);
+    holds("two movers, unadopted", scenario, 2500);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_mover_of_what_another_program_wrote_crashes() {
         trouble: crashes(1),
         ..written_elsewhere([MOVE, MOVE])
     };
-    holds("two movers, unadopted, a crash", scenario, 100);
+    holds("two movers, unadopted, a crash", scenario, 25_000);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn another_program_changes_what_moves_unadopted() {
 #[test]
 fn a_writer_beside_a_move_of_what_another_program_wrote() {
     let scenario = written_elsewhere([MOVE, PUT]);
-    holds("a mover, unadopted, a writer", scenario, 100);
+    holds("a mover, unadopted, a writer", scenario, 1200);
 }
 
 #[test]
@@ -302,11 +302,8 @@ fn a_writer_and_another_program_beside_a_move() {
 #[test]
 fn an_eraser_beside_a_move_of_what_another_program_wrote() {
     let scenario = written_elsewhere([MOVE, ERASE, Program::FinishErasures]);
-    holds(
-        "a mover, unadopted, an eraser, who finishes it",
-        scenario,
-        100,
-    );
+    let name = "a mover, unadopted, an eraser, who finishes it";
+    holds_usually(name, scenario, 120_000, [40_000, 150_000]);
 }
 
 /// What is inserted again byte for byte while a mover is about to delete it cannot be told from what was erased, and goes with it.
