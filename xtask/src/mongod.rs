@@ -55,10 +55,18 @@ pub(crate) enum Room {
 }
 
 impl Room {
-    fn options(self) -> [&'static str; 4] {
+    fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Little => ["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"],
-            Self::Ample => ["--wiredTigerCacheSizeGB", "4", "--oplogSize", "4096"],
+            Self::Little => &[
+                "--wiredTigerCacheSizeGB",
+                "0.5",
+                "--oplogSize",
+                "512",
+                // Tests drop their databases, and each drop waits until the journal is next written: 100 ms otherwise.
+                "--journalCommitInterval",
+                "10",
+            ],
+            Self::Ample => &["--wiredTigerCacheSizeGB", "4", "--oplogSize", "4096"],
         }
     }
 }

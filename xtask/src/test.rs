@@ -20,6 +20,12 @@ const FULL_TIMES: &str = "4";
 /// How many tests of a suite run at a time.
 const TEST_THREADS: &str = "4";
 
+/// What the names of the tests contain that have the same clusters to themselves, one after the other. Beside the others
+/// they would keep all threads waiting for their turn.
+const IN_TURN: &str = "cluster::";
+/// How many of those run at a time: one, and one that waits.
+const THREADS_IN_TURN: &str = "2";
+
 /// A file system in memory, and how many bytes must be free there for all that tests write.
 const IN_MEMORY: &str = "/dev/shm";
 const ROOM_IN_MEMORY: u64 = 8 << 30;
@@ -28,6 +34,8 @@ const ROOM_IN_MEMORY: u64 = 8 << 30;
 struct Step {
     name: &'static str,
     arguments: Vec<String>,
+    /// How many tests run at a time.
+    threads: &'static str,
 }
 
 impl Step {
@@ -36,6 +44,7 @@ impl Step {
         Self {
             name,
             arguments: arguments.chain(extra.iter().cloned()).collect(),
+            threads: TEST_THREADS,
         }
     }
 }
@@ -90,19 +99,12 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
         // With what the tests switch on above; here as it is built for use, and with each feature that is off.
         Step::new("lint as it is built", &built(&[]), &[]),
         Step::new("lint with otel", &built(&["--features", "otel"]), &[]),
-        Step::new("build", &["build", "--locked", "-p", "tierkeep"], &[]),
-        Step::new(
-            "test",
-            &["test", "--locked", "--workspace", "--no-fail-fast"],
-            extra,
-        ),
     ];
     let mut outcomes = vec![("tidy", tidy::run(root))];
     for step in steps {
-        println!("\n--- {}: cargo {}", step.name, step.arguments.join(" "));
-        let outcome = cargo(root, &step, &surroundings).await;
-        outcomes.push((step.name, outcome));
+        outcomes.push((step.name, cargo(root, &step, &surroundings).await));
     }
+    outcomes.push(("test", tests(root, &surroundings, extra).await));
     println!("\n--- properties: pytest");
     let outcome = python::properties(root, &surroundings).await;
     outcomes.push(("properties", outcome));
@@ -134,6 +136,34 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     }
 }
 
+/// Runs the tests of the workspace; those that wait for each other beside the rest, unless some are asked for. Building all
+/// builds the program too, which the steps in Python take.
+async fn tests(root: &Path, surroundings: &Surroundings<'_>, extra: &[String]) -> Result<()> {
+    let all = ["test", "--locked", "--workspace", "--no-fail-fast"];
+    if !extra.is_empty() {
+        let program = ["build", "--locked", "-p", "tierkeep"];
+        cargo(root, &Step::new("build", &program, &[]), surroundings).await?;
+        return cargo(root, &Step::new("test", &all, extra), surroundings).await;
+    }
+    let build = [&all[..], &["--no-run"]].concat();
+    cargo(
+        root,
+        &Step::new("build the tests", &build, &[]),
+        surroundings,
+    )
+    .await?;
+    let most = [&all[..], &["--", "--skip", IN_TURN]].concat();
+    let in_turn = [&all[..], &["--", IN_TURN]].concat();
+    let mut in_turn = Step::new("test in turn", &in_turn, &[]);
+    in_turn.threads = THREADS_IN_TURN;
+    let most = Step::new("test", &most, &[]);
+    let (most, in_turn) = tokio::join!(
+        cargo(root, &most, surroundings),
+        cargo(root, &in_turn, surroundings)
+    );
+    most.and(in_turn)
+}
+
 /// Lints the program without the features that its tests bring in.
 fn built<'a>(features: &[&'a str]) -> Vec<&'a str> {
     let of_the_program = ["clippy", "--locked", "-p", "tierkeep"];
@@ -156,6 +186,7 @@ fn scratch() -> Result<TempDir> {
 }
 
 async fn cargo(root: &Path, step: &Step, surroundings: &Surroundings<'_>) -> Result<()> {
+    println!("\n--- {}: cargo {}", step.name, step.arguments.join(" "));
     let mut command = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .args(&step.arguments)
@@ -163,7 +194,7 @@ async fn cargo(root: &Path, step: &Step, surroundings: &Surroundings<'_>) -> Res
         // A snapshot that differs is a failure, never a new file.
         .env("INSTA_UPDATE", "no")
         // Most tests wait for a server or a clock most of their time.
-        .env("RUST_TEST_THREADS", TEST_THREADS)
+        .env("RUST_TEST_THREADS", step.threads)
         .kill_on_drop(true);
     surroundings.show(&mut command);
     if surroundings.full {

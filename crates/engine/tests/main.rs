@@ -7,6 +7,7 @@ mod alerts;
 mod audit;
 mod beside_requests;
 mod binding;
+mod bridge;
 mod cluster;
 mod comparing;
 mod connection;

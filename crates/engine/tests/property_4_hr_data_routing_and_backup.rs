@@ -19,7 +19,9 @@ use tierkeep_core::version::Version;
 use tierkeep_engine::{Condition, HrError, HrRecords, Reconciler};
 use tierkeep_testkit::documents::arb_section;
 use tierkeep_testkit::fault::{Fault, Moment};
+use tokio::runtime::Runtime;
 
+use crate::bridge;
 use crate::scale;
 use crate::world::{Backend, Place, World};
 
@@ -197,6 +199,7 @@ async fn holds(world: &World, number: u32, steps: &[Step]) -> Result<(), TestCas
     case.ends_well().await
 }
 
+/// Time stands still, so that the waits for what is away take none.
 #[rstest]
 fn hr_data_is_in_its_database_and_in_the_backup_whatever_the_backup_does(
     #[values(
@@ -207,8 +210,9 @@ fn hr_data_is_in_its_database_and_in_the_backup_whatever_the_backup_does(
     )]
     place: Place,
 ) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let world = runtime.block_on(World::at(place));
+    let outside = Runtime::new().unwrap();
+    let runtime = bridge::stopped();
+    let world = runtime.block_on(World::stopped(place, outside.handle()));
     let mut runner = TestRunner::new(Config {
         cases: scale::cases(CASES),
         max_shrink_iters: 64,

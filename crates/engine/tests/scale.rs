@@ -3,6 +3,8 @@
 use std::iter::StepBy;
 use std::ops::RangeFrom;
 
+use tierkeep_testkit::fault::Call;
+
 use crate::world::Backend;
 
 /// How many times as much is tried in a full run; 1 in any other.
@@ -20,6 +22,20 @@ pub fn is_full() -> bool {
 pub fn calls(backend: Backend) -> StepBy<RangeFrom<u64>> {
     let each = is_full() || backend == Backend::Memory;
     (0..).step_by(if each { 1 } else { 5 })
+}
+
+/// Whether a run that makes `calls` is also cut off after `at` of them: after each one in memory, on SQLite and in a full
+/// run; on MongoDB otherwise after every fifth, and just before and after the first of each kind.
+pub fn is_cut(backend: Backend, calls: &[Call], at: u64) -> bool {
+    if is_full() || backend != Backend::Mongo || at.is_multiple_of(5) {
+        return true;
+    }
+    let is_first = |n: usize| {
+        let kind = calls.get(n);
+        kind.is_some() && calls.iter().position(|call| Some(call) == kind) == Some(n)
+    };
+    let at = usize::try_from(at).unwrap();
+    is_first(at) || is_first(at - 1)
 }
 
 /// A variable of the environment; `None` where it is missing or empty.

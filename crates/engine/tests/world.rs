@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, DateTime, doc};
+use futures_util::future::try_join_all;
 use tierkeep_core::bson;
 use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
@@ -24,8 +25,11 @@ use tierkeep_engine::{
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::bridge;
 
 pub const DAY: Duration = Duration::from_hours(24);
 /// Not yet due, by an hour.
@@ -155,15 +159,11 @@ async fn replica_set() -> mongodb::Client {
         .expect("no MongoDB to test on: run `cargo xtask test`, or set TIERKEEP_TEST_MONGODB_URL");
     let client = mongodb::Client::with_uri_str(url).await.unwrap();
     let ended = std::mem::take(&mut *ENDED.lock().unwrap());
-    for unique in ended {
-        for role in Role::ALL {
-            client
-                .database(&format!("e{unique}_{role}"))
-                .drop()
-                .await
-                .unwrap();
-        }
-    }
+    // All at once: a server answers each when it has next written its journal.
+    let each = |unique: String| Role::ALL.map(|role| format!("e{unique}_{role}"));
+    let dropped = ended.into_iter().flat_map(each);
+    let dropped = dropped.map(async |name| client.database(&name).drop().await);
+    try_join_all(dropped).await.unwrap();
     client
 }
 
@@ -184,6 +184,16 @@ impl World {
 
     pub async fn at(place: Place) -> Self {
         let (stores, clock, guard) = place.stores().await;
+        Self::over(stores, clock, guard, None).await
+    }
+
+    /// One for a test whose time is [`bridge::stopped`]; calls to the databases run in the runtime of `outside`.
+    pub async fn stopped(place: Place, outside: &Handle) -> Self {
+        let handle = outside.clone();
+        // From a thread for blocking work, as every call: meanwhile time does not jump.
+        let made = move || handle.block_on(place.stores());
+        let (stores, clock, guard) = tokio::task::spawn_blocking(made).await.unwrap();
+        let stores = bridge::over(stores, place.backend(), outside);
         Self::over(stores, clock, guard, None).await
     }
 

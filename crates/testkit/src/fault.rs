@@ -178,7 +178,8 @@ impl Faults {
     }
 
     /// Lets `calls` more calls through, and then none to any database until [`Faults::heal`]: what a
-    /// crash of the caller looks like from the databases.
+    /// crash of the caller looks like from the databases. The caller is told what it does not repeat: who is dead
+    /// waits for nothing.
     pub fn crash_after(&self, calls: u64) {
         let mut plan = self.lock();
         plan.crash_after = Some(calls);
@@ -247,7 +248,7 @@ impl Faults {
             code,
         };
         match &mut plan.crash_after {
-            Some(0) => return Some((Moment::Before, error(Class::Refused, 0))),
+            Some(0) => return Some((Moment::Before, error(Class::NoServer, 0))),
             Some(left) => *left -= 1,
             None => {}
         }

@@ -5,7 +5,6 @@
 //! happen), `reference` (what may be true then), `play` (both at once), `sight` (the invariants).
 
 mod actors;
-mod bridge;
 mod ledger;
 mod minute;
 mod plan;
@@ -20,8 +19,9 @@ use std::cell::{Cell, RefCell};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rstest::rstest;
 use tierkeep_engine::Mutant;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
+use crate::bridge;
 use crate::scale;
 use crate::world::Backend;
 use plan::{History, histories};
@@ -41,11 +41,7 @@ struct Played {
 /// Plays random histories on one backend, with a guard missing or not.
 fn play(backend: Backend, mutant: Option<Mutant>, cases: u32, shrinks: u32) -> Played {
     let outside = Runtime::new().unwrap();
-    let inside = Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let inside = bridge::stopped();
     let stage = Stage::new(backend, mutant, &outside);
     let process: RefCell<Option<Process>> = RefCell::default();
     let next = Cell::new(1_u32);

@@ -9,10 +9,10 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::Store;
 use tierkeep_engine::{ConnectError, ConnectionManager, Engine, Mutant, Purpose, Upkeep};
 use tierkeep_testkit::{Faults, ManualClock};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use super::bridge::Bridge;
+use crate::bridge;
 use crate::world::{Backend, HOUR, NO_RETRIES, stores};
 
 /// The databases of one backend.
@@ -43,17 +43,8 @@ impl Stage {
     /// Fresh databases, whose calls run in `outside`.
     pub fn new(backend: Backend, mutant: Option<Mutant>, outside: &Runtime) -> Self {
         let (stores, clock, guard) = outside.block_on(stores(backend));
-        let handle: &Handle = outside.handle();
-        let bridged = |inner: Arc<dyn Store>| match backend {
-            // Never waits for anything.
-            Backend::Memory => inner,
-            Backend::Sqlite | Backend::Mongo => Arc::new(Bridge {
-                inner,
-                handle: handle.clone(),
-            }),
-        };
         Self {
-            stores: stores.into_iter().map(bridged).collect(),
+            stores: bridge::over(stores, backend, outside.handle()),
             clock,
             faults: Faults::new(),
             backend,

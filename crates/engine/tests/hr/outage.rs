@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::doc;
+use futures_util::future::join_all;
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::document::{self, Edit};
@@ -257,12 +258,14 @@ async fn two_who_reconcile_at_once_deliver_everything(
 ) {
     let world = World::new(backend).await;
     world.faults.set_down(SRIE, true);
-    for n in 0..60 {
+    // At once: each waits for what is away.
+    let written = (0..60).map(async |n| {
         put(&world, &format!("r{n}"), n).await;
         if n % 5 == 0 {
             remove(&world, &format!("r{n}")).await;
         }
-    }
+    });
+    join_all(written).await;
     world.faults.heal();
     let rounds = [world.reopened().await, world.reopened().await].map(|engine| {
         tokio::spawn(async move {

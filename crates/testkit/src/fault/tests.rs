@@ -74,7 +74,8 @@ async fn after_a_crash_nothing_arrives_until_it_is_healed() {
     assert!(!faults.has_crashed());
     assert!(store.insert("c", &users(1..2)).await.is_ok());
     assert!(faults.has_crashed());
-    assert!(store.insert("c", &users(2..3)).await.is_err());
+    let dead = store.insert("c", &users(2..3)).await.unwrap_err();
+    assert_eq!(dead.verdict(), Verdict::Defer);
     assert!(store.hello().await.is_err());
     assert_eq!(memory.snapshot("c"), users(0..2));
     faults.heal();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bson::DateTime;
 use bson::raw::RawDocumentBuf;
+use futures_util::stream::{self, StreamExt as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -85,6 +86,8 @@ async fn failed(deployment: &Deployment) {
 const FAILURES: u32 = 1_000;
 /// How many of them a message shows.
 const SHOWN: usize = 50;
+/// How many calls to a database go on beside each other.
+const AT_ONCE: usize = 16;
 
 /// Another user's document, whose backup is in the way of the move of user `n`.
 fn squatter(n: u32, created_at: DateTime) -> RawDocumentBuf {
@@ -124,13 +127,15 @@ async fn clear(deployment: &Deployment) {
     let any = Guard::Fields(bson::doc! {});
     for role in [Role::RaseenMainUser, Role::SrieMainUser] {
         let store = deployment.open(role).await;
-        for n in 0..FAILURES {
+        let removed = (0..FAILURES).map(async |n| {
             let id = document::id(&squatter(n, SystemClock.now()));
-            store
-                .write("internal_users", &id, &any, &Change::Remove)
-                .await
-                .unwrap();
-        }
+            let removed = store.write("internal_users", &id, &any, &Change::Remove);
+            removed.await.unwrap();
+        });
+        stream::iter(removed)
+            .buffer_unordered(AT_ONCE)
+            .for_each(async |()| {})
+            .await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bson::DateTime;
+use futures_util::future::try_join_all;
 use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::Role;
@@ -108,11 +109,10 @@ pub fn server_url() -> String {
 async fn replica_set() -> mongodb::Client {
     let client = mongodb::Client::with_uri_str(server_url()).await.unwrap();
     let ended = std::mem::take(&mut *ENDED.lock().unwrap());
-    for unique in ended {
-        for role in Role::ALL {
-            let ended = client.database(&database(&unique, role));
-            ended.drop().await.unwrap();
-        }
-    }
+    // All at once: a server answers each when it has next written its journal.
+    let each = |unique: String| Role::ALL.map(|role| database(&unique, role));
+    let dropped = ended.into_iter().flat_map(each);
+    let dropped = dropped.map(async |name| client.database(&name).drop().await);
+    try_join_all(dropped).await.unwrap();
     client
 }

@@ -366,14 +366,36 @@ fn token(secret: &str, subject: &str, role: Option<RoleClaim>, clock: &dyn Clock
         .to_owned()
 }
 
+/// Whether everything is tried that takes long.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test command asks for it this way"
+)]
+pub fn full() -> bool {
+    std::env::var("TIERKEEP_TEST_FULL").is_ok()
+}
+
 /// Runs a property on 256 cases; each case is a future on one runtime.
 pub fn hold<S, F>(cases: &S, property: impl Fn(S::Value) -> F, runtime: &tokio::runtime::Runtime)
 where
     S: proptest::strategy::Strategy,
     F: Future<Output = ()>,
 {
+    hold_in(256, cases, property, runtime);
+}
+
+/// Runs a property on so many cases.
+pub fn hold_in<S, F>(
+    times: u32,
+    cases: &S,
+    property: impl Fn(S::Value) -> F,
+    runtime: &tokio::runtime::Runtime,
+) where
+    S: proptest::strategy::Strategy,
+    F: Future<Output = ()>,
+{
     let config = proptest::test_runner::Config {
-        cases: 256,
+        cases: times,
         failure_persistence: None,
         ..proptest::test_runner::Config::default()
     };

@@ -113,13 +113,15 @@ async fn an_hour_of_anonymous_noise_leaves_little_and_takes_nothing_from_interna
             let asked = (from..from + EACH_MINUTE / 4).map(|n| noise(&world, &tokens, n).send());
             join_all(asked).await;
             // Somebody who was here before, and somebody who comes for the first time.
-            let known = world.internal("PUT", SECTION).json("{}").send().await;
-            assert!(known.status.is_success(), "{minute}: {known:?}");
+            let known = world.internal("PUT", SECTION).json("{}");
             let subject = format!("{:024x}", minute * 4 + part);
             let newcomer = world.ask("GET", "/v1/route");
             let newcomer = newcomer.jwt(&world.token(&subject, None));
             let token = format!("{ACCOUNT_TOKEN}{}", 1_000 + minute * 4 + part);
-            newcomer.github(&token).send().await.expect(200);
+            let newcomer = newcomer.github(&token);
+            let (known, newcomer) = tokio::join!(known.send(), newcomer.send());
+            assert!(known.status.is_success(), "{minute}: {known:?}");
+            newcomer.expect(200);
             served += 2;
             let step = Duration::from_secs(15);
             world.clock.advance(step);

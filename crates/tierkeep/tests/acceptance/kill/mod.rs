@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use super::program::{Deployment, Service};
+pub use crate::common::full;
 
 /// One call that a process made to a database.
 #[derive(Clone, Debug)]
@@ -65,15 +66,6 @@ impl Call {
         }
         points
     }
-}
-
-/// Whether everything is tried that takes long.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test command asks for it this way"
-)]
-pub fn full() -> bool {
-    std::env::var("TIERKEEP_TEST_FULL").is_ok()
 }
 
 /// The calls that a process makes.

@@ -12,13 +12,38 @@ use tierkeep_core::store::{
     Change, Damage, Fence, Find, ForeignShardKey, FoundCollection, FoundIndex, Guard, Hello,
     Inserted, Layout, Put, Query, Result, Store, Written,
 };
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::world::Backend;
+
+/// A runtime whose time stands still while anything is at work, and jumps ahead when everybody waits.
+pub fn stopped() -> Runtime {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap()
+}
+
+/// These stores of a backend for a test whose time is [`stopped`]; their calls run in the runtime of `outside`.
+pub fn over(
+    stores: Vec<Arc<dyn Store>>,
+    backend: Backend,
+    outside: &Handle,
+) -> Vec<Arc<dyn Store>> {
+    let bridged = |inner: Arc<dyn Store>| match backend {
+        // Never waits for anything.
+        Backend::Memory => inner,
+        Backend::Sqlite | Backend::Mongo => Arc::new(Bridge {
+            inner,
+            handle: outside.clone(),
+        }) as Arc<dyn Store>,
+    };
+    stores.into_iter().map(bridged).collect()
+}
 
 /// The store `inner`, called in the runtime of `handle`.
 #[derive(Debug)]
-pub struct Bridge {
-    pub inner: Arc<dyn Store>,
-    pub handle: Handle,
+struct Bridge {
+    inner: Arc<dyn Store>,
+    handle: Handle,
 }
 
 impl Bridge {
