@@ -38,6 +38,7 @@ pub(crate) const HOUSES: [House; 3] = [
             "databases",
             "mutant",
             "held_alerts",
+            "requests",
             "ledger",
             "audit",
             "context",

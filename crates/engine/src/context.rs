@@ -16,6 +16,7 @@ use crate::databases::random::Randomness;
 use crate::held_alerts::HeldAlerts;
 use crate::ledger::Ledger;
 use crate::mutant::Mutation;
+use crate::requests::Requests;
 
 /// The databases with what is shared by everything that works on them.
 pub struct Engine {
@@ -26,6 +27,7 @@ pub struct Engine {
     mutation: Mutation,
     pending_known_for: Duration,
     held_alerts: HeldAlerts,
+    requests: Requests,
 }
 
 /// How long a process relies on what it last read of pending erasures. An erasure that leaves a database pending is
@@ -57,6 +59,7 @@ impl Engine {
             mutation: Mutation::default(),
             pending_known_for: PENDING_KNOWN_FOR,
             held_alerts: HeldAlerts::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -74,6 +77,11 @@ impl Engine {
     pub fn with_mutant(mut self, mutant: crate::Mutant) -> Self {
         self.mutation = mutant.into();
         self
+    }
+
+    /// The requests of this process that are at work.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The seven databases.

@@ -19,6 +19,7 @@ mod inspect;
 mod ledger;
 mod mover;
 mod mutant;
+mod requests;
 mod transfer;
 mod upkeep;
 mod users;

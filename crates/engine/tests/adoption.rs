@@ -228,7 +228,7 @@ async fn a_version_under_which_another_document_began_to_move_is_not_taken(
     }
     let foreign = adopt::foreign(&document, UserType::Internal).unwrap();
     let begun = Planned::of_foreign(document.clone(), &foreign, Version::FIRST);
-    let record = Record::pending(&begun.item, "a run", bson::DateTime::now());
+    let record = Record::pending(&begun.item, "a run", world.ago(HOUR).await);
     world
         .store(Role::EvaluationAudit)
         .insert("migration_records", &[record])

@@ -270,7 +270,7 @@ fn a_mover_of_what_another_program_wrote_crashes() {
 #[test]
 fn another_program_changes_what_moves_unadopted() {
     let scenario = written_elsewhere([MOVE, MOVE, OTHER]);
-    holds("two movers, unadopted, the other program", scenario, 100);
+    holds("two movers, unadopted, the other program", scenario, 40_000);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_writer_and_another_program_beside_a_move() {
     holds(
         "a mover, unadopted, a writer, the other program",
         scenario,
-        100,
+        10_000,
     );
 }
 
@@ -316,7 +316,7 @@ fn an_eraser_and_the_same_document_once_more_beside_a_move() {
     holds(
         "a mover, unadopted, an eraser, the same again",
         scenario,
-        100,
+        10_000,
     );
 }
 

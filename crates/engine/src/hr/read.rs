@@ -33,6 +33,7 @@ impl HrRecords {
         collection: &HrCollection,
         id: &HrId,
     ) -> Result<Option<HrFound>, HrError> {
+        let _at_work = self.engine.requests().begin();
         let main = self.engine.databases.raseen_hr_db();
         let found = match one(main, collection, id, false).await {
             Ok(Some(found)) => Ok(Some(found)),
@@ -136,6 +137,7 @@ impl HrRecords {
         after: Option<&HrId>,
         limit: usize,
     ) -> Result<HrPage, HrError> {
+        let _at_work = self.engine.requests().begin();
         match page(
             self.engine.databases.raseen_hr_db(),
             collection,

@@ -108,6 +108,7 @@ impl HrRecords {
         what: What<'_>,
         condition: Condition,
     ) -> Result<HrReceipt, HrError> {
+        let _at_work = self.engine.requests().begin();
         let mut write = Write {
             collection,
             id,

@@ -153,7 +153,17 @@ pub struct MoveError {
 pub struct MigrationService {
     pub(crate) engine: Arc<Engine>,
     pub(crate) settings: MoverSettings,
+    pace: Pace,
     throttle: Arc<Throttle>,
+}
+
+/// How much of the databases a service takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// What its settings say.
+    Full,
+    /// That only while no request of this process was at work for a while: else small batches, one at a time, with rests.
+    BesideRequests,
 }
 
 impl MigrationService {
@@ -162,6 +172,7 @@ impl MigrationService {
         Self {
             engine,
             settings,
+            pace: Pace::Full,
             throttle: Arc::default(),
         }
     }

@@ -175,11 +175,11 @@ impl MigrationService {
         progress: &dyn Progress,
         stop: &PauseCheck,
     ) -> Result<(), StoreError> {
-        let settings = scan.settings();
-        let movement = Movement::new(&self.engine, &outcomes.run_id(), &settings);
+        let movement = Movement::new(&self.engine, &outcomes.run_id(), &self.settings);
         let mut at_work = AtWork::default();
         let mut failure = None;
         loop {
+            let settings = scan.settings();
             let size = self.throttle.size(&settings);
             let begins = failure.is_none()
                 && !scan.is_over()

@@ -87,9 +87,9 @@ impl Scan {
         self.now
     }
 
-    /// The settings of the service, as far as the options do not say otherwise.
+    /// The settings of the service as they are now, as far as the options do not say otherwise.
     pub(crate) fn settings(&self) -> MoverSettings {
-        let settings = self.service.settings;
+        let settings = self.service.paced_settings();
         MoverSettings {
             max_rate: self.options.max_rate.or(settings.max_rate),
             ..settings

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::mover::schedule;
-use crate::mover::{CLAIM_LASTS, LeaseObserver, MigrationService, MoverSettings, Summary};
+use crate::mover::{CLAIM_LASTS, LeaseObserver, MigrationService, MoverSettings, Pace, Summary};
 
 /// What the worker did last.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -31,6 +31,10 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// How many times as long as a batch took it rests: most requests come while nothing moves.
 const PAUSE_FACTOR: u32 = 2;
 
+/// After so long without a request the worker takes all that its settings allow. The first request that comes then waits for what is
+/// at work; those after it find the worker resting again.
+const QUIET: Duration = Duration::from_secs(5);
+
 /// A write waits until the journal holds it and what others write meanwhile: so for one small batch at most.
 fn beside_requests(settings: MoverSettings) -> MoverSettings {
     MoverSettings {
@@ -39,6 +43,18 @@ fn beside_requests(settings: MoverSettings) -> MoverSettings {
         batches_in_flight: 1,
         pause_factor: PAUSE_FACTOR,
         ..settings
+    }
+}
+
+impl MigrationService {
+    /// The settings as its pace lets them be at this moment.
+    pub(crate) fn paced_settings(&self) -> MoverSettings {
+        match self.pace {
+            Pace::BesideRequests if !self.engine.requests().are_quiet_for(QUIET) => {
+                beside_requests(self.settings)
+            }
+            Pace::BesideRequests | Pace::Full => self.settings,
+        }
     }
 }
 
@@ -54,10 +70,10 @@ impl Worker {
     /// A worker that looks every `interval`, give or take a tenth, and in time for each document to move
     /// within one interval of the end of its retention.
     ///
-    /// It moves in small batches, one at a time, whatever larger ones the settings allow, and rests after each, so
-    /// that requests hardly notice.
+    /// While requests of this process come it moves in small batches, one at a time, whatever larger ones the settings allow,
+    /// and rests after each, so that they hardly notice.
     pub fn new(mut service: MigrationService, interval: Duration) -> Self {
-        service.settings = beside_requests(service.settings);
+        service.pace = Pace::BesideRequests;
         Self {
             service,
             interval,

@@ -31,6 +31,7 @@ impl Users {
     /// [`UsersError::Unavailable`] when a database that may hold the document did not answer: never "not
     /// found" in its place. [`UsersError::Quarantined`] when several documents claim the user.
     pub async fn read(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
+        let _at_work = self.engine.requests().begin();
         let found = self.look(user).await?;
         if let Some(found) = &found {
             if let Some(version) = found.version() {

@@ -114,6 +114,7 @@ impl Users {
     }
 
     async fn write(&self, mut write: Write<'_>) -> Result<Receipt, UsersError> {
+        let _at_work = self.engine.requests().begin();
         let user = write.user;
         if let Err(error) = self.finish_erasure_before_write(user).await {
             return Err(logged(user, error));
