@@ -20,6 +20,9 @@ const FULL_TIMES: &str = "4";
 /// How many tests of a suite run at a time.
 const TEST_THREADS: &str = "4";
 
+/// How many of them while those that have the same clusters to themselves run beside them.
+const THREADS_BESIDE: &str = "3";
+
 /// What the names of the tests contain that have the same clusters to themselves, one after the other. Beside the others
 /// they would keep all threads waiting for their turn.
 const IN_TURN: &str = "cluster::";
@@ -156,7 +159,8 @@ async fn tests(root: &Path, surroundings: &Surroundings<'_>, extra: &[String]) -
     let in_turn = [&all[..], &["--", IN_TURN]].concat();
     let mut in_turn = Step::new("test in turn", &in_turn, &[]);
     in_turn.threads = THREADS_IN_TURN;
-    let most = Step::new("test", &most, &[]);
+    let mut most = Step::new("test", &most, &[]);
+    most.threads = THREADS_BESIDE;
     let (most, in_turn) = tokio::join!(
         cargo(root, &most, surroundings),
         cargo(root, &in_turn, surroundings)

@@ -5,11 +5,13 @@
 //! functions hold each command's exact form.
 
 mod admin;
+mod delete;
 mod legacy;
 mod read;
 mod write;
 
 pub(crate) use admin::*;
+pub(crate) use delete::*;
 pub(crate) use legacy::*;
 pub(crate) use read::*;
 pub(crate) use write::*;
@@ -94,6 +96,10 @@ fn key(name: &str) -> CString {
 /// The expression that reads the field at `path`.
 fn path(path: &str) -> String {
     format!("${path}")
+}
+
+fn size_of(whole: &RawDocumentBuf) -> i64 {
+    i64::try_from(whole.as_bytes().len()).unwrap_or(i64::MAX)
 }
 
 fn write_concern() -> RawDocumentBuf {

@@ -6,13 +6,13 @@ use bson::raw::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, cstr};
 use bson::spec::ElementType;
 use bson::{Bson, Document, Timestamp, rawdoc};
 use tierkeep_core::document::{MAX_DOCUMENT_BYTES, OPS_KEPT, field};
-use tierkeep_core::store::{Change, Fence, Guard};
+use tierkeep_core::store::{Change, Guard};
 use tierkeep_core::user::Section;
 use tierkeep_core::version::{Version, Window};
 
 use super::{
     COMMAND_BYTES, READ_LIMIT, fields_equal, has_type, id_runs, is_live, literal, millis, path,
-    raw, runs, write_concern,
+    raw, size_of, write_concern,
 };
 
 /// Whether a plain insert would store other bytes: the server fills a zero timestamp at the top level with
@@ -130,66 +130,6 @@ fn update(collection: &str, statements: RawArrayBuf) -> RawDocumentBuf {
 
 fn id(document: &RawDocument) -> RawBson {
     raw(&tierkeep_core::document::id(document))
-}
-
-/// How many whole documents one statement names: each stored one is compared with all of them, which ends at the size or
-/// the `_id` for all but its own.
-const WHOLE_AT_ONCE: usize = 64;
-
-/// Deletes live documents at exactly the versions given, with few statements: one for each version, as long
-/// as its `_id`s fit one command; and whole documents, many with one statement. The server takes an int64 for the double
-/// of the same value; that the caller settles by reading the whole ones first.
-pub(crate) fn delete(collection: &str, fences: &[Fence]) -> Vec<RawDocumentBuf> {
-    let mut statements = Vec::new();
-    let mut wholes = Vec::new();
-    for fence in fences {
-        match fence {
-            Fence::Version { version, ids } => {
-                statements.extend(id_runs(ids).into_iter().map(|ids| {
-                    rawdoc! {
-                        "q": {
-                            "_id": { "$in": ids },
-                            "metadata.version": version.get(),
-                            "$expr": { "$and": [has_type("metadata.version", "long"), is_live()] },
-                        },
-                        "limit": 0,
-                    }
-                }));
-            }
-            Fence::Whole(whole) => wholes.push(whole),
-        }
-    }
-    for run in runs(wholes, |whole| whole.as_bytes().len()) {
-        statements.extend(run.chunks(WHOLE_AT_ONCE).map(delete_whole));
-    }
-    runs(statements, |statement| statement.as_bytes().len())
-        .into_iter()
-        .map(|run| {
-            rawdoc! {
-                "delete": collection,
-                "deletes": run.into_iter().collect::<RawArrayBuf>(),
-                "ordered": false,
-                "writeConcern": write_concern(),
-            }
-        })
-        .collect()
-}
-
-fn delete_whole(wholes: &[&RawDocumentBuf]) -> RawDocumentBuf {
-    let ids: RawArrayBuf = wholes.iter().map(|whole| id(whole)).collect();
-    let named = wholes.iter().map(|whole| {
-        rawdoc! { "size": size_of(whole), "document": (*whole).clone() }
-    });
-    rawdoc! {
-        "q": {
-            "_id": { "$in": ids },
-            "$expr": { "$in": [
-                { "size": { "$bsonSize": "$$ROOT" }, "document": "$$ROOT" },
-                literal(named.collect::<RawArrayBuf>()),
-            ] },
-        },
-        "limit": 0,
-    }
 }
 
 /// Sets fields of those of `ids` whose fields equal all of `when`. A path through a value that is no object
@@ -327,10 +267,6 @@ fn is_whole(whole: &RawDocumentBuf) -> RawArrayBuf {
 
 fn has_size(whole: &RawDocumentBuf) -> RawDocumentBuf {
     rawdoc! { "$eq": [{ "$bsonSize": "$$ROOT" }, size_of(whole)] }
-}
-
-fn size_of(whole: &RawDocumentBuf) -> i64 {
-    i64::try_from(whole.as_bytes().len()).unwrap_or(i64::MAX)
 }
 
 fn version_within(window: Window) -> Vec<RawDocumentBuf> {
@@ -510,24 +446,6 @@ mod tests {
         assert_json_snapshot!("append", shown(&append("trail", &[&a, &b])));
         assert_json_snapshot!("insert_exactly", shown(&insert_exactly("users", &[&a])));
         assert_json_snapshot!("put_newer", shown(&put_newer("users", &[&a, &b])));
-    }
-
-    #[test]
-    fn deletes() {
-        let fences = [
-            Fence::Version {
-                version: version(1),
-                ids: vec!["a".into(), "b".into()],
-            },
-            Fence::Version {
-                version: version(9),
-                ids: vec!["c".into()],
-            },
-            Fence::Whole(document("d")),
-            Fence::Whole(document("e")),
-        ];
-        let commands: Vec<_> = delete("users", &fences).iter().map(shown).collect();
-        assert_json_snapshot!("delete", commands);
     }
 
     #[test]
