@@ -7,19 +7,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The requests of this process for users' documents and HR records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Requests(Mutex<State>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct State {
     at_work: u64,
-    last_ended: Option<Instant>,
+    /// When the last one ended, or the process began: callers may have waited for that.
+    last_ended: Instant,
 }
 
 /// A request, until it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct RequestAtWork<'a>(&'a Requests);
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            at_work: 0,
+            last_ended: Instant::now(),
+        }))
+    }
+}
 
 impl Requests {
     /// A request begins.
@@ -31,7 +41,7 @@ impl Requests {
     /// Whether none was at work for so long.
     pub(crate) fn are_quiet_for(&self, long: Duration) -> bool {
         let state = self.state();
-        state.at_work == 0 && state.last_ended.is_none_or(|at| at.elapsed() >= long)
+        state.at_work == 0 && state.last_ended.elapsed() >= long
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -43,7 +53,7 @@ impl Drop for RequestAtWork<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.at_work = state.at_work.saturating_sub(1);
-        state.last_ended = Some(Instant::now());
+        state.last_ended = Instant::now();
     }
 }
 
@@ -55,6 +65,8 @@ mod tests {
     async fn requests_are_quiet_a_while_after_the_last_has_ended() {
         let second = Duration::from_secs(1);
         let requests = Requests::default();
+        assert!(!requests.are_quiet_for(second), "just begun");
+        tokio::time::advance(second).await;
         assert!(requests.are_quiet_for(second), "before the first");
         let (one, other) = (requests.begin(), requests.begin());
         drop(one);

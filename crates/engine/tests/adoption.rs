@@ -258,6 +258,55 @@ async fn a_version_under_which_another_document_began_to_move_is_not_taken(
     world.check_invariants().await;
 }
 
+/// What was adopted and moved, and is put into temp once more as it was, has moved already.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moved_after_its_adoption_and_comes_back_goes_again(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let seed = SeedUser::new(1, world.ago(DAY + HOUR).await).build();
+    let foreign = adopt::foreign(&seed, UserType::Internal).unwrap();
+    world.plant(Role::RaseenTempUser, seed.clone()).await;
+    let refused = Condition::Version(Version::new(9).unwrap());
+    let put = world
+        .users
+        .put(&foreign.user, &section(), content(1, 1), refused)
+        .await;
+    put.unwrap_err();
+    world.migrate().await.unwrap();
+    let moved = world.all(Role::RaseenMainUser).await;
+    world.plant(Role::RaseenTempUser, seed).await;
+    let summary = world.migrate().await.unwrap();
+    assert_eq!(summary.deferred, 0, "{summary:?}");
+    assert!(world.all(Role::RaseenTempUser).await.is_empty());
+    assert_eq!(world.all(Role::RaseenMainUser).await, moved);
+    world.check_invariants().await;
+}
+
+/// A run that was cut off after the record, and a program that takes its document back: nothing is missing.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_program_takes_back_before_it_is_copied_is_no_incident(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let document = SeedUser::new(1, world.ago(DAY + HOUR).await).build();
+    let foreign = adopt::foreign(&document, UserType::Internal).unwrap();
+    let begun = Planned::of_foreign(document, &foreign, Version::FIRST);
+    let record = Record::pending(&begun.item, "a run", world.ago(HOUR).await);
+    world
+        .store(Role::EvaluationAudit)
+        .insert("migration_records", &[record])
+        .await
+        .unwrap();
+    world.migrate().await.unwrap();
+    assert!(world.records().await.is_empty());
+    let alerts = world.store(Role::EvaluationAudit);
+    let all = tierkeep_core::store::Query::All;
+    assert_eq!(alerts.count("alerts", &all).await.unwrap(), 0);
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn legacy_copies_in_main_are_adopted_before_they_are_compared(

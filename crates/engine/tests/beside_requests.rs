@@ -27,6 +27,7 @@ async fn world() -> World {
 #[tokio::test(start_paused = true)]
 async fn a_service_of_which_nothing_is_asked_moves_in_full_batches() {
     let world = world().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     let stop = tokio_util::sync::CancellationToken::new();
     let worker = Worker::new(world.service(), HOUR);
     let mut state = worker.state();

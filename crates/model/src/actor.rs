@@ -74,6 +74,11 @@ pub enum Program {
         /// Whether it relies on what it wrote, or only disturbs.
         relies: bool,
     },
+    /// Another program that replaces the document that it wrote under the user's own id, as long as that is there unchanged.
+    ReplacesKeyed {
+        /// Which user.
+        user: u32,
+    },
     /// Another program that inserts the document that it wrote once more, byte for byte.
     InsertAgain {
         /// Which user.
@@ -138,6 +143,14 @@ pub fn foreign(n: u32) -> RawDocumentBuf {
     seed_user(n, START)
 }
 
+/// The same under the user's own id.
+pub fn keyed(n: u32) -> RawDocumentBuf {
+    let id = user(n).to_string();
+    Edit::new()
+        .set(document::field::ID, id.as_str())
+        .apply(&foreign(n))
+}
+
 fn section(name: &str) -> Section {
     Section::parse(name).expect("a section's name")
 }
@@ -159,7 +172,9 @@ impl Program {
             Self::Read { .. } => !writing && (users || ledger),
             Self::Erase { .. } | Self::FinishErasures | Self::RemoveTombstones => users || ledger,
             Self::Clear => role == Role::RaseenTempUser || (ledger && !writing),
-            Self::OtherProgram { .. } | Self::InsertAgain { .. } => role == Role::RaseenTempUser,
+            Self::OtherProgram { .. } | Self::ReplacesKeyed { .. } | Self::InsertAgain { .. } => {
+                role == Role::RaseenTempUser
+            }
         }
     }
 
@@ -234,21 +249,13 @@ impl Program {
                 Outcome::Nothing
             }
             Self::OtherProgram { user: n, relies } => {
-                let name = SECTIONS[actor];
-                let section = rawdoc! { "mark": mark.as_str() };
-                let change = Change::Replace(Edit::new().set(name, section).apply(&foreign(n)));
-                let (id, any) = (document::id(&foreign(n)), Guard::Fields(doc! {}));
-                let written = temp.write(RaseenTempUser::USERS, &id, &any, &change).await;
-                if relies && matches!(written, Ok(Written::Applied(_))) {
-                    let (user, section, version) = (n, name, 0);
-                    return Outcome::Written(Ack {
-                        user,
-                        section,
-                        mark,
-                        version,
-                    });
-                }
-                Outcome::Nothing
+                let guard = Guard::Fields(doc! {});
+                let done = rewrite(temp, foreign(n), guard, n, SECTIONS[actor], mark).await;
+                if relies { done } else { Outcome::Nothing }
+            }
+            Self::ReplacesKeyed { user: n } => {
+                let guard = Guard::Whole(keyed(n));
+                rewrite(temp, keyed(n), guard, n, SECTIONS[actor], mark).await
             }
             Self::InsertAgain { user: n } => {
                 temp.insert(RaseenTempUser::USERS, &[foreign(n)]).await.ok();
@@ -256,6 +263,32 @@ impl Program {
             }
         }
     }
+}
+
+/// Another program sets a section of `document`, where what is there under its `_id` satisfies `guard`.
+async fn rewrite(
+    temp: Arc<dyn Store>,
+    document: RawDocumentBuf,
+    guard: Guard,
+    user: u32,
+    section: &'static str,
+    mark: String,
+) -> Outcome {
+    let id = document::id(&document);
+    let value = rawdoc! { "mark": mark.as_str() };
+    let change = Change::Replace(Edit::new().set(section, value).apply(&document));
+    let written = temp
+        .write(RaseenTempUser::USERS, &id, &guard, &change)
+        .await;
+    if !matches!(written, Ok(Written::Applied(_))) {
+        return Outcome::Nothing;
+    }
+    Outcome::Written(Ack {
+        user,
+        section,
+        mark,
+        version: 0,
+    })
 }
 
 async fn clear(engine: Arc<Engine>) {

@@ -19,7 +19,7 @@ pub mod report;
 pub mod scenario;
 pub mod script;
 
-pub use actor::{Ack, Program, foreign, user};
+pub use actor::{Ack, Program, foreign, keyed, user};
 pub use check::START;
 pub use report::{Report, explore};
 pub use scenario::{Scenario, Trouble};

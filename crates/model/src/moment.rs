@@ -72,6 +72,7 @@ impl Actor {
             | Program::Append { .. }
             | Program::Merge { .. }
             | Program::OtherProgram { .. }
+            | Program::ReplacesKeyed { .. }
             | Program::InsertAgain { .. }
             | Program::Read { .. } => (self.number, self.crashes),
         }

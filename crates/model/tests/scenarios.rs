@@ -4,7 +4,7 @@ use tierkeep_model::{Program, Scenario, Trouble};
 
 use crate::world::{
     above_the_fence, due, holds, holds_usually, in_srie_alone, rolled_back, settled,
-    written_elsewhere,
+    written_elsewhere, written_under_its_user,
 };
 
 const MOVE: Program = Program::Move;
@@ -297,6 +297,24 @@ fn a_writer_and_another_program_beside_a_move() {
         scenario,
         10_000,
     );
+}
+
+const REPLACES: Program = Program::ReplacesKeyed { user: 1 };
+
+#[test]
+fn a_writer_and_another_program_that_writes_under_the_users_own_id_beside_a_move() {
+    let scenario = written_under_its_user([MOVE, PUT, REPLACES]);
+    holds(
+        "a mover, keyed, a writer, the other program",
+        scenario,
+        1000,
+    );
+}
+
+#[test]
+fn two_movers_and_another_program_that_writes_under_the_users_own_id() {
+    let scenario = written_under_its_user([MOVE, MOVE, REPLACES]);
+    holds("two movers, keyed, the other program", scenario, 1000);
 }
 
 #[test]

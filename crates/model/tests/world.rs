@@ -7,7 +7,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::mover::main_form;
-use tierkeep_model::{Program, Report, START, Scenario, explore, foreign};
+use tierkeep_model::{Program, Report, START, Scenario, explore, foreign, keyed};
 use tierkeep_testkit::documents::native_user;
 
 /// The first user at `version`, staged long ago.
@@ -26,6 +26,14 @@ pub fn due(actors: impl IntoIterator<Item = Program>) -> Scenario {
 pub fn written_elsewhere(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);
     scenario.planted.push((Role::RaseenTempUser, foreign(1)));
+    scenario.adopting = true;
+    scenario
+}
+
+/// As [`written_elsewhere`], under the user's own id.
+pub fn written_under_its_user(actors: impl IntoIterator<Item = Program>) -> Scenario {
+    let mut scenario = Scenario::of(actors);
+    scenario.planted.push((Role::RaseenTempUser, keyed(1)));
     scenario.adopting = true;
     scenario
 }

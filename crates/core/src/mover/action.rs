@@ -72,6 +72,8 @@ pub struct Seen {
     /// The digest of its content: computed, or claimed by the copy itself where
     /// [`Verify::Version`](super::Verify::Version) asks for no more.
     pub digest: Digest,
+    /// Whether it claims this digest itself.
+    pub is_as_claimed: bool,
 }
 
 /// What temp was found to hold.

@@ -375,6 +375,11 @@ impl Entry {
                     return;
                 }
                 Some(seen) if seen.version == self.item.version => {
+                    // Another document moved under this version: this one is planned again, above it.
+                    if seen.digest != self.item.digest && self.is_foreign() && seen.is_as_claimed {
+                        self.out(Fate::Deferred);
+                        return;
+                    }
                     if seen.digest != self.item.digest {
                         let version = seen.version;
                         self.out(Fate::Conflict(Quarantine::Conflict {

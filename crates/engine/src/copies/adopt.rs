@@ -69,6 +69,9 @@ pub(crate) async fn adopt_in_temp(
     if others.len() > usize::from(twin.is_some()) {
         return Ok(several_claims(user));
     }
+    // After the document was read and before main is: a move of another document of the user is seen here while it is open, and
+    // in main once it is complete. See `Phase::Standing`.
+    let open_moves = staging::open_moves(engine, user).await?;
     let (main, srie) = match copies_of(engine, user).await? {
         Ok(copies) => copies,
         Err(unfinished) => return Ok(unfinished),
@@ -88,8 +91,6 @@ pub(crate) async fn adopt_in_temp(
     let Some(next) = adopt::next_version(document, &foreign, &copies, &others) else {
         return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
     };
-    // After the document was read: see `Phase::Standing`.
-    let open_moves = staging::open_moves(engine, user).await?;
     let Some(version) = above_open_moves(next.get(), &foreign, &open_moves) else {
         return Ok(Adoption::Quarantined(Quarantine::VersionsUsedUp));
     };
@@ -141,7 +142,7 @@ async fn copies_of(engine: &Engine, user: &UserId) -> Result<Result<Copies, Adop
     if adopted != Adoption::Done {
         return Ok(Err(adopted));
     }
-    let in_main = copy_of(main, user, Consistency::Majority).await?;
+    let in_main = copy_of(main, user, Consistency::Linearizable).await?;
     let in_srie = match adopt_copies(engine.ledger(), srie, user).await {
         Ok(Adoption::Done) => copy_of(srie, user, Consistency::Majority)
             .await

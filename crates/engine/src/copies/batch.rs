@@ -20,7 +20,7 @@ use crate::databases::retry::repeating;
 use crate::ledger::Ledger;
 
 /// About how many bytes of copies are read back at once, so that a batch does not take its size once more.
-pub(crate) const READ_BACK_BYTES: usize = 1024 * 1024;
+const READ_BACK_BYTES: usize = 1024 * 1024;
 
 /// Inserts first; for those that are there already, skips equals and sends the others guarded.
 pub(crate) async fn copy<D: UserDatabase>(
@@ -225,9 +225,11 @@ fn read_at_once(sent: &[(&Item, &RawDocumentBuf)]) -> usize {
 
 fn seen(copy: &RawDocument, digest: impl FnOnce(&RawDocument) -> Digest) -> Option<Seen> {
     let version = document::version(copy)?;
+    let digest = digest(copy);
     Some(Seen {
         version,
-        digest: digest(copy),
+        is_as_claimed: Digest::claimed_by(copy).as_ref() == Some(&digest),
+        digest,
     })
 }
 

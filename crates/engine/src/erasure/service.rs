@@ -73,6 +73,7 @@ impl ErasureService {
     /// # Errors
     /// [`EraseError`] when the ledger could not take it.
     pub async fn erase(&self, user: &UserId) -> Result<Erased, EraseError> {
+        let _at_work = self.engine.requests().begin();
         let entry = self.begin(user).await?;
         let begun = Instant::now();
         // From here on it counts, whatever crashes: the entry names what is left to do.

@@ -26,7 +26,7 @@ use tracing::{Instrument as _, debug_span};
 
 use crate::claims::by_user;
 use crate::context::Engine;
-use crate::copies::batch::{READ_BACK_BYTES, copy, read, read_back, unsettled};
+use crate::copies::batch::{copy, read, read_back, unsettled};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written};
 use crate::mover::MoverSettings;
@@ -248,7 +248,8 @@ impl Movement {
             items.iter().partition(|item| item.original.is_some());
         let found = read(&self.temp, &own, true).await?;
         let users: Vec<String> = foreign.iter().map(|item| item.user.to_string()).collect();
-        let whole = Find::new(Query::All).max_bytes(READ_BACK_BYTES);
+        // As sure as a writer's look at main after its entry: either sees the other.
+        let whole = Find::new(Query::All).max_bytes(usize::MAX).linearizable();
         let claims = by_user(&self.temp, &users, whole).await?;
         let is_live = |it: &RawDocumentBuf| document::state(it) == Some(State::Live);
         let seen = |item: &&Item| {

@@ -1,6 +1,6 @@
 //! Keeping the outcomes of a run: what became of each document, and what its record says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bson::raw::RawDocument;
@@ -45,6 +45,8 @@ pub(crate) struct RunOutcomes {
     summary: Summary,
     /// What was tried before this run, of the documents at work.
     tried: BTreeMap<ObjectId, Tried>,
+    /// The records of moves that failed in this pass: what was adopted then comes by once more.
+    failed_in_pass: BTreeSet<ObjectId>,
     due_in_pass: u64,
     parked_in_pass: u64,
     left_in_pass: u64,
@@ -59,6 +61,7 @@ impl RunOutcomes {
             service: service.clone(),
             summary,
             tried: BTreeMap::new(),
+            failed_in_pass: BTreeSet::new(),
             due_in_pass: 0,
             parked_in_pass: 0,
             left_in_pass: 0,
@@ -87,6 +90,7 @@ impl RunOutcomes {
 
     pub(crate) fn begin_pass(&mut self) {
         self.passes += 1;
+        self.failed_in_pass.clear();
         self.due_in_pass = 0;
         self.parked_in_pass = 0;
         self.left_in_pass = 0;
@@ -117,6 +121,11 @@ impl RunOutcomes {
 
     pub(crate) fn quarantined(&mut self, documents: u64) {
         self.summary.quarantined = documents;
+    }
+
+    /// Whether the move failed in this pass already.
+    pub(crate) fn has_failed(&self, item: &Item) -> bool {
+        self.failed_in_pass.contains(&item.record)
     }
 
     /// A document whose time has come, parked or not.
@@ -235,9 +244,10 @@ impl RunOutcomes {
     ) -> Result<(), StoreError> {
         self.summary.failed += 1;
         let engine = &self.service.engine;
+        self.failed_in_pass.insert(item.record);
         if let Some(original) = &item.original {
             // From here on its attempts, and the mark of the last of them, are those of a document in its final form.
-            adopt_if_taken(engine, &original.document).await?;
+            Box::pin(adopt_if_taken(engine, &original.document)).await?;
         }
         let backoff = self.service.settings.retry_backoff;
         let attempt = next_attempt(

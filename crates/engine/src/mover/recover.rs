@@ -9,9 +9,9 @@ use tierkeep_core::db::{RaseenMainUser, SrieMainUser, UserDatabase, collection};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::mover::{Record, Status, record_field};
 use tierkeep_core::store::Handle;
-use tierkeep_core::store::{Find, Query, StoreError};
+use tierkeep_core::store::{Change, Find, Guard, Query, StoreError};
 use tierkeep_core::user::UserId;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::alerts::{AlertKind, Alerts};
 use crate::claims::by_user;
@@ -59,10 +59,12 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         document::state(it) == Some(State::Live)
             && (document::version(it) == Some(record.version) || !document::is_native(it))
     };
-    let (_, gone): (Vec<Record>, Vec<Record>) = records.into_iter().partition(|record| {
+    let stands = |record: &Record| {
         let claims = temp.get(&record.user);
         claims.is_some_and(|claims| claims.iter().any(|it| may_move(record, it)))
-    });
+    };
+    let gone = records.into_iter().filter(|record| !stands(record));
+    let gone: Vec<Record> = gone.collect();
     let mut complete = erased_records;
     let mut incidents = Vec::new();
     if gone.is_empty() {
@@ -80,6 +82,8 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         };
         if holds(&main) && holds(&srie) {
             complete.push(Bson::ObjectId(record.id));
+        } else if record.adopted_from.is_some() && !holds(&main) && !holds(&srie) {
+            withdrawn(engine, &record).await?;
         } else if !temp.contains_key(&record.user) {
             error!(
                 user_id = record.user,
@@ -104,6 +108,23 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
             .await?;
     }
     Ok(complete)
+}
+
+/// Another program took its document back before anything was copied: nothing was moved and nothing is missing.
+async fn withdrawn(engine: &Engine, record: &Record) -> Result<(), StoreError> {
+    warn!(
+        user_id = record.user,
+        user_type = "internal",
+        record = %record.id,
+        version = record.version.get(),
+        "a document of another program left raseen_temp_user before it was copied",
+    );
+    let audit = engine.databases.audit_db().store();
+    let id = Bson::ObjectId(record.id);
+    let pending = Guard::Fields(doc! { record_field::STATUS: Status::Pending.as_str() });
+    let records = collection::MIGRATION_RECORDS;
+    repeating(|| audit.write(records, &id, &pending, &Change::Remove)).await?;
+    Ok(())
 }
 
 /// Parts from the records those of users who were erased since, and whose tombstones stand again: the move may have

@@ -149,7 +149,7 @@ impl Scan {
                 self.would_adopt(&foreign, outcomes);
             } else {
                 let open = !foreign.is_empty() && self.some_were_tried().await?;
-                let plans = unadopted::plan(&self.service.engine, foreign, open).await?;
+                let plans = Box::pin(unadopted::plan(&self.service.engine, foreign, open)).await?;
                 outcomes.left(plans.left);
                 outcomes.scanned(plans.moves.len());
                 planned.extend(plans.moves);
@@ -292,6 +292,9 @@ impl Scan {
         };
         let mut free = Vec::with_capacity(planned.len());
         for plan in planned {
+            if outcomes.has_failed(&plan.item) {
+                continue;
+            }
             let record = records.get(&plan.item.record);
             let parked = record.and_then(|record| Park::of(record, self.now));
             outcomes.due(&plan.item, parked, Tried::of(record));

@@ -66,6 +66,7 @@ pub(crate) async fn plan(
     )?;
     let keys = Find::new(Query::All).max_bytes(MOST_BYTES).keys();
     let claims = by_user(databases.raseen_temp_db(), &users, keys).await?;
+    let mut some_were_copied = false;
     for ((document, foreign), erasure) in documents.into_iter().zip(erasures) {
         let user = foreign.user.as_str();
         let is_clearing = |it: &Erasure| it.pending.contains(&Role::RaseenTempUser);
@@ -97,28 +98,34 @@ pub(crate) async fn plan(
         });
         match next.filter(|_| is_simple) {
             Some(next) => {
+                some_were_copied |= matches!(next, NextVersion::OfCopies(_));
                 let planned = Planned::of_foreign(document, &foreign, next.get());
                 plans.moves.push(planned);
             }
             None => plans.adopts.push(document),
         }
     }
-    if moves_are_open {
-        // Under a version that another document of the user began to move under, none is planned: adopting finds one that is
-        // free.
-        let audit = databases.audit_db();
-        let records = records_of(audit, plans.moves.iter().map(|it| it.item.record)).await?;
-        let is_free = |it: &Planned| {
-            let record = records.get(&it.item.record);
-            record.is_none_or(|record| record.is_of(&it.item))
-        };
-        let (free, taken): (Vec<Planned>, Vec<Planned>) =
-            plans.moves.into_iter().partition(is_free);
-        plans.moves = free;
-        let originals = taken.into_iter().filter_map(|it| it.item.original);
-        plans.adopts.extend(originals.map(|it| it.document));
+    if moves_are_open || some_were_copied {
+        without_taken_versions(engine, &mut plans).await?;
     }
     Ok(plans)
+}
+
+/// Under a version whose record is that of another document, or of this one in its final form, none moves: adopting finds a version
+/// that is free, or that this one has moved already.
+async fn without_taken_versions(engine: &Engine, plans: &mut Plans) -> Result<(), StoreError> {
+    let audit = engine.databases.audit_db();
+    let records = records_of(audit, plans.moves.iter().map(|it| it.item.record)).await?;
+    let is_free = |it: &Planned| {
+        let record = records.get(&it.item.record);
+        record.is_none_or(|record| record.is_of(&it.item))
+    };
+    let moves = std::mem::take(&mut plans.moves);
+    let (free, taken): (Vec<Planned>, Vec<Planned>) = moves.into_iter().partition(is_free);
+    plans.moves = free;
+    let originals = taken.into_iter().filter_map(|it| it.item.original);
+    plans.adopts.extend(originals.map(|it| it.document));
+    Ok(())
 }
 
 type Claims = HashMap<String, Vec<RawDocumentBuf>>;

@@ -88,6 +88,7 @@ pub(crate) fn take_higher_for_equal(
             Seen {
                 version: item.version,
                 digest: item.digest.clone(),
+                is_as_claimed: true,
             }
         })
     };

@@ -194,10 +194,7 @@ impl Upkeep {
                 let pending = self.records(&alert.subject, Status::Pending).await?;
                 Ok(!pending.is_empty())
             }
-            AlertKind::CopiesConflict => {
-                let id = Bson::String(alert.subject.clone());
-                is_marked(self.engine.databases.audit_db(), &id).await
-            }
+            AlertKind::CopiesConflict => self.is_marked(&alert.subject).await,
             AlertKind::CorruptDocument => self.is_damaged(&alert.subject).await,
             // Only what raised them knows when their cause is gone: the quarantine's watch, or `watch`.
             AlertKind::AuditChainBroken
@@ -216,6 +213,21 @@ impl Upkeep {
                 Ok(erasure.is_some_and(|erasure| erasure.stage == Stage::Pending))
             }
         }
+    }
+
+    /// Whether a document of this user in temp is quarantined, whatever its `_id`; or one that was there under the user's own.
+    async fn is_marked(&self, user: &str) -> Result<bool, StoreError> {
+        let databases = &self.engine.databases;
+        let keys = Find::new(Query::Users(vec![user.to_owned()])).keys();
+        let temp = databases.raseen_temp_db().store();
+        let found = repeating(|| temp.find(RaseenTempUser::USERS, &keys)).await?;
+        let ids = found.iter().map(|document| document::id(document));
+        for id in ids.chain([Bson::String(user.to_owned())]) {
+            if is_marked(databases.audit_db(), &id).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether main's copy of a user, or of an HR record named as `collection/id`, still does not match its own digest.

@@ -302,13 +302,13 @@ impl MongoStore {
         while !left.is_empty() {
             let ids = left.values().map(|it| document::id(it)).collect();
             let find = Find::new(Query::Ids(ids)).limit(left.len());
-            let page = self.find_page(collection, &find).await?;
-            if page.is_empty() {
-                break;
-            }
-            for found in page {
+            let before = left.len();
+            for found in self.find_page(collection, &find).await? {
                 let named = left.remove(&id_order(&document::id(&found)));
                 stored.extend(named.filter(|named| *named == found));
+            }
+            if left.len() == before {
+                break;
             }
         }
         Ok(stored)

@@ -38,6 +38,7 @@ fn seen(planned: &Planned, version: i64) -> Seen {
     Seen {
         version: Version::new(version).unwrap(),
         digest: planned.item.digest.clone(),
+        is_as_claimed: true,
     }
 }
 
@@ -117,6 +118,7 @@ fn equal_versions_with_other_content_are_a_conflict() {
     let lie = Seen {
         version: one.item.version,
         digest: other.item.digest,
+        is_as_claimed: true,
     };
     let batch = batch
         .observe(Observation::ReadBack(vec![(
@@ -285,6 +287,11 @@ fn what_was_erased_meanwhile_is_not_deleted_as_moved() {
 fn what_another_program_wrote_is_planned_again_where_copies_or_claims_contradict_it() {
     let one = foreign(1, 3);
     let another = || Quarantine::SeveralClaims(one.item.user.clone());
+    let under_its_version = Seen {
+        version: one.item.version,
+        digest: planned(2, 3).item.digest,
+        is_as_claimed: true,
+    };
     let one_of = std::slice::from_ref(&one);
     let batches = [
         recorded_foreign(one_of).observe(Observation::Temp(vec![SeenInTemp::Gone])),
@@ -297,6 +304,10 @@ fn what_another_program_wrote_is_planned_again_where_copies_or_claims_contradict
             )]))
             .and_then(|b| b.observe(Observation::Erasures(vec![false])))
             .and_then(|b| b.observe(Observation::Temp(vec![SeenInTemp::Same]))),
+        foreign_at_check(one_of).observe(Observation::ReadBack(vec![(
+            Some(seen(&one, 3)),
+            Some(under_its_version),
+        )])),
     ];
     for batch in batches {
         let batch = batch.unwrap();
@@ -312,6 +323,7 @@ fn a_copy_that_rotted_under_what_another_program_wrote_is_a_conflict() {
     let rotten = Seen {
         version: one.item.version,
         digest: other.item.digest,
+        is_as_claimed: false,
     };
     let batch = foreign_at_check(std::slice::from_ref(&one))
         .observe(Observation::ReadBack(vec![(
