@@ -10,7 +10,7 @@ use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
-use tierkeep_core::document::{self, State};
+use tierkeep_core::document::{self, Edit, State};
 use tierkeep_core::mover::main_form;
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{Condition, RunOptions, Summary};
@@ -69,6 +69,17 @@ impl Row {
         self.planted += count;
         self.temp = self.world.all(Role::RaseenTempUser).await;
         self.main = self.world.all(Role::RaseenMainUser).await;
+        self.srie = self.world.all(Role::SrieMainUser).await;
+    }
+
+    /// Plants a document of another program that is adopted before it moves, as the backup has a copy of another program too.
+    pub async fn plant_for_adoption(&mut self) {
+        let seed = seed_user(300_000 + self.planted, self.world.ago(DAY + HOUR).await);
+        let user = document::user_id(&seed).unwrap().to_owned();
+        let copy = Edit::new().set("_id", user.as_str()).apply(&seed);
+        self.world.plant(Role::SrieMainUser, copy).await;
+        self.world.plant(Role::RaseenTempUser, seed).await;
+        self.temp = self.world.all(Role::RaseenTempUser).await;
         self.srie = self.world.all(Role::SrieMainUser).await;
     }
 

@@ -189,6 +189,7 @@ async fn an_answer_that_is_lost_costs_no_document_a_retry_and_nothing_is_done_tw
         for times in [1, 20] {
             let at = format!("{times} answers to {command} are lost");
             row.plant(1).await;
+            row.plant_for_adoption().await;
             wire.lose(command, times);
             let run = row.world.migrate().await;
             *lost.entry(command).or_insert(0) += wire.keep();
