@@ -138,11 +138,7 @@ async fn copies_of(engine: &Engine, user: &UserId) -> Result<Result<Copies, Adop
         engine.databases.raseen_main_db(),
         engine.databases.srie_main_db(),
     );
-    let adopted = adopt_copies(engine.ledger(), main, user).await?;
-    if adopted != Adoption::Done {
-        return Ok(Err(adopted));
-    }
-    let in_main = copy_of(main, user, Consistency::Linearizable).await?;
+    // srie first: what is adopted in main says that its backup is complete.
     let in_srie = match adopt_copies(engine.ledger(), srie, user).await {
         Ok(Adoption::Done) => copy_of(srie, user, Consistency::Majority)
             .await
@@ -150,6 +146,11 @@ async fn copies_of(engine: &Engine, user: &UserId) -> Result<Result<Copies, Adop
         Ok(other) => return Ok(Err(other)),
         Err(_) => None,
     };
+    let adopted = adopt_copies(engine.ledger(), main, user).await?;
+    if adopted != Adoption::Done {
+        return Ok(Err(adopted));
+    }
+    let in_main = copy_of(main, user, Consistency::Linearizable).await?;
     Ok(Ok((in_main, in_srie)))
 }
 

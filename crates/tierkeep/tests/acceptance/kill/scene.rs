@@ -97,6 +97,9 @@ impl Scene {
         temp.push(seed(5).build());
         let own_id = seed(6).user_id();
         temp.push(Edit::new().set("_id", own_id).apply(&seed(6).build()));
+        // One that is adopted first, as main and srie have copies of another program.
+        temp.push(seed(12).build());
+        backed_up.push(seed(12).at(Location::Main).build());
         // Newer than what another program left in main and srie.
         for k in [7, 8] {
             temp.push(native(k, 2));
