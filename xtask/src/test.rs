@@ -23,8 +23,8 @@ const TEST_THREADS: &str = "4";
 /// How many of them while those that have the same clusters to themselves run beside them.
 const THREADS_BESIDE: &str = "3";
 
-/// What the names of the tests contain that have the same clusters to themselves, one after the other. Beside the others
-/// they would keep all threads waiting for their turn.
+/// Part of the names of the tests that share three clusters behind one lock. Run with the other tests, they take every test
+/// thread and all but one of the threads wait for the lock.
 const IN_TURN: &str = "cluster::";
 /// How many of those run at a time: one, and one that waits.
 const THREADS_IN_TURN: &str = "2";

@@ -265,7 +265,7 @@ impl Program {
     }
 }
 
-/// Another program sets a section of `document`, where what is there under its `_id` satisfies `guard`.
+/// Another program replaces the document stored under the `_id` of `document` by `document` with one more section, if `guard` holds.
 async fn rewrite(
     temp: Arc<dyn Store>,
     document: RawDocumentBuf,

@@ -302,6 +302,9 @@ impl Movement {
             let of_version = |(version, ids)| Fence::Version { version, ids };
             fences.extend(by_version.into_iter().map(of_version));
         }
+        if fences.is_empty() {
+            return Ok(0);
+        }
         let store = self.temp.store();
         #[cfg(feature = "mutants")]
         if self.engine.mutation().has(Mutant::UnguardedDelete) {

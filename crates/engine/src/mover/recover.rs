@@ -82,9 +82,11 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         };
         if holds(&main) && holds(&srie) {
             complete.push(Bson::ObjectId(record.id));
+        } else if temp.contains_key(&record.user) {
+            // Something later of the user stands there, and completes this record when it has moved.
         } else if record.adopted_from.is_some() && !holds(&main) && !holds(&srie) {
             withdrawn(engine, &record).await?;
-        } else if !temp.contains_key(&record.user) {
+        } else {
             error!(
                 user_id = record.user,
                 user_type = "internal",

@@ -271,41 +271,37 @@ impl MongoStore {
         collection: &str,
         fences: &[Fence],
     ) -> Result<u64, Failure> {
-        let whole = |fence: &Fence| match fence {
-            Fence::Version { .. } => None,
-            Fence::Whole(whole) => Some(whole.clone()),
-        };
-        let wholes: Vec<RawDocumentBuf> = fences.iter().filter_map(whole).collect();
-        if wholes.is_empty() {
-            return self.matched(query::delete(collection, fences)).await;
+        let (mut wholes, mut fenced) = (Vec::new(), Vec::new());
+        for fence in fences {
+            match fence {
+                Fence::Version { .. } => fenced.push(fence.clone()),
+                Fence::Whole(whole) => wholes.push(whole),
+            }
         }
         // The server's comparison takes an int64 for the double of the same value; this one does not.
         let stored = self.those_stored(collection, wholes).await?;
-        let versions = fences.iter().filter(|fence| whole(fence).is_none());
-        let fences: Vec<Fence> = versions
-            .cloned()
-            .chain(stored.into_iter().map(Fence::Whole))
-            .collect();
-        self.matched(query::delete(collection, &fences)).await
+        fenced.extend(stored.into_iter().map(Fence::Whole));
+        self.matched(query::delete(collection, &fenced)).await
     }
 
     /// Those of `documents` that are stored byte for byte.
     async fn those_stored(
         &self,
         collection: &str,
-        documents: Vec<RawDocumentBuf>,
+        documents: Vec<&RawDocumentBuf>,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let mut stored = Vec::with_capacity(documents.len());
-        let keyed = |it: RawDocumentBuf| (id_order(&document::id(&it)), it);
-        let mut left: BTreeMap<Vec<u8>, RawDocumentBuf> =
-            documents.into_iter().map(keyed).collect();
+        let keyed = |it: &'_ RawDocumentBuf| id_order(&document::id(it));
+        let mut left: BTreeMap<Vec<u8>, &RawDocumentBuf> =
+            documents.into_iter().map(|it| (keyed(it), it)).collect();
         while !left.is_empty() {
             let ids = left.values().map(|it| document::id(it)).collect();
             let find = Find::new(Query::Ids(ids)).limit(left.len());
             let before = left.len();
             for found in self.find_page(collection, &find).await? {
-                let named = left.remove(&id_order(&document::id(&found)));
-                stored.extend(named.filter(|named| *named == found));
+                if left.remove(&keyed(&found)).is_some_and(|it| *it == found) {
+                    stored.push(found);
+                }
             }
             if left.len() == before {
                 break;
