@@ -1,13 +1,14 @@
 //! Which documents of one database claim a user, and which of them is the current copy.
 //!
-//! A user is found by `user_id`, whatever the `_id`, because documents of other programs have ids of their own. Only
-//! reads.
+//! A user is found by `user_id`, whatever the `_id`, because documents of other programs have ids of their own. On shards
+//! that takes all of them, so what one shard alone can decide is asked first, by `_id`. Only reads.
 
 use std::collections::HashMap;
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
+use tierkeep_core::bson::Bson;
 use tierkeep_core::db::UserDatabase;
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::Handle;
@@ -42,6 +43,57 @@ pub(crate) async fn claims<D: UserDatabase>(
         Consistency::Linearizable => find.linearizable(),
     };
     repeating(|| database.store().find(D::USERS, &find)).await
+}
+
+/// Those documents that claim `user` in a database that decide which is the current copy: what is live or erased under the
+/// user's own `_id` alone, without a look at other shards, else all.
+async fn deciding<D: UserDatabase>(
+    database: &Handle<D>,
+    user: &UserId,
+    consistency: Consistency,
+) -> Result<Vec<RawDocumentBuf>, StoreError> {
+    let store = database.store();
+    if store.is_sharded() {
+        let find = Find::new(Query::Ids(vec![Bson::String(user.to_string())])).limit(1);
+        let find = match consistency {
+            Consistency::Majority => find,
+            Consistency::Linearizable => find.linearizable(),
+        };
+        let own = repeating(|| store.find(D::USERS, &find)).await?;
+        let decides = native(&own, user).is_some_and(|own| match document::state(own) {
+            Some(State::Live | State::Erased) | None => true,
+            // Beside an entry of an adoption the document of the other program is the current copy.
+            Some(State::Entering) => false,
+        });
+        if decides {
+            return Ok(own);
+        }
+    }
+    claims(database, user, consistency).await
+}
+
+/// The versions of tierkeep's own documents of `users` in a database, whatever their state, by user.
+pub(crate) async fn versions<D: UserDatabase>(
+    database: &Handle<D>,
+    users: &[String],
+    as_found: Find,
+) -> Result<HashMap<String, Version>, StoreError> {
+    let store = database.store().as_ref();
+    // On shards by `_id`, which all of them have: a look at one user needs one shard.
+    let mut pages = if store.is_sharded() {
+        ByNames::ids(store, D::USERS, users, as_found)
+    } else {
+        ByNames::users(store, D::USERS, users, as_found)
+    };
+    let mut versions = HashMap::new();
+    while let Some(page) = pages.next().await? {
+        for own in page.iter().filter(|found| document::is_native(found)) {
+            if let (Some(user), Some(version)) = (document::user_id(own), document::version(own)) {
+                versions.insert(user.to_owned(), version);
+            }
+        }
+    }
+    Ok(versions)
 }
 
 /// The documents of a database that claim one of `users`, by user; `as_found` says which fields, how sure, and how
@@ -129,7 +181,7 @@ impl CurrentCopy {
         user: &UserId,
         consistency: Consistency,
     ) -> Result<Self, StoreError> {
-        let claims = claims(database, user, consistency).await?;
+        let claims = deciding(database, user, consistency).await?;
         Ok(Self::among(claims, user))
     }
 

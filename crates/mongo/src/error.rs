@@ -138,6 +138,8 @@ pub(crate) struct Failure {
     pub(crate) code: i32,
     /// The unique index that the server names.
     index: Option<String>,
+    /// The shard that the router names.
+    shard: Option<String>,
 }
 
 impl Failure {
@@ -147,6 +149,7 @@ impl Failure {
             class,
             code,
             index: None,
+            shard: None,
         }
     }
 
@@ -159,8 +162,34 @@ impl Failure {
     fn said(code: i32, message: &str) -> Self {
         Self {
             index: index_in(code, message),
+            shard: shard_in(message),
             ..Self::of_code(code)
         }
+    }
+
+    /// The shard that a router did not reach, if that is the matter; in words where it does not name it.
+    pub(crate) fn shard_away(&self) -> Option<String> {
+        const MAX_TIME_EXPIRED: i32 = 50;
+        let is_away = match self.class {
+            Class::Timeout
+            | Class::Refused
+            | Class::NoServer
+            | Class::Transition
+            | Class::NotPrimary => self.code != 0,
+            Class::Other => self.code == MAX_TIME_EXPIRED,
+            Class::Auth
+            | Class::Unauthorized
+            | Class::DiskFull
+            | Class::Busy
+            | Class::Unacknowledged
+            | Class::Corrupt
+            | Class::Identity => false,
+        };
+        let named = self
+            .shard
+            .as_ref()
+            .map(|shard| format!("the shard {shard}"));
+        is_away.then(|| named.unwrap_or_else(|| "one of its shards".to_owned()))
     }
 
     /// Why it refuses the one document that the command was about, if that is the matter.
@@ -346,6 +375,15 @@ fn index_in(code: i32, message: &str) -> Option<String> {
     // The server may add the index's collation.
     let name = name.split(" collation:").next().unwrap_or(name);
     Some(name.to_owned())
+}
+
+/// The name of the replica set in a router's text about a server that it does not find (`… for set NAME`).
+fn shard_in(message: &str) -> Option<String> {
+    let (_, from) = message.split_once(" for set ")?;
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let end = from.find(|c| !is_of_name(c)).unwrap_or(from.len());
+    let name = from[..end].trim_end_matches('.');
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Whether the unique index of a duplicate key error is the one over `_id` alone.

@@ -23,6 +23,8 @@ use bson::{Bson, Document, rawdoc};
 
 /// How long the server may work on a page.
 pub(crate) const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long a router may wait for a shard that is only asked whether it is there.
+pub(crate) const SHARD_LIMIT: Duration = Duration::from_secs(2);
 /// How long the server may count.
 pub(crate) const COUNT_LIMIT: Duration = Duration::from_mins(1);
 /// How long the server may build an index.

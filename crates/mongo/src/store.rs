@@ -15,7 +15,7 @@ mod writing;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +50,8 @@ pub struct MongoStore {
     cleared: Arc<AtomicU64>,
     /// Which servers the client did not reach, and why.
     sight: Sight,
+    /// Whether a router has answered.
+    is_routed: Arc<AtomicBool>,
 }
 
 impl MongoStore {
@@ -62,6 +64,7 @@ impl MongoStore {
             seen: Arc::default(),
             cleared: Arc::default(),
             sight: Sight::default(),
+            is_routed: Arc::default(),
         }
     }
 
@@ -118,9 +121,20 @@ impl Store for MongoStore {
         self.sight.whereabouts()
     }
 
+    fn is_sharded(&self) -> bool {
+        self.is_routed.load(Ordering::Acquire)
+    }
+
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        let away = self.unreached_shards().await;
+        away.map_err(self.at("shards_away"))
+    }
+
     async fn hello(&self) -> Result<Hello> {
         let at = self.at("hello");
         let reply = self.send(query::hello(), LIMIT).await.map_err(at)?;
+        self.is_routed
+            .store(reply::is_of_router(&reply), Ordering::Release);
         reply::hello(&reply, self.database.name()).map_err(at)
     }
 

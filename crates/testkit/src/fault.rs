@@ -395,6 +395,14 @@ impl Store for FaultStore {
         self.inner.role()
     }
 
+    fn is_sharded(&self) -> bool {
+        self.inner.is_sharded()
+    }
+
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        struck!(self, "shards_away", self.inner.shards_away())
+    }
+
     async fn hello(&self) -> Result<Hello> {
         struck!(self, "hello", self.inner.hello())
     }

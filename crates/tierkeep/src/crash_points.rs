@@ -194,6 +194,10 @@ impl Store for Mortal {
         self.inner.role()
     }
 
+    fn is_sharded(&self) -> bool {
+        self.inner.is_sharded()
+    }
+
     async fn hello(&self) -> Result<Hello> {
         let whole = self.inner.hello();
         self.call("hello", "-", 1, whole, self.inner.hello()).await

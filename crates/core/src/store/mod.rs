@@ -172,6 +172,16 @@ pub struct ForeignShardKey {
     pub key: String,
 }
 
+impl ForeignShardKey {
+    /// How an operator changes it, in a shell on the router.
+    pub fn remedy(&self) -> String {
+        let (database, collection) = (&self.database, &self.collection);
+        format!(
+            "db.adminCommand({{ reshardCollection: \"{database}.{collection}\", key: {{ _id: \"hashed\" }} }})"
+        )
+    }
+}
+
 /// A collection that a database has, with what makes its server delete or confuse documents by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FoundCollection {
@@ -338,6 +348,18 @@ pub trait Store: Send + Sync + Debug {
     /// without a user or a password, and never part of an answer to a caller. Empty where the backend does not know.
     fn whereabouts(&self) -> Vec<Whereabouts> {
         Vec::new()
+    }
+
+    /// Whether documents are spread by `_id` over shards, of which each can be away while the others answer: then what is
+    /// asked for by `_id` needs one of them, and everything else all of them. False until the server has said hello.
+    fn is_sharded(&self) -> bool {
+        false
+    }
+
+    /// Asks every shard; those that cannot be reached, as far as the router names them. A database without shards has
+    /// none.
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     /// Asks the server who it is and what time it has.

@@ -20,7 +20,7 @@ use tierkeep_core::store::{
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
 
-use crate::claims::by_user;
+use crate::claims::versions;
 use crate::context::Engine;
 use crate::databases::retry::repeating;
 use crate::mutant::Mutant;
@@ -181,21 +181,14 @@ pub(crate) async fn look_again(
         .max_bytes(MOST_HEAD_BYTES)
         .head()
         .linearizable();
-    let main = by_user(engine.databases.raseen_main_db(), users, heads).await?;
+    let main = versions(engine.databases.raseen_main_db(), users, heads).await?;
     let names: Vec<&str> = users.iter().map(String::as_str).collect();
     let fences = engine.ledger().fences(&names).await?;
-    let in_main = |user: &String| {
-        let claims = main.get(user)?;
-        let native = claims
-            .iter()
-            .find(|claim| document::is_native(claim) && document::user_id(claim) == Some(user))?;
-        document::version(native)
-    };
     Ok(users
         .iter()
         .zip(fences)
         .map(|(user, fence)| Known {
-            main: in_main(user),
+            main: main.get(user).copied(),
             fence,
         })
         .collect())

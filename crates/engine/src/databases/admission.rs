@@ -154,6 +154,14 @@ impl Store for Admission {
         self.inner.whereabouts()
     }
 
+    fn is_sharded(&self) -> bool {
+        self.inner.is_sharded()
+    }
+
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        self.inner.shards_away().await
+    }
+
     async fn hello(&self) -> Result<Hello> {
         self.inner.hello().await
     }

@@ -24,6 +24,7 @@ use tracing::{Instrument as _, debug_span, info, warn};
 
 use crate::databases::counters::ConnectRetries;
 use crate::databases::random::Randomness;
+use crate::databases::shards::ShardWatch;
 
 /// How calls are guarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +58,7 @@ pub(crate) struct CircuitBreaker {
     inner: Arc<dyn Store>,
     armed: OnceLock<Armed>,
     retries: Arc<ConnectRetries>,
+    shards: ShardWatch,
     /// Why the last write was refused, where the disk or its permissions are the reason.
     unwritable: Mutex<Option<Class>>,
 }
@@ -73,6 +75,7 @@ struct Armed {
 impl CircuitBreaker {
     pub(crate) fn new(inner: Arc<dyn Store>, retries: Arc<ConnectRetries>) -> Self {
         Self {
+            shards: ShardWatch::new(Arc::clone(&inner)),
             inner,
             armed: OnceLock::new(),
             retries,
@@ -116,6 +119,11 @@ impl CircuitBreaker {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The shards that were away when they were last asked.
+    pub(crate) fn known_shards_away(&self) -> Vec<String> {
+        self.shards.known_away()
+    }
+
     /// Makes a call that writes.
     async fn write_call<T>(
         &self,
@@ -136,6 +144,20 @@ impl CircuitBreaker {
             *unwritable = why;
         }
         answer
+    }
+
+    /// Makes a call that reads.
+    async fn read_call<T>(
+        &self,
+        operation: &'static str,
+        limit: fn(&GuardSettings) -> Duration,
+        read: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let read = self.call(operation, limit, read);
+        if self.armed.get().is_none() {
+            return read.await;
+        }
+        self.shards.within_patience(operation, read).await
     }
 
     /// Makes a call within `limit`, if calls go through.
@@ -285,6 +307,10 @@ fn call(settings: &GuardSettings) -> Duration {
     settings.call
 }
 
+fn hello(settings: &GuardSettings) -> Duration {
+    settings.hello
+}
+
 fn count(settings: &GuardSettings) -> Duration {
     settings.count
 }
@@ -302,6 +328,15 @@ impl Store for CircuitBreaker {
 
     fn whereabouts(&self) -> Vec<Whereabouts> {
         self.inner.whereabouts()
+    }
+
+    fn is_sharded(&self) -> bool {
+        self.inner.is_sharded()
+    }
+
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        let asked = self.shards.look();
+        self.call("shards_away", hello, asked).await
     }
 
     async fn hello(&self) -> Result<Hello> {
@@ -343,12 +378,12 @@ impl Store for CircuitBreaker {
 
     async fn find(&self, collection: &str, find: &Find) -> Result<Vec<RawDocumentBuf>> {
         let found = self.inner.find(collection, find);
-        self.call("find", call, found).await
+        self.read_call("find", call, found).await
     }
 
     async fn count(&self, collection: &str, query: &Query) -> Result<u64> {
         let counted = self.inner.count(collection, query);
-        self.call("count", count, counted).await
+        self.read_call("count", count, counted).await
     }
 
     async fn insert(

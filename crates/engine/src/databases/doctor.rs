@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::databases::error::Hazard;
+use crate::databases::shards;
 use crate::databases::stamp::{self, Stamp};
 use crate::databases::unreached::Unreached;
 
@@ -169,6 +170,9 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
             Ok(found) => examined.findings.extend(hazards(role, &found)),
             Err(error) => examined.findings.push(Finding::unanswered(&error)),
         }
+        examined
+            .findings
+            .extend(shards::examined(store.as_ref()).await);
     }
     let reached = stores
         .iter()

@@ -154,15 +154,13 @@ impl Hazard {
 
 fn shard_key_message(role: Role, found: &ForeignShardKey) -> String {
     let ForeignShardKey {
-        database,
-        collection,
-        key,
+        collection, key, ..
     } = found;
     format!(
         "{role}.{collection} is sharded by {key}: two shards can each store a document with the same _id, and only a shard key \
-         of _id alone prevents that; change it on the router that {} names, with: \
-         db.adminCommand({{ reshardCollection: \"{database}.{collection}\", key: {{ _id: \"hashed\" }} }})",
-        role.url_variable()
+         of _id alone prevents that; change it on the router that {} names, with: {}",
+        role.url_variable(),
+        found.remedy()
     )
 }
 

@@ -298,6 +298,14 @@ impl Store for IdentityWatch {
         self.inner.whereabouts()
     }
 
+    fn is_sharded(&self) -> bool {
+        self.inner.is_sharded()
+    }
+
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        self.look(self.inner.shards_away()).await
+    }
+
     async fn hello(&self) -> Result<Hello> {
         let hello = self.look(self.inner.hello()).await?;
         if !self.is_known(&hello) {

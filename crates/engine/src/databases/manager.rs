@@ -231,6 +231,12 @@ impl ConnectionManager {
         self.gates.get(&role)?.breaker().state()
     }
 
+    /// The shards of the database of a role that were away when they were last asked; empty where there are no shards.
+    pub fn shards_away(&self, role: Role) -> Vec<String> {
+        let gate = self.gates.get(&role);
+        gate.map_or_else(Vec::new, |gate| gate.breaker().known_shards_away())
+    }
+
     /// Why the database of a role takes no writes although it answers: the reason that its last write was refused for, its disk
     /// or its permissions. `None` where the last write was taken, or there was none.
     pub fn unwritable(&self, role: Role) -> Option<Class> {

@@ -21,6 +21,7 @@ pub(crate) mod pages;
 pub(crate) mod random;
 pub(crate) mod retry;
 pub(crate) mod schema;
+pub(crate) mod shards;
 pub(crate) mod stamp;
 pub(crate) mod unreached;
 pub(crate) mod whole_scan;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
-use tierkeep_core::store::{ForeignShardKey, Hello, Store, StoreError};
+use tierkeep_core::store::{Hello, Store, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -17,6 +17,7 @@ use crate::databases::error::{ConnectError, Hazard};
 use crate::databases::manager::{ConnectSettings, ConnectionManager, Opened, Purpose};
 use crate::databases::random::Randomness;
 use crate::databases::schema::layout;
+use crate::databases::shards;
 use crate::databases::stamp;
 use crate::databases::unreached::Unreached;
 
@@ -209,11 +210,8 @@ pub(crate) async fn refuse_hazards(store: &dyn Store) -> Result<(), ConnectError
 /// Where shards keep an `_id` from being stored twice each for itself, a second insert is no proof of a first.
 async fn refuse_shard_key(store: &dyn Store) -> Result<(), ConnectError> {
     let role = store.role();
-    let ours = |key: &ForeignShardKey| role.users().is_none_or(|users| users == key.collection);
-    match store.foreign_shard_keys().await?.into_iter().find(ours) {
-        Some(key) => Err(ConnectError::ShardKey { role, key }),
-        None => Ok(()),
-    }
+    let foreign = shards::foreign_key(store).await?;
+    foreign.map_or(Ok(()), |key| Err(ConnectError::ShardKey { role, key }))
 }
 
 fn refuse_same_database(hellos: &BTreeMap<Role, Hello>) -> Result<(), ConnectError> {

@@ -26,7 +26,7 @@ use crate::mover::run_log::{self, LastRun};
 pub struct DatabaseStatus {
     /// Its role.
     pub name: Role,
-    /// Whether it answered.
+    /// Whether it answered, with all its shards where it has shards.
     pub reachable: bool,
     /// How many documents it holds: of users, HR records with the deletions that are kept for a while, or all that
     /// `evaluation_audit` keeps. None while it is away.
@@ -196,7 +196,13 @@ impl Inspector {
         let reachable = match self.engine.databases.store(role) {
             Some(store) if is_admitted => {
                 let is_wrong = self.engine.databases.out_of_service(role).is_some();
-                store.hello().await.is_ok() && !is_wrong
+                let answers = store.hello().await.is_ok() && !is_wrong;
+                let shards_away = if answers {
+                    store.shards_away().await.ok()
+                } else {
+                    None
+                };
+                shards_away.is_some_and(|away| away.is_empty())
             }
             Some(_) | None => false,
         };

@@ -15,7 +15,7 @@ use tierkeep_core::version::Version;
 use tracing::{debug, error, warn};
 
 use crate::alerts::{AlertKind, Alerts};
-use crate::claims::{Consistency, CurrentCopy, claims};
+use crate::claims::{Consistency, CurrentCopy};
 use crate::copies::sound::is_sound;
 use crate::users::{Found, Users, UsersError};
 
@@ -53,8 +53,8 @@ impl Users {
     async fn read_external(&self, user: &UserId) -> Result<Option<Found>, UsersError> {
         let external = self.engine.databases.external_db();
         let pending = self.pending.fence(&self.engine, user).await;
-        let claims = fetched(user, claims(external, user, Consistency::Majority).await)?;
-        match CurrentCopy::among(claims, user) {
+        let copy = CurrentCopy::of(external, user, Consistency::Majority).await;
+        match fetched(user, copy)? {
             CurrentCopy::Live(document) | CurrentCopy::Foreign(document)
                 if counts(&document, pending) =>
             {
@@ -89,14 +89,14 @@ impl Users {
             }
         };
         let main = self.engine.databases.raseen_main_db();
-        let in_main = match claims(main, user, Consistency::Majority).await {
-            Ok(claims) => CurrentCopy::among(claims, user),
+        let in_main = match CurrentCopy::of(main, user, Consistency::Majority).await {
+            Ok(copy) => copy,
             Err(error) => return self.read_backup(user, fence, error).await,
         };
         let in_main = if matches!(in_main, CurrentCopy::Absent) {
             // "Absent" must not rest on a primary that has been deposed, of main or of temp.
-            let main = fetched(user, claims(main, user, Consistency::Linearizable).await)?;
-            CurrentCopy::among(main, user)
+            let main = CurrentCopy::of(main, user, Consistency::Linearizable).await;
+            fetched(user, main)?
         } else {
             in_main
         };
@@ -122,8 +122,7 @@ impl Users {
         consistency: Consistency,
     ) -> Result<CurrentCopy, UsersError> {
         let temp = self.engine.databases.raseen_temp_db();
-        let claims = fetched(user, claims(temp, user, consistency).await)?;
-        Ok(CurrentCopy::among(claims, user))
+        fetched(user, CurrentCopy::of(temp, user, consistency).await)
     }
 
     /// Main holds nothing: temp is asked again, linearizably, and then srie.
@@ -138,15 +137,12 @@ impl Users {
         {
             return Ok(Some(found_in(Role::RaseenTempUser, document)));
         }
-        let srie = claims(
-            self.engine.databases.srie_main_db(),
-            user,
-            Consistency::Majority,
-        );
+        let srie = self.engine.databases.srie_main_db();
+        let srie = CurrentCopy::of(srie, user, Consistency::Majority);
         let Ok(srie) = self.backup.with(srie).await else {
             return Ok(None);
         };
-        let Some(document) = live(srie, user)? else {
+        let Some(document) = live(srie)? else {
             return Ok(None);
         };
         // The tombstones of an erasure may be gone already: only the ledger knows whether this is what was erased.
@@ -175,13 +171,10 @@ impl Users {
         fence: Option<Version>,
     ) -> Result<Found, UsersError> {
         self.tell_of_damage(user, Role::RaseenMainUser).await;
-        let srie = claims(
-            self.engine.databases.srie_main_db(),
-            user,
-            Consistency::Majority,
-        );
-        let srie = self.backup.with(srie).await.unwrap_or_default();
-        let intact = live(srie, user)?
+        let srie = self.engine.databases.srie_main_db();
+        let srie = CurrentCopy::of(srie, user, Consistency::Majority);
+        let srie = self.backup.with(srie).await.unwrap_or(CurrentCopy::Absent);
+        let intact = live(srie)?
             .filter(|document| counts(document, fence) && is_sound(document))
             .ok_or(UsersError::Corrupt(Role::RaseenMainUser))?;
         warn_of_backup(user, "read from the backup, because main's copy is damaged");
@@ -211,16 +204,9 @@ impl Users {
         main: StoreError,
     ) -> Result<Option<Found>, UsersError> {
         failed_fetch(user, &main);
-        let srie = fetched(
-            user,
-            claims(
-                self.engine.databases.srie_main_db(),
-                user,
-                Consistency::Majority,
-            )
-            .await,
-        )?;
-        match live(srie, user)?.filter(|document| counts(document, fence)) {
+        let srie = self.engine.databases.srie_main_db();
+        let srie = CurrentCopy::of(srie, user, Consistency::Majority).await;
+        match live(fetched(user, srie)?)?.filter(|document| counts(document, fence)) {
             Some(document) if !is_sound(&document) => {
                 self.tell_of_damage(user, Role::SrieMainUser).await;
                 Err(UsersError::Corrupt(Role::SrieMainUser))
@@ -282,9 +268,9 @@ fn counts(document: &RawDocument, fence: Option<Version>) -> bool {
     fence.is_none() || document::version(document) > fence
 }
 
-/// The live document among the claims on a user in main or srie.
-fn live(claims: Vec<RawDocumentBuf>, user: &UserId) -> Result<Option<RawDocumentBuf>, UsersError> {
-    match CurrentCopy::among(claims, user) {
+/// The copy in main or srie, where it is live.
+fn live(copy: CurrentCopy) -> Result<Option<RawDocumentBuf>, UsersError> {
+    match copy {
         CurrentCopy::Live(document) | CurrentCopy::Foreign(document) => Ok(Some(document)),
         CurrentCopy::Absent | CurrentCopy::Entering(_) | CurrentCopy::Erased(_) => Ok(None),
         CurrentCopy::Unclear(reason) => Err(UsersError::Quarantined(reason)),

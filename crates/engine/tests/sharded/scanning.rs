@@ -87,17 +87,15 @@ async fn an_export_whose_scans_lose_their_sort_misses_users() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn main_is_compared_and_restored_beside_chunk_moves() {
-    let users = if scale::is_full() { 10_000 } else { 1_500 };
-    let cluster = cluster();
-    let mut world = world(cluster).await;
+/// Users who were moved, in main and srie.
+async fn moved(world: &mut World, users: u32) {
     world.settings.batch_documents = 1_000;
-    plant_due(&world, users).await;
+    plant_due(world, users).await;
     assert_eq!(world.migrate().await.unwrap().moved, u64::from(users));
-    let shuffle = cluster.shuffle(namespaces(world.stores.values()).await);
-    let same = verify(&world, &LOOK).await;
-    assert_eq!(same.left(), 0, "{same:?}");
+}
+
+/// Takes every other user out of main.
+async fn halve_main(world: &World) {
     for document in world.all(Role::RaseenMainUser).await.iter().step_by(2) {
         let id = Bson::String(document.get_str("_id").unwrap().to_owned());
         let any = Guard::Fields(doc! {});
@@ -107,6 +105,41 @@ async fn main_is_compared_and_restored_beside_chunk_moves() {
     }
     // What has just come is no difference yet.
     world.clock.advance(DAY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_whose_scans_lose_their_sort_sees_fewer_users() {
+    let cluster = cluster();
+    let mut world = world(cluster).await;
+    moved(&mut world, 3_000).await;
+    for role in [Role::RaseenMainUser, Role::SrieMainUser] {
+        cluster.drop_sorts(&database(&**world.store(role)).await);
+    }
+    let verified = verify(&world, &LOOK).await;
+    assert!(verified.checked < 3_000, "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_whose_scans_lose_their_sort_misses_users() {
+    let cluster = cluster();
+    let mut world = world(cluster).await;
+    moved(&mut world, 3_000).await;
+    halve_main(&world).await;
+    cluster.drop_sorts(&database(&**world.store(Role::SrieMainUser)).await);
+    let restored = restore(&world, &ALL).await;
+    assert!(restored.restored < 1_500, "{restored:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn main_is_compared_and_restored_beside_chunk_moves() {
+    let users = if scale::is_full() { 10_000 } else { 1_500 };
+    let cluster = cluster();
+    let mut world = world(cluster).await;
+    moved(&mut world, users).await;
+    let shuffle = cluster.shuffle(namespaces(world.stores.values()).await);
+    let same = verify(&world, &LOOK).await;
+    assert_eq!(same.left(), 0, "{same:?}");
+    halve_main(&world).await;
     let restored = restore(&world, &ALL).await;
     assert_eq!(
         restored.restored,

@@ -5,7 +5,7 @@ use bson::raw::cstr;
 use bson::rawdoc;
 use tierkeep_core::store::{Entries, IndexLayout};
 
-use super::{BUILD_LIMIT, READ_LIMIT, key, millis, write_concern};
+use super::{BUILD_LIMIT, READ_LIMIT, SHARD_LIMIT, key, millis, write_concern};
 
 /// Asks the server who it is.
 pub(crate) fn hello() -> RawDocumentBuf {
@@ -41,6 +41,18 @@ pub(crate) fn sharded(database: &str) -> RawDocumentBuf {
         "filter": { "_id": of_database, "dropped": { "$ne": true } },
         "projection": { "key": 1 },
         "maxTimeMS": millis(READ_LIMIT),
+    }
+}
+
+/// Finds nothing, on every shard that holds a part of the collection.
+pub(crate) fn find_nothing(collection: &str) -> RawDocumentBuf {
+    rawdoc! {
+        "find": collection,
+        "filter": { "user_id": "" },
+        "projection": { "_id": 1 },
+        "limit": 1,
+        "singleBatch": true,
+        "maxTimeMS": millis(SHARD_LIMIT),
     }
 }
 
@@ -122,6 +134,7 @@ mod tests {
             list_collections(),
             list_indexes("users"),
             sharded("raseen_main_user"),
+            find_nothing("users"),
             create("users"),
             validate("users", "external_"),
             create_index("users", &index_name(&unique), &unique),

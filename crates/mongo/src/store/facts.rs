@@ -72,10 +72,10 @@ impl MongoStore {
         let facts = async {
             let hello = self.send(query::hello(), LIMIT).await?;
             let build = self.send(query::build_info(), LIMIT).await?;
-            let topology = match (hello.get_str("setName"), hello.get_str("msg")) {
-                (Ok(_), _) => Topology::ReplicaSet,
-                (Err(_), Ok("isdbgrid")) => Topology::Sharded,
-                (Err(_), _) => Topology::Standalone,
+            let topology = match hello.get_str("setName") {
+                Ok(_) => Topology::ReplicaSet,
+                Err(_) if reply::is_of_router(&hello) => Topology::Sharded,
+                Err(_) => Topology::Standalone,
             };
             let version = build.get_str("version").map_err(|_| Failure::corrupt())?;
             Ok(ServerFacts {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::rawdoc;
 use tierkeep_core::document;
 use tierkeep_core::store::{
     Cursor, Entries, Find, FoundCollection, Hello, IndexLayout, Query, ServerIdentity, id_order,
@@ -147,6 +148,11 @@ fn number<N: TryFrom<i64>>(document: &RawDocument, name: &str) -> Option<N> {
     N::try_from(value).ok()
 }
 
+/// Whether a router of a sharded cluster said hello.
+pub(crate) fn is_of_router(hello: &RawDocument) -> bool {
+    hello.get_str("msg").ok() == Some("isdbgrid")
+}
+
 /// Who the server is and what time it has.
 pub(crate) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failure> {
     let process = reply
@@ -227,10 +233,14 @@ pub(super) fn serves(index: &RawDocument, wanted: &IndexLayout) -> bool {
     plain && enough && same && (unique || wanted.entries != Entries::Unique)
 }
 
-/// The kind of an index that refuses documents by what their fields hold; `None` for one that takes every value.
+/// The kind of an index that refuses documents by what their fields hold; `None` for one that takes every value, as the
+/// one by which a collection is sharded: no `_id` is an array.
 pub(super) fn choosy(index: &RawDocument) -> Option<&'static str> {
     const KINDS: [&str; 5] = ["text", "2dsphere", "2d", "hashed", "geoHaystack"];
     let key = index.get_document("key").ok()?;
+    if key.as_bytes() == rawdoc! { "_id": "hashed" }.as_bytes() {
+        return None;
+    }
     let kinds: Vec<&str> = key
         .iter_elements()
         .map_while(Result::ok)
@@ -260,8 +270,6 @@ fn ascending(direction: RawBsonRef<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bson::rawdoc;
-
     use super::*;
 
     #[test]
@@ -308,6 +316,8 @@ mod tests {
             (rawdoc! { "place": "2dsphere" }, Some("2dsphere")),
             (rawdoc! { "place": "2d" }, Some("2d")),
             (rawdoc! { "a": "hashed" }, Some("hashed")),
+            (rawdoc! { "_id": "hashed" }, None),
+            (rawdoc! { "_id": "hashed", "a": 1 }, Some("hashed")),
         ] {
             assert_eq!(choosy(&rawdoc! { "key": key.clone() }), kind, "{key:?}");
         }

@@ -2,17 +2,19 @@
 
 use bson::Document;
 use bson::raw::RawDocument;
-use tierkeep_core::store::ForeignShardKey;
+use futures_util::future::join_all;
+use tierkeep_core::db::{Role, collection};
+use tierkeep_core::store::{ForeignShardKey, Store as _};
 
-use super::{LIMIT, MongoStore};
+use super::{GRACE, LIMIT, MongoStore, reply};
 use crate::error::{self, Failure};
-use crate::query;
+use crate::query::{self, SHARD_LIMIT};
 
 impl MongoStore {
     /// The collections of this database that are sharded by something else than `_id`.
     pub(super) async fn sharded_otherwise(&self) -> Result<Vec<ForeignShardKey>, Failure> {
         let hello = self.send(query::hello(), LIMIT).await?;
-        if hello.get_str("msg").ok() != Some("isdbgrid") {
+        if !reply::is_of_router(&hello) {
             return Ok(Vec::new());
         }
         let database = self.database.name();
@@ -32,6 +34,29 @@ impl MongoStore {
             })
         });
         Ok(foreign.collect())
+    }
+
+    /// The shards that the router does not reach, of those that hold a part of this database.
+    pub(super) async fn unreached_shards(&self) -> Result<Vec<String>, Failure> {
+        if !self.is_sharded() {
+            return Ok(Vec::new());
+        }
+        let spread = match self.role {
+            Role::EvaluationAudit => Some(collection::MIGRATION_RECORDS),
+            role => role.users(),
+        };
+        // The first lies on one shard, with all that is not spread.
+        let asked = [Some(collection::IDENTITY), spread].into_iter().flatten();
+        let asked = asked.map(|asked| self.send(query::find_nothing(asked), SHARD_LIMIT + GRACE));
+        let mut away = Vec::new();
+        for answer in join_all(asked).await {
+            let Err(failure) = answer else { continue };
+            let shard = failure.shard_away().ok_or(failure)?;
+            if !away.contains(&shard) {
+                away.push(shard);
+            }
+        }
+        Ok(away)
     }
 }
 

@@ -11,6 +11,7 @@ use comfy_table::Table;
 use indicatif::{HumanBytes, HumanDuration};
 use serde::Serialize;
 use tierkeep_core::content::rfc3339;
+use tierkeep_core::db::Role;
 use tierkeep_engine::{DatabaseContents, Inspector, MigrationService, MoverPhase, Status};
 
 use super::Context;
@@ -51,6 +52,9 @@ struct StatusReport {
     at: String,
     /// How many alerts are open; none where nobody could say.
     open_alerts: Option<u64>,
+    /// The shards that are away, of each database that lacks some.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    shards_away: BTreeMap<Role, Vec<String>>,
     /// What each database holds, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<Vec<DatabaseContents>>,
@@ -105,8 +109,12 @@ async fn read_status(look: &Look, settings: &Settings, contents: bool) -> Status
         inspector.status(settings.scan_interval),
         alerts.count_open(),
     );
+    let databases = service.engine().databases();
+    let lacking = Role::ALL.map(|role| (role, databases.shards_away(role)));
+    let lacking = lacking.into_iter().filter(|(_, shards)| !shards.is_empty());
     StatusReport {
         status,
+        shards_away: lacking.collect(),
         at: rfc3339(service.engine().clock().now()),
         open_alerts: open_alerts.ok(),
         contents: if contents {
@@ -124,7 +132,11 @@ fn text(report: &StatusReport) -> String {
     for database in &status.databases {
         table.add_row([
             database.name.to_string(),
-            if database.reachable { "yes" } else { "no" }.to_owned(),
+            match report.shards_away.get(&database.name) {
+                Some(shards) => format!("not {}", shards.join(", ")),
+                None if database.reachable => "yes".to_owned(),
+                None => "no".to_owned(),
+            },
             database.breaker.to_owned(),
             database
                 .documents

@@ -24,6 +24,8 @@ pub mod program;
 mod quarantine;
 mod refusals;
 mod service;
+mod sharded;
 mod time_zones;
+mod topologies;
 mod traces;
 mod watching;

@@ -134,7 +134,9 @@ impl Deployment {
                 Arc::new(SqliteStore::open(&path, role, Arc::new(SystemClock)).unwrap())
             }
             Backend::Mongo => {
-                let url = self.environment[role.url_variable()].clone().into();
+                let own = self.environment.get(role.url_variable());
+                let url = own.unwrap_or_else(|| &self.environment["TIERKEEP_CLUSTER_URL"]);
+                let url = url.clone().into();
                 Arc::new(MongoStore::connect(&url, role).await.unwrap())
             }
         }

@@ -29,6 +29,8 @@ const CACHED_FOR: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is wrong with a database that answers and was not admitted: it is wired wrongly, or about to be checked.
 const NOT_ADMITTED: &str = "not_admitted";
+/// What is wrong with a database whose router answers and does not reach a shard: what is on the others is served.
+const SHARD_AWAY: &str = "shard_away";
 
 /// Where the process stands in its life, once its databases are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,20 +85,29 @@ pub(in crate::http) struct DatabaseHealth {
     /// `closed` while calls go through, `open` while they are refused at once, `half_open` while one of them finds
     /// out whether it is back.
     pub(in crate::http) breaker: &'static str,
-    /// The class of what is wrong: `timeout`, `refused`, `no_server`, `auth` and so on.
+    /// The class of what is wrong: `timeout`, `refused`, `no_server`, `auth` and so on; `shard_away` where a part of a
+    /// sharded database is down.
     pub(in crate::http) error: Option<&'static str>,
 }
 
 impl Findings {
-    /// The databases that are down.
+    /// The databases that are down, as a whole or in part.
     pub(in crate::http) fn away(&self) -> impl Iterator<Item = Role> {
         let down = |row: &&DatabaseHealth| row.error.is_some();
         self.databases.iter().filter(down).map(|row| row.name)
     }
 
+    /// Those of them that are down in part.
+    pub(in crate::http) fn in_part(&self) -> impl Iterator<Item = Role> {
+        let in_part = |row: &&DatabaseHealth| row.error == Some(SHARD_AWAY);
+        self.databases.iter().filter(in_part).map(|row| row.name)
+    }
+
     /// Whether no user's writes are served.
     pub(in crate::http) fn is_down(&self) -> bool {
-        Role::keep_from_serving(&self.away().collect::<Vec<Role>>())
+        let in_part: Vec<Role> = self.in_part().collect();
+        let whole = self.away().filter(|role| !in_part.contains(role));
+        Role::keep_from_serving(&whole.collect::<Vec<Role>>())
     }
 }
 
@@ -245,11 +256,12 @@ impl HealthSource {
             Ok(Ok(_)) if self.databases().out_of_service(role).is_some() => {
                 Some(Class::Identity.as_str())
             }
-            Ok(Ok(_)) => self
-                .databases()
-                .away()
-                .contains(&role)
-                .then_some(NOT_ADMITTED),
+            Ok(Ok(_)) if self.databases().away().contains(&role) => Some(NOT_ADMITTED),
+            Ok(Ok(_)) => match timeout(limit, store.shards_away()).await {
+                Err(_) => Some(Class::Timeout.as_str()),
+                Ok(Err(error)) => Some(error.class.as_str()),
+                Ok(Ok(shards)) => (!shards.is_empty()).then_some(SHARD_AWAY),
+            },
         }
     }
 

@@ -7,6 +7,7 @@
 mod entering;
 mod erasing;
 mod moving;
+mod on_shards;
 mod opening;
 mod records;
 mod restoring;

@@ -135,6 +135,17 @@ impl Scene {
         }
     }
 
+    /// Plants a user in every situation and these many more in temp, all of them due.
+    pub async fn plant_many(&mut self, users: u32) -> Round {
+        let mut round = self.plant().await;
+        let old = clock::before(SystemClock.now(), Duration::from_hours(25));
+        let first = 1_000_000 + self.rounds * users;
+        let many: Vec<_> = (first..first + users).map(|n| staged(n, 1, old)).collect();
+        self.insert(Role::RaseenTempUser, &many).await;
+        round.temp.extend(many);
+        round
+    }
+
     /// What a mover or writer left that was stopped for longer than a tombstone stands.
     async fn plant_what_was_erased(&mut self, old: DateTime) {
         let late = staged(self.next(11), 1, old);

@@ -92,7 +92,7 @@ impl Callers {
         }
     }
 
-    async fn read(&self, user: User) -> Value {
+    pub async fn read(&self, user: User) -> Value {
         let answer = self
             .by(user, |url| self.client.get(url))
             .send()

@@ -4,6 +4,7 @@
 mod answers;
 mod callers;
 mod full_disk;
+mod of_a_shard;
 #[expect(dead_code, reason = "the engine's tests use the rest of it")]
 #[path = "../../../../engine/tests/cluster/servers.rs"]
 pub mod servers;

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use tierkeep_core::db::{Database, RaseenTempUser};
+use tierkeep_core::db::{Database, RaseenTempUser, Role};
 use utoipa::ToSchema;
 
 use crate::http::response::answer;
@@ -39,10 +39,12 @@ impl Health {
 
     /// Of a service at work that found this.
     fn found(findings: &Findings) -> Self {
-        let mut reasons: Vec<String> = findings
-            .away()
-            .map(|role| format!("{role} is away"))
-            .collect();
+        let in_part: Vec<Role> = findings.in_part().collect();
+        let is_away = |role| match in_part.contains(&role) {
+            true => format!("a shard of {role} is away"),
+            false => format!("{role} is away"),
+        };
+        let mut reasons: Vec<String> = findings.away().map(is_away).collect();
         let unwritable = findings.unwritable.iter();
         reasons.extend(unwritable.map(|(role, why)| format!("{role} takes no writes ({why})")));
         let temp = RaseenTempUser::ROLE;
