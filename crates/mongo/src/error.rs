@@ -138,8 +138,6 @@ pub(crate) struct Failure {
     pub(crate) code: i32,
     /// The unique index that the server names.
     index: Option<String>,
-    /// The shard that the router names.
-    shard: Option<String>,
 }
 
 impl Failure {
@@ -149,7 +147,6 @@ impl Failure {
             class,
             code,
             index: None,
-            shard: None,
         }
     }
 
@@ -162,15 +159,14 @@ impl Failure {
     fn said(code: i32, message: &str) -> Self {
         Self {
             index: index_in(code, message),
-            shard: shard_in(message),
             ..Self::of_code(code)
         }
     }
 
-    /// The shard that a router did not reach, if that is the matter; in words where it does not name it.
-    pub(crate) fn shard_away(&self) -> Option<String> {
+    /// Whether a router that answers did not reach a shard.
+    pub(crate) fn is_of_a_shard(&self) -> bool {
         const MAX_TIME_EXPIRED: i32 = 50;
-        let is_away = match self.class {
+        match self.class {
             Class::Timeout
             | Class::Refused
             | Class::NoServer
@@ -184,12 +180,7 @@ impl Failure {
             | Class::Unacknowledged
             | Class::Corrupt
             | Class::Identity => false,
-        };
-        let named = self
-            .shard
-            .as_ref()
-            .map(|shard| format!("the shard {shard}"));
-        is_away.then(|| named.unwrap_or_else(|| "one of its shards".to_owned()))
+        }
     }
 
     /// Why it refuses the one document that the command was about, if that is the matter.
@@ -377,15 +368,6 @@ fn index_in(code: i32, message: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// The name of the replica set in a router's text about a server that it does not find (`… for set NAME`).
-fn shard_in(message: &str) -> Option<String> {
-    let (_, from) = message.split_once(" for set ")?;
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let end = from.find(|c| !is_of_name(c)).unwrap_or(from.len());
-    let name = from[..end].trim_end_matches('.');
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
 /// Whether the unique index of a duplicate key error is the one over `_id` alone.
 fn clashes_on_id(error: &RawDocument) -> bool {
     code_of(error) == DUPLICATE_KEY
@@ -495,6 +477,17 @@ mod tests {
         let text = "E11000 duplicate key error collection: a.users index: by mail dup key: { mail: \"x\" }";
         assert_eq!(index_in(11_000, text).as_deref(), Some("by mail"));
         assert_eq!(index_in(121, text), None);
+    }
+
+    #[test]
+    fn a_router_that_answers_is_told_from_one_that_does_not() {
+        for code in [6, 50, 89, 91, 133] {
+            assert!(Failure::of_code(code).is_of_a_shard(), "{code}");
+        }
+        for other in [Failure::of_code(13), Failure::timeout()] {
+            assert!(!other.is_of_a_shard(), "{other:?}");
+        }
+        assert!(!Failure::new(Class::NoServer, 0).is_of_a_shard());
     }
 
     #[test]

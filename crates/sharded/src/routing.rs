@@ -126,6 +126,13 @@ impl Placement {
         }
     }
 
+    /// The shard that holds the collection's lowest documents.
+    pub(crate) fn first_owner(&self) -> &str {
+        let sharded = self.sharded.as_ref();
+        let first = sharded.and_then(|sharded| sharded.chunks.first());
+        first.map_or(&self.primary, |chunk| &chunk.shard)
+    }
+
     /// The command with the versions by which `shard` sees whether the sender knows where documents belong.
     pub(crate) fn versioned(&self, command: &RawDocument, shard: &str) -> RawDocumentBuf {
         let mut versioned = command.to_owned();

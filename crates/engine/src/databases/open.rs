@@ -34,22 +34,41 @@ impl ConnectionManager {
         settings: ConnectSettings,
         purpose: Purpose,
     ) -> Result<Opened, ConnectError> {
-        let (reached, away) = self.reach(settings).await;
-        // All that are away are named, also those without which it would start.
-        let roles: Vec<Role> = away.iter().map(|error| error.database).collect();
-        let is_refused = match purpose {
-            Purpose::Serve => Role::keep_from_starting(&roles),
-            Purpose::Look | Purpose::Work | Purpose::WorkWithNewAudit => {
-                roles.iter().any(|role| role.critical())
+        let (mut reached, mut away) = self.reach(settings).await;
+        loop {
+            // All that are away are named, also those without which it would start.
+            let roles: Vec<Role> = away.iter().map(|error| error.database).collect();
+            let is_refused = match purpose {
+                Purpose::Serve => Role::keep_from_starting(&roles),
+                Purpose::Look | Purpose::Work | Purpose::WorkWithNewAudit => {
+                    roles.iter().any(|role| role.critical())
+                }
+            };
+            if is_refused {
+                let unreached = away.into_iter().filter_map(|error| self.unreached(error));
+                return Err(ConnectError::Unreachable(unreached.collect()));
             }
-        };
-        if is_refused {
-            let unreached = away.into_iter().filter_map(|error| self.unreached(error));
-            return Err(ConnectError::Unreachable(unreached.collect()));
+            let turn = self.admissions.lock().await;
+            match self.admit(turn, reached.clone(), purpose).await {
+                Ok(()) => return Ok(Opened { away: roles }),
+                // It broke off while it was being checked, or a router answers for a shard that does not: a service
+                // does without it, as without what does not answer at all.
+                Err(ConnectError::Store(error))
+                    if purpose == Purpose::Serve && reached.remove(&error.database).is_some() =>
+                {
+                    let role = error.database;
+                    warn!(
+                        user_type = %role.user_type(),
+                        database = %role,
+                        error = error.class.as_str(),
+                        "the database cannot be checked, and counts as away",
+                    );
+                    away.push(error);
+                    away.sort_by_key(|error| error.database);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        self.admit(self.admissions.lock().await, reached, purpose)
-            .await?;
-        Ok(Opened { away: roles })
     }
 
     /// Tries to admit the databases that were away, each for itself; answers what became of those that have

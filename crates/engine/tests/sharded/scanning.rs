@@ -108,24 +108,16 @@ async fn halve_main(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_comparison_whose_scans_lose_their_sort_sees_fewer_users() {
+async fn a_comparison_and_a_restore_whose_scans_lose_their_sort_miss_users() {
     let cluster = cluster();
     let mut world = world(cluster).await;
     moved(&mut world, 3_000).await;
+    halve_main(&world).await;
     for role in [Role::RaseenMainUser, Role::SrieMainUser] {
         cluster.drop_sorts(&database(&**world.store(role)).await);
     }
     let verified = verify(&world, &LOOK).await;
     assert!(verified.checked < 3_000, "{verified:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restore_whose_scans_lose_their_sort_misses_users() {
-    let cluster = cluster();
-    let mut world = world(cluster).await;
-    moved(&mut world, 3_000).await;
-    halve_main(&world).await;
-    cluster.drop_sorts(&database(&**world.store(Role::SrieMainUser)).await);
     let restored = restore(&world, &ALL).await;
     assert!(restored.restored < 1_500, "{restored:?}");
 }

@@ -44,6 +44,11 @@ pub(crate) fn sharded(database: &str) -> RawDocumentBuf {
     }
 }
 
+/// Asks a router which members of which replica sets it reaches; for the database `admin`.
+pub(crate) fn known_sets() -> RawDocumentBuf {
+    rawdoc! { "connPoolStats": 1, "maxTimeMS": millis(SHARD_LIMIT) }
+}
+
 /// Finds nothing, on every shard that holds a part of the collection.
 pub(crate) fn find_nothing(collection: &str) -> RawDocumentBuf {
     rawdoc! {
@@ -134,6 +139,7 @@ mod tests {
             list_collections(),
             list_indexes("users"),
             sharded("raseen_main_user"),
+            known_sets(),
             find_nothing("users"),
             create("users"),
             validate("users", "external_"),

@@ -153,6 +153,23 @@ pub(crate) fn is_of_router(hello: &RawDocument) -> bool {
     hello.get_str("msg").ok() == Some("isdbgrid")
 }
 
+/// The replica sets of which a router reaches no primary, by its answer to `connPoolStats`.
+pub(super) fn sets_without_primary(known: &RawDocument) -> Vec<String> {
+    let is_primary = |member: RawBsonRef<'_>| {
+        let member = member.as_document();
+        member.is_some_and(|it| it.get_bool("ismaster").unwrap_or_default())
+    };
+    let sets = known.get_document("replicaSets").into_iter().flatten();
+    let lost = sets.map_while(Result::ok).filter(|(_, set)| {
+        let members = set.as_document().map(|set| set.get_array("hosts"));
+        let Some(Ok(members)) = members else {
+            return false;
+        };
+        !members.into_iter().map_while(Result::ok).any(is_primary)
+    });
+    lost.map(|(name, _)| name.as_str().to_owned()).collect()
+}
+
 /// Who the server is and what time it has.
 pub(crate) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failure> {
     let process = reply
@@ -321,6 +338,21 @@ mod tests {
         ] {
             assert_eq!(choosy(&rawdoc! { "key": key.clone() }), kind, "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_set_of_which_no_member_is_a_primary_is_away() {
+        let set = |primaries: &[bool]| {
+            let members = primaries
+                .iter()
+                .map(|is| rawdoc! { "ok": true, "ismaster": *is });
+            rawdoc! { "hosts": bson::raw::RawArrayBuf::from_iter(members) }
+        };
+        let known = rawdoc! { "replicaSets": {
+            "cfg": set(&[true]), "s0": set(&[false, true]), "s1": set(&[false, false]), "s2": set(&[]),
+        } };
+        assert_eq!(sets_without_primary(&known), ["s1", "s2"]);
+        assert!(sets_without_primary(&rawdoc! { "ok": 1.0 }).is_empty());
     }
 
     #[test]

@@ -48,15 +48,24 @@ impl MongoStore {
         // The first lies on one shard, with all that is not spread.
         let asked = [Some(collection::IDENTITY), spread].into_iter().flatten();
         let asked = asked.map(|asked| self.send(query::find_nothing(asked), SHARD_LIMIT + GRACE));
-        let mut away = Vec::new();
+        let mut is_whole = true;
         for answer in join_all(asked).await {
-            let Err(failure) = answer else { continue };
-            let shard = failure.shard_away().ok_or(failure)?;
-            if !away.contains(&shard) {
-                away.push(shard);
+            match answer {
+                Ok(_) => {}
+                Err(failure) if failure.is_of_a_shard() => is_whole = false,
+                Err(failure) => return Err(failure),
             }
         }
-        Ok(away)
+        if is_whole {
+            return Ok(Vec::new());
+        }
+        let lost = self.beside("admin").send(query::known_sets(), LIMIT).await;
+        let lost = lost.map_or_else(|_| Vec::new(), |known| reply::sets_without_primary(&known));
+        Ok(match lost.is_empty() {
+            // It has not noticed yet, or this user may not ask.
+            true => vec!["one of its shards".to_owned()],
+            false => lost.iter().map(|set| format!("the shard {set}")).collect(),
+        })
     }
 }
 

@@ -8,7 +8,10 @@ use bson::raw::{RawBson, RawDocument, RawDocumentBuf, cstr};
 use bson::rawdoc;
 use tokio::sync::Mutex;
 
-use super::{Key, NAMESPACE_NOT_FOUND, PAUSE, Router, majority, no_primary, refusal, target};
+use super::{
+    Key, NAMESPACE_NOT_FOUND, PAUSE, REFRESHES, Router, is_stale, majority, no_primary, refusal,
+    target,
+};
 use crate::node;
 use crate::routing::Placement;
 
@@ -104,7 +107,8 @@ impl Router {
         Ok(answer)
     }
 
-    /// From a shard that owns documents: one that has given all away need not have the newest indexes.
+    /// From the shard that owns the lowest documents, as `mongos` does it: one that has given all away need not have the
+    /// newest indexes.
     pub(super) async fn list_indexes(
         &self,
         database: &str,
@@ -113,16 +117,25 @@ impl Router {
         let mut listed = node::without(command, &["cursor"]);
         listed.append(cstr!("cursor"), rawdoc! { "batchSize": 10_000 });
         let collection = target(command);
-        let answers = self
-            .to_owners(database, &collection, &listed, false)
-            .await?;
-        Ok(match answers {
-            Ok(answers) => answers.into_iter().next().map_or_else(
-                || refusal(NAMESPACE_NOT_FOUND, "no shard holds the collection"),
-                |(_, answer)| answer,
-            ),
-            Err(refused) => refused,
-        })
+        for _ in 0..REFRESHES {
+            let Some(placement) = self.placement(database, &collection, false).await? else {
+                break;
+            };
+            let owner = placement.first_owner();
+            let Some(node) = self.reachable(owner).await? else {
+                return Ok(no_primary(owner));
+            };
+            let versioned = placement.versioned(&listed, owner);
+            let answer = node.ask(database, &versioned).await?;
+            if !is_stale(&answer) {
+                return Ok(answer);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(refusal(
+            NAMESPACE_NOT_FOUND,
+            "no shard holds the collection",
+        ))
     }
 
     /// Sends a command to the shard that holds what is not sharded.

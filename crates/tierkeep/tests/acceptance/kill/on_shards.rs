@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tierkeep_core::db::Role;
 use tierkeep_core::document;
@@ -19,18 +20,16 @@ const TRIES: u32 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_on_shards_killed_at_random_moments_loses_nothing_while_chunks_move() {
-    let (moments, users) = if full() { (10, 2_000) } else { (2, 200) };
+    let (moments, users) = if full() { (10, 2_000) } else { (2, 60) };
     let cluster = Arc::new(ShardedCluster::start(2).unwrap());
     shard_as_documented(&cluster).await;
-    let deployment = behind(&cluster).with("TIERKEEP_BATCH_DOCUMENTS", "50");
+    let batch = if full() { "200" } else { "20" };
+    let deployment = behind(&cluster).with("TIERKEEP_BATCH_DOCUMENTS", batch);
     let mut scene = Scene::of(&deployment).await;
     let shuffle = cluster.shuffle(namespaces());
-    let round = scene.plant_many(users).await;
-    let began = Instant::now();
-    deployment.json(&RUN);
-    let whole = began.elapsed();
-    scene.check_converged(&round, "without a crash").await;
-    let (mut killed, mut moved) = (0, usize::try_from(users).unwrap());
+    // How long a run takes, at first a guess.
+    let mut whole = Duration::from_secs(2);
+    let (mut killed, mut moved) = (0, 0);
     for _ in 0..moments * TRIES {
         if killed == moments {
             break;
@@ -53,14 +52,17 @@ async fn a_run_on_shards_killed_at_random_moments_loses_nothing_while_chunks_mov
         println!("{at}: {status}, {left} documents in temp");
         scene.check_at_any_moment(&round, &at).await;
         scene.let_time_pass().await;
+        let began = Instant::now();
         let run = deployment.json(&RUN);
+        whole = began.elapsed();
         assert_eq!(run["quarantined"], 0, "{at}: {run}");
         scene.check_converged(&round, &at).await;
         moved += usize::try_from(users).unwrap();
     }
     assert_eq!(killed, moments, "runs were over before they were killed");
     for role in [Role::RaseenMainUser, Role::SrieMainUser] {
-        let copies = scene.users_in(role).await;
+        let mut copies = scene.users_in(role).await;
+        copies.retain(|copy| document::is_native(copy));
         let of_users: BTreeSet<_> = copies
             .iter()
             .filter_map(|it| document::user_id(it))
