@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
@@ -170,14 +171,15 @@ pub async fn examine(stores: &[Arc<dyn Store>], clock: &Arc<dyn Clock>) -> Exami
             Ok(found) => examined.findings.extend(hazards(role, &found)),
             Err(error) => examined.findings.push(Finding::unanswered(&error)),
         }
-        examined
-            .findings
-            .extend(shards::examined(store.as_ref()).await);
     }
     let reached = stores
         .iter()
         .filter(|store| examined.reached.contains(&store.role()));
     let reached: Vec<_> = reached.cloned().collect();
+    let of_shards = reached.iter().map(|store| shards::examined(store.as_ref()));
+    examined
+        .findings
+        .extend(join_all(of_shards).await.into_iter().flatten());
     examined.findings.extend(damaged(&reached).await);
     examined.findings.extend(shared(&hellos));
     examined.findings.extend(stamped(&stamps));

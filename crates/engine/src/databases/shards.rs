@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use crate::databases::doctor::{Finding, Severity, UNREACHABLE};
 use crate::databases::error::ConnectError;
 
-/// How often it is found out at most whether all shards are there, by those who read.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is found out at most whether all shards are there, by those who read; the probes of a service do it more often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a read waits while a shard is away.
 const MOMENT: Duration = Duration::from_secs(2);
 

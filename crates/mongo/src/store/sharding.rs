@@ -61,11 +61,11 @@ impl MongoStore {
         }
         let lost = self.beside("admin").send(query::known_sets(), LIMIT).await;
         let lost = lost.map_or_else(|_| Vec::new(), |known| reply::sets_without_primary(&known));
-        Ok(match lost.is_empty() {
+        if lost.is_empty() {
             // It has not noticed yet, or this user may not ask.
-            true => vec!["one of its shards".to_owned()],
-            false => lost.iter().map(|set| format!("the shard {set}")).collect(),
-        })
+            return Ok(vec!["one of its shards".to_owned()]);
+        }
+        Ok(lost.iter().map(|set| format!("the shard {set}")).collect())
     }
 }
 

@@ -93,16 +93,21 @@ async fn an_outage_of_one_shard_is_named_and_users_on_the_other_are_served() {
         callers.read(user).await;
         assert!(began.elapsed() < SOON, "{n}: {:?}", began.elapsed());
     }
-    let later = callers.write(User::Internal(there[0]), "while away").await;
-    assert_eq!(later, Seen::Later);
-    let status = deployment.run(&["status", "-o", "text"]);
+    let away = User::Internal(there[0]);
+    let refused = callers.clone();
+    let refused = tokio::spawn(async move { refused.write(away, "while away").await });
+    let (status, doctor) = std::thread::scope(|scope| {
+        let status = scope.spawn(|| deployment.run(&["status", "-o", "text"]));
+        let doctor = scope.spawn(|| deployment.run(&["doctor", "-o", "text"]));
+        (status.join().unwrap(), doctor.join().unwrap())
+    });
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert_eq!(status.status.code(), Some(3), "{said}");
     assert!(said.contains("not the shard s1"), "{said}");
-    let doctor = deployment.run(&["doctor", "-o", "text"]);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert_eq!(doctor.status.code(), Some(3), "{said}");
     assert!(said.contains("cannot reach the shard s1"), "{said}");
+    assert_eq!(refused.await.unwrap(), Seen::Later);
     // A restart makes the outage no larger.
     let restarted = deployment.serve();
     let since = Callers::of(&restarted);

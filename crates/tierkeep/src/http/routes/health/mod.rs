@@ -40,9 +40,13 @@ impl Health {
     /// Of a service at work that found this.
     fn found(findings: &Findings) -> Self {
         let in_part: Vec<Role> = findings.in_part().collect();
-        let is_away = |role| match in_part.contains(&role) {
-            true => format!("a shard of {role} is away"),
-            false => format!("{role} is away"),
+        let is_away = |role| {
+            let what = if in_part.contains(&role) {
+                "a shard of "
+            } else {
+                ""
+            };
+            format!("{what}{role} is away")
         };
         let mut reasons: Vec<String> = findings.away().map(is_away).collect();
         let unwritable = findings.unwritable.iter();
