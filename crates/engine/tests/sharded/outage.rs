@@ -44,10 +44,12 @@ async fn on_shards(cluster: &ShardedCluster, of_shards: &[Role]) -> World {
     let (in_files, _, kept_files) = stores(Backend::Sqlite).await;
     let (on_set, clock, kept_set) = stores(Backend::Mongo).await;
     let take = |role: Role| {
-        let from: &[Arc<dyn Store>] = match role {
-            role if of_shards.contains(&role) => &on_shards,
-            Role::SrieMainUser | Role::SrieMainHr => &on_set,
-            _ => &in_files,
+        let from: &[Arc<dyn Store>] = if of_shards.contains(&role) {
+            &on_shards
+        } else if [SRIE, Role::SrieMainHr].contains(&role) {
+            &on_set
+        } else {
+            &in_files
         };
         let found = from.iter().find(|store| store.role() == role);
         Arc::clone(found.unwrap())
@@ -140,7 +142,6 @@ async fn sources(world: &World, users: &[UserId]) -> Vec<Role> {
         found.unwrap().source
     });
     let sources = join_all(reads).await;
-    println!("{} read within {:?}", users.len(), began.elapsed());
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     sources
 }
@@ -149,10 +150,11 @@ async fn sources(world: &World, users: &[UserId]) -> Vec<Role> {
 async fn refused_by(users: &Users, user: &UserId) -> Role {
     let section = section();
     let written = users.put(user, &section, content(7, 2), Condition::None);
-    match written.await.unwrap_err() {
-        UsersError::Unavailable(refused) => refused.database,
-        other => panic!("{other:?}"),
-    }
+    let refused = written.await.unwrap_err();
+    let UsersError::Unavailable(refused) = refused else {
+        panic!("{refused:?}");
+    };
+    refused.database
 }
 
 async fn heal(cluster: &ShardedCluster, world: &World, of_shards: &[Role]) {

@@ -346,7 +346,7 @@ mod tests {
             let members = primaries
                 .iter()
                 .map(|is| rawdoc! { "ok": true, "ismaster": *is });
-            rawdoc! { "hosts": bson::raw::RawArrayBuf::from_iter(members) }
+            rawdoc! { "hosts": members.collect::<bson::raw::RawArrayBuf>() }
         };
         let known = rawdoc! { "replicaSets": {
             "cfg": set(&[true]), "s0": set(&[false, true]), "s1": set(&[false, false]), "s2": set(&[]),

@@ -41,9 +41,10 @@ impl MongoStore {
         if !self.is_sharded() {
             return Ok(Vec::new());
         }
-        let spread = match self.role {
-            Role::EvaluationAudit => Some(collection::MIGRATION_RECORDS),
-            role => role.users(),
+        let spread = if self.role == Role::EvaluationAudit {
+            Some(collection::MIGRATION_RECORDS)
+        } else {
+            self.role.users()
         };
         // The first lies on one shard, with all that is not spread.
         let asked = [Some(collection::IDENTITY), spread].into_iter().flatten();
