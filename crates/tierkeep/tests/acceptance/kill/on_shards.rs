@@ -20,10 +20,10 @@ const TRIES: u32 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_on_shards_killed_at_random_moments_loses_nothing_while_chunks_move() {
-    let (moments, users) = if full() { (10, 2_000) } else { (2, 60) };
+    let (moments, users) = if full() { (10, 1_000) } else { (2, 60) };
     let cluster = Arc::new(ShardedCluster::start(2).unwrap());
     shard_as_documented(&cluster).await;
-    let batch = if full() { "200" } else { "20" };
+    let batch = if full() { "100" } else { "20" };
     let deployment = behind(&cluster).with("TIERKEEP_BATCH_DOCUMENTS", batch);
     let mut scene = Scene::of(&deployment).await;
     let shuffle = cluster.shuffle(namespaces());
