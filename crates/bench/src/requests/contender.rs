@@ -1,4 +1,5 @@
-//! The services that are compared, each a process of its own, on the same documents of the same server.
+//! The services that are compared, each a process of its own, on the same documents in a database of its own: what another program
+//! writes, tierkeep has to look at anew.
 
 use std::process::Stdio;
 
@@ -71,17 +72,12 @@ impl Contender {
             process: service.process_id()?,
             _kept: Kept::Service(service),
         }];
-        let temp = Role::RaseenTempUser.url_variable();
-        let url = place
-            .environment()
-            .into_iter()
-            .find_map(|(name, url)| (name == temp).then_some(url))
-            .context("temp is on the server")?;
         let mut bare = Command::new(std::env::current_exe()?);
-        bare.args([super::bare::COMMAND, &url]);
+        bare.args([super::bare::COMMAND, &url_of(place, Role::RaseenMainUser)?]);
         all.push(Self::start(Kind::Bare, bare).await?);
         if let Some(python) = &bench.arguments.python {
             let mut fastapi = Command::new(python);
+            let url = url_of(place, Role::SrieMainUser)?;
             fastapi.args(["-c", FASTAPI, &url, program::SECRET]);
             all.push(Self::start(Kind::Fastapi, fastapi).await?);
         }
@@ -106,4 +102,11 @@ impl Contender {
             _kept: Kept::Child(child),
         })
     }
+}
+
+fn url_of(place: &Place, role: Role) -> Result<String> {
+    let environment = place.environment().into_iter();
+    let mut urls = environment.filter(|(name, _)| name == role.url_variable());
+    let (_, url) = urls.next().context("the databases are on the server")?;
+    Ok(url)
 }

@@ -42,6 +42,7 @@ type Results = BTreeMap<(Case, Kind), Vec<Seen>>;
 pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let place = Place::fresh(&bench.mongodb, "benchrequests").await?;
     place.plant_young_of(0..USERS, DOCUMENT_BYTES).await?;
+    place.plant_moved(USERS, DOCUMENT_BYTES).await?;
     let github = Github::start().await?;
     let mut contenders = Contender::start_all(bench, &place, &github).await?;
     let load = Load::of(USERS)?;

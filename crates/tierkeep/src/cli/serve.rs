@@ -51,7 +51,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
     // The addresses are taken first: a second service must not open the databases and then fail.
-    let listeners = Listeners::at(&service.http, &metrics, &stop).await?;
+    let listeners = Listeners::at(&service.http, &metrics, &stop)?;
     let (address, ops_address) = (listeners.address(), listeners.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
     info!(%address, ops_address, "starting: opening the databases");
