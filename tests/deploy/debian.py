@@ -38,6 +38,11 @@ def unpacked(name: str) -> pathlib.Path:
     return folder
 
 
+def installed(name: str) -> str | None:
+    """A program of this system, where it has it."""
+    return shutil.which(name)
+
+
 def program(name: str, package: str, variable: str) -> str:
     """A program of a package, or the one that the environment names."""
     return os.environ.get(variable) or _program(unpacked(package), name, variable)

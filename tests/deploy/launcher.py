@@ -60,11 +60,11 @@ def main() -> None:
         mount(root, root, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
     last = int(LAST_CAPABILITY.read_text())
     os.chroot(root)
-    os.chdir(told["folder"])
+    os.chdir("/")
     for capability in range(last + 1):
         call(LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl")
     os.setgroups([])
-    os.setresgid(told["user"], told["user"], told["user"])
+    os.setresgid(told["group"], told["group"], told["group"])
     os.setresuid(told["user"], told["user"], told["user"])
     call(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     os.umask(0o022)

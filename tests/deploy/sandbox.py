@@ -53,7 +53,7 @@ class Container:
     volumes: list[Volume]
     root: pathlib.Path
     memory: int | None = None
-    folder: str = "/"
+    group: int | None = None
 
 
 def root(folder: pathlib.Path) -> pathlib.Path:
@@ -155,8 +155,16 @@ class Running:
                 found, body = 0, str(error)
             if found == status:
                 return body
-            assert time.monotonic() < deadline and self.process.poll() is None, (path, found, body, self.lines)
+            ended = self.process.poll() is not None
+            assert time.monotonic() < deadline and not ended, (path, found, body, self.heard())
             time.sleep(0.1)
+
+    def heard(self) -> list[str]:
+        """Every line so far."""
+        while not self._said.empty():
+            if line := self._said.get():
+                self.lines.append(line.rstrip())
+        return self.lines
 
     def stop(self, seconds: float) -> int:
         """Sends SIGTERM to the first process in there, as a runtime does, and says how it ended."""
@@ -185,7 +193,7 @@ def running(container: Container) -> Iterator[Running]:
         "command": container.command,
         "environment": container.environment,
         "user": container.user,
-        "folder": container.folder,
+        "group": container.group or container.user,
         "read_only": True,
         "volumes": [
             {"path": volume.path, "from": str(volume.source), "read_only": volume.read_only}

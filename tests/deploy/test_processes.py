@@ -161,5 +161,6 @@ def test_production_runs_as_its_manifest_says(
         body = running.get(9090, "/health/databases")[1]
         assert body.count('"up"') == len(deployment.ROLES), body
         stopped(manifests, running)
-    told = "\n".join(running.lines)
+    told = "\n".join(running.heard())
+    assert "listening" in told
     assert deployment.MONGODB_URL not in told

@@ -2,7 +2,7 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (the Python package), `tidy`
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (packages), `tidy`
 //! (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
@@ -49,7 +49,10 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
-    /// Build the Python wheels into target/dist: one with the binary, one that is the client alone
+    /// Build the packages of a release into target/dist
+    ///
+    /// Two Python wheels (one with the binary, one that is the client alone), a .deb, a tarball, the list of the crates in
+    /// them (CycloneDX), and SHA256SUMS. The binary gets the section in which auditors look for its crates.
     Dist {
         /// Put this binary in, instead of one that is built for release
         #[arg(long, value_name = "FILE")]
