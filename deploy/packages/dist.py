@@ -41,7 +41,7 @@ def main() -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-    at = _date()
+    at = date_of(ROOT)
     with tempfile.TemporaryDirectory() as scratch:
         stage = pathlib.Path(scratch)
         build = sbom.ask(ROOT, TARGET)
@@ -55,14 +55,15 @@ def main() -> None:
         ]
     for path in made:
         sys.stdout.write(f"made {path}\n")
-    _checksums(folder)
+    checksums(folder)
 
 
-def _date() -> datetime.datetime:
+def date_of(root: pathlib.Path) -> datetime.datetime:
+    """The date of what is packaged: that of the commit, unless the environment says another."""
     told = os.environ.get("SOURCE_DATE_EPOCH")
     if not told:
         log = ["git", "log", "-1", "--format=%ct"]
-        told = subprocess.run(log, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        told = subprocess.run(log, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
     return datetime.datetime.fromtimestamp(int(told), datetime.UTC)
 
 
@@ -156,7 +157,7 @@ def _tarball(stage: pathlib.Path, folder: pathlib.Path, version: str, at: dateti
     return archive
 
 
-def _checksums(folder: pathlib.Path) -> None:
+def checksums(folder: pathlib.Path) -> None:
     """Of everything in the folder, wheels included; checked with `sha256sum --check SHA256SUMS`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "SHA256SUMS")
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]

@@ -58,6 +58,15 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Say whether the tree could be released, and what is missing
+    ///
+    /// Looks at the version, the changelog, licences (cargo-deny), the packages in target/dist and their list of contents,
+    /// and the pages of docs/. Changes nothing.
+    Release {
+        /// Only say it; nothing else is done by this program
+        #[arg(long, required = true)]
+        check: bool,
+    },
     /// Measure the mover and the release binary, and bring docs/benchmarks*.md up to date
     ///
     /// Builds for release, starts a MongoDB replica set, and measures one part after the other; a part whose
@@ -131,6 +140,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
         }
         Task::Tidy => tidy::run(root),
         Task::Dist { binary } => wheel::dist(root, binary).await,
+        Task::Release { check: _ } => wheel::release(root).await,
         Task::Bench { extra } => bench::run(root, &extra).await,
     }
 }

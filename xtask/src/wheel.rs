@@ -44,6 +44,22 @@ pub(crate) async fn dist(root: &Path, binary: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Says whether the tree and the packages in `target/dist` could be released.
+pub(crate) async fn release(root: &Path) -> Result<()> {
+    let tests = root.join("tests").join("deploy");
+    let packages = root.join("deploy").join("packages");
+    let python = environment(root, "deploy", &tests.join("requirements.txt")).await?;
+    let mut check = Command::new(python);
+    // It reads the book as the tests do.
+    check
+        .arg(packages.join("release.py"))
+        .args([root, &root.join("target").join("dist")])
+        .current_dir(root)
+        .env("PYTHONPATH", &tests)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(&mut check, "the check of the release").await
+}
+
 /// Installs the wheel of the debug binary into a fresh environment, then checks and tests the package and its example.
 pub(crate) async fn test(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
     let python = tools(root).await?;
