@@ -3,8 +3,8 @@
     dist.py BINARY FOLDER
     dist.py --audited BINARY OTHER     only writes the binary that packages hold, for the wheel
 
-The same binary and the same commit make the same bytes: dates are that of the commit (SOURCE_DATE_EPOCH, where it is set), and nothing depends on the
-machine.
+The same binary and the same commit make the same bytes: dates are that of the commit (SOURCE_DATE_EPOCH, where it is
+set), and nothing depends on the machine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def _lay_out(stage: pathlib.Path, version: str, at: datetime.datetime) -> None:
     _zip(stage / "tierkeep.1", stage / "tierkeep.1.gz")
     (stage / "tierkeep.toml").write_bytes(_ask(stage, "config", "template"))
     changes = f"tierkeep ({version}-1) stable; urgency=medium\n\n  * See https://github.com/tierkeep/tierkeep/blob/main/CHANGELOG.md\n\n"
-    changes += f" -- The tierkeep authors <tierkeep@users.noreply.github.com>  {at:%a, %d %b %Y %H:%M:%S +0000}\n"
+    changes += (
+        f" -- The tierkeep authors <tierkeep@users.noreply.github.com>  {at:%a, %d %b %Y %H:%M:%S +0000}\n"
+    )
     (stage / "changelog").write_text(changes)
     _zip(stage / "changelog", stage / "changelog.gz")
 

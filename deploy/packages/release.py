@@ -58,12 +58,16 @@ class Tree:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command in the tree."""
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command, cwd=self.root, capture_output=True, text=True, timeout=300, check=False
+        )
 
 
 def of_version(tree: Tree) -> Iterator[str]:
     """Whether every file has the version, and the version is a new one."""
-    named = {"clients/python/pyproject.toml": tree.toml("clients/python/pyproject.toml")["project"]["version"]}
+    named = {
+        "clients/python/pyproject.toml": tree.toml("clients/python/pyproject.toml")["project"]["version"]
+    }
     for overlay in ("base", "overlays/production"):
         path = f"deploy/kubernetes/{overlay}/kustomization.yaml"
         for image in yaml.safe_load((tree.root / path).read_text())["images"]:
@@ -84,7 +88,9 @@ def of_changelog(tree: Tree) -> Iterator[str]:
     """Whether users are told what changed."""
     sections = re.split(r"^## ", (tree.root / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
     titled = {section.partition("\n")[0].strip(): section.partition("\n")[2].strip() for section in sections}
-    dated = [title for title in titled if re.fullmatch(rf"{re.escape(tree.version)} - \d{{4}}-\d\d-\d\d", title)]
+    dated = [
+        title for title in titled if re.fullmatch(rf"{re.escape(tree.version)} - \d{{4}}-\d\d-\d\d", title)
+    ]
     if not dated:
         yield f"CHANGELOG.md has no section `## {tree.version} - YYYY-MM-DD`"
     elif not titled[dated[0]]:

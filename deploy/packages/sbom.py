@@ -1,4 +1,4 @@
-"""What a build of tierkeep consists of: asked from cargo, told as CycloneDX and as the section that auditors look for in a binary."""
+"""What a build of tierkeep consists of, by cargo's account: as CycloneDX, and as the section that auditors look for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
-from cyclonedx.schema import OutputFormat
 from packageurl import PackageURL
 
 PROGRAM = "tierkeep"
@@ -51,7 +50,9 @@ class Build:
 
 def ask(root: pathlib.Path, target: str) -> Build:
     """Asks cargo what a release build is made of."""
-    metadata = json.loads(_cargo(root, "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+    metadata = json.loads(
+        _cargo(root, "metadata", "--locked", "--format-version", "1", "--filter-platform", target)
+    )
     by_id = {it["id"]: it for it in metadata["packages"]}
     crates = {Crate(it["name"], it["version"]): it for it in by_id.values()}
     # What `cargo metadata` lists is that of all members and all tests together; the tree is the program's alone.
@@ -109,7 +110,7 @@ def cyclonedx(build: Build, at: datetime.datetime) -> str:
 def section(build: Build) -> bytes:
     """The content of the section `.dep-v0`, in which cargo-audit, Syft, Trivy and others look for a binary's crates.
 
-    cargo-auditable writes it while it builds; this writes the same after the build, so that nothing has to be built anew.
+    cargo-auditable writes it while it builds; this is the same for a binary that is built already.
     """
     order = list(build.crates)
     packages = []
@@ -128,7 +129,19 @@ def section(build: Build) -> bytes:
 
 def _tree(root: pathlib.Path, target: str, edges: str) -> set[Crate]:
     text = _cargo(
-        root, "tree", "--locked", "-p", PROGRAM, "--edges", edges, "--target", target, "--prefix", "none", "--format", "{p}"
+        root,
+        "tree",
+        "--locked",
+        "-p",
+        PROGRAM,
+        "--edges",
+        edges,
+        "--target",
+        target,
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
     )
     words = [line.split() for line in text.splitlines() if line.strip()]
     return {Crate(line[0], line[1].removeprefix("v")) for line in words}
@@ -140,4 +153,6 @@ def _checksums(lock: pathlib.Path) -> dict[Crate, str]:
 
 
 def _cargo(root: pathlib.Path, *arguments: str) -> str:
-    return subprocess.run(["cargo", *arguments], cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        ["cargo", *arguments], cwd=root, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout

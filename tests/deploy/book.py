@@ -2,7 +2,8 @@
 
 How a page says what is done with a block of commands (```console, ```sh, ```js and the like), in a comment before it:
 
-- nothing: a test runs the block as it is printed, and what it prints must be what the page shows, `…` standing for anything
+- nothing: a test runs the block as it is printed, and what it prints must be what the page shows, where `…` stands for
+  anything
 - `<!-- run by PATH -->`: another test of the repository runs it
 - `<!-- not run: REASON -->`: nothing runs it, and why
 """
@@ -22,7 +23,14 @@ from markdown_it.token import Token
 
 INDEX = "docs/README.md"
 # Pages that belong to the book and lie elsewhere.
-BESIDE = ["README.md", "deploy/README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
+BESIDE = [
+    "README.md",
+    "deploy/README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+]
 # Blocks that say what to type.
 TYPED = {"console", "sh", "bash", "js"}
 MARK = re.compile(r"<!-- (?:run by (?P<by>\S+)|not run: (?P<reason>[^>]+)) -->")
@@ -100,7 +108,7 @@ class Book:
     def anchors(self, page: str) -> set[str]:
         """The anchors that its headings have on the forge."""
         tokens, found = self.tokens(page), set()
-        for heading, content in zip(tokens, tokens[1:]):
+        for heading, content in zip(tokens, tokens[1:], strict=False):
             if heading.type == "heading_open":
                 text = "".join(child.content for child in content.children or [])
                 found.add(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
@@ -144,7 +152,11 @@ class Book:
             for link in self.links(page):
                 target = self.target(page, link)
                 # A link to a folder shows the list of its pages.
-                reached = [it for it in self.pages if target and target[0] in (it, pathlib.PurePath(it).parent.as_posix())]
+                reached = [
+                    it
+                    for it in self.pages
+                    if target and target[0] in (it, pathlib.PurePath(it).parent.as_posix())
+                ]
                 waiting += [it for it in reached if it not in seen]
                 seen |= set(reached)
         return [page for page in self.pages if page not in seen]
@@ -174,14 +186,16 @@ class Book:
                 if block.reason is not None and len(block.reason.split()) < 3:
                     findings.append(f"{block.place}: no reason")
                 if block.kind != "console" and not (block.by or block.reason):
-                    findings.append(f"{block.place}: only console blocks are run; say what runs this one, or why nothing does")
+                    findings.append(
+                        f"{block.place}: only console blocks are run; say what runs this one, or why nothing does"
+                    )
             for token in self.tokens(page):
                 if token.type == "code_block":
                     findings.append(f"{page}:{(token.map or [0])[0] + 1}: indented; a fence says what it is")
         return findings
 
     def called(self, page: str) -> list[str]:
-        """Calls of tierkeep that a page's text names: `tierkeep …` in its lines and tables, and in blocks that are not run."""
+        """Calls of tierkeep that a page's text names: `tierkeep …` in lines, tables, and blocks that are not run."""
         found: list[str] = []
         # What was is not what is.
         if page == "CHANGELOG.md" or page.startswith("docs/adr/"):
@@ -206,8 +220,14 @@ def not_understood(calls: list[str], binary: str) -> list[str]:
     findings = []
     for call in dict.fromkeys(calls):
         # `a|b` stands for one of both, `[…]` for what may be left out.
-        words = [word.split("|")[0] for word in shlex.split(re.sub(r"[\[\]]", "", call.replace("\\|", "|")))[1:]]
-        words = [VALUES.get(word, re.sub(r"^\d+:\w+…$", VALUES["COUNT:HASH"], word)) for word in words if word != "…"]
+        words = [
+            word.split("|")[0] for word in shlex.split(re.sub(r"[\[\]]", "", call.replace("\\|", "|")))[1:]
+        ]
+        words = [
+            VALUES.get(word, re.sub(r"^\d+:\w+…$", VALUES["COUNT:HASH"], word))
+            for word in words
+            if word != "…"
+        ]
         ran = subprocess.run([binary, *words, "--help"], capture_output=True, text=True, timeout=30)
         if ran.returncode != 0:
             findings.append(f"{call}: {ran.stderr.strip().splitlines()[0]}")
@@ -220,4 +240,4 @@ def says(actual: str, expected: str) -> bool:
     if len(lines[0]) != len(lines[1]):
         return False
     patterns = [".*".join(re.escape(part) for part in line.split("…")) for line in lines[1]]
-    return all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines[0]))
+    return all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines[0], strict=True))

@@ -86,6 +86,11 @@ def _mirror() -> tuple[str, str]:
 
 def _call(command: list[str], **environment: str) -> None:
     ran = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, env=environment or None, stdin=subprocess.DEVNULL
+        command,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment or None,
+        stdin=subprocess.DEVNULL,
     )
     assert ran.returncode == 0, f"{command[0]}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}"

@@ -93,13 +93,15 @@ def environment(manifests: list[Manifest]) -> dict[str, str]:
 
 def known_variables() -> set[str]:
     """The variables that the binary reads."""
-    ran = subprocess.run([deployment.BINARY, "config", "template"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [deployment.BINARY, "config", "template"], capture_output=True, text=True, check=True
+    )
     lines = [line for line in ran.stdout.splitlines() if line.startswith("## Variable: ")]
     return set(re.findall(r"[A-Z][A-Z0-9_]+", " ".join(lines)))
 
 
 def unsafe(manifests: list[Manifest]) -> list[str]:
-    """Where the pod has rights that it does not need (the profile `restricted` of the pod security standards, and more)."""
+    """Where the pod has rights that it does not need (the pod security standard `restricted`, and more)."""
     pod = one(manifests, "StatefulSet")["spec"]["template"]["spec"]
     its, security = pod["securityContext"], container(manifests)["securityContext"]
     wanted = {
@@ -110,7 +112,9 @@ def unsafe(manifests: list[Manifest]) -> list[str]:
         "has no capabilities": security.get("capabilities", {}).get("drop") == ["ALL"],
         "adds no capability": not security.get("capabilities", {}).get("add"),
         "has no token of the API server": pod.get("automountServiceAccountToken") is False,
-        "shares no namespace of its node": not any(pod.get(it) for it in ("hostNetwork", "hostPID", "hostIPC")),
+        "shares no namespace of its node": not any(
+            pod.get(it) for it in ("hostNetwork", "hostPID", "hostIPC")
+        ),
         "mounts no path of its node": not any("hostPath" in volume for volume in pod.get("volumes", [])),
     }
     secrets = [name for name in environment(manifests) if re.search(r"(SECRET|KEY|URL|EMAIL)", name)]
@@ -163,7 +167,9 @@ def unconnected(manifests: list[Manifest]) -> list[str]:
         own = manifest.get("spec", {})
         if manifest["kind"] == "Service":
             chooses(own["selector"], f"Service {manifest['metadata']['name']}")
-            findings += [f"no port {port['targetPort']}" for port in own["ports"] if port["targetPort"] not in ports]
+            findings += [
+                f"no port {port['targetPort']}" for port in own["ports"] if port["targetPort"] not in ports
+            ]
         if manifest["kind"] == "PodDisruptionBudget":
             chooses(own["selector"]["matchLabels"], "PodDisruptionBudget")
             if own.get("maxUnavailable") != 1:

@@ -1,7 +1,7 @@
 """Becomes the program of a container: called by `sandbox.py` as the first process of new namespaces, it never returns.
 
-Gives the process nothing but what a container runtime would: a read-only root, its volumes, /proc, one user, no capability, no terminal, no variable
-besides those that are named.
+Gives the process nothing but what a container runtime would: a read-only root, its volumes, /proc, one user, no
+capability, no terminal, and the variables that are named.
 """
 
 from __future__ import annotations

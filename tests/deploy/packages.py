@@ -84,7 +84,9 @@ def unit(text: str) -> dict[str, list[str]]:
 
 def analysed(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs systemd-analyze: the system's, or that of Debian's package."""
-    program = debian.installed("systemd-analyze") or debian.program("systemd-analyze", "systemd", "SYSTEMD_ANALYZE_BIN")
+    program = debian.installed("systemd-analyze") or debian.program(
+        "systemd-analyze", "systemd", "SYSTEMD_ANALYZE_BIN"
+    )
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
 
 

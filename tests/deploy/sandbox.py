@@ -1,6 +1,6 @@
-"""Runs the binary as a container runtime would: first process of namespaces of its own, on a root of Debian's packages that holds no shell.
+"""Runs the binary as a container runtime would.
 
-Needs root, as namespaces and mounts do.
+It is the first process of namespaces of its own, on a root of Debian's packages that holds no shell. Needs root, as namespaces and mounts do.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ class Running:
         if self._inside:
             self._inside.shutdown()
         if self.process.poll() is None:
-            # The first process takes all others with it, and `unshare` ends then. That process has changed its user, so the signal that
-            # it would get at the death of its parent is no longer set.
+            # The first process takes all others with it, and `unshare` ends then. That process has changed its user,
+            # which clears the signal that it would get at the death of its parent.
             os.kill(self.first, signal.SIGKILL)
             self.process.wait(timeout=10)
 
@@ -244,7 +244,7 @@ def _limited(memory: int | None) -> Iterator[Callable[[], None] | None]:
         while True:
             try:
                 group.rmdir()
-                return
+                break
             except OSError:
                 # Until the last process has gone.
                 if time.monotonic() > deadline:

@@ -34,7 +34,9 @@ def planted(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_every_link_leads_somewhere(planted: pathlib.Path) -> None:
     assert BOOK.dead_links() == []
     page = planted / "docs" / "compare.md"
-    page.write_text(page.read_text() + "\n[a](nothing.md) [b](#no-such-heading) [c](try.md#no-such-heading)\n")
+    page.write_text(
+        page.read_text() + "\n[a](nothing.md) [b](#no-such-heading) [c](try.md#no-such-heading)\n"
+    )
     found = [finding for finding in book.Book(planted).dead_links() if finding.startswith("docs/compare.md")]
     assert len(found) >= 3
     assert "docs/compare.md: no nothing.md" in found
@@ -69,7 +71,9 @@ def test_every_call_that_a_text_names_exists() -> None:
 
 
 @pytest.mark.parametrize("page", RUNNING)
-def test_the_commands_of_a_page_run(page: str, prepared: deployment.Deployment, tmp_path: pathlib.Path) -> None:
+def test_the_commands_of_a_page_run(
+    page: str, prepared: deployment.Deployment, tmp_path: pathlib.Path
+) -> None:
     tried = trial.Trial(prepared, tmp_path)
     try:
         told = "".join(block.text for block in RUNNING[page])

@@ -1,4 +1,4 @@
-"""The image keeps the rules of its file, runs as it says on a root without a shell, and its steps run on Debian's packages."""
+"""The image keeps its rules, runs on a root without a shell, and its steps run on Debian's packages."""
 
 from __future__ import annotations
 

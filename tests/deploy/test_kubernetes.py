@@ -62,15 +62,27 @@ Change = Callable[[kubernetes.Manifest, kubernetes.Manifest, kubernetes.Manifest
     [
         (kubernetes.against_schema, lambda spec, pod, own: spec.update(replicas="three")),
         (kubernetes.against_schema, lambda spec, pod, own: own.update(readyProbe={})),
-        (kubernetes.against_schema, lambda spec, pod, own: own["securityContext"].update(readOnlyRootFileSystem=True)),
-        (kubernetes.unconnected, lambda spec, pod, own: spec["template"]["metadata"].update(labels={"app": "other"})),
+        (
+            kubernetes.against_schema,
+            lambda spec, pod, own: own["securityContext"].update(readOnlyRootFileSystem=True),
+        ),
+        (
+            kubernetes.unconnected,
+            lambda spec, pod, own: spec["template"]["metadata"].update(labels={"app": "other"}),
+        ),
         (kubernetes.unconnected, lambda spec, pod, own: spec.update(serviceName="nothing")),
         (kubernetes.unconnected, lambda spec, pod, own: own["ports"].pop()),
         (kubernetes.unconnected, lambda spec, pod, own: own["volumeMounts"].pop()),
         (kubernetes.unsafe, lambda spec, pod, own: own["securityContext"].pop("readOnlyRootFilesystem")),
-        (kubernetes.unsafe, lambda spec, pod, own: own["securityContext"]["capabilities"].update(drop=["NET_RAW"])),
+        (
+            kubernetes.unsafe,
+            lambda spec, pod, own: own["securityContext"]["capabilities"].update(drop=["NET_RAW"]),
+        ),
         (kubernetes.unsafe, lambda spec, pod, own: pod["securityContext"].update(runAsUser=0)),
-        (kubernetes.unsafe, lambda spec, pod, own: own["env"].append({"name": "SECRET_KEY", "value": "x" * 32})),
+        (
+            kubernetes.unsafe,
+            lambda spec, pod, own: own["env"].append({"name": "SECRET_KEY", "value": "x" * 32}),
+        ),
     ],
 )
 def test_a_fault_in_a_manifest_is_found(

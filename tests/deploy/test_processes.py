@@ -1,4 +1,4 @@
-"""The overlays' processes run as Kubernetes would run them: their variables, arguments, files, user, probes, signals and memory limit."""
+"""The overlays' processes run with their variables, arguments, files, user, probes, signals and memory limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import uuid
 from typing import Any, Iterator
 
 import deployment
-import httpx
 import kubernetes
 import pymongo
 import pytest
@@ -118,7 +117,7 @@ def test_a_process_that_needs_more_memory_than_its_limit_is_killed(
 
 @pytest.fixture
 def cluster() -> Iterator[dict[str, Any]]:
-    """Databases of the tests' replica set under names of their own: a connection string each, where production has one for all."""
+    """Databases under names of their own, each with its connection string, where production has one for all."""
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(deployment.MONGODB_URL)
     unique = uuid.uuid4().hex[:12]
     names = {role: f"k{unique}_{role}" for role in deployment.ROLES}
@@ -141,7 +140,11 @@ def test_production_runs_as_its_manifest_says(
         (volumes["settings"] / name).write_text(content)
     pod = kubernetes.one(manifests, "StatefulSet")["spec"]["template"]["spec"]
     (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
-    values = {"cluster_url": deployment.MONGODB_URL, "secret_key": secrets.token_hex(32), "audit_key": secrets.token_hex(32)}
+    values = {
+        "cluster_url": deployment.MONGODB_URL,
+        "secret_key": secrets.token_hex(32),
+        "audit_key": secrets.token_hex(32),
+    }
     for item in secret["items"]:
         file = volumes["secrets"] / item["path"]
         file.write_text(values.pop(item["key"]))

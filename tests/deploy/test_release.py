@@ -92,13 +92,43 @@ def edit(tree: release.Tree, path: str, pattern: str, instead: str) -> None:
 @pytest.mark.parametrize(
     ("check", "path", "pattern", "instead", "named"),
     [
-        ("version", "clients/python/pyproject.toml", r'^version = ".*"', 'version = "9.9.9"', "pyproject.toml says 9.9.9"),
-        ("version", "deploy/kubernetes/overlays/production/kustomization.yaml", "newTag: .*}", "newTag: 9.9.9}", "9.9.9"),
-        ("version", "Cargo.lock", r'name = "tierkeep"\nversion = ".*"', 'name = "tierkeep"\nversion = "9.9.9"', "Cargo.lock"),
+        (
+            "version",
+            "clients/python/pyproject.toml",
+            r'^version = ".*"',
+            'version = "9.9.9"',
+            "pyproject.toml says 9.9.9",
+        ),
+        (
+            "version",
+            "deploy/kubernetes/overlays/production/kustomization.yaml",
+            "newTag: .*}",
+            "newTag: 9.9.9}",
+            "9.9.9",
+        ),
+        (
+            "version",
+            "Cargo.lock",
+            r'name = "tierkeep"\nversion = ".*"',
+            'name = "tierkeep"\nversion = "9.9.9"',
+            "Cargo.lock",
+        ),
         ("changelog", "CHANGELOG.md", r"^## \d.*", "## Unreleased", "no section"),
         ("licences", "deny.toml", r'    "ISC",\n', "", "cargo deny: error[rejected]"),
-        ("pages", "docs/README.md", r"\[Compare\]\(compare.md\)", "Compare", "docs/compare.md is reached by no link"),
-        ("pages", "docs/run.md", r"\]\(install.md\)|\]\(operations/alerts.md\)", "](nothing.md)", "no nothing.md"),
+        (
+            "pages",
+            "docs/README.md",
+            r"\[Compare\]\(compare.md\)",
+            "Compare",
+            "docs/compare.md is reached by no link",
+        ),
+        (
+            "pages",
+            "docs/run.md",
+            r"\]\(install.md\)|\]\(operations/alerts.md\)",
+            "](nothing.md)",
+            "no nothing.md",
+        ),
         ("tree", "README.md", "^# tierkeep", "# Tierkeep", "README.md"),
     ],
 )

@@ -95,9 +95,7 @@ def test_every_query_parses(dashboard: dict, rules: dict, tmp_path: pathlib.Path
     assert finding.startswith("planted: ")
 
 
-def test_what_queries_name_is_served(
-    dashboard: dict, rules: dict, exposition: watching.Exposition
-) -> None:
+def test_what_queries_name_is_served(dashboard: dict, rules: dict, exposition: watching.Exposition) -> None:
     queries = watching.of_dashboard(dashboard) + watching.of_rules(rules)
     assert watching.not_served(queries, exposition) == []
     for text, shown in [
@@ -120,7 +118,9 @@ def test_promtool_accepts_the_metrics(served: load.Served) -> None:
 
 
 def test_the_histogram_of_requests_has_the_labels_of_the_page(exposition: watching.Exposition) -> None:
-    assert {frozenset(one) for one in exposition.series["tierkeep_request_seconds_bucket"]} == {frozenset({"le"})}
+    assert {frozenset(one) for one in exposition.series["tierkeep_request_seconds_bucket"]} == {
+        frozenset({"le"})
+    }
     assert exposition.series["tierkeep_request_seconds_count"] == [{}]
 
 
@@ -170,7 +170,9 @@ def test_the_dashboard_can_be_imported(dashboard: dict, rules: dict) -> None:
     assert used == declared
     text = watching.DASHBOARD.read_text()
     assert watching.without_page(text) == []
-    assert watching.without_page(text + watching.PAGES + "docs/alerts/planted.md") == ["docs/alerts/planted.md"]
+    assert watching.without_page(text + watching.PAGES + "docs/alerts/planted.md") == [
+        "docs/alerts/planted.md"
+    ]
     shown = watching.links(json.dumps(panels))
     for link in watching.links(watching.RULES.read_text()):
         assert link in shown, link

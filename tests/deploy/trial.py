@@ -1,4 +1,4 @@
-"""A folder in which the commands of a page are run: databases with something in them, a service where the page starts one."""
+"""A folder in which the commands of a page are run, with databases, and a service where the page starts one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,12 @@ class Trial:
         legacy = f"b{unique}_legacy"
         self.databases.append(legacy)
         client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(deployment.MONGODB_URL)
-        user = {"user_id": "external_hubot", "user_type": "external", "username": "hubot", "scan_cache": {"score": 87}}
+        user = {
+            "user_id": "external_hubot",
+            "user_type": "external",
+            "username": "hubot",
+            "scan_cache": {"score": 87},
+        }
         client[legacy]["external_users"].insert_one(user)
         client.close()
         lines += [f"MONGODB_URL={deployment.MONGODB_URL}", f"DATABASE_NAME={legacy}"]
@@ -101,11 +106,16 @@ class Trial:
         for block in blocks:
             for command, printed in block.commands():
                 expected.append((block, command, printed))
-                told = command.replace(PAGES_ADDRESS, self.address).replace("curl ", "curl --silent --show-error ")
+                told = command.replace(PAGES_ADDRESS, self.address).replace(
+                    "curl ", "curl --silent --show-error "
+                )
                 if SERVES.search(command):
                     # It must not share the descriptor whose end is waited for.
                     lines.append(f"{told} 2>>serve.log >/dev/null & SERVES=$!")
-                    lines.append("until grep -q '\"listening\"' serve.log; do kill -0 $SERVES || break; sleep 0.05; done; kill -0 $SERVES")
+                    lines.append(
+                        "until grep -q '\"listening\"' serve.log; do kill -0 $SERVES || break; sleep 0.05; done"
+                        "; kill -0 $SERVES"
+                    )
                 else:
                     lines.append(told)
                 lines.append(f"printf '{SEPARATOR}%d{SEPARATOR}' $?")
