@@ -1,6 +1,7 @@
 """Runs the binary as a container runtime would.
 
-It is the first process of namespaces of its own, on a root of Debian's packages that holds no shell. Needs root, as namespaces and mounts do.
+It is the first process of namespaces of its own, on a root of Debian's packages that holds no shell.
+Needs root, as namespaces and mounts do.
 """
 
 from __future__ import annotations

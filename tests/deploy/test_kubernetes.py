@@ -45,7 +45,7 @@ def test_production_has_what_a_trial_does_without(production: list[kubernetes.Ma
     assert spec["replicas"] >= 2
     spread = {it["topologyKey"] for it in spec["template"]["spec"]["topologySpreadConstraints"]}
     assert spread == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
-    # A secret in the tree would be one that everybody has.
+    # A secret in the repository is no secret.
     assert "Secret" not in kinds
     policy = kubernetes.one(production, "NetworkPolicy")["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
