@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
+import http.client
 import json
+import math
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
 import tomllib
 from typing import Any, Callable, Iterator
 
@@ -26,6 +30,10 @@ import yaml
 
 # The largest binary that may be released, in bytes: the bound of docs/benchmarks.md.
 LARGEST = 40 << 20
+# The longest that its service may take from its start until it is ready, in seconds, on new databases: the bound there.
+SLOWEST = 0.3
+STARTS = 5
+PATIENCE = 30
 # A page for each task.
 TASKS = {
     "install": "docs/install.md",
@@ -46,6 +54,12 @@ class Tree:
     root: pathlib.Path
     dist: pathlib.Path
     largest: int = LARGEST
+    slowest: float = SLOWEST
+
+    @property
+    def tarball(self) -> pathlib.Path:
+        """The tarball, where there is one."""
+        return self.dist / f"tierkeep-{self.version}-{dist.TARGET}.tar.gz"
 
     @property
     def version(self) -> str:
@@ -117,7 +131,7 @@ def of_packages(tree: Tree) -> Iterator[str]:
     version = tree.version
     expected = [
         f"tierkeep_{version}-1_amd64.deb",
-        f"tierkeep-{version}-{dist.TARGET}.tar.gz",
+        tree.tarball.name,
         f"tierkeep-{version}.cdx.json",
         f"tierkeep-{version}-py3-none-any.whl",
         f"tierkeep-{version}-py3-none-manylinux_*.whl",
@@ -131,10 +145,54 @@ def of_packages(tree: Tree) -> Iterator[str]:
     for path in sorted(tree.dist.iterdir()):
         if path.name != "SHA256SUMS" and hashlib.sha256(path.read_bytes()).hexdigest() != sums.get(path.name):
             yield f"SHA256SUMS has no checksum, or another one, for {path.name}"
-    with tarfile.open(fileobj=io.BytesIO((tree.dist / expected[1]).read_bytes())) as tar:
+    with tarfile.open(tree.tarball) as tar:
         for member in tar.getmembers():
             if member.name.endswith("bin/tierkeep") and member.size > tree.largest:
                 yield f"the binary has {member.size >> 20} MiB, more than {tree.largest >> 20}"
+
+
+def of_start(tree: Tree) -> Iterator[str]:
+    """Whether the packaged service starts soon enough: the fastest of some starts, as others use the machine too."""
+    if not tree.tarball.is_file():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        with tarfile.open(tree.tarball) as tar:
+            (member,) = [it for it in tar.getmembers() if it.name.endswith("bin/tierkeep")]
+            tar.extract(member, folder, filter="data")
+        took = min(_start(folder / member.name, folder / f"data{number}") for number in range(STARTS))
+    if took > tree.slowest:
+        yield f"the service is ready after {took * 1000:.0f} ms, more than {tree.slowest * 1000:.0f}"
+
+
+def _start(binary: pathlib.Path, data: pathlib.Path) -> float:
+    """Starts the service on new databases; the seconds until it is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [binary, "serve", "--data-dir", data, "--listen", f"127.0.0.1:{port}"]
+    began = time.monotonic()
+    process = subprocess.Popen(command, env={}, stderr=subprocess.DEVNULL)
+    try:
+        while not _ready(port):
+            if process.poll() is not None or time.monotonic() > began + PATIENCE:
+                return math.inf
+            time.sleep(0.002)
+        return time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait(timeout=PATIENCE)
+
+
+def _ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def of_contents(tree: Tree) -> Iterator[str]:
@@ -182,6 +240,7 @@ CHECKS: dict[str, Callable[[Tree], Iterator[str]]] = {
     "changelog": of_changelog,
     "licences": of_licences,
     "packages": of_packages,
+    "start": of_start,
     "contents": of_contents,
     "pages": of_pages,
 }

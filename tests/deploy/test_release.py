@@ -23,6 +23,7 @@ pytestmark = pytest.mark.full
 
 # The tested binary may be a debug build.
 LARGEST = 1 << 30
+SLOWEST = 30.0
 DATE = "2026-01-02T03:04:05+00:00"
 
 
@@ -46,7 +47,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[release.Tree]:
     if title.partition(" - ")[0] not in log.read_text():
         log.write_text(log.read_text().replace("## Unreleased", title, 1))
     commit(root)
-    tree = release.Tree(root, folder / "dist", LARGEST)
+    tree = release.Tree(root, folder / "dist", LARGEST, SLOWEST)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SOURCE_DATE_EPOCH", str(int(dist.date_of(root).timestamp())))
         packages.make(packages.stripped(folder), tree.dist)
@@ -74,7 +75,7 @@ def planted(ready: release.Tree, tmp_path: pathlib.Path) -> release.Tree:
     root = tmp_path / "tree"
     git("clone", "--quiet", "--shared", str(ready.root), str(root), at=ready.root)
     shutil.copytree(ready.dist, tmp_path / "dist")
-    return release.Tree(root, tmp_path / "dist", LARGEST)
+    return release.Tree(root, tmp_path / "dist", LARGEST, SLOWEST)
 
 
 def test_a_tree_that_is_ready_can_be_released(ready: release.Tree) -> None:
@@ -149,6 +150,12 @@ def test_what_packages_lack_is_named(planted: release.Tree) -> None:
     deb.unlink()
     (lack,) = release.of_packages(planted)
     assert deb.name in lack
+
+
+def test_a_service_that_starts_too_slowly_is_named(planted: release.Tree) -> None:
+    assert list(release.of_start(planted)) == []
+    (lack,) = release.of_start(release.Tree(planted.root, planted.dist, LARGEST, 0.001))
+    assert "ready after" in lack
 
 
 def test_a_list_of_contents_that_is_not_the_builds_is_named(planted: release.Tree) -> None:
