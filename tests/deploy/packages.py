@@ -46,7 +46,7 @@ def stripped(folder: pathlib.Path) -> pathlib.Path:
 
 def make(binary: pathlib.Path, folder: pathlib.Path) -> Packages:
     """Makes all packages as `cargo xtask dist` does."""
-    subprocess.run([sys.executable, str(MAKER), str(binary), str(folder)], check=True, timeout=300)
+    subprocess.run([sys.executable, str(MAKER), str(binary), str(folder)], check=True, timeout=600)
     return Packages(folder)
 
 

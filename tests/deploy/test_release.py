@@ -119,9 +119,9 @@ def edit(tree: release.Tree, path: str, pattern: str, instead: str) -> None:
         (
             "pages",
             "docs/README.md",
-            r"\[Compare\]\(compare.md\)",
-            "Compare",
-            "docs/compare.md is reached by no link",
+            r"\[Embed\]\(embed.md\)",
+            "Embed",
+            "docs/embed.md is reached by no link",
         ),
         (
             "pages",

@@ -52,7 +52,7 @@ enum Task {
     /// Build the packages of a release into target/dist
     ///
     /// Two Python wheels (one with the binary, one that is the client alone), a .deb, a tarball, the list of the crates in
-    /// them (CycloneDX), and SHA256SUMS. The binary gets the section in which auditors look for its crates.
+    /// them (SBOM), and SHA256SUMS. The binary gets the section in which auditors look for its crates.
     Dist {
         /// Put this binary in, instead of one that is built for release
         #[arg(long, value_name = "FILE")]
