@@ -43,6 +43,15 @@ def run(folder: pathlib.Path, command: str, **environment: str) -> str:
     return ran.stdout
 
 
+def _leave_no_groups() -> None:
+    """Removes the control groups that systemd-nspawn leaves: with those of one hierarchy alone, it does not start again."""
+    groups = pathlib.Path("/sys/fs/cgroup")
+    for name in ("payload", "supervisor"):
+        for left in [*groups.glob(name), *groups.glob(f"*/{name}")]:
+            for folder, _, _ in os.walk(left, topdown=False):
+                os.rmdir(folder)
+
+
 def _bootstrap(suite: str, folder: pathlib.Path) -> None:
     assert os.geteuid() == 0, "debootstrap needs root: run these tests as root"
     tool = debian.unpacked("debootstrap")
@@ -94,3 +103,42 @@ def _call(command: list[str], **environment: str) -> None:
         stdin=subprocess.DEVNULL,
     )
     assert ran.returncode == 0, f"{command[0]}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+
+
+def boot(folder: pathlib.Path, script: str, seconds: float) -> str:
+    """Boots systemd in a root as the first process of a container, runs a script there, and returns what it prints."""
+    nspawn = debian.installed("systemd-nspawn") or debian.program(
+        "systemd-nspawn", "systemd-container", "SYSTEMD_NSPAWN_BIN"
+    )
+    (folder / "root/script").write_text(script)
+    printed = folder / "root/printed"
+    printed.unlink(missing_ok=True)
+    unit = folder / "etc/systemd/system/script.service"
+    unit.write_text(
+        "[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/bash /root/script\n"
+        "ExecStopPost=systemctl --force poweroff\n"
+        "StandardOutput=append:/root/printed\nStandardError=append:/root/printed\n"
+    )
+    wanted = folder / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(exist_ok=True)
+    (wanted / unit.name).unlink(missing_ok=True)
+    (wanted / unit.name).symlink_to(f"/etc/systemd/system/{unit.name}")
+    ran = subprocess.run(
+        [
+            nspawn,
+            "--directory",
+            folder,
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            "--quiet",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    _leave_no_groups()
+    assert printed.is_file(), f"systemd did not boot: {ran.stdout[-3000:]}{ran.stderr[-3000:]}"
+    return printed.read_text()

@@ -281,3 +281,84 @@ def test_lintian_finds_no_error_in_the_debian_package(
             bootstrap.run(root, "lintian --allow-root --fail-on error /tmp/broken.deb")
     finally:
         shutil.rmtree(root)
+
+
+# What systemd is told to do, and what is asked of it meanwhile. Each line that begins with `==` is looked at.
+BOOTED = r"""
+ask() { systemctl show tierkeep.service --property "$1" --value; }
+ready() {
+    exec 3<>/dev/tcp/127.0.0.1/8080 || return 1
+    printf 'GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+    head -1 <&3
+}
+systemctl enable --quiet tierkeep
+systemctl start tierkeep
+echo "== without settings: $? exit $(ask ExecMainStatus) $(ask Result)"
+sleep 4
+echo "== and tried again: $(ask NRestarts)"
+echo 'data_dir = "/var/lib/tierkeep/data"' >> /etc/tierkeep/tierkeep.toml
+systemctl reset-failed tierkeep
+systemctl start tierkeep
+echo "== started: $? $(systemctl is-active tierkeep) $(ready)"
+process=$(ask MainPID)
+echo "== user: $(stat --format %U /proc/$process) privileges: $(grep NoNewPrivs /proc/$process/status | cut -f2) filter: $(grep -m1 Seccomp: /proc/$process/status | cut -f2)"
+kill -STOP $process
+for _ in $(seq 90); do [ "$(ask NRestarts)" = 1 ] && [ "$(systemctl is-active tierkeep)" = active ] && break; sleep 1; done
+echo "== after it hung: $(systemctl is-active tierkeep) restarts $(ask NRestarts) $(ready)"
+kill -KILL $(ask MainPID)
+for _ in $(seq 30); do [ "$(ask NRestarts)" = 2 ] && [ "$(systemctl is-active tierkeep)" = active ] && break; sleep 1; done
+echo "== after it was killed: $(systemctl is-active tierkeep) restarts $(ask NRestarts)"
+systemctl stop tierkeep
+echo "== stopped: $? exit $(ask ExecMainStatus) $(ask Result)"
+mkdir -p /etc/systemd/system/tierkeep.service.d
+printf '[Service]\nSystemCallFilter=~@network-io\n' > /etc/systemd/system/tierkeep.service.d/fault.conf
+systemctl daemon-reload
+timeout 20 systemctl start tierkeep
+echo "== with a fault in the unit: $?"
+systemctl stop tierkeep
+rm /etc/systemd/system/tierkeep.service.d/fault.conf
+install -d -m 700 /etc/tierkeep/credentials
+echo 'mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200' > /etc/tierkeep/credentials/cluster_url
+head -c 32 /dev/urandom | base64 | tee /etc/tierkeep/credentials/secret_key > /etc/tierkeep/credentials/audit_key
+chmod 600 /etc/tierkeep/credentials/*
+cp /usr/share/doc/tierkeep/examples/credentials.conf /etc/systemd/system/tierkeep.service.d/
+printf '[Service]\nRestart=no\nEnvironment=TIERKEEP_CONNECT_RETRIES=1\n' > /etc/systemd/system/tierkeep.service.d/once.conf
+sed -i '/^data_dir/d' /etc/tierkeep/tierkeep.toml
+systemctl daemon-reload
+systemctl start tierkeep
+echo "== with credentials of a server that is away: $? exit $(ask ExecMainStatus)"
+rm -r /etc/systemd/system/tierkeep.service.d /etc/tierkeep/credentials
+echo 'data_dir = "/var/lib/tierkeep/data"' >> /etc/tierkeep/tierkeep.toml
+systemctl daemon-reload
+systemctl start tierkeep
+apt-get remove --yes --quiet tierkeep
+echo "== removed: $? $(systemctl is-active tierkeep) $(pgrep --count tierkeep)"
+journalctl --unit tierkeep --no-pager
+"""
+
+
+@pytest.mark.full
+def test_systemd_starts_watches_and_stops_the_service(
+    made: packages.Packages, tmp_path: pathlib.Path
+) -> None:
+    root = bootstrap.root("bookworm", tmp_path / "root")
+    try:
+        shutil.copy(made.deb, root / "root/tierkeep.deb")
+        needed = "/root/tierkeep.deb systemd systemd-sysv procps"
+        bootstrap.run(root, f"apt-get update && apt-get install --yes --no-install-recommends {needed}")
+        printed = bootstrap.boot(root, BOOTED, 300)
+        found = [line.removeprefix("== ") for line in printed.splitlines() if line.startswith("== ")]
+        assert found == [
+            "without settings: 1 exit 2 exit-code",
+            "and tried again: 0",
+            "started: 0 active HTTP/1.1 200 OK",
+            "user: tierkeep privileges: 1 filter: 2",
+            "after it hung: active restarts 1 HTTP/1.1 200 OK",
+            "after it was killed: active restarts 2",
+            "stopped: 0 exit 0 success",
+            "with a fault in the unit: 1",
+            "with credentials of a server that is away: 1 exit 3",
+            "removed: 0 inactive 0",
+        ], printed
+    finally:
+        shutil.rmtree(root)
