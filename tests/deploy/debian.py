@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,16 @@ def unpacked(name: str) -> pathlib.Path:
         # Complete or not at all.
         files.rename(folder)
     return folder
+
+
+def suite() -> str:
+    """The release of Debian that runs here, on whose libraries the binary was linked."""
+    release = platform.freedesktop_os_release()
+    if release["ID"] != "debian":
+        raise Unreachable(
+            f"this is {release['ID']}, and the packages are tested on the Debian that they are built on"
+        )
+    return release["VERSION_CODENAME"]
 
 
 def installed(name: str) -> str | None:

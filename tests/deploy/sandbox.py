@@ -61,9 +61,10 @@ def root(folder: pathlib.Path) -> pathlib.Path:
     """A root with the binary, its libraries and certificates, and nothing else."""
     for package in PACKAGES:
         shutil.copytree(debian.unpacked(package), folder, symlinks=True, dirs_exist_ok=True)
-    lib64 = folder / "lib64"
-    if not lib64.exists():
-        lib64.symlink_to("lib/x86_64-linux-gnu")
+    # Newer releases of Debian have everything below /usr, and these links in a package that is not needed.
+    for name in ("lib", "lib64"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(f"usr/{name}")
     # What the package's own script does when it is installed.
     certificates = folder / "etc" / "ssl" / "certs" / "ca-certificates.crt"
     certificates.parent.mkdir(parents=True, exist_ok=True)

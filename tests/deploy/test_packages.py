@@ -199,7 +199,7 @@ def test_the_tarball_runs_on_a_root_without_a_shell(made: packages.Packages, tmp
 
 @pytest.mark.full
 def test_the_debian_package_installs_runs_and_goes(made: packages.Packages, tmp_path: pathlib.Path) -> None:
-    root = bootstrap.root("bookworm", tmp_path / "root")
+    root = bootstrap.root(packages.debian.suite(), tmp_path / "root")
     try:
         shutil.copy(made.deb, root / "root/tierkeep.deb")
         bootstrap.run(
@@ -263,7 +263,7 @@ def _runs_as_its_unit_says(root: pathlib.Path, user: int) -> None:
 def test_lintian_finds_no_error_in_the_debian_package(
     made: packages.Packages, tmp_path: pathlib.Path
 ) -> None:
-    root = bootstrap.root("bookworm", tmp_path / "root")
+    root = bootstrap.root(packages.debian.suite(), tmp_path / "root")
     try:
         bootstrap.run(root, "apt-get update && apt-get install --yes --no-install-recommends lintian")
         shutil.copy(made.deb, root / "tmp/tierkeep.deb")
@@ -338,7 +338,7 @@ journalctl --unit tierkeep --no-pager
 def test_systemd_starts_watches_and_stops_the_service(
     made: packages.Packages, tmp_path: pathlib.Path
 ) -> None:
-    root = bootstrap.root("bookworm", tmp_path / "root")
+    root = bootstrap.root(packages.debian.suite(), tmp_path / "root")
     try:
         shutil.copy(made.deb, root / "root/tierkeep.deb")
         needed = "/root/tierkeep.deb systemd systemd-sysv procps"
