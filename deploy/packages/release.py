@@ -261,7 +261,8 @@ def main() -> None:
         sys.stdout.writelines(f"       {lack}\n" for lack in missing)
     sys.stdout.write("not checked: advisories (cargo deny check advisories), which need RustSec's database\n")
     if any(found.values()):
-        sys.exit(f"{tree.version} cannot be released yet")
+        sys.stdout.write(f"{tree.version} cannot be released yet\n")
+        sys.exit(1)
     sys.stdout.write(f"{tree.version} can be released\n")
 
 
