@@ -228,7 +228,7 @@ def not_understood(calls: list[str], binary: str) -> list[str]:
             for word in words
             if word != "…"
         ]
-        ran = subprocess.run([binary, *words, "--help"], capture_output=True, text=True, timeout=30)
+        ran = subprocess.run([binary, *words, "--help"], capture_output=True, text=True, timeout=300)
         if ran.returncode != 0:
             findings.append(f"{call}: {ran.stderr.strip().splitlines()[0]}")
     return findings

@@ -55,7 +55,7 @@ def kubectl() -> str:
 
 def render(folder: pathlib.Path) -> list[Manifest]:
     """What kustomize makes of a folder."""
-    ran = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     # Nothing that kustomize warns about.
     assert ran.stderr == "", ran.stderr

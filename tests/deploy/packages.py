@@ -87,7 +87,7 @@ def analysed(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = debian.installed("systemd-analyze") or debian.program(
         "systemd-analyze", "systemd", "SYSTEMD_ANALYZE_BIN"
     )
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def sbom(path: pathlib.Path) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Trial:
             start_new_session=True,
         )
         try:
-            said, _ = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=300)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

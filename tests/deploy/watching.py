@@ -50,7 +50,7 @@ class Query:
 def promtool(*arguments: str | pathlib.Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs promtool to its end."""
     program = debian.program("promtool", "prometheus", "PROMTOOL_BIN")
-    return subprocess.run([program, *arguments], input=text, capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *arguments], input=text, capture_output=True, text=True, timeout=300)
 
 
 def of_dashboard(dashboard: dict[str, Any]) -> list[Query]:
