@@ -8,6 +8,7 @@ use anyhow::ensure;
 use tokio::process::Command;
 
 use crate::mongod::{Mongod, Room};
+use crate::python::environment;
 
 /// Measures on a server of its own, with `arguments` for the measuring program.
 pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
@@ -25,7 +26,15 @@ pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()>
     let scratch = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(&target)?;
-    let mut ran = Command::new(target.join("release/tierkeep-bench"))
+    let mut bench = Command::new(target.join("release/tierkeep-bench"));
+    let requirements = root.join("crates/bench/requirements.txt");
+    match environment(root, "bench", &requirements).await {
+        Ok(python) => {
+            bench.arg("--python").arg(python);
+        }
+        Err(error) => println!("requests are not compared with FastAPI: {error:#}"),
+    }
+    let mut ran = bench
         .args(["--url", &mongod.url()])
         .args(["--process", &mongod.process().to_string()])
         .arg("--binary")

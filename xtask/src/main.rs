@@ -2,7 +2,7 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (the Python package), `tidy`
+//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (packages), `tidy`
 //! (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
@@ -49,11 +49,23 @@ enum Task {
     Mongod,
     /// Check rules that no compiler checks
     Tidy,
-    /// Build the Python wheels into target/dist: one with the binary, one that is the client alone
+    /// Build the packages of a release into target/dist
+    ///
+    /// Two Python wheels (one with the binary, one that is the client alone), a .deb, a tarball, the list of the crates in
+    /// them (SBOM), and SHA256SUMS. The binary gets the section in which auditors look for its crates.
     Dist {
         /// Put this binary in, instead of one that is built for release
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
+    },
+    /// Say whether the tree could be released, and what is missing
+    ///
+    /// Looks at the version, the changelog, licences (cargo-deny), the packages in target/dist and their list of contents,
+    /// and the pages of docs/. Changes nothing.
+    Release {
+        /// Only say it; nothing else is done by this program
+        #[arg(long, required = true)]
+        check: bool,
     },
     /// Measure the mover and the release binary, and bring docs/benchmarks*.md up to date
     ///
@@ -128,6 +140,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
         }
         Task::Tidy => tidy::run(root),
         Task::Dist { binary } => wheel::dist(root, binary).await,
+        Task::Release { check: _ } => wheel::release(root).await,
         Task::Bench { extra } => bench::run(root, &extra).await,
     }
 }

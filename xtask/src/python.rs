@@ -1,4 +1,5 @@
-//! The tests that are written in Python: properties and the dashboard. They see the built binary as its users do.
+//! The tests that are written in Python: properties, the dashboard, and what `deploy/` and the book promise. They see the
+//! built binary as its users do.
 //!
 //! What they need is fetched once, into virtual environments below `target`; the browser is the system's, installed
 //! where it is missing and that is allowed.
@@ -31,6 +32,11 @@ pub(crate) async fn properties(root: &Path, surroundings: &Surroundings<'_>) -> 
 pub(crate) async fn dashboard(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
     let chromium = chromium().await?;
     run(root, "dashboard", surroundings, Some(&chromium)).await
+}
+
+/// Runs the tests of what is in `deploy/` and of the pages in `docs/`.
+pub(crate) async fn deploy(root: &Path, surroundings: &Surroundings<'_>) -> Result<()> {
+    run(root, "deploy", surroundings, None).await
 }
 
 /// Runs the tests of this name on the debug binary.

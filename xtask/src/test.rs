@@ -117,6 +117,9 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     println!("\n--- dashboard: pytest, in Chromium");
     let outcome = python::dashboard(root, &surroundings).await;
     outcomes.push(("dashboard", outcome));
+    println!("\n--- deploy: pytest, on deploy/ and docs/");
+    let outcome = python::deploy(root, &surroundings).await;
+    outcomes.push(("deploy", outcome));
     if let Some(mongod) = &mut mongod {
         // Where it ended, steps failed for want of it: this says why.
         outcomes.push(("database", mongod.still_runs()));

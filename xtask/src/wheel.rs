@@ -1,6 +1,7 @@
-//! `cargo xtask dist`, and the tests of the Python package: wheels from a binary that was built before.
+//! `cargo xtask dist`, and the tests of the Python package: packages from a binary that was built before.
 //!
-//! The package's own build (`clients/python/pyproject.toml`) puts the binary in; nothing is compiled here but by `dist`.
+//! The Python package's own build (`clients/python/pyproject.toml`) puts the binary into the wheel; `deploy/packages/dist.py`
+//! makes the rest. Nothing is compiled here but by `dist`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,17 +16,48 @@ use crate::variable;
 /// Tells the package's build which binary goes into the wheel.
 const BINARY_VARIABLE: &str = "TIERKEEP_BINARY";
 
-/// Builds both wheels into `target/dist`, with `binary` or with a release build.
+/// Builds all packages into `target/dist`, with `binary` or with a release build.
 pub(crate) async fn dist(root: &Path, binary: Option<PathBuf>) -> Result<()> {
     let binary = match binary {
         Some(binary) => fs::canonicalize(&binary).with_context(|| binary.display().to_string())?,
         None => released(root).await?,
     };
-    let python = tools(root).await?;
     let folder = root.join("target").join("dist");
-    build(root, &python, &binary, &folder).await?;
-    println!("wheels: {}", folder.display());
+    let packages = root.join("deploy").join("packages");
+    let maker = environment(root, "packages", &packages.join("requirements.txt")).await?;
+    let make = |arguments: &[&Path]| {
+        let mut make = Command::new(&maker);
+        make.arg(packages.join("dist.py"))
+            .args(arguments)
+            .current_dir(root)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        make
+    };
+    // The wheel holds the same binary as the other packages.
+    let audited = root.join("target").join("tierkeep-audited");
+    let mut audit = make(&[Path::new("--audited"), &binary, &audited]);
+    succeed(&mut audit, "dist.py").await?;
+    build(root, &tools(root).await?, &audited, &folder).await?;
+    let mut packages = make(&[&audited, &folder]);
+    succeed(&mut packages, "dist.py").await?;
+    println!("packages: {}", folder.display());
     Ok(())
+}
+
+/// Says whether the tree and the packages in `target/dist` could be released.
+pub(crate) async fn release(root: &Path) -> Result<()> {
+    let tests = root.join("tests").join("deploy");
+    let packages = root.join("deploy").join("packages");
+    let python = environment(root, "deploy", &tests.join("requirements.txt")).await?;
+    let mut check = Command::new(python);
+    // It reads the book as the tests do.
+    check
+        .arg(packages.join("release.py"))
+        .args([root, &root.join("target").join("dist")])
+        .current_dir(root)
+        .env("PYTHONPATH", &tests)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(&mut check, "the check of the release").await
 }
 
 /// Installs the wheel of the debug binary into a fresh environment, then checks and tests the package and its example.
@@ -52,18 +84,10 @@ pub(crate) async fn test(root: &Path, surroundings: &Surroundings<'_>) -> Result
         .arg(&folder)
         .arg("tierkeep");
     succeed(&mut install, "pip install").await?;
-    // What compares the package with the service takes seconds; the rest, wheels and examples included, minutes.
-    let quick: &[&str] = &["tests/test_made.py", "tests/test_agreement.py"];
-    let runs: &[(&Path, &[&str])] = if surroundings.full {
-        &[(&package, &[]), (&example, &[])]
-    } else {
-        &[(&package, quick)]
-    };
-    for (place, files) in runs {
+    for place in [&package, &example] {
         let mut tests = Command::new(&python);
         tests
             .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
-            .args(*files)
             .current_dir(place)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TIERKEEP_BIN", &binary)

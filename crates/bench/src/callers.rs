@@ -182,7 +182,8 @@ impl Callers {
     }
 }
 
-fn token(user: u64) -> Result<String> {
+/// The JWT of user number `user`.
+pub fn token(user: u64) -> Result<String> {
     let ttl = Duration::from_hours(2);
     let (secret, subject) = (program::SECRET.into(), documents::subject(user));
     let token = issue_development_token(&secret, &subject, None, ttl, &MachineClock)?;

@@ -3,7 +3,7 @@
 //!
 //! Only ratios within a run count: absolute figures drift with what else the machine does. Where to look: `race`
 //! (the ways to move beside each other), `growth`, `memory`, `idle`, `latency`, `verify`, `flood`, `degraded`, `legacy`,
-//! `start`, and `report`, which puts what they say into the documents.
+//! `requests`, `start`, and `report`, which puts what they say into the documents.
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
@@ -23,6 +23,7 @@ mod place;
 mod program;
 mod race;
 mod report;
+mod requests;
 mod service;
 mod start;
 mod verify;
@@ -55,6 +56,9 @@ struct Arguments {
     /// Where files for the time of the measurement are put; on the disk that is measured
     #[arg(long, hide = true)]
     scratch: PathBuf,
+    /// A Python with FastAPI and PyMongo; without it they are not compared with
+    #[arg(long, hide = true)]
+    python: Option<PathBuf>,
     /// The folder of the documents that are brought up to date; without it results are only printed
     #[arg(long, hide = true)]
     out: Option<PathBuf>,
@@ -108,6 +112,8 @@ enum Part {
     Flood,
     /// Internal users' requests while srie is away
     Degraded,
+    /// What a request costs the service, beside axum with the raw driver and beside FastAPI
+    Requests,
     /// Bringing in the predecessor's data beside a raw copy of it, and with how much memory
     Legacy,
 }
@@ -125,6 +131,7 @@ impl Part {
             Self::Verify => verify::measure(bench).await,
             Self::Flood => flood::measure(bench).await,
             Self::Degraded => degraded::measure(bench).await,
+            Self::Requests => requests::measure(bench).await,
             Self::Legacy => legacy::measure(bench).await,
         }
     }
@@ -219,6 +226,10 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let mut words = std::env::args().skip(1);
+    if let (Some(requests::BARE), Some(url)) = (words.next().as_deref(), words.next()) {
+        return runtime.block_on(requests::serve_bare(&url));
+    }
     let arguments = Arguments::parse();
     let tied = arguments.tied;
     // Whatever ends it: when the measurement is dropped, so are the processes that it started.

@@ -207,6 +207,15 @@ impl Place {
             .await
     }
 
+    /// As [`Place::plant_young`], of about `size` bytes each.
+    pub async fn plant_young_of(&self, users: std::ops::Range<u64>, size: usize) -> Result<()> {
+        let now = MachineClock.now();
+        self.insert(Role::RaseenTempUser, users, |n| {
+            documents::sized(n, size, 1, now)
+        })
+        .await
+    }
+
     async fn insert(
         &self,
         role: Role,

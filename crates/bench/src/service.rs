@@ -44,10 +44,15 @@ impl Drop for Github {
 pub struct Service {
     /// Where it listens.
     pub url: String,
-    _process: Child,
+    process: Child,
 }
 
 impl Service {
+    /// Its process.
+    pub fn process_id(&self) -> Result<u32> {
+        self.process.id().context("it has not been waited for")
+    }
+
     /// Starts the release binary in this environment, and waits until it is ready.
     pub async fn start(bench: &Bench, environment: &[(String, String)]) -> Result<Self> {
         let arguments = ["serve", "--listen", "127.0.0.1:0"];
@@ -66,10 +71,7 @@ impl Service {
                 // Who does not read what it says would make it wait.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 program::ready(&url).await?;
-                return Ok(Self {
-                    url,
-                    _process: process,
-                });
+                return Ok(Self { url, process });
             }
             seen.push(line);
         }

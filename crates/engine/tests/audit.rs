@@ -16,7 +16,7 @@ use tierkeep_core::store::{Change, Find, Guard, Query};
 use tierkeep_core::user::UserId;
 use tierkeep_engine::{
     Alert, AlertKind, Alerts, AuditDecisions, AuditFilter, AuditKeeper, AuditSettings, AuditTrail,
-    ConnectionManager, Decided, Engine, MemorySpool, PruneError, Purpose,
+    ConnectionManager, Decided, Engine, MemorySpool, PruneError, Purpose, SpoolShare,
 };
 use tierkeep_testkit::fault::{Fault, Moment};
 use tokio::task::JoinSet;
@@ -421,11 +421,7 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
     #[derive(Debug)]
     struct Full;
     impl tierkeep_engine::Spool for Full {
-        fn push(
-            &self,
-            _: &[tierkeep_core::audit::Draft],
-            _: tierkeep_engine::SpoolShare,
-        ) -> std::io::Result<()> {
+        fn push(&self, _: &[tierkeep_core::audit::Draft], _: SpoolShare) -> std::io::Result<()> {
             Err(std::io::ErrorKind::StorageFull.into())
         }
         fn take(&self) -> std::io::Result<Option<tierkeep_engine::Portion>> {
@@ -451,10 +447,13 @@ async fn a_decision_that_can_be_kept_nowhere_is_an_error() {
         from: None,
     };
     let trail = engine.audit_trail();
+    assert_eq!(trail.spool_refuses(), None);
     assert!(trail.decided(decided).await.is_err());
+    assert_eq!(trail.spool_refuses(), Some(SpoolShare::Public));
     // It is not taken for kept afterwards either.
     world.faults.set_down(Role::EvaluationAudit, false);
     trail.deliver().await.unwrap();
+    assert_eq!(trail.spool_refuses(), None);
     trail.decided(decided).await.unwrap();
     assert_eq!(whole(trail).await.count, 1);
 }

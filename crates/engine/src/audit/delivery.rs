@@ -56,6 +56,7 @@ impl AuditTrail {
         let pushed = self
             .with_spool(move |spool| spool.push(&drafts, share))
             .await;
+        self.0.refusing.note(share, pushed.is_err());
         pushed.map_err(|failure| {
             if let Some(more) = self.said(share.as_str()) {
                 error!(
@@ -121,6 +122,7 @@ impl AuditTrail {
             let _turn = self.0.turn.write().await;
             if self.take().await?.is_none() {
                 self.0.spooling.store(false, Ordering::Release);
+                self.0.refusing.note(SpoolShare::Public, false);
                 break;
             }
         }

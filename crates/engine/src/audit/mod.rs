@@ -33,6 +33,7 @@ use append::{Lane, Way};
 use counted::Counted;
 pub use decisions::{AuditDecisions, Decided, Kept, Refused};
 pub use reading::{AuditFilter, AuditPage, Listed, PruneError, Pruned};
+use spool::Refusing;
 pub use spool::{MemorySpool, Portion, Spool, SpoolShare};
 
 /// Names the key's document in `control`, where none was given.
@@ -80,6 +81,8 @@ struct Inner {
     public_spool_lane: Lane,
     /// Decisions go into the spool until it has been delivered whole.
     spooling: AtomicBool,
+    /// What the spool takes no more.
+    refusing: Refusing,
     /// Held for reading by who looks at `spooling` and then writes; for writing by who ends the spooling.
     turn: tokio::sync::RwLock<()>,
     /// The account that each internal user came with last.
@@ -120,6 +123,7 @@ impl AuditTrail {
             spool_lane: Lane::default(),
             public_spool_lane: Lane::default(),
             spooling: AtomicBool::new(false),
+            refusing: Refusing::default(),
             turn: tokio::sync::RwLock::new(()),
             remembered: Cache::new(REMEMBERED),
             remembered_public: Cache::new(REMEMBERED),
@@ -147,6 +151,11 @@ impl AuditTrail {
     /// Whether the key was given, and not kept in the database beside the trail.
     pub fn has_own_key(&self) -> bool {
         self.0.settings.key.is_some()
+    }
+
+    /// The share of the spool that refused what it was given last: for want of room, or because the operating system says no.
+    pub fn spool_refuses(&self) -> Option<SpoolShare> {
+        self.0.refusing.share()
     }
 
     fn is_spooling(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tierkeep_core::audit::Draft;
@@ -26,6 +27,37 @@ impl SpoolShare {
         match self {
             Self::Public => "public",
             Self::Reserved => "reserved",
+        }
+    }
+}
+
+/// Whether a spool refused what it was given last, in each share.
+#[derive(Debug, Default)]
+pub(super) struct Refusing {
+    public: AtomicBool,
+    reserved: AtomicBool,
+}
+
+impl Refusing {
+    /// Notes what became of entries in this share. Where there is room for the public, there is room for all.
+    pub(super) fn note(&self, share: SpoolShare, refused: bool) {
+        match share {
+            SpoolShare::Public => self.public.store(refused, Ordering::Relaxed),
+            SpoolShare::Reserved => self.reserved.store(refused, Ordering::Relaxed),
+        }
+        if share == SpoolShare::Public && !refused {
+            self.reserved.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The most that is refused: what needs the reserve, or else what the public causes.
+    pub(super) fn share(&self) -> Option<SpoolShare> {
+        if self.reserved.load(Ordering::Relaxed) {
+            Some(SpoolShare::Reserved)
+        } else if self.public.load(Ordering::Relaxed) {
+            Some(SpoolShare::Public)
+        } else {
+            None
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::config::shown;
 use crate::config::{Backend, ServiceSettings};
 use crate::exit::Exit;
 use crate::http::{
-    self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Traffic,
+    self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Shared, Traffic,
 };
 use crate::lifecycle;
 use crate::metrics::{self, Metrics};
@@ -51,7 +51,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
     // The addresses are taken first: a second service must not open the databases and then fail.
-    let listeners = Listeners::at(&service.http, &metrics, &stop).await?;
+    let listeners = Listeners::at(&service.http, &metrics, &stop)?;
     let (address, ops_address) = (listeners.address(), listeners.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
     info!(%address, ops_address, "starting: opening the databases");
@@ -289,7 +289,7 @@ fn state(
         body_memory_bytes: service.http.body_memory_bytes,
         ..Limits::default()
     };
-    HttpState {
+    HttpState::from(Shared {
         users: Users::new(Arc::clone(engine)),
         hr: HrRecords::new(Arc::clone(engine)),
         erasures: ErasureService::new(Arc::clone(engine)),
@@ -305,5 +305,5 @@ fn state(
         metrics,
         sessions: Sessions::new(Arc::clone(&context.clock)),
         settings: shown::all(&context.loaded).into(),
-    }
+    })
 }

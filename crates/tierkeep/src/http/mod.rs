@@ -22,7 +22,7 @@ pub use limits::memory::BodyMemory;
 pub use limits::traffic::{Traffic, TrafficSettings};
 pub use response::problem::{Code, Problem};
 pub use server::{Connections, Routers, router, routers, serve, starting};
-pub use state::HttpState;
 pub use state::mover::Mover;
 pub use state::probe::{HealthSource, Phase};
 pub use state::sessions::Sessions;
+pub use state::{HttpState, Shared};

@@ -136,6 +136,16 @@ async fn while_there_are_no_keys_nobody_is_refused_as_unknown() {
         (status, &said["code"]),
         (503, &json!("identity_unavailable"))
     );
+    // The same where the JWT alone would tell.
+    let client = reqwest::Client::new();
+    for path in ["/v1/hr/hr_reports/1", "/v1/admin/overview"] {
+        let asked = client.get(service.url(path)).bearer_auth(token(SUBJECT));
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 503, "{path}");
+        assert!(answer.headers().contains_key("retry-after"), "{path}");
+        let said: Value = answer.json().await.unwrap();
+        assert_eq!(said["code"], "identity_unavailable", "{path}");
+    }
 }
 
 /// What nobody wants to have on a terminal.

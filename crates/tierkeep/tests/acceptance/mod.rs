@@ -6,6 +6,7 @@ mod backup;
 mod contents;
 mod control;
 mod crash;
+mod cut_off;
 mod databases;
 mod doctor;
 mod dump;

@@ -85,6 +85,29 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_thousand_connections_wait_for_a_service_that_does_not_accept_for_a_moment() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let deployment = Deployment::new(Backend::Sqlite);
+    let service = deployment.serve();
+    let url = service.url("");
+    let address = url
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .parse()
+        .unwrap();
+    let process = Pid::from_raw(i32::try_from(service.id()).unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    // One that is not queued would be tried again after a second.
+    let queued = Duration::from_millis(900);
+    let connect = |_| TcpStream::connect_timeout(&address, queued);
+    let connected: Vec<_> = (0..1_000).map(connect).collect();
+    kill_process(process, Signal::CONT).unwrap();
+    let refused = connected.iter().filter(|it| it.is_err()).count();
+    assert_eq!(refused, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn an_abstract_socket_of_the_service_manager_is_told_too() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::SocketAddr;

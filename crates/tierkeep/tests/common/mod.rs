@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 use tierkeep::config::shown::ShownSetting;
 use tierkeep::config::{Inputs, Loaded, Raw};
 use tierkeep::http::{
-    BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Steady, Traffic,
+    BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Shared, Steady, Traffic,
     TrafficSettings, router,
 };
 use tierkeep::metrics::Metrics;
@@ -190,7 +190,7 @@ impl World {
         let health = HealthSource::new(service.clone(), watched, 25 * HOUR);
         let mover = Mover::new(service, HOUR, CancellationToken::new());
         let erasures = ErasureService::new(Arc::clone(&engine));
-        let state = HttpState {
+        let state = HttpState::from(Shared {
             users: Users::new(Arc::clone(&engine)),
             hr: HrRecords::new(Arc::clone(&engine)),
             erasures: erasures.clone(),
@@ -209,7 +209,7 @@ impl World {
             metrics: Metrics::new(),
             sessions: Sessions::new(Arc::clone(&jwt_clock) as Arc<dyn Clock>),
             settings: settings(),
-        };
+        });
         Self {
             router: router(state.clone()),
             state,

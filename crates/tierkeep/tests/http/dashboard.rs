@@ -423,9 +423,11 @@ async fn whatever_refuses_a_request_to_a_page_is_shown_as_a_page() {
         request_timeout: std::time::Duration::ZERO,
         ..tierkeep::http::Limits::default()
     };
-    let mut state = world.state.clone();
-    state.limits = limits;
-    let router = tierkeep::http::router(state);
+    let hurried = tierkeep::http::Shared {
+        limits,
+        ..tierkeep::http::Shared::clone(&world.state)
+    };
+    let router = tierkeep::http::router(hurried.into());
     let _held = world.faults.hold(Fault::nth(1, Moment::Before).of("hello"));
     let ask = Ask::new(router, "GET", "/ui/").header("cookie", &cookie);
     let answer = ask.send().await.expect(503);

@@ -1,13 +1,17 @@
 //! Whether the service says what it is fit for.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::DateTime;
 use rstest::rstest;
 use serde_json::json;
 use tierkeep::http::{Phase, routers};
+use tierkeep_core::audit::Draft;
 use tierkeep_core::db::Role;
-use tierkeep_engine::GuardSettings;
+use tierkeep_engine::{GuardSettings, MemorySpool, Portion, Spool, SpoolShare};
 use tierkeep_testkit::documents::native_user;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +67,55 @@ async fn a_service_that_serves_no_writes_is_not_ready() {
     assert_eq!((answered, &health["status"]), (503, &"down".into()));
     let databases = world.ask("GET", "/health/databases").send().await;
     assert_eq!(databases.status.as_u16(), 503);
+}
+
+/// A spool on a disk that is full until `has_room`.
+#[derive(Debug, Default)]
+struct Full {
+    has_room: AtomicBool,
+    kept: MemorySpool,
+}
+
+impl Spool for Full {
+    fn push(&self, drafts: &[Draft], share: SpoolShare) -> io::Result<()> {
+        if !self.has_room.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.kept.push(drafts, share)
+    }
+
+    fn take(&self) -> io::Result<Option<Portion>> {
+        self.kept.take()
+    }
+
+    fn done(&self, portion: &Portion) -> io::Result<()> {
+        self.kept.done(portion)
+    }
+}
+
+#[tokio::test]
+async fn a_spool_that_takes_no_more_degrades_the_service_until_it_does() {
+    let spool = Arc::new(Full::default());
+    let options = Options::default();
+    let world = World::with_spool(Backend::Memory, options, Arc::clone(&spool) as _).await;
+    world.faults.set_down(Role::EvaluationAudit, true);
+    let reason = "the spool of the audit trail takes no more decisions of internal users";
+    let is_said = |health: &serde_json::Value| {
+        let reasons = health["reasons"].as_array().unwrap();
+        reasons.iter().any(|one| one == reason)
+    };
+    let asked = world.internal("GET", "/v1/route").send().await;
+    assert_eq!(asked.status.as_u16(), 503, "{asked:?}");
+    let (status, health) = ready(&world).await;
+    assert_eq!((status, &health["status"]), (200, &"degraded".into()));
+    assert!(is_said(&health), "{health}");
+
+    spool.has_room.store(true, Ordering::Relaxed);
+    world.internal("GET", "/v1/route").send().await.expect(200);
+    // What was found within the last second is said again.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let (_, health) = ready(&world).await;
+    assert!(!is_said(&health), "{health}");
 }
 
 #[tokio::test]

@@ -3,10 +3,9 @@
 //! Three budgets, entered in this order and left as soon as possible, so that no two requests wait for each other: bodies that
 //! are received, documents at work (parsed, written, read), answers that are sent. Each reservation is made whole or waits.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use moka::sync::Cache;
 use tierkeep_core::user::UserId;
 
 use super::budget::{Budget, Holder, Reservation};
@@ -23,7 +22,7 @@ const READ_COPIES: u64 = 2;
 const USUAL_BYTES: u64 = 16 * 1024;
 /// From which size on it is remembered how large a user's document is, and of how many users.
 const LARGE_BYTES: u64 = 4 * USUAL_BYTES;
-const REMEMBERED: usize = 4096;
+const REMEMBERED: u64 = 4096;
 
 /// The memory for bodies. Clones share it.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ pub struct BodyMemory {
     receiving: Budget,
     working: Budget,
     sending: Budget,
-    large: Arc<Mutex<HashMap<UserId, u64>>>,
+    large: Cache<UserId, u64>,
 }
 
 impl BodyMemory {
@@ -42,7 +41,7 @@ impl BodyMemory {
             receiving: Budget::of(3 * eighth),
             working: Budget::of(3 * eighth),
             sending: Budget::of(2 * eighth),
-            large: Arc::default(),
+            large: Cache::new(REMEMBERED),
         }
     }
 
@@ -68,7 +67,7 @@ impl BodyMemory {
         user: Option<&UserId>,
         body: &[u8],
     ) -> Result<Reservation, NoMemory> {
-        let known = user.and_then(|user| self.large().get(user).copied());
+        let known = user.and_then(|user| self.large.get(user));
         let bytes = stored_at_most(body).saturating_add(known.unwrap_or(0));
         self.working
             .reserve(holder, WRITTEN_COPIES.saturating_mul(bytes))
@@ -85,12 +84,10 @@ impl BodyMemory {
         let bytes = counted(bytes);
         let mut whole = bytes;
         if let Some(user) = user {
-            let mut large = self.large();
-            if let Some(known) = large.get_mut(user) {
-                whole = whole.saturating_add(*known);
-                *known = bytes.max(*known);
-            } else if bytes >= LARGE_BYTES {
-                remember(&mut large, user, bytes);
+            let known = self.large.get(user);
+            whole = whole.saturating_add(known.unwrap_or(0));
+            if known.is_some_and(|known| known < bytes) || known.is_none() && bytes >= LARGE_BYTES {
+                self.large.insert(user.clone(), bytes);
             }
         }
         reservation.resize(WRITTEN_COPIES.saturating_mul(whole));
@@ -105,7 +102,7 @@ impl BodyMemory {
         holder: Holder,
         user: Option<&UserId>,
     ) -> Result<Reservation, NoMemory> {
-        let known = user.and_then(|user| self.large().get(user).copied());
+        let known = user.and_then(|user| self.large.get(user));
         let bytes = known.unwrap_or(USUAL_BYTES);
         self.working
             .reserve(holder, READ_COPIES.saturating_mul(bytes))
@@ -125,12 +122,11 @@ impl BodyMemory {
         let Some(user) = user else {
             return;
         };
-        let mut large = self.large();
-        if bytes < LARGE_BYTES {
-            large.remove(user);
-            return;
+        if bytes >= LARGE_BYTES {
+            self.large.insert(user.clone(), bytes);
+        } else if self.large.contains_key(user) {
+            self.large.invalidate(user);
         }
-        remember(&mut large, user, bytes);
     }
 
     /// Reserves an answer that is made of `bytes`, until it was sent.
@@ -145,17 +141,6 @@ impl BodyMemory {
         let bytes = counted(bytes);
         self.sending.reserve_within(SEND_WAIT, holder, bytes).await
     }
-
-    fn large(&self) -> MutexGuard<'_, HashMap<UserId, u64>> {
-        self.large.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn remember(large: &mut HashMap<UserId, u64>, user: &UserId, bytes: u64) {
-    if large.len() >= REMEMBERED {
-        large.clear();
-    }
-    large.insert(user.clone(), bytes);
 }
 
 fn counted(bytes: usize) -> u64 {

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use futures_util::stream;
@@ -43,9 +43,36 @@ pub(in crate::http) fn shown(
 ) -> Response<Body> {
     let inexact = std::mem::take(&mut shown.inexact);
     let length = shown.length_bytes();
+    marked(sent_in(status, shown.into_pieces(), length, held), &inexact)
+}
+
+/// This JSON, with this status; `held` is dropped after it was sent.
+pub(in crate::http) fn text(
+    status: StatusCode,
+    text: Vec<u8>,
+    held: impl Send + 'static,
+) -> Response<Body> {
+    const PIECE_BYTES: usize = 64 * 1024;
+    let mut rest = Bytes::from(text);
+    let length = rest.len();
+    let pieces = std::iter::from_fn(move || {
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then_some(piece)
+    });
+    sent_in(status, pieces, length, held)
+}
+
+/// The answer that is sent in these pieces, together so long, to a caller who takes them in time.
+fn sent_in<P: Into<Bytes>>(
+    status: StatusCode,
+    pieces: impl Iterator<Item = P> + Send + 'static,
+    length: usize,
+    held: impl Send + 'static,
+) -> Response<Body> {
     let began = Instant::now();
     let mut sent = 0;
-    let pieces = shown.into_pieces().map(move |piece| {
+    let pieces = pieces.map(move |piece| {
+        let piece: Bytes = piece.into();
         let _held = &held;
         if began.elapsed() > time_for(sent) {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
@@ -55,7 +82,7 @@ pub(in crate::http) fn shown(
     });
     let mut answer = bytes(status, JSON, Body::from_stream(stream::iter(pieces)));
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    marked(answer, &inexact)
+    answer
 }
 
 /// Until when, after its begin, more of an answer than this must have been taken.
@@ -136,4 +163,30 @@ pub(in crate::http) fn tagged(
         answer.headers_mut().insert(ETAG, tag);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_for_a_text_is_held_until_its_last_piece_was_taken() {
+        let held = Arc::new(());
+        let whole = vec![b'x'; 200_000];
+        let answer = text(StatusCode::OK, whole.clone(), Arc::clone(&held));
+        assert_eq!(answer.headers()[CONTENT_LENGTH], "200000");
+        let mut pieces = answer.into_body().into_data_stream();
+        let mut taken = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            assert_eq!(Arc::strong_count(&held), 2);
+            taken.extend_from_slice(&piece.unwrap());
+        }
+        drop(pieces);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(taken, whole);
+    }
 }

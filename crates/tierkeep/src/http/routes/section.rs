@@ -263,7 +263,7 @@ async fn write(
     section: &Section,
     (request, format): (Request, BodyFormat),
 ) -> Result<Response, WriteSectionError> {
-    let HttpState { users, memory, .. } = state;
+    let (users, memory) = (&state.users, &state.memory);
     let user = caller.user();
     caller.may_write(state).await?;
     let headers = request.headers().clone();
@@ -308,7 +308,7 @@ pub(in crate::http) async fn delete(
     Named(section): Named,
     headers: HeaderMap,
 ) -> Result<Response, RemoveSectionError> {
-    let HttpState { users, .. } = &state;
+    let users = &state.users;
     let user = caller.user();
     caller.may_remove(&state).await?;
     let condition = conditions::of_write(&headers, users, user).await?;

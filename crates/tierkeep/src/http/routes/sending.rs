@@ -7,7 +7,7 @@ use tierkeep_core::content::{Damaged, Shown};
 
 use crate::http::limits::budget::{Holder, Reservation};
 use crate::http::limits::concurrency::Permit;
-use crate::http::response::problem::causes::ShowError;
+use crate::http::response::problem::causes::{NoMemory, ShowError};
 use crate::http::response::{answer, offload};
 use crate::http::state::HttpState;
 
@@ -45,11 +45,23 @@ pub(super) async fn document(
     let (shown, held) = shown.await?;
     let shown = shown?;
     drop(permit);
-    let sending = if shown.length_bytes() > SMALL_BYTES {
-        Some(state.memory.send(holder, bytes).await?)
-    } else {
-        None
-    };
+    // As a text it may be longer or shorter than in store.
+    let sending = reserved(state, holder, bytes.max(shown.length_bytes())).await?;
     drop(held);
     Ok(answer::shown(status, shown, sending))
+}
+
+/// The memory of an answer that is made of so many bytes, until it is sent; none for a small one.
+///
+/// # Errors
+/// [`NoMemory`].
+pub(super) async fn reserved(
+    state: &HttpState,
+    holder: Holder,
+    bytes: usize,
+) -> Result<Option<Reservation>, NoMemory> {
+    match bytes {
+        ..=SMALL_BYTES => Ok(None),
+        _ => state.memory.send(holder, bytes).await.map(Some),
+    }
 }

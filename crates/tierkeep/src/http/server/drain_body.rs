@@ -10,27 +10,24 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header::EXPECT;
-use axum::middleware::Next;
-use axum::response::Response;
 use futures_util::{Stream, StreamExt};
 use tokio::runtime::Handle;
 
 const MAX_BYTES: usize = 64 << 20;
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Gives the request a body that drains its rest when it is dropped.
-pub(in crate::http) async fn layer(request: Request, next: Next) -> Response {
+/// The request with a body that drains its rest when it is dropped.
+pub(super) fn draining(request: Request) -> Request {
     if request.body().is_end_stream() {
-        return next.run(request).await;
+        return request;
     }
     let waits_for_go_ahead = request.headers().contains_key(EXPECT);
-    next.run(request.map(|body| {
+    request.map(|body| {
         Body::from_stream(DrainOnDrop {
             rest: Some(body.into_data_stream()),
             coming: !waits_for_go_ahead,
         })
-    }))
-    .await
+    })
 }
 
 struct DrainOnDrop {

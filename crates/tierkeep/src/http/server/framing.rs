@@ -5,7 +5,6 @@
 use axum::extract::Request;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode, Version};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::http::response::answer;
@@ -79,18 +78,15 @@ fn coding(headers: &HeaderMap, is_old: bool) -> Option<&'static str> {
     has_length.then_some("send either Content-Length or Transfer-Encoding, not both")
 }
 
-/// Refuses a request whose head was found at fault, and ends its connection.
-pub(super) async fn layer(request: Request, next: Next) -> Response {
-    let Some(fault) = request.extensions().get::<HeadFault>() else {
-        return next.run(request).await;
-    };
-    let mut refused = match fault {
+/// The refusal of a request whose head was found at fault, which ends its connection.
+pub(super) fn refusal(request: &Request) -> Option<Response> {
+    let mut refused = match request.extensions().get::<HeadFault>()? {
         HeadFault::Malformed(why) => Problem::Malformed(why).into_response(),
         HeadFault::TooLarge => answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
     };
     let close = HeaderValue::from_static("close");
     refused.headers_mut().insert(CONNECTION, close);
-    refused
+    Some(refused)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `user_type`.
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,12 @@ use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, Method, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use tierkeep_core::identity::AMBIGUOUS;
 use tierkeep_core::user::UserId;
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span};
 
@@ -30,6 +30,7 @@ use crate::http::request::context::{RequestContext, Subject};
 use crate::http::response::answer::REQUEST_ID;
 use crate::http::response::problem::Problem;
 use crate::http::server::table::AtWork;
+use crate::http::server::to_its_end::ToItsEnd;
 use crate::http::server::{drain_body, framing};
 use crate::http::ui;
 use crate::metrics::{Metrics, NOBODY};
@@ -40,48 +41,55 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// The route of a request that matched none.
 const NO_ROUTE: &str = "-";
 
-/// The routes with everything that surrounds them; the last layer is the outermost.
-pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) -> Router {
-    routes
-        .layer(from_fn(drain_body::layer))
-        .layer(from_fn_with_state(limits.request_timeout, deadline))
-        .layer(from_fn(framing::layer))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(ui::refusals))
-        .layer(from_fn_with_state(metrics, context))
-        .layer(SetSensitiveRequestHeadersLayer::new([
-            AUTHORIZATION,
-            COOKIE,
-            GITHUB_TOKEN,
-        ]))
-        .layer(from_fn(to_its_end))
+/// What surrounds each request.
+#[derive(Debug)]
+struct Surroundings {
+    request_timeout: Duration,
+    metrics: Metrics,
 }
 
-/// Carries a request to its end in a task of its own, also when its caller is gone. A request holds what others wait for: a
-/// permit, memory, a connection to a database, a lock, a look that others share. Cut off in the middle, it would leave that
-/// to be found out by the next one; a driver's connection, for example, is closed and must be opened again.
-async fn to_its_end(mut request: Request, next: Next) -> Response {
+/// The routes with everything that surrounds them.
+pub(in crate::http) fn around(routes: Router, limits: Limits, metrics: Metrics) -> Router {
+    let surroundings = Arc::new(Surroundings {
+        request_timeout: limits.request_timeout,
+        metrics,
+    });
+    // One layer: each costs every request a copy of the service below it and two allocations.
+    routes.layer(from_fn_with_state(surroundings, surround))
+}
+
+async fn surround(
+    State(surroundings): State<Arc<Surroundings>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let at_work = request.extensions_mut().remove::<Arc<AtWork>>();
-    let task = tokio::spawn(async move {
-        let answer = next.run(request).await;
+    hide_credentials(request.headers_mut());
+    ToItsEnd::of(async move {
+        let answer = observed(&surroundings, request, next).await;
         drop(at_work);
         answer
-    });
-    match task.await {
-        Ok(answer) => answer,
-        Err(_) => Problem::Internal.into_response(),
+    })
+    .await
+}
+
+/// Marks what must not be printed.
+fn hide_credentials(headers: &mut HeaderMap) {
+    for (name, value) in headers.iter_mut() {
+        if [AUTHORIZATION, COOKIE, GITHUB_TOKEN].contains(name) {
+            value.set_sensitive(true);
+        }
     }
 }
 
-async fn context(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+/// Answers a request, with its headers, its span, its log line and its part of the metrics.
+async fn observed(surroundings: &Surroundings, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let context = Arc::new(RequestContext::begin(request.headers()));
     request.extensions_mut().insert(Arc::clone(&context));
     let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or(NO_ROUTE.to_owned(), |path| path.as_str().to_owned());
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let span = info_span!(
         "http.request",
         otel.name = format_args!("{method} {route}"),
@@ -93,17 +101,47 @@ async fn context(State(metrics): State<Metrics>, mut request: Request, next: Nex
         route,
     );
 
-    let mut answer = next.run(request).instrument(span.clone()).await;
+    let answering = answered(surroundings.request_timeout, request, next);
+    let mut answer = answering.instrument(span.clone()).await;
     add_headers(answer.headers_mut(), &context);
     let (status, took) = (answer.status(), started.elapsed());
     let user_type = context.subject().map(|subject| subject.user_type.as_str());
-    metrics.request(user_type.unwrap_or(NOBODY), &route, status.as_str(), took);
+    surroundings
+        .metrics
+        .request(user_type.unwrap_or(NOBODY), route, status.as_str(), took);
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    span.in_scope(|| log(&context, &method, &route, status, took));
+    span.in_scope(|| log(&context, &method, route, status, took));
     answer
+}
+
+/// The answer to a request; a refusal of a page is a page.
+async fn answered(longest: Duration, request: Request, next: Next) -> Response {
+    let is_page = ui::is_page(request.uri().path());
+    let answer = if let Some(refused) = framing::refusal(&request) {
+        refused
+    } else {
+        routed(longest, request, next).await
+    };
+    if is_page {
+        ui::shown_as_page(answer).await
+    } else {
+        answer
+    }
+}
+
+/// The answer of the request's route, which ends in a refusal where it takes too long or panics.
+async fn routed(longest: Duration, request: Request, next: Next) -> Response {
+    let reads = request.method().is_safe();
+    let answering = AssertUnwindSafe(next.run(drain_body::draining(request))).catch_unwind();
+    match tokio::time::timeout(longest, answering).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(thrown)) => panicked(thrown),
+        Err(_) if reads => Problem::ReadTimeout.into_response(),
+        Err(_) => Problem::WriteTimeout.into_response(),
+    }
 }
 
 fn add_headers(headers: &mut HeaderMap, context: &RequestContext) {
@@ -149,18 +187,8 @@ fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCod
     );
 }
 
-/// Ends what takes longer than a request may take.
-async fn deadline(State(longest): State<Duration>, request: Request, next: Next) -> Response {
-    let reads = request.method().is_safe();
-    match tokio::time::timeout(longest, next.run(request)).await {
-        Ok(answer) => answer,
-        Err(_) if reads => Problem::ReadTimeout.into_response(),
-        Err(_) => Problem::WriteTimeout.into_response(),
-    }
-}
-
 /// The panic's own text may quote a document, so it stays with the panic hook.
-fn panicked(_thrown: Box<dyn Any + Send>) -> Response {
+fn panicked(_: Box<dyn Any + Send>) -> Response {
     error!("a request ended in a panic");
     Problem::Internal.into_response()
 }

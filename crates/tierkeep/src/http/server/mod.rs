@@ -1,7 +1,7 @@
 //! The HTTP server: owns the routers of each address and the layers around every route.
 //!
 //! Where to look: `connections` (accepting and ending them), `table` (which ones give way), `framing` (heads that are refused), `starting` (responses until the databases are open), `layers`
-//! (around every request), `drain_body` (unread bodies).
+//! (around every request), `to_its_end` (requests whose callers are gone), `drain_body` (unread bodies).
 
 mod connections;
 mod drain_body;
@@ -10,6 +10,7 @@ mod heard;
 mod layers;
 mod starting;
 mod table;
+mod to_its_end;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

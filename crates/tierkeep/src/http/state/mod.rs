@@ -9,6 +9,7 @@ pub(in crate::http) mod mover;
 pub(in crate::http) mod probe;
 pub(in crate::http) mod sessions;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tierkeep_core::user::Section;
@@ -24,9 +25,27 @@ use crate::http::limits::memory::BodyMemory;
 use crate::http::limits::traffic::Traffic;
 use crate::metrics::Metrics;
 
-/// Everything that the routes use. Clones share it.
+/// Everything that the routes use. Clones share it: axum makes several for each request.
 #[derive(Clone, Debug)]
-pub struct HttpState {
+pub struct HttpState(Arc<Shared>);
+
+impl From<Shared> for HttpState {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for HttpState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What an [`HttpState`] shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
     /// Users' documents.
     pub users: Users,
     /// HR records.

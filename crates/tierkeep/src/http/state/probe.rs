@@ -13,7 +13,7 @@ use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::store::{Class, Find, Query};
-use tierkeep_engine::{ConnectionManager, Inspector, MigrationService};
+use tierkeep_engine::{ConnectionManager, Inspector, MigrationService, SpoolShare};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,8 @@ pub(in crate::http) struct Findings {
     pub(in crate::http) quarantined: bool,
     /// Databases that answer and refused their last write, and why.
     pub(in crate::http) unwritable: Vec<(Role, &'static str)>,
+    /// The share of the audit trail's spool that takes no more.
+    pub(in crate::http) spool_refuses: Option<SpoolShare>,
 }
 
 /// One database.
@@ -121,6 +123,7 @@ impl Watched {
             overdue,
             quarantined,
             unwritable: Vec::new(),
+            spool_refuses: None,
         })
     }
 }
@@ -189,6 +192,7 @@ impl HealthSource {
         if let Some(findings) = watched.findings() {
             return Findings {
                 unwritable: self.unwritable(),
+                spool_refuses: self.spool_refuses(),
                 ..findings
             };
         }
@@ -212,7 +216,12 @@ impl HealthSource {
             overdue,
             quarantined,
             unwritable: self.unwritable(),
+            spool_refuses: self.spool_refuses(),
         }
+    }
+
+    fn spool_refuses(&self) -> Option<SpoolShare> {
+        self.service.engine().audit_trail().spool_refuses()
     }
 
     /// Not probed: a write says so, and the next one that is taken says that it is over.

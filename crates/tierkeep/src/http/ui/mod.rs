@@ -30,7 +30,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
-pub(super) use page::refusals;
+pub(super) use page::{is_page, shown_as_page};
 
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;

@@ -3,13 +3,11 @@
 //! Must never let a page load anything from elsewhere, be shown inside another, or keep a page in a cache.
 
 use askama::Template;
-use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::{
     CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
     REFERRER_POLICY, RETRY_AFTER, X_FRAME_OPTIONS,
 };
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -202,16 +200,18 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Shows whatever refuses a request to a page as a page, wherever the refusal comes from: a deadline, a panic, a
-/// method that no page has.
-pub(in crate::http) async fn refusals(request: Request, next: Next) -> Response {
-    let is_page = request.uri().path().starts_with("/ui/");
-    let answer = next.run(request).await;
+/// Whether this is the path of a page.
+pub(in crate::http) fn is_page(path: &str) -> bool {
+    path.starts_with("/ui/")
+}
+
+/// The answer to a request to a page. A refusal becomes a page, wherever it comes from: a deadline, a panic, a method that no page has.
+pub(in crate::http) async fn shown_as_page(answer: Response) -> Response {
     let is_problem = answer
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind == PROBLEM);
-    if !is_page || !is_problem {
+    if !is_problem {
         return answer;
     }
     let (mut head, body) = answer.into_parts();

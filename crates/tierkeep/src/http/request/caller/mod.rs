@@ -20,7 +20,7 @@ use tierkeep_core::identity::{Caller, Decision};
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{AuditTrail, Decided, Kept, Receipt};
-use tierkeep_identity::{GithubWait, RoleClaim, VerifiedJwt};
+use tierkeep_identity::{GithubWait, JwtRequired, RoleClaim, VerifiedJwt};
 use tracing::{Instrument as _, debug_span};
 
 pub(in crate::http) use self::credentials::GITHUB_TOKEN;
@@ -39,7 +39,7 @@ use crate::http::state::HttpState;
 pub(in crate::http) struct AuthenticatedCaller {
     caller: Caller,
     /// The JWT; without a valid one, the reason.
-    jwt: Result<VerifiedJwt, &'static str>,
+    jwt: Result<VerifiedJwt, JwtRequired>,
     context: Option<Arc<RequestContext>>,
     /// The address that the request counts for.
     from: IpAddr,

@@ -11,7 +11,7 @@ use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{AuditTrail, Refused};
-use tierkeep_identity::{Credentials, HeaderText, JwtRequired, RoleClaim, VerifiedJwt};
+use tierkeep_identity::{Credentials, HeaderText, JwtRefused, JwtRequired, RoleClaim, VerifiedJwt};
 
 use super::credentials::credentials;
 use super::{counted, request_id};
@@ -82,7 +82,7 @@ impl Admin {
     ) -> Result<(Self, DateTime), RoleError> {
         let header = HeaderText::from_bytes(format!("Bearer {token}").as_bytes());
         let jwt = state.detector.role(&[header]).await;
-        Self::with(state, parts, jwt.map_err(JwtRequired::reason)).await
+        Self::with(state, parts, jwt).await
     }
 
     /// The administrator whose session this request belongs to.
@@ -107,7 +107,7 @@ impl Admin {
     async fn with(
         state: &HttpState,
         parts: &Parts,
-        jwt: Result<VerifiedJwt, &'static str>,
+        jwt: Result<VerifiedJwt, JwtRequired>,
     ) -> Result<(Self, DateTime), RoleError> {
         let (jwt, context) = by_role(state, parts, jwt, RoleClaim::Admin).await?;
         let user = jwt.user;
@@ -169,16 +169,15 @@ impl FromRequestParts<HttpState> for Hr {
 pub(super) async fn verified(
     state: &HttpState,
     credentials: &Credentials,
-) -> Result<VerifiedJwt, &'static str> {
-    let verified = state.detector.role(&credentials.authorization).await;
-    verified.map_err(JwtRequired::reason)
+) -> Result<VerifiedJwt, JwtRequired> {
+    state.detector.role(&credentials.authorization).await
 }
 
 /// The caller by the JWT alone, which must have this role.
 async fn by_role(
     state: &HttpState,
     parts: &Parts,
-    jwt: Result<VerifiedJwt, &'static str>,
+    jwt: Result<VerifiedJwt, JwtRequired>,
     required: RoleClaim,
 ) -> Result<(VerifiedJwt, Option<Arc<RequestContext>>), RoleError> {
     let context = noted(parts, jwt.as_ref().ok().map(|jwt| &jwt.user));
@@ -189,17 +188,18 @@ async fn by_role(
     };
     counted(parts, state, count)?;
     require(state, &jwt, required, (from, context.as_ref())).await?;
-    let jwt = jwt.map_err(|why| RoleError::JwtRequired(why, required))?;
+    let jwt = jwt.map_err(|why| RoleError::JwtRequired(why.reason(), required))?;
     Ok((jwt, context))
 }
 
 /// Refuses a JWT without this role, and records the refusal in the audit trail.
 ///
 /// # Errors
-/// [`RoleError::JwtRequired`] (401) without a valid JWT, [`RoleError::RoleRequired`] (403) with another role.
+/// [`RoleError::JwtRequired`] (401) without a valid JWT, [`RoleError::RoleRequired`] (403) with another role,
+/// [`RoleError::KeysUnavailable`] (503) while the keys that would tell are not known.
 pub(super) async fn require(
     state: &HttpState,
-    jwt: &Result<VerifiedJwt, &'static str>,
+    jwt: &Result<VerifiedJwt, JwtRequired>,
     required: RoleClaim,
     (from, context): (IpAddr, Option<&Arc<RequestContext>>),
 ) -> Result<(), RoleError> {
@@ -213,7 +213,8 @@ pub(super) async fn require(
                 RoleClaim::Hr => "the role hr is required",
             },
         ),
-        Err(reason) => (RoleError::JwtRequired(reason, required), *reason),
+        Err(JwtRequired::Refused(JwtRefused::NoKeysYet)) => return Err(RoleError::KeysUnavailable),
+        Err(why) => (RoleError::JwtRequired(why.reason(), required), why.reason()),
     };
     let actor = jwt.as_ref().ok().map(|jwt| &jwt.user);
     let _permit = match actor {

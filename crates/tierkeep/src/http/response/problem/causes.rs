@@ -119,6 +119,8 @@ pub(in crate::http) enum RoleError {
     JwtRequired(&'static str, RoleClaim),
     /// The JWT has another role, or none.
     RoleRequired(RoleClaim),
+    /// The keys that check JWTs could not be fetched yet.
+    KeysUnavailable,
     /// Too many requests.
     RateLimited(RateLimited),
     /// No permit to record the refusal.
@@ -290,9 +292,14 @@ causes! {
         CallerError::NoPermit(none) => none.into(),
         CallerError::Audit(error) => Problem::Database(error),
     };
-    RoleError [CredentialsRequired, RoleRequired, RateLimited, DatabaseUnavailable] |cause| match cause {
+    RoleError [
+        CredentialsRequired, RoleRequired, RateLimited, DatabaseUnavailable, IdentityUnavailable
+    ] |cause| match cause {
         RoleError::JwtRequired(why, role) => Problem::JwtRequired(why, role),
         RoleError::RoleRequired(role) => Problem::RoleRequired(role),
+        RoleError::KeysUnavailable => Problem::IdentityUnavailable {
+            retry_after_seconds: None,
+        },
         RoleError::RateLimited(limited) => limited.into(),
         RoleError::NoPermit(none) => none.into(),
         RoleError::Audit(error) => Problem::Database(error),

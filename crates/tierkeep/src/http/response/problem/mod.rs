@@ -59,7 +59,9 @@ pub enum Problem {
     #[error("the service is starting: its databases are not open yet")]
     Starting,
     /// GitHub could not be asked.
-    #[error("whose the GitHub token is cannot be found out now")]
+    #[error(
+        "who is asking cannot be found out now: GitHub, or the source of the keys for JWTs, could not be asked"
+    )]
     IdentityUnavailable {
         /// How long GitHub asked to be left alone, where it did.
         retry_after_seconds: Option<u64>,

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use tierkeep_core::db::{Database, RaseenTempUser, Role};
+use tierkeep_engine::SpoolShare;
 use utoipa::ToSchema;
 
 use crate::http::response::answer;
@@ -51,6 +52,13 @@ impl Health {
         let mut reasons: Vec<String> = findings.away().map(is_away).collect();
         let unwritable = findings.unwritable.iter();
         reasons.extend(unwritable.map(|(role, why)| format!("{role} takes no writes ({why})")));
+        reasons.extend(findings.spool_refuses.map(|share| {
+            let whose = match share {
+                SpoolShare::Public => "of public callers",
+                SpoolShare::Reserved => "of internal users",
+            };
+            format!("the spool of the audit trail takes no more decisions {whose}")
+        }));
         let temp = RaseenTempUser::ROLE;
         if findings.overdue {
             reasons.push(format!("documents in {temp} are overdue"));

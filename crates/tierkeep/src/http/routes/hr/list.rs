@@ -8,6 +8,7 @@ use tierkeep_core::content::Inexact;
 use tierkeep_core::hr::{self, HrId};
 
 use super::super::error::route_error;
+use super::super::sending;
 use super::{Collection, HrHolder};
 use crate::http::request::caller::Hr;
 use crate::http::request::query;
@@ -74,9 +75,12 @@ pub(in crate::http) async fn get(
         let next = page.next.as_ref().map(HrId::as_str);
         (written(page.records, next), held)
     });
-    let (listed, _held) = listed.await?;
+    let (listed, held) = listed.await?;
     let (text, inexact) = listed?;
-    let listed = answer::bytes(StatusCode::OK, answer::JSON, text);
+    let sending = sending::reserved(&state, holder, text.len()).await;
+    let sending = sending.map_err(ShowError::from)?;
+    drop(held);
+    let listed = answer::text(StatusCode::OK, text, sending);
     Ok(answer::from_source(
         answer::marked(listed, &inexact),
         source,

@@ -1,0 +1,63 @@
+"""Makes the pictures of docs/dashboard.md, from the scene that the tests of the dashboard look at.
+
+PYTHONPATH=clients/python/src TIERKEEP_BIN=… TIERKEEP_TEST_MONGODB_URL=… CHROMIUM_BIN=… python tests/dashboard/screenshots.py
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "properties"))
+
+import deployment  # noqa: E402
+import scene  # noqa: E402
+
+FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "pictures"
+WIDTH, HEIGHT = 1100, 900
+
+
+def main() -> None:
+    """Takes every picture."""
+    FOLDER.mkdir(exist_ok=True)
+    with deployment.github() as github:
+        deployed = deployment.Deployment("mongodb", github)
+        try:
+            shown = scene.Scene(deployed)
+            with deployed.serving() as service:
+                shown.base = service.base
+                shown.store(service)
+                shown.fail()
+                take(shown)
+        finally:
+            deployed.close()
+
+
+def take(shown: scene.Scene) -> None:
+    """Signs in and takes the pages."""
+    pages = {
+        "overview": "/ui/",
+        "user": f"/ui/users/internal_{shown.poisoned}",
+        "backup": "/ui/backup",
+        "databases": "/ui/databases",
+    }
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ["CHROMIUM_BIN"], args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page.goto(shown.base + "/")
+        page.get_by_label("Admin JWT").fill(shown.admin())
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(shown.base + "/ui/")
+        for name, path in pages.items():
+            page.goto(shown.base + path)
+            page.screenshot(path=FOLDER / f"{name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
