@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "properties"))
 
-import deployment  # noqa: E402
 import scene  # noqa: E402
 
 FLAGS = [
@@ -26,18 +25,9 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def shown() -> Iterator[scene.Scene]:
-    """A service with one user whose move has failed for good and one whose document is quarantined."""
-    with deployment.github() as github:
-        deployed = deployment.Deployment("mongodb", github)
-        try:
-            prepared = scene.Scene(deployed)
-            with deployed.serving() as service:
-                prepared.base = service.base
-                prepared.store(service)
-                prepared.fail()
-                yield prepared
-        finally:
-            deployed.close()
+    """What the tests look at."""
+    with scene.shown() as shown:
+        yield shown
 
 
 @pytest.fixture(scope="session")

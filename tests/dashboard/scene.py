@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
+from typing import Iterator
 
 import pymongo
 
@@ -68,3 +70,19 @@ class Scene:
             if self.deployed.where(user_id) == {"raseen_main_user", "srie_main_user"}:
                 return True
         return False
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Scene]:
+    """A service with one user whose move has failed for good and one whose document is quarantined."""
+    with deployment.github() as github:
+        deployed = deployment.Deployment("mongodb", github)
+        try:
+            prepared = Scene(deployed)
+            with deployed.serving() as service:
+                prepared.base = service.base
+                prepared.store(service)
+                prepared.fail()
+                yield prepared
+        finally:
+            deployed.close()

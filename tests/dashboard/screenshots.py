@@ -13,7 +13,6 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "properties"))
 
-import deployment  # noqa: E402
 import scene  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "pictures"
@@ -23,17 +22,8 @@ WIDTH, HEIGHT = 1100, 900
 def main() -> None:
     """Takes every picture."""
     FOLDER.mkdir(exist_ok=True)
-    with deployment.github() as github:
-        deployed = deployment.Deployment("mongodb", github)
-        try:
-            shown = scene.Scene(deployed)
-            with deployed.serving() as service:
-                shown.base = service.base
-                shown.store(service)
-                shown.fail()
-                take(shown)
-        finally:
-            deployed.close()
+    with scene.shown() as shown:
+        take(shown)
 
 
 def take(shown: scene.Scene) -> None:

@@ -7,6 +7,7 @@ mod codes;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
+use tierkeep_core::breaker::Reach;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Class, Fault, StoreError};
 
@@ -166,20 +167,9 @@ impl Failure {
     /// Whether a router that answers did not reach a shard.
     pub(crate) fn is_of_a_shard(&self) -> bool {
         const MAX_TIME_EXPIRED: i32 = 50;
-        match self.class {
-            Class::Timeout
-            | Class::Refused
-            | Class::NoServer
-            | Class::Transition
-            | Class::NotPrimary => self.code != 0,
-            Class::Other => self.code == MAX_TIME_EXPIRED,
-            Class::Auth
-            | Class::Unauthorized
-            | Class::DiskFull
-            | Class::Busy
-            | Class::Unacknowledged
-            | Class::Corrupt
-            | Class::Identity => false,
+        match Reach::of(self.class) {
+            Reach::Away(_) | Reach::Unclear => self.code != 0,
+            Reach::Answered => self.code == MAX_TIME_EXPIRED,
         }
     }
 

@@ -198,6 +198,10 @@ impl Store for Mortal {
         self.inner.is_sharded()
     }
 
+    async fn shards_away(&self) -> Result<Vec<String>> {
+        self.inner.shards_away().await
+    }
+
     async fn hello(&self) -> Result<Hello> {
         let whole = self.inner.hello();
         self.call("hello", "-", 1, whole, self.inner.hello()).await

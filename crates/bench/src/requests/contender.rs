@@ -44,15 +44,9 @@ pub struct Contender {
     /// The process that serves.
     pub process: u32,
     url: String,
-    _kept: Kept,
-}
-
-/// What runs for as long as this is kept.
-#[derive(Debug)]
-#[expect(dead_code, reason = "kept until it is dropped")]
-enum Kept {
-    Service(Service),
-    Child(Child),
+    /// What runs for as long as this is kept: one of the two.
+    _service: Option<Service>,
+    _child: Option<Child>,
 }
 
 impl Contender {
@@ -70,7 +64,8 @@ impl Contender {
             kind: Kind::Tierkeep,
             url: service.url.clone(),
             process: service.process_id()?,
-            _kept: Kept::Service(service),
+            _service: Some(service),
+            _child: None,
         }];
         let mut bare = Command::new(std::env::current_exe()?);
         bare.args([super::bare::COMMAND, &url_of(place, Role::RaseenMainUser)?]);
@@ -99,7 +94,8 @@ impl Contender {
             kind,
             url: format!("http://{address}"),
             process: child.id().context("it has not been waited for")?,
-            _kept: Kept::Child(child),
+            _service: None,
+            _child: Some(child),
         })
     }
 }

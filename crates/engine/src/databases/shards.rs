@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::databases::doctor::{Finding, Severity, UNREACHABLE};
 use crate::databases::error::ConnectError;
 
-/// How often it is found out at most whether all shards are there, by those who read; the probes of a service do it more often.
+/// How often reads ask all shards at most; the health probes of a service ask more often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a read waits while a shard is away.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -105,7 +105,8 @@ impl ShardWatch {
         away
     }
 
-    /// Whether it is due to be found out what is there. One caller at a time does.
+    /// Whether this read asks all shards first: while one is away or a read has failed, once in ten seconds. Notes the time, so that of
+    /// several reads one asks.
     fn takes_a_look(&self) -> bool {
         let mut sight = self.sight();
         let now = Instant::now();

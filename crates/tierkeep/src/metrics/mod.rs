@@ -27,7 +27,7 @@ const SECONDS: [f64; 14] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
 /// The user type of a request that belongs to no user.
-pub const NOBODY: &str = "none";
+pub const NO_USER_TYPE: &str = "none";
 
 /// Every metric. Clones are the same.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ impl Metrics {
         }
         self.counter(
             &table::REQUESTS,
-            of_request(NOBODY, "/health/live".into(), "200".into()),
+            of_request(NO_USER_TYPE, "/health/live".into(), "200".into()),
         )
         .absolute(0);
         self.waits(Waiting {

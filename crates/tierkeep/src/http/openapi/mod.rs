@@ -23,7 +23,7 @@ use utoipa::openapi::{OpenApi, RefOr, Required};
 
 use crate::http::response::answer;
 use crate::http::response::problem::ProblemDetails;
-use crate::metrics::{Metrics, NOBODY};
+use crate::metrics::{Metrics, NO_USER_TYPE};
 
 /// The operations whose body is optional.
 const OPTIONAL_BODIES: [&str; 3] = ["run_migration", "retry_migrations", "verify"];
@@ -135,7 +135,7 @@ pub(in crate::http) fn expect(document: &mut OpenApi, metrics: &Metrics) {
         } else if path.starts_with("/v1/") {
             &[UserType::Internal.as_str()]
         } else {
-            &[NOBODY]
+            &[NO_USER_TYPE]
         };
         for (operation, _) in operations(item) {
             for status in operation.responses.responses.keys() {

@@ -45,23 +45,23 @@ pub(super) async fn document(
     let (shown, held) = shown.await?;
     let shown = shown?;
     drop(permit);
-    // As a text it may be longer or shorter than in store.
-    let sending = reserved(state, holder, bytes.max(shown.length_bytes())).await?;
+    // The text is written while it is sent: what is in memory is the document.
+    let sending = reserved(state, holder, (shown.length_bytes(), bytes)).await?;
     drop(held);
     Ok(answer::shown(status, shown, sending))
 }
 
-/// The memory of an answer that is made of so many bytes, until it is sent; none for a small one.
+/// The memory of `held_bytes` that an answer of `text_bytes` keeps until it is sent; none for a small one.
 ///
 /// # Errors
 /// [`NoMemory`].
 pub(super) async fn reserved(
     state: &HttpState,
     holder: Holder,
-    bytes: usize,
+    (text_bytes, held_bytes): (usize, usize),
 ) -> Result<Option<Reservation>, NoMemory> {
-    match bytes {
+    match text_bytes {
         ..=SMALL_BYTES => Ok(None),
-        _ => state.memory.send(holder, bytes).await.map(Some),
+        _ => state.memory.send(holder, held_bytes).await.map(Some),
     }
 }

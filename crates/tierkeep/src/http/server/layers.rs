@@ -33,7 +33,7 @@ use crate::http::server::table::AtWork;
 use crate::http::server::to_its_end::ToItsEnd;
 use crate::http::server::{drain_body, framing};
 use crate::http::ui;
-use crate::metrics::{Metrics, NOBODY};
+use crate::metrics::{Metrics, NO_USER_TYPE};
 
 const DECISION: HeaderName = HeaderName::from_static("tierkeep-decision");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -106,9 +106,12 @@ async fn observed(surroundings: &Surroundings, mut request: Request, next: Next)
     add_headers(answer.headers_mut(), &context);
     let (status, took) = (answer.status(), started.elapsed());
     let user_type = context.subject().map(|subject| subject.user_type.as_str());
-    surroundings
-        .metrics
-        .request(user_type.unwrap_or(NOBODY), route, status.as_str(), took);
+    surroundings.metrics.request(
+        user_type.unwrap_or(NO_USER_TYPE),
+        route,
+        status.as_str(),
+        took,
+    );
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");

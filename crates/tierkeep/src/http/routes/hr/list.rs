@@ -77,7 +77,7 @@ pub(in crate::http) async fn get(
     });
     let (listed, held) = listed.await?;
     let (text, inexact) = listed?;
-    let sending = sending::reserved(&state, holder, text.len()).await;
+    let sending = sending::reserved(&state, holder, (text.len(), text.len())).await;
     let sending = sending.map_err(ShowError::from)?;
     drop(held);
     let listed = answer::text(StatusCode::OK, text, sending);
