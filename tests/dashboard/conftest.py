@@ -31,6 +31,20 @@ def shown() -> Iterator[scene.Scene]:
 
 
 @pytest.fixture(scope="session")
+def outage() -> Iterator[scene.Scene]:
+    """The same without main and the audit database."""
+    with scene.outage(["raseen_main_user", "evaluation_audit"]) as shown:
+        yield shown
+
+
+@pytest.fixture(scope="session")
+def conflict() -> Iterator[scene.Scene]:
+    """Copies that contradict each other."""
+    with scene.conflict() as shown:
+        yield shown
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium with a profile of its own."""
     with sync_playwright() as playwright:

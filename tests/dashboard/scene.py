@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from typing import Iterator
+from typing import Any, Iterable, Iterator
 
 import pymongo
+import pymongo.collection
 
 import deployment
 
@@ -27,8 +28,14 @@ class Scene:
         self.base = ""
         self.young = deployment.subject()
         self.poisoned = deployment.subject()
-        self.main = deployed._client[deployed._names["raseen_main_user"]]["internal_users"]
-        self.temp = deployed._client[deployed._names["raseen_temp_user"]]["internal_users"]
+
+    @property
+    def main(self) -> pymongo.collection.Collection[dict[str, Any]]:
+        return self.deployed.users("raseen_main_user")
+
+    @property
+    def temp(self) -> pymongo.collection.Collection[dict[str, Any]]:
+        return self.deployed.users("raseen_temp_user")
 
     def store(self, service: deployment.Service) -> None:
         """Stores two users, as their clients would."""
@@ -54,6 +61,27 @@ class Scene:
                 return
         raise AssertionError("the move was never given up")
 
+    def contradict(self) -> None:
+        """Puts an older copy back into temp below a newer one in main, and two documents of one user into temp."""
+        user = f"internal_{self.poisoned}"
+        older = self.temp.find_one({"_id": user})
+        assert older
+        with_later_content = {"$set": {"scan_cache.serial": "later"}, "$inc": {"metadata.version": 1}}
+        self.temp.update_one({"_id": user}, with_later_content)
+        self.deployed.run("migrate", "run")
+        assert self.deployed.where(user) == {"raseen_main_user", "srie_main_user"}
+        self.temp.insert_one(older)
+        claimed = {"user_id": f"internal_{deployment.subject()}", "created_at": "2026-01-01T00:00:00"}
+        self.temp.insert_many([claimed | {"_id": "one"}, claimed | {"_id": "other"}])
+        self.deployed.run("migrate", "run")
+        assert self.deployed.json("status")["quarantined"] == 3
+
+    def lose(self, databases: Iterable[str]) -> None:
+        """Renames the files of these databases under the running service."""
+        for name in databases:
+            for file in (self.deployed.directory / "data").glob(f"{name}.db*"):
+                file.rename(file.with_name(f"lost-{file.name}"))
+
     def mend(self) -> None:
         """Takes away what main refused the document for."""
         self.main.drop_index("of_another_program")
@@ -75,14 +103,37 @@ class Scene:
 @contextlib.contextmanager
 def shown() -> Iterator[Scene]:
     """A service with one user whose move has failed for good and one whose document is quarantined."""
+    with served("mongodb") as prepared:
+        prepared.fail()
+        yield prepared
+
+
+@contextlib.contextmanager
+def conflict() -> Iterator[Scene]:
+    """A service with copies that contradict each other, and with two documents of one user."""
+    with served("mongodb") as prepared:
+        prepared.contradict()
+        yield prepared
+
+
+@contextlib.contextmanager
+def outage(databases: Iterable[str]) -> Iterator[Scene]:
+    """A service whose databases of these names became unavailable while it ran."""
+    with served("sqlite") as prepared:
+        prepared.lose(databases)
+        yield prepared
+
+
+@contextlib.contextmanager
+def served(backend: str) -> Iterator[Scene]:
+    """A service with two users."""
     with deployment.github() as github:
-        deployed = deployment.Deployment("mongodb", github)
+        deployed = deployment.Deployment(backend, github)
         try:
             prepared = Scene(deployed)
             with deployed.serving() as service:
                 prepared.base = service.base
                 prepared.store(service)
-                prepared.fail()
                 yield prepared
         finally:
             deployed.close()

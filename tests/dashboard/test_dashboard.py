@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Iterator
 
 import pytest
@@ -10,6 +11,26 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 SERIOUS = {"serious", "critical"}
+CALM = [("shown", "light", 1280), ("shown", "dark", 1280), ("shown", "light", 390), ("shown", "dark", 320)]
+# How pages are looked at: all of it with `--full`.
+VIEWS = CALM + (
+    [(state, scheme, width) for state in ["outage", "conflict"] for _, scheme, width in CALM]
+    if os.environ.get("TIERKEEP_TEST_FULL")
+    else [("outage", "light", 390), ("conflict", "dark", 1280)]
+)
+# Elements that hide a part of their own text, and labels of a chart that stick out of it.
+CUT = """
+() => {
+  const hides = (it) => ["hidden", "clip"].includes(getComputedStyle(it).overflowX);
+  const cut = [...document.querySelectorAll("body *:not(.unseen)")].filter(
+    (it) => hides(it) && it instanceof HTMLElement && it.scrollWidth > it.clientWidth + 1);
+  const outside = [...document.querySelectorAll("svg.chart text")].filter((it) => {
+    const [box, chart] = [it.getBBox(), it.ownerSVGElement.viewBox.baseVal];
+    return box.x < -1 || box.x + box.width > chart.width + 1;
+  });
+  return [...cut, ...outside].map((it) => it.outerHTML);
+}
+"""
 
 
 @pytest.fixture
@@ -29,11 +50,11 @@ def sign_in(page: Page, shown: scene.Scene) -> None:
     assert token not in page.content()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
-def test_nobody_is_kept_from_reading_a_page(
-    browser: Browser, shown: scene.Scene, scheme: str, width: int
+@pytest.mark.parametrize("state, scheme, width", VIEWS)
+def test_every_page_can_be_read(
+    browser: Browser, request: pytest.FixtureRequest, state: str, scheme: str, width: int
 ) -> None:
+    shown: scene.Scene = request.getfixturevalue(state)
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = context.new_page()
     elsewhere = []
@@ -57,6 +78,7 @@ def test_nobody_is_kept_from_reading_a_page(
         "/ui/configuration",
         "/ui/actions/pause",
         "/ui/actions/verify",
+        "/ui/actions/test-alerts",
         f"/ui/actions/retry?user=internal_{shown.poisoned}",
         "/ui/nothing-here",
     ]:
@@ -64,9 +86,65 @@ def test_nobody_is_kept_from_reading_a_page(
         found[path] = issues(page)
         # Only tables scroll sideways, never the page.
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.evaluate(CUT) == [], path
+        if state == "outage":
+            # Every page keeps its navigation.
+            assert page.get_by_role("navigation").count() or path == "/ui/nothing-here", path
     context.close()
     assert not any(found.values()), found
     assert not elsewhere
+
+
+def test_pages_in_an_outage_say_unknown_and_never_zero(page: Page, outage: scene.Scene) -> None:
+    sign_in(page, outage)
+    for path in ["/ui/", "/ui/migrations", "/ui/alerts", "/ui/databases"]:
+        page.goto(outage.base + path)
+        text = page.inner_text("main").lower()
+        assert "unknown" in text or "unavailable" in text, path
+        for lie in ["no document is quarantined", "nothing is due", "no alert is open", "no moves yet"]:
+            assert lie not in text, path
+
+
+def test_an_open_page_stays_current_and_says_when_it_is_not(
+    browser: Browser, shown: scene.Scene
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, shown)
+    expect(page.get_by_role("link", name="Pause…")).to_be_visible()
+    assert shown.deployed.run("migrate", "pause").returncode == 0
+    try:
+        expect(page.get_by_role("link", name="Resume…")).to_be_visible(timeout=30_000)
+    finally:
+        assert shown.deployed.run("migrate", "resume").returncode == 0
+    expect(page.get_by_role("link", name="Pause…")).to_be_visible(timeout=30_000)
+    expect(page.locator("#stale")).to_be_hidden()
+    context.set_offline(True)
+    expect(page.locator("#stale")).to_be_visible(timeout=30_000)
+    context.set_offline(False)
+    expect(page.locator("#stale")).to_be_hidden(timeout=30_000)
+    context.close()
+
+
+def test_an_operator_sends_a_test_message_and_releases_a_document(
+    page: Page, shown: scene.Scene
+) -> None:
+    sign_in(page, shown)
+    page.get_by_role("link", name="Alerts", exact=True).click()
+    page.get_by_role("link", name="Send a test message…").click()
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#notice")).to_contain_text("No channel is configured")
+
+    page.get_by_role("link", name="Migrations").click()
+    page.get_by_role("link", name="Release… <b>odd</b>").click()
+    page.get_by_role("button", name="Release").click()
+    expect(page.locator("#notice")).to_contain_text("Released <b>odd</b>")
+    listed = shown.deployed.json("quarantine", "list")["items"]
+    assert [entry["document_id"] for entry in listed] == []
+    # It still cannot be moved.
+    shown.deployed.run("migrate", "run")
+    listed = shown.deployed.json("quarantine", "list")["items"]
+    assert [entry["document_id"] for entry in listed] == ["<b>odd</b>"]
 
 
 def test_an_operator_finds_a_user_pauses_sees_a_failure_and_retries_it(

@@ -21,6 +21,7 @@ import bson
 import httpx
 import jwt
 import pymongo
+import pymongo.collection
 import tierkeep
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes!"
@@ -154,11 +155,14 @@ class Deployment:
             process.terminate()
             process.wait(timeout=30)
 
+    def users(self, role: str) -> pymongo.collection.Collection[dict[str, Any]]:
+        """The collection of users in one database of MongoDB."""
+        return self._client[self._names[role]][USERS[role]]
+
     def copy(self, role: str, user_id: str) -> dict[str, Any] | None:
         """The user's document in one database."""
         if self.backend == "mongodb":
-            found = self._client[self._names[role]][USERS[role]]
-            return found.find_one({"user_id": user_id})
+            return self.users(role).find_one({"user_id": user_id})
         with self._file(role) as file:
             row = file.execute(
                 f"SELECT doc FROM documents_of_{USERS[role]} WHERE user_id = ?", [user_id]
@@ -173,7 +177,7 @@ class Deployment:
         """Makes the user's document in temp as old as this."""
         staged_at = datetime.datetime.now(datetime.timezone.utc) - age
         if self.backend == "mongodb":
-            temp = self._client[self._names["raseen_temp_user"]][USERS["raseen_temp_user"]]
+            temp = self.users("raseen_temp_user")
             shifted = temp.update_one({"_id": user_id}, {"$set": {"metadata.staged_at": staged_at}})
             # Not what was modified: a document staged in this very millisecond is as old already.
             assert shifted.matched_count == 1
@@ -191,7 +195,7 @@ class Deployment:
     def spoil(self, role: str, user_id: str) -> None:
         """Makes the user's document in one database unreadable: its version is a text."""
         if self.backend == "mongodb":
-            found = self._client[self._names[role]][USERS[role]]
+            found = self.users(role)
             # Past the validator, as a program with other settings would.
             found.database.command(
                 {

@@ -159,6 +159,8 @@ impl Meanwhile {
 }
 
 impl DumpProgress for Meanwhile {
+    fn expect(&self, _: u64) {}
+
     fn report(&self, documents: u64) {
         // The first is a stamp.
         if documents > 1 {

@@ -45,7 +45,7 @@ pub(crate) fn find(
         Rows::Scan(mut rest, mut values) => {
             // Which rows are meant is known only after they were looked at, except where the columns
             // say all of it.
-            if !matches!(find.query, Query::Equal(_)) {
+            if !names_fields(&find.query) {
                 rest.push_str(" LIMIT ?");
                 values.push(Value::Integer(limit));
             }
@@ -96,8 +96,14 @@ fn users_of(query: &Query) -> Option<HashSet<&str>> {
         | Query::Due(_)
         | Query::Staged(_)
         | Query::Unstaged
-        | Query::Equal(_) => None,
+        | Query::Equal(_)
+        | Query::Newest(_) => None,
     }
+}
+
+/// Whether the query names fields of which only some are columns.
+fn names_fields(query: &Query) -> bool {
+    matches!(query, Query::Equal(_) | Query::Newest(_))
 }
 
 /// What is wanted of the document with this key, which is one of `users` where some are named: by its columns alone where
@@ -169,7 +175,7 @@ pub(crate) fn count(connection: &Connection, table: &Table, query: &Query) -> Re
                 Ok(count + u64::from(found.is_some()))
             })
         }
-        Rows::Scan(rest, values) if matches!(query, Query::Equal(_)) => {
+        Rows::Scan(rest, values) if names_fields(query) => {
             let selected = table.select(checksum::CHECKED, &rest);
             let mut statement = connection.prepare_cached(&selected)?;
             let mut rows = statement.query(params_from_iter(values))?;
@@ -248,7 +254,19 @@ fn rows(
             "WHERE staged_at IS NULL AND key > ? ORDER BY key".into(),
             vec![Value::Blob(after_key)],
         ),
-        Query::Equal(fields) => equal(fields, after_key),
+        Query::Equal(fields) => equal(
+            "WHERE key > ?",
+            vec![Value::Blob(after_key)],
+            fields,
+            "ORDER BY key",
+        ),
+        Query::Newest(fields) => {
+            let (before, values) = match after {
+                None => ("WHERE true", vec![]),
+                Some(_) => ("WHERE key < ?", vec![Value::Blob(after_key)]),
+            };
+            equal(before, values, fields, "ORDER BY key DESC")
+        }
     })
 }
 
@@ -264,10 +282,9 @@ fn user_values(user: &str) -> [Value; 3] {
     [text(), Value::Blob(key), text()]
 }
 
-/// The rows among which those with equal `fields` are.
-fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
-    let mut rest = "WHERE key > ?".to_owned();
-    let mut values = vec![Value::Blob(after_key)];
+/// The rows among which those with equal `fields` are, from where the page begins, in this order.
+fn equal(begins: &str, mut values: Vec<Value>, fields: &Document, order: &str) -> Rows {
+    let mut rest = begins.to_owned();
     if let Some(id) = fields.get("_id") {
         rest.push_str(" AND key = ?");
         values.push(Value::Blob(id_order(id)));
@@ -302,7 +319,8 @@ fn equal(fields: &Document, after_key: Vec<u8>) -> Rows {
         rest.push_str(" AND state = ?");
         values.push(Value::Text(text.clone()));
     }
-    rest.push_str(" ORDER BY key");
+    rest.push(' ');
+    rest.push_str(order);
     Rows::Scan(rest, values)
 }
 
@@ -359,10 +377,13 @@ mod tests {
                 "backup_of_all",
             ),
         ];
-        plans.extend(Status::ALL.map(|status| {
-            let query = Query::Equal(doc! { "status": status.as_str() });
-            (query, by_status(status))
-        }));
+        plans.push((Query::Newest(doc! {}), "sqlite_autoindex"));
+        for query in [Query::Equal, Query::Newest] {
+            plans.extend(Status::ALL.map(|status| {
+                let fields = doc! { "status": status.as_str() };
+                (query(fields), by_status(status))
+            }));
+        }
         for (query, index) in plans {
             let steps = plan(&connection, &table, &query);
             assert_eq!(steps.len(), 1, "{query:?}: {steps:?}");

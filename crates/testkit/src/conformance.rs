@@ -78,6 +78,7 @@ macro_rules! conformance_suite {
             many_ids_are_found_at_once
             users_are_found_whatever_their_id_or_state
             equal_fields_are_found
+            the_newest_come_first
             what_has_no_backup_is_found
             a_head_holds_at_least_what_tierkeep_reads
             a_sized_head_knows_the_size_of_the_whole

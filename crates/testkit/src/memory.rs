@@ -212,6 +212,18 @@ impl Collection {
                     .collect();
                 Box::new(placed.into_values())
             }
+            Query::Newest(_) => {
+                let to = after.map_or(Bound::Unbounded, |cursor| {
+                    Bound::Excluded(id_order(&cursor.id))
+                });
+                Box::new(
+                    self.documents
+                        .range((Bound::Unbounded, to))
+                        .rev()
+                        .map(|(_, document)| document)
+                        .filter(|document| query.matches(document)),
+                )
+            }
             Query::All | Query::Users(_) | Query::Equal(_) => {
                 let from = after.map_or(Bound::Unbounded, |cursor| {
                     Bound::Excluded(id_order(&cursor.id))

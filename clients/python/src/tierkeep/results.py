@@ -357,7 +357,7 @@ class Explanation:
     erased: bool
     erasure: Erasure | None
     copies: tuple[Copy, ...]
-    records: tuple[UserMigration, ...]
+    records: tuple[UserMigration, ...] | None
     next: str
     unreachable: tuple[str, ...]
 

@@ -141,6 +141,8 @@ pub enum Query {
     Unstaged,
     /// Documents whose top-level fields equal these, ordered by `_id`.
     Equal(Document),
+    /// As [`Query::Equal`], ordered by `_id` from the highest down: the newest first where ids begin with a time.
+    Newest(Document),
 }
 
 impl Query {
@@ -168,7 +170,7 @@ impl Query {
                 document::staged_at(document).is_some_and(|staged| staged <= *before)
             }
             Self::Unstaged => document::staged_at(document).is_none(),
-            Self::Equal(fields) => fields_match(document, fields),
+            Self::Equal(fields) | Self::Newest(fields) => fields_match(document, fields),
         }
     }
 
@@ -176,7 +178,7 @@ impl Query {
     pub fn orders_by_staged_at(&self) -> bool {
         match self {
             Self::Due(_) | Self::Staged(_) | Self::Unstaged => true,
-            Self::All | Self::Ids(_) | Self::Users(_) | Self::Equal(_) => false,
+            Self::All | Self::Ids(_) | Self::Users(_) | Self::Equal(_) | Self::Newest(_) => false,
         }
     }
 }

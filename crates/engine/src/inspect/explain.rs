@@ -1,5 +1,6 @@
 //! One user: every copy, which one counts, why, and what happens next.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -96,8 +97,8 @@ pub struct Explanation {
     pub erasure: Option<ErasureView>,
     /// Every copy found.
     pub copies: Vec<Copy>,
-    /// The user's migration records, oldest first.
-    pub records: Vec<RecordView>,
+    /// The user's latest migration records, newest first; none where `evaluation_audit` did not answer.
+    pub records: Option<Vec<RecordView>>,
     /// What happens next, in words.
     pub next: String,
     /// Databases that did not answer.
@@ -130,7 +131,8 @@ impl Inspector {
             }
         };
         let records = self.records_of(user).await;
-        let nothing = copies.is_empty() && records.is_empty() && erasure.is_none();
+        let recorded = records.as_deref().unwrap_or_default();
+        let nothing = copies.is_empty() && recorded.is_empty() && erasure.is_none();
         if nothing && unreachable.is_empty() {
             return None;
         }
@@ -187,7 +189,7 @@ impl Inspector {
             let away: Vec<&str> = unreachable.iter().map(|role| role.name()).collect();
             format!("unknown: {} did not answer", away.join(", "))
         } else {
-            self.next(authoritative, due_at, quarantined, &records)
+            self.next(authoritative, due_at, quarantined, recorded)
         };
         Some(Explanation {
             user_id: user.to_string(),
@@ -230,7 +232,7 @@ impl Inspector {
         if let Some(reason) = quarantined {
             return format!("quarantined and not moved until it is mended: {reason}");
         }
-        if let Some(record) = records.last() {
+        if let Some(record) = records.first() {
             if record.status == Status::Failed.as_str() {
                 let error = record.error.as_deref().unwrap_or("unknown");
                 return format!("stays in raseen_temp_user: the move failed for good ({error})");
@@ -260,19 +262,20 @@ impl Inspector {
         Ok(marks.reason(document).map(ToOwned::to_owned))
     }
 
-    async fn records_of(&self, user: &UserId) -> Vec<RecordView> {
+    /// The latest, by version; `None` where they cannot be read.
+    async fn records_of(&self, user: &UserId) -> Option<Vec<RecordView>> {
         let store = self.engine.databases.audit_db().store();
-        let query = Query::Equal(doc! { record_field::USER_ID: user.as_str() });
+        let query = Query::Newest(doc! { record_field::USER_ID: user.as_str() });
         let found = store
             .find(collection::MIGRATION_RECORDS, &Find::new(query))
-            .await;
+            .await
+            .ok()?;
         let mut records: Vec<RecordView> = found
-            .unwrap_or_default()
             .iter()
             .filter_map(|record| record_view(record))
             .collect();
-        records.sort_by_key(|record| record.version);
-        records
+        records.sort_by_key(|record| Reverse(record.version));
+        Some(records)
     }
 }
 

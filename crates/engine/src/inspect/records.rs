@@ -85,14 +85,14 @@ impl MigrationView {
 /// One page of migration records.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecordPage {
-    /// The records, in the order of their ids: by when their documents entered temp.
+    /// The records, from the highest id down: those whose documents entered temp last come first.
     pub records: Vec<MigrationView>,
-    /// The id after which the next page begins; `None` at the end.
+    /// The id below which the next page begins; `None` at the end.
     pub next: Option<ObjectId>,
 }
 
 impl Inspector {
-    /// At most `limit` records after the one with the id `after`.
+    /// At most `limit` records with ids below `after`.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer.
@@ -109,17 +109,14 @@ impl Inspector {
         if let Some(user) = &filter.user {
             fields.insert(record_field::USER_ID, user.as_str());
         }
-        let query = if fields.is_empty() {
-            Query::All
-        } else {
-            Query::Equal(fields)
-        };
         let after = after.map(|id| Cursor {
             staged_at: Bson::DateTime(DateTime::MIN),
             id: Bson::ObjectId(id),
         });
         // One more than wanted says whether there are more.
-        let find = Find::new(query).after(after).limit(limit.saturating_add(1));
+        let find = Find::new(Query::Newest(fields))
+            .after(after)
+            .limit(limit.saturating_add(1));
         let audit = self.engine.databases.audit_db().store();
         let mut page = repeating(|| audit.find(collection::MIGRATION_RECORDS, &find)).await?;
         let more = page.len() > limit;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
+use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::mover::{self, record_field};
 use tierkeep_core::store::{Query, StoreError};
@@ -99,8 +100,19 @@ pub(crate) struct Movement {
 pub struct QuarantineView {
     /// The document's `_id`, as relaxed Extended JSON.
     pub document_id: serde_json::Value,
+    /// The user that it says it is of.
+    pub user_id: Option<String>,
+    /// Whether copies contradict each other: an operator must say which one counts.
+    pub conflict: bool,
     /// Why it is not moved.
     pub reason: String,
+    /// Since when, RFC 3339.
+    pub marked_at: Option<String>,
+    /// What [`QuarantineService`] finds it by; none where the `_id` is too long to type.
+    ///
+    /// [`QuarantineService`]: crate::QuarantineService
+    #[serde(skip)]
+    pub name: Option<String>,
 }
 
 impl Inspector {
@@ -236,7 +248,11 @@ impl Inspector {
         marks.next(None, limit).await?;
         let view = |mark: &crate::mover::quarantine::Mark| QuarantineView {
             document_id: brief_id(tierkeep_core::content::show(mark.document.clone())),
+            user_id: mark.user_id.as_deref().map(brief),
+            conflict: mark.conflict,
             reason: brief(&mark.reason),
+            marked_at: mark.at.map(rfc3339),
+            name: Some(mark.name()).filter(|name| brief(name) == *name),
         };
         Ok(marks.near().take(limit).map(view).collect())
     }

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bson::oid::ObjectId;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc};
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
+use tierkeep_core::content;
 use tierkeep_core::db::{EvaluationAudit, Role, collection};
 use tierkeep_core::digest::fingerprint;
 use tierkeep_core::document::{self, Edit, State, field};
@@ -42,6 +44,13 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// The document's `_id` as a person types it.
+    pub(crate) fn name(&self) -> String {
+        let text = self.document.as_str().map(str::to_owned);
+        let text = text.or_else(|| self.document.as_object_id().map(ObjectId::to_hex));
+        text.unwrap_or_else(|| as_json(&self.document))
+    }
+
     /// The user, where the document's `user_id` is the id of one.
     pub(crate) fn user(&self) -> Option<UserId> {
         let user_id = self.user_id.as_deref()?;
@@ -61,6 +70,11 @@ impl Mark {
             && document::version(document).is_some()
             && epoch(document::version(document)) == epoch(self.version)
     }
+}
+
+/// An `_id` as relaxed Extended JSON.
+pub(crate) fn as_json(id: &Bson) -> String {
+    content::show(id.clone()).to_string()
 }
 
 /// The marks of temp, looked at page by page: of a page of documents, or one page of all of them.

@@ -88,7 +88,7 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         Fields::SortKey => vec!["_id"],
     };
     // What the query means is looked at once more when the page has come.
-    if let Query::Equal(fields) = &find.query {
+    if let Query::Equal(fields) | Query::Newest(fields) = &find.query {
         for name in fields.keys() {
             // The whole of it: two paths into one object would collide.
             let name = name.split('.').next().unwrap_or(name);
@@ -116,6 +116,16 @@ fn by_id_index(after: Option<&Cursor>) -> RawDocumentBuf {
     let mut order = rawdoc! { "hint": { "_id": 1 }, "sort": { "_id": 1 } };
     if let Some(after) = after {
         order.append(cstr!("min"), rawdoc! { "_id": raw(&after.id) });
+    }
+    order
+}
+
+/// In index order of `_id` from the highest down, from `after` (exclusive) on.
+fn from_the_highest_id(after: Option<&Cursor>) -> RawDocumentBuf {
+    let mut order = rawdoc! { "sort": { "_id": -1 } };
+    if let Some(after) = after {
+        order.append(cstr!("hint"), rawdoc! { "_id": 1 });
+        order.append(cstr!("max"), rawdoc! { "_id": raw(&after.id) });
     }
     order
 }
@@ -176,6 +186,7 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
             let filter = with_expr(equal(fields), after);
             vec![page.command(filter, &by_id())]
         }
+        Query::Newest(fields) => vec![page.command(equal(fields), &from_the_highest_id(after))],
         Query::Due(before) => {
             let visible = RawArrayBuf::from_iter([is_visible()]);
             let filter = with_expr(RawDocumentBuf::new(), visible);
@@ -247,7 +258,7 @@ pub(crate) fn find_unindexed(
             let after = RawArrayBuf::from_iter(after_id(after));
             Some(page.command(with_expr(of_users(users), after), &by_id()))
         }
-        Query::All | Query::Ids(_) | Query::Equal(_) => None,
+        Query::All | Query::Ids(_) | Query::Equal(_) | Query::Newest(_) => None,
     }
 }
 
@@ -391,7 +402,9 @@ pub(crate) fn count(
             };
             vec![with_expr(filter, RawArrayBuf::from_iter([is_unstaged()]))]
         }
-        Query::Equal(fields) => vec![with_expr(equal(fields), fields_equal(fields))],
+        Query::Equal(fields) | Query::Newest(fields) => {
+            vec![with_expr(equal(fields), fields_equal(fields))]
+        }
     };
     filters
         .into_iter()

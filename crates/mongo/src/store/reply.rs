@@ -26,9 +26,12 @@ impl<'a> Named<'a> {
         match query {
             Query::Ids(ids) => Self::Ids(ids.iter().map(id_order).collect()),
             Query::Users(users) => Self::Users(users.iter().map(String::as_str).collect()),
-            Query::All | Query::Due(_) | Query::Staged(_) | Query::Unstaged | Query::Equal(_) => {
-                Self::No
-            }
+            Query::All
+            | Query::Due(_)
+            | Query::Staged(_)
+            | Query::Unstaged
+            | Query::Equal(_)
+            | Query::Newest(_) => Self::No,
         }
     }
 }
@@ -92,9 +95,12 @@ impl<'a> PageReply<'a> {
         let same_id = here.id == cursor.id || id_order(&here.id) == *id;
         match self.find.query {
             Query::Due(_) | Query::Staged(_) => same_id && here.staged_at == cursor.staged_at,
-            Query::All | Query::Ids(_) | Query::Users(_) | Query::Unstaged | Query::Equal(_) => {
-                same_id
-            }
+            Query::All
+            | Query::Ids(_)
+            | Query::Users(_)
+            | Query::Unstaged
+            | Query::Equal(_)
+            | Query::Newest(_) => same_id,
         }
     }
 

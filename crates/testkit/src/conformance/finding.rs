@@ -174,6 +174,64 @@ pub async fn equal_fields_are_found(store: &Arc<dyn Store>) {
     }
 }
 
+/// L7 for [`Query::Newest`]: tiny pages reach each once, from the highest `_id` down, and a cursor outlives its document.
+pub async fn the_newest_come_first(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "the_newest_come_first").await;
+    let documents = [
+        record("a", "u", 1),
+        record("b", "u", 2),
+        record("c", "v", 1),
+        rawdoc! { "_id": "d", "user_id": "u", "version": 1_i64, "status": "completed", "note": "x" },
+        rawdoc! { "_id": 7, "user_id": "u", "status": "completed" },
+        rawdoc! { "_id": ObjectId::from_bytes([7; 12]), "user_id": "v", "status": "failed" },
+    ];
+    bench.given(&documents).await;
+    let newest = Bson::from(ObjectId::from_bytes([7; 12]));
+    let texts = |ids: &[&str]| ids.iter().map(|&id| id.into()).collect::<Vec<Bson>>();
+    let all = [
+        vec![newest.clone()],
+        texts(&["d", "c", "b", "a"]),
+        vec![7.into()],
+    ]
+    .concat();
+    let expectations = [
+        (doc! {}, all),
+        (
+            doc! { "user_id": "u" },
+            [texts(&["d", "b", "a"]), vec![7.into()]].concat(),
+        ),
+        (doc! { "status": "pending" }, texts(&["c", "b", "a"])),
+        (
+            doc! { "status": "completed", "user_id": "u" },
+            vec!["d".into(), 7.into()],
+        ),
+        (doc! { "status": "failed" }, vec![newest.clone()]),
+        (doc! { "note": "x" }, texts(&["d"])),
+        (doc! { "note": "y" }, vec![]),
+    ];
+    for (fields, ids) in expectations {
+        let query = Query::Newest(fields);
+        assert_eq!(bench.count(&query).await, ids.len() as u64, "{query:?}");
+        for limit in [1, 2, 100] {
+            for find in [Find::new(query.clone()), Find::new(query.clone()).keys()] {
+                let find = find.limit(limit);
+                let pages = bench.pages(find.clone()).await.concat();
+                let found: Vec<_> = pages.iter().map(|d| document::id(d)).collect();
+                assert_eq!(found, ids, "{find:?}");
+            }
+        }
+    }
+    let between = Cursor {
+        staged_at: Bson::Null,
+        id: "bb".into(),
+    };
+    let rest = Find::new(Query::Newest(doc! {})).after(Some(between));
+    assert_eq!(
+        bench.ids(rest).await,
+        [texts(&["b", "a"]), vec![7.into()]].concat()
+    );
+}
+
 /// What waits for its backup is told from all else, in every state, whatever it calls its own fields.
 pub async fn what_has_no_backup_is_found(store: &Arc<dyn Store>) {
     let bench = Bench::backed_up(store, "what_has_no_backup_is_found").await;

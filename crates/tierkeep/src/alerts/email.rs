@@ -16,6 +16,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use secrecy::ExposeSecret as _;
 use tierkeep_engine::{About, Channel, ChannelKind, Notice, Undelivered};
 
+use super::runbook;
 use crate::config::alerts::{EmailConfig, MailSecurity};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -97,6 +98,9 @@ fn text(notice: &Notice) -> String {
     let more = notice.total.saturating_sub(shown);
     if more > 0 {
         let _ = writeln!(text, "\nand {more} more");
+    }
+    if let Some(About::Raised(kind)) = notice.about {
+        let _ = writeln!(text, "\nWhat to do: {}", runbook(kind));
     }
     text.push_str("\n`tierkeep alerts list` shows all of them.\n");
     text

@@ -15,8 +15,9 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use serde::Serialize;
 use sha2::Sha256;
 use tierkeep_core::clock::Clock;
-use tierkeep_engine::{About, Alert, Channel, ChannelKind, Notice, Undelivered};
+use tierkeep_engine::{About, Alert, AlertKind, Channel, ChannelKind, Notice, Undelivered};
 
+use super::runbook;
 use crate::config::alerts::WebhookConfig;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ struct Payload<'a> {
 struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runbook_url: Option<String>,
     total: u64,
     alerts: &'a [Alert],
 }
@@ -56,15 +59,16 @@ struct Told<'a> {
 impl<'a> Payload<'a> {
     fn of(notice: &'a Notice) -> Self {
         let (r#type, kind) = match notice.about {
-            Some(About::Raised(kind)) => ("alert.raised", Some(kind.as_str())),
-            Some(About::Resolved(kind)) => ("alert.resolved", Some(kind.as_str())),
+            Some(About::Raised(kind)) => ("alert.raised", Some(kind)),
+            Some(About::Resolved(kind)) => ("alert.resolved", Some(kind)),
             None => ("alert.test", None),
         };
         Self {
             r#type,
             timestamp: &notice.at,
             data: Told {
-                kind,
+                kind: kind.map(AlertKind::as_str),
+                runbook_url: kind.map(runbook),
                 total: notice.total,
                 alerts: &notice.alerts,
             },

@@ -1,16 +1,18 @@
 //! `backup`: owns replicating main to srie by hand.
 
-use std::io::{self, IsTerminal as _};
-
 use clap::Args;
 use tierkeep_core::audit::AuditKind;
+use tierkeep_core::db::Role;
 use tierkeep_engine::{BackedUp, Backup, Purpose};
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Progress;
 use super::{Context, audit, restore};
 use crate::exit::Exit;
 use crate::lifecycle;
-use crate::output::Format;
+
+/// What has a backup.
+const BACKED_UP: [Role; 2] = [Role::RaseenMainUser, Role::RaseenMainHr];
 
 /// Arguments of `backup`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -27,20 +29,13 @@ pub async fn run(_args: BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     audit::does(trail, AuditKind::AdminAction, "backup", None).await?;
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
+    let progress = Progress::of(context, "checked");
+    let progress = progress.counting(&engine, &BACKED_UP).await;
     let backup = Backup::new(engine);
-    let visible = context.format == Format::Text && io::stderr().is_terminal();
-    let done = if visible {
-        let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
-        let told = |done: &BackedUp| {
-            bar.set_position(done.checked);
-            bar.set_message(format!(", {} copied", done.backed_up));
-        };
-        let done = backup.run(&told, &stop).await;
-        bar.finish_and_clear();
-        done?
-    } else {
-        backup.run(&|_| (), &stop).await?
-    };
+    let told = |done: &BackedUp| progress.at(done.checked, format!(", {} copied", done.backed_up));
+    let done = backup.run(&told, &stop).await;
+    drop(progress);
+    let done = done?;
     context.output().result(&done, text)?;
     Ok(if done.failed() > 0 || !done.complete {
         Exit::Failed

@@ -93,10 +93,14 @@ fn text(explanation: &Explanation) -> String {
         }
         let _ = writeln!(text, "\n{table}");
     }
-    if !explanation.records.is_empty() {
+    let records = explanation.records.as_deref();
+    if records.is_none() {
+        text.push_str("\nmoves: unknown\n");
+    }
+    if let Some(records) = records.filter(|records| !records.is_empty()) {
         let mut table =
             super::table(&["migration", "version", "status", "retries", "date", "error"]);
-        for record in &explanation.records {
+        for record in records {
             table.add_row([
                 record.migration_id.clone(),
                 record.version.to_string(),

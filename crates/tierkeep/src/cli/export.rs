@@ -1,22 +1,21 @@
 //! `export`: owns dumps of every database and of one user's data.
 
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tierkeep_core::audit::AuditKind;
+use tierkeep_core::db::Role;
 use tierkeep_core::store::StoreError;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{AuditTrail, DumpProgress, DumpService, Exported, PersonExported, Purpose};
+use tierkeep_engine::{AuditTrail, DumpService, Exported, PersonExported, Purpose};
 
+use super::progress::Progress;
 use super::{Context, audit, explain};
 use crate::config::settings::user_sections;
 use crate::config::{Backend, Settings};
 use crate::exit::{Exit, UsageError};
 use crate::open;
-use crate::output::Format;
 
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]
@@ -58,11 +57,12 @@ pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
     } else {
         let (engine, _) = context.open(&settings, Purpose::Work).await?;
         note(engine.audit_trail(), "export", None, &args.directory).await?;
-        let bar = Bar::new(context);
+        let progress = Progress::of(context, "exported");
+        let progress = progress.counting(&engine, &Role::ALL).await;
         let exported = DumpService::new(engine)
-            .export(&args.directory, args.gzip, &bar)
+            .export(&args.directory, args.gzip, &progress)
             .await;
-        bar.0.finish_and_clear();
+        drop(progress);
         context.output().result(&exported?, of_all)?;
     }
     Ok(Exit::Done)
@@ -149,28 +149,4 @@ fn of_user(exported: &PersonExported) -> String {
         text.push_str(role.name());
     }
     text
-}
-
-/// Progress on a terminal: how many documents, how fast.
-pub(super) struct Bar(pub(super) ProgressBar);
-
-impl Bar {
-    pub(super) fn new(context: &Context) -> Self {
-        let visible = context.format == Format::Text && io::stderr().is_terminal();
-        let bar = if visible {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} documents, {per_sec}") {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-}
-
-impl DumpProgress for Bar {
-    fn report(&self, documents: u64) {
-        self.0.set_position(documents);
-    }
 }

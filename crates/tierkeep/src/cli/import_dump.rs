@@ -7,7 +7,7 @@ use clap::Args;
 use tierkeep_core::audit::AuditKind;
 use tierkeep_engine::{DumpError, DumpService, ImportOptions, Imported, Purpose};
 
-use super::export::Bar;
+use super::progress::Progress;
 use super::{Context, audit};
 use crate::exit::Exit;
 
@@ -46,11 +46,11 @@ pub async fn run(args: &ImportDumpArgs, context: &Context) -> anyhow::Result<Exi
         dry_run: args.dry_run,
         databases: args.databases.iter().cloned().collect(),
     };
-    let bar = Bar::new(context);
+    let progress = Progress::of(context, "imported");
     let imported = DumpService::new(engine)
-        .import(&args.directory, &options, &bar)
+        .import(&args.directory, &options, &progress)
         .await;
-    bar.0.finish_and_clear();
+    drop(progress);
     if !args.dry_run {
         let told = audit::ended(
             &trail,

@@ -21,6 +21,7 @@ pub mod init;
 pub mod legacy;
 mod listeners;
 pub mod migrate;
+mod progress;
 pub mod quarantine;
 mod question;
 pub mod restore;
@@ -155,15 +156,6 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual, a page for each command
     Man,
-}
-
-/// A count of which nobody knows the end, for a person who watches.
-pub(crate) fn counting(template: &str) -> indicatif::ProgressBar {
-    let bar = indicatif::ProgressBar::no_length();
-    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// An empty table for a person.

@@ -1,22 +1,25 @@
 //! `restore`: owns bringing documents back from srie by hand.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use tierkeep_core::audit::AuditKind;
+use tierkeep_core::db::Role;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{Purpose, Restoration, RestoreOptions, RestoreScope, Restored, Trouble};
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Progress;
 use super::{Context, audit};
 use crate::config::small_file;
 use crate::exit::{Exit, UsageError};
 use crate::lifecycle;
-use crate::output::Format;
 use crate::terminal::harmless;
 
+/// What everything is restored from.
+const BACKUPS: [Role; 2] = [Role::SrieMainUser, Role::SrieMainHr];
 /// How many documents that were not brought back a person is shown.
 const SHOWN: usize = 50;
 
@@ -61,20 +64,21 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
         whom,
         dry_run: args.dry_run,
     };
-    let restoration = Restoration::new(engine);
-    let visible = context.format == Format::Text && io::stderr().is_terminal();
-    let restored = if visible {
-        let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
-        let told = |restored: &Restored| {
-            bar.set_position(restored.checked);
-            bar.set_message(format!(", {} restored", restored.restored));
-        };
-        let restored = restoration.run(&options, &told, &stop).await;
-        bar.finish_and_clear();
-        restored?
-    } else {
-        restoration.run(&options, &|_| (), &stop).await?
+    let progress = Progress::of(context, "checked");
+    let progress = match &options.whom {
+        RestoreScope::All => progress.counting(&engine, &BACKUPS).await,
+        RestoreScope::Users(_) => progress,
     };
+    let restoration = Restoration::new(engine);
+    let told = |restored: &Restored| {
+        progress.at(
+            restored.checked,
+            format!(", {} restored", restored.restored),
+        );
+    };
+    let restored = restoration.run(&options, &told, &stop).await;
+    drop(progress);
+    let restored = restored?;
     context.output().result(&restored, text)?;
     for problem in restored.problems.iter().filter(|_| args.user.is_some()) {
         let said = format!("error: {}: {}\n", problem.id, problem.reason);

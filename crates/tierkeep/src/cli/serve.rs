@@ -8,8 +8,9 @@ use clap::Args;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
-    AlertDelivery, AuditKeeper, Bindings, Engine, ErasureService, GuardSettings, HrRecords,
-    MigrationService, Opened, Purpose, Reconciler, Upkeep, Users, VerificationWatch, Watch, Worker,
+    AlertDelivery, AuditKeeper, Bindings, Channel, Engine, ErasureService, GuardSettings,
+    HrRecords, MigrationService, Opened, Purpose, Reconciler, Upkeep, Users, VerificationWatch,
+    Watch, Worker,
 };
 use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
@@ -72,15 +73,14 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&engine), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
-    let state = state(
-        &service,
-        &engine,
+    let parts = StateParts {
         phases,
         detector,
-        by_hand.clone(),
-        metrics.clone(),
-        context,
-    );
+        mover: by_hand.clone(),
+        metrics: metrics.clone(),
+        channels: channels.clone().into(),
+    };
+    let state = state(&service, &engine, parts, context);
     let identity = beside_detector(&state, &stop);
     let pending = tokio::spawn(watch_pending(state.users.clone(), stop.clone()));
     engine.databases().guard_calls(GuardSettings::default());
@@ -269,13 +269,19 @@ fn detector(service: &ServiceSettings, context: &Context) -> anyhow::Result<User
     Ok(UserTypeDetector::new(jwt, github, service.identity.strict))
 }
 
-fn state(
-    service: &ServiceSettings,
-    engine: &Arc<Engine>,
+/// What the routes share with the rest of the service.
+struct StateParts {
     phases: watch::Receiver<Phase>,
     detector: Arc<UserTypeDetector>,
     mover: Mover,
     metrics: Metrics,
+    channels: Arc<[Arc<dyn Channel>]>,
+}
+
+fn state(
+    service: &ServiceSettings,
+    engine: &Arc<Engine>,
+    parts: StateParts,
     context: &Context,
 ) -> HttpState {
     let settings = &service.settings;
@@ -293,16 +299,17 @@ fn state(
         users: Users::new(Arc::clone(engine)),
         hr: HrRecords::new(Arc::clone(engine)),
         erasures: ErasureService::new(Arc::clone(engine)),
-        detector,
+        detector: parts.detector,
         bindings: Bindings::new(Arc::clone(engine), service.identity.on_change),
         sections: service.http.sections.clone().into(),
         memory: BodyMemory::new(limits.body_memory_bytes),
         limits,
         audit: engine.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
-        health: HealthSource::new(mover.service.clone(), phases, overdue_after),
-        mover,
-        metrics,
+        health: HealthSource::new(parts.mover.service.clone(), parts.phases, overdue_after),
+        mover: parts.mover,
+        metrics: parts.metrics,
+        channels: parts.channels,
         sessions: Sessions::new(Arc::clone(&context.clock)),
         settings: shown::all(&context.loaded).into(),
     })

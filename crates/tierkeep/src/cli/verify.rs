@@ -1,19 +1,21 @@
 //! `verify`: owns the comparison of main with srie by hand.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 
 use clap::{Args, ValueEnum};
 use tierkeep_core::audit::AuditKind;
 use tierkeep_core::compare::Side;
+use tierkeep_core::db::Role;
 use tierkeep_engine::{Difference, Purpose, Verification, Verified, VerifyOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::progress::Progress;
 use super::{Context, audit};
 use crate::exit::Exit;
 use crate::lifecycle;
-use crate::output::Format;
 
+/// Whose documents are compared with their backup.
+const COMPARED: [Role; 2] = [Role::RaseenMainUser, Role::RaseenMainHr];
 /// How many findings a person is shown.
 const SHOWN: usize = 50;
 
@@ -73,17 +75,16 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
-    let verification = Verification::new(engine);
-    let visible = context.format == Format::Text && io::stderr().is_terminal();
-    let verified = if visible {
-        let bar = super::counting("{spinner} {pos} compared, {per_sec}");
-        let told = |verified: &Verified| bar.set_position(verified.checked);
-        let verified = verification.run(&options, &told, &stop).await;
-        bar.finish_and_clear();
-        verified?
-    } else {
-        verification.run(&options, &|_| (), &stop).await?
+    let progress = Progress::of(context, "compared");
+    let progress = match args.sample {
+        Some(_) => progress,
+        None => progress.counting(&engine, &COMPARED).await,
     };
+    let verification = Verification::new(engine);
+    let told = |verified: &Verified| progress.at(verified.checked, "");
+    let verified = verification.run(&options, &told, &stop).await;
+    drop(progress);
+    let verified = verified?;
     context.output().result(&verified, text)?;
     Ok(if verified.left() > 0 || !verified.complete {
         Exit::Failed

@@ -208,6 +208,7 @@ impl World {
             mover: mover.clone(),
             metrics: Metrics::new(),
             sessions: Sessions::new(Arc::clone(&jwt_clock) as Arc<dyn Clock>),
+            channels: Arc::new([]),
             settings: settings(),
         });
         Self {

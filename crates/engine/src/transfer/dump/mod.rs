@@ -61,11 +61,16 @@ impl DumpService {
 
 /// Hears how far a dump is.
 pub trait DumpProgress: Send + Sync {
+    /// The dump has this many documents, where that is known before the first is done.
+    fn expect(&self, documents: u64);
+
     /// So many documents of the dump are done.
     fn report(&self, documents: u64);
 }
 
 impl DumpProgress for crate::NoProgress {
+    fn expect(&self, _: u64) {}
+
     fn report(&self, _: u64) {}
 }
 

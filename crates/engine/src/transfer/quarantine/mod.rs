@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use tierkeep_core::bson;
 use tierkeep_core::bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::bson::{Bson, Document};
 use tierkeep_core::content::{rfc3339, show};
@@ -23,7 +22,7 @@ use tierkeep_core::version::Version;
 use crate::claims::{Consistency, claims};
 use crate::context::Engine;
 use crate::databases::pages::Pages;
-use crate::mover::quarantine::{Mark, Marks};
+use crate::mover::quarantine::{Mark, Marks, as_json};
 use crate::transfer::dump::DumpError;
 
 /// How many marks are read at once.
@@ -256,7 +255,7 @@ impl QuarantineService {
             1 => Ok(marks.remove(0)),
             _ => {
                 let ids = marks.iter().take(NAMED_MAX);
-                let ids: Vec<String> = ids.map(|mark| shown(&mark.document)).collect();
+                let ids: Vec<String> = ids.map(Mark::name).collect();
                 Err(QuarantineError::Several {
                     name: name.to_owned(),
                     ids: ids.join(", "),
@@ -306,17 +305,6 @@ fn entry(mark: &Mark) -> Quarantined {
     }
 }
 
-/// An `_id` as a person types it.
-fn shown(id: &Bson) -> String {
-    let text = id.as_str().map(str::to_owned);
-    let text = text.or_else(|| id.as_object_id().map(bson::oid::ObjectId::to_hex));
-    text.unwrap_or_else(|| as_json(id))
-}
-
-fn as_json(id: &Bson) -> String {
-    show(id.clone()).to_string()
-}
-
 fn is_named(mark: &Mark, name: &str) -> bool {
     let lower = name.trim().to_lowercase();
     let is_user = mark.user_id.as_deref().is_some_and(|user| {
@@ -324,7 +312,7 @@ fn is_named(mark: &Mark, name: &str) -> bool {
         user == lower || user.strip_prefix("internal_") == Some(lower.as_str())
     });
     is_user
-        || shown(&mark.document) == name
+        || mark.name() == name
         || as_json(&mark.document) == name
         || matches!(&mark.document, Bson::ObjectId(id) if id.to_hex() == lower)
 }

@@ -23,7 +23,7 @@ use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written as JustWritten};
 use crate::mover::quarantine::{Mark, Marks};
 use crate::transfer::quarantine::{
-    Keep, QuarantineError, QuarantineReleased, QuarantineService, entry, files, shown,
+    Keep, QuarantineError, QuarantineReleased, QuarantineService, entry, files,
 };
 
 /// How often a document that is written meanwhile is compared again.
@@ -74,10 +74,7 @@ impl QuarantineService {
         actor: &str,
     ) -> Result<QuarantineReleased, QuarantineError> {
         let mark = self.named(name).await?;
-        let whose = mark
-            .user_id
-            .clone()
-            .unwrap_or_else(|| shown(&mark.document));
+        let whose = mark.user_id.clone().unwrap_or_else(|| mark.name());
         let (conflict, keep) = match (mark.user().filter(|_| mark.conflict), keep) {
             (Some(user), Some(keep)) => (Some(user), Some(keep)),
             (Some(_), None) => {

@@ -4,24 +4,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tierkeep_core::clock::Clock;
-use tierkeep_core::content::rfc3339;
-use tierkeep_engine::Notice;
 
 use super::super::Context;
-use crate::alerts::channels;
+use crate::alerts::{self, ChannelTest, channels};
 use crate::config::AlertConfig;
 use crate::exit::{Exit, UsageError};
 
 #[derive(Serialize)]
 struct Tested {
     channels: Vec<ChannelTest>,
-}
-
-#[derive(Serialize)]
-struct ChannelTest {
-    channel: &'static str,
-    delivered: bool,
-    error: Option<String>,
 }
 
 /// Sends one message through each channel.
@@ -39,24 +30,9 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
         }
         .into());
     }
-    let mut tested = Tested {
-        channels: Vec::new(),
+    let tested = Tested {
+        channels: alerts::test(&channels, clock.now()).await,
     };
-    for channel in channels {
-        let notice = Notice {
-            id: format!("msg_test_{:016x}", rand::random::<u64>()),
-            at: rfc3339(clock.now()),
-            about: None,
-            total: 0,
-            alerts: Vec::new(),
-        };
-        let error = channel.send(&notice).await.err();
-        tested.channels.push(ChannelTest {
-            channel: channel.kind().as_str(),
-            delivered: error.is_none(),
-            error: error.map(|error| error.to_string()),
-        });
-    }
     let exit = if tested.channels.iter().all(|outcome| outcome.delivered) {
         Exit::Done
     } else {

@@ -77,7 +77,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
         let done = importer.run(&bar, &stop).await;
         done.map(|(report, refusals)| (report, refusals, None))
     };
-    bar.0.finish_and_clear();
+    drop(bar);
     let (report, refusals, followed) = done?;
     if let Some((path, file)) = refused {
         let written = write_refused(&importer, &refusals, file).await;

@@ -7,18 +7,16 @@ mod text;
 mod verify;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tierkeep_core::legacy::{Dates, Derived, Source};
 use tierkeep_engine::{Engine, Purpose};
 use tierkeep_legacy::{Followed, Importer, Options, Progress};
 use tracing::warn;
 
 use super::Context;
+use super::progress::Progress as CommandProgress;
 use crate::config::ImportSettings;
-use crate::output::Format;
 
 pub use import::ImportArgs;
 pub(super) use import::run as import;
@@ -88,32 +86,18 @@ async fn importer(
     Ok((importer, engine))
 }
 
-/// Progress on a terminal: how many documents, how fast, how long it takes; later how far behind the source.
-struct Bar(ProgressBar);
+/// Progress of an import; later how far behind the source it is.
+struct Bar(CommandProgress);
 
 impl Bar {
-    /// Visible to somebody who watches.
     fn of(context: &Context) -> Self {
-        let visible = context.format == Format::Text && io::stderr().is_terminal();
-        let bar = if visible {
-            ProgressBar::new(0)
-        } else {
-            ProgressBar::hidden()
-        };
-        let template = "{msg} {wide_bar} {pos}/{len} documents, {per_sec}, {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+        Self(CommandProgress::of(context, ""))
     }
 
-    fn at(&self, message: &'static str, done: u64, all: u64) {
-        if self.0.message() != message {
-            self.0.reset();
-            self.0.set_message(message);
-        }
-        self.0.set_length(all);
-        self.0.set_position(done);
+    fn at(&self, what: &'static str, done: u64, all: u64) {
+        self.0.begin(what);
+        self.0.expect(all);
+        self.0.at(done, "");
     }
 }
 
@@ -127,13 +111,9 @@ impl Progress for Bar {
     }
 
     fn follows(&self, followed: &Followed) {
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            self.0.set_style(style);
-        }
-        self.0.set_message(format!(
+        self.0.tell(format!(
             "following: {} changes, {} users, {} s behind; Ctrl-C ends it",
             followed.changes, followed.users, followed.lag.0
         ));
-        self.0.tick();
     }
 }

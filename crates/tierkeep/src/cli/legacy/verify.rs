@@ -29,7 +29,7 @@ pub(in super::super) async fn run(args: &VerifyArgs, context: &Context) -> anyho
     lifecycle::cancel_on_signal(stop.clone());
     let bar = Bar::of(context);
     let found = importer.verify(&bar, &stop).await;
-    bar.0.finish_and_clear();
+    drop(bar);
     let found = found?;
     context.output().result(&found, text::verification)?;
     Ok(if found.has_differences() || stop.is_cancelled() {

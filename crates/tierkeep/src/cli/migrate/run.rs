@@ -1,23 +1,20 @@
 //! `migrate run`: owns the movement by hand.
 
-use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration};
 use tierkeep_core::audit::AuditKind;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{
-    Inspector, MigrationService, MoveError, NoProgress, Progress, Purpose, RunOptions, Summary,
-};
+use tierkeep_engine::{Inspector, MigrationService, MoveError, Purpose, RunOptions, Summary};
 use tokio_util::sync::CancellationToken;
 
+use super::super::progress::Progress;
 use super::super::{Context, audit};
 use crate::config::units;
 use crate::exit::Exit;
 use crate::lifecycle;
-use crate::output::Format;
 
 /// Arguments of `migrate run`.
 #[derive(Args, Clone, Debug)]
@@ -71,16 +68,12 @@ pub(super) async fn run(args: &RunArgs, context: &Context) -> anyhow::Result<Exi
     };
     let stop = CancellationToken::new();
     lifecycle::cancel_on_signal(stop.clone());
-    let visible = context.format == Format::Text && io::stderr().is_terminal();
-    let outcome = if visible {
-        // Only somebody who watches pays for the count.
-        let bar = Bar::of(Inspector::from(&service).due(&options).await?);
-        let outcome = service.run_beside_others(options, &bar, &stop).await;
-        bar.0.finish_and_clear();
-        outcome
-    } else {
-        service.run_beside_others(options, &NoProgress, &stop).await
-    };
+    let progress = Progress::of(context, "moved");
+    if progress.is_shown() {
+        progress.expect(Inspector::from(&service).due(&options).await?);
+    }
+    let outcome = service.run_beside_others(options, &progress, &stop).await;
+    drop(progress);
     let mut output = context.output();
     match outcome {
         Ok(summary) => {
@@ -141,32 +134,5 @@ fn took(millis: u64) -> String {
         0..1_000 => format!("{millis} ms"),
         1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
         _ => HumanDuration(Duration::from_millis(millis)).to_string(),
-    }
-}
-
-/// Progress on a terminal: how many of those that were due at the start, how fast, and how long it takes.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn of(due: u64) -> Self {
-        let bar = ProgressBar::new(due);
-        let template = "{wide_bar} {pos}/{len} moved, {per_sec}, {eta} left{msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-}
-
-impl Progress for Bar {
-    fn report(&self, summary: &Summary) {
-        // Documents come due while others move.
-        if self.0.length().is_some_and(|due| due < summary.moved) {
-            self.0.set_length(summary.moved);
-        }
-        self.0.set_position(summary.moved);
-        if summary.failed > 0 {
-            self.0.set_message(format!(", {} failed", summary.failed));
-        }
     }
 }

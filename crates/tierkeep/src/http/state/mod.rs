@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tierkeep_core::user::Section;
-use tierkeep_engine::{AuditTrail, Bindings, ErasureService, HrRecords, Users};
+use tierkeep_engine::{AuditTrail, Bindings, Channel, ErasureService, HrRecords, Users};
 use tierkeep_identity::UserTypeDetector;
 
 use self::mover::Mover;
@@ -74,6 +74,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The sessions of the dashboard.
     pub sessions: Sessions,
+    /// The ways in which alerts are delivered, for a test message.
+    pub channels: Arc<[Arc<dyn Channel>]>,
     /// The effective settings, for the dashboard.
     pub settings: Arc<[ShownSetting]>,
 }

@@ -1,18 +1,24 @@
 //! `/ui/actions`: what an administrator tells the mover. Each is asked about first, and done by the code behind
 //! `/v1/admin`.
 
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use tierkeep_core::user::UserId;
-use tierkeep_engine::{Failed, RunOptions, Verified, VerifyOptions};
+use tierkeep_engine::{
+    Failed, QuarantineError, QuarantineService, RunOptions, Verified, VerifyOptions,
+};
 
 use super::backup::told;
 use super::operator::{Operator, Signed};
 use super::overview::PATIENCE;
 use super::page::{Frame, PageResult, Place, ok, see};
 use super::words::many;
+use crate::alerts;
 use crate::http::response::problem::Problem;
 use crate::http::routes::admin::mover::{MoverSwitch, switch};
 use crate::http::routes::admin::task::TaskState;
@@ -31,6 +37,9 @@ enum Action {
     Run,
     Retry(Failed),
     Verify,
+    TestAlerts,
+    /// The quarantined document that the text names.
+    Release(String),
 }
 
 #[derive(Deserialize, Default)]
@@ -46,6 +55,8 @@ struct Confirm {
     csrf: String,
     path: String,
     user: Option<String>,
+    /// Whether the audit trail keeps it.
+    is_recorded: bool,
     what: &'static str,
     button: &'static str,
     back: String,
@@ -63,7 +74,8 @@ pub(super) async fn ask(
         frame: Frame::inside(action.title(), None, &by),
         csrf: by.csrf.clone(),
         path: format!("/ui/actions/{name}"),
-        user: action.user().map(ToString::to_string),
+        user: action.subject().map(str::to_owned),
+        is_recorded: action != Action::TestAlerts,
         what: action.what(),
         button: action.button(),
         back: action.back(),
@@ -92,6 +104,8 @@ fn read(
         "resume" => ("resume", Action::Resume),
         "run" => ("run", Action::Run),
         "verify" => ("verify", Action::Verify),
+        "test-alerts" => ("test-alerts", Action::TestAlerts),
+        "release" if !user.is_empty() => ("release", Action::Release(user.to_owned())),
         "retry" if user.is_empty() => ("retry", Action::Retry(Failed::All)),
         "retry" => {
             let user = UserId::parse(user);
@@ -117,6 +131,8 @@ impl Action {
         let admin = &by.admin;
         Ok(Some(match self {
             Self::Verify => return verified(state, by).await,
+            Self::TestAlerts => tested(state).await,
+            Self::Release(name) => released(state, by, name).await?,
             Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
                 "The movement is paused everywhere. Batches at work are finished first.".into()
             }
@@ -137,12 +153,16 @@ impl Action {
         }))
     }
 
-    fn user(&self) -> Option<&UserId> {
+    fn subject(&self) -> Option<&str> {
         match self {
-            Self::Retry(Failed::Of(user)) => Some(user),
-            Self::Pause | Self::Resume | Self::Run | Self::Verify | Self::Retry(Failed::All) => {
-                None
-            }
+            Self::Retry(Failed::Of(user)) => Some(user.as_str()),
+            Self::Release(name) => Some(name),
+            Self::Pause
+            | Self::Resume
+            | Self::Run
+            | Self::Verify
+            | Self::TestAlerts
+            | Self::Retry(Failed::All) => None,
         }
     }
 
@@ -152,6 +172,8 @@ impl Action {
             Self::Resume => "Resume the movement?",
             Self::Run => "Move what is due now?",
             Self::Verify => "Compare main with its backup now?",
+            Self::TestAlerts => "Send a test message?",
+            Self::Release(_) => "Release this document from quarantine?",
             Self::Retry(Failed::All) => "Try all failed moves again?",
             Self::Retry(Failed::Of(_)) => "Try this user's failed move again?",
         }
@@ -172,6 +194,14 @@ impl Action {
                  changes nothing. Users read and write as before; on many documents it takes minutes and some of the \
                  databases' time. What differs is counted, and the first of it named."
             }
+            Self::TestAlerts => {
+                "One message without alerts goes out through each configured channel, and this page then says whether it \
+                 was delivered. No database is needed."
+            }
+            Self::Release(_) => {
+                "The next run looks at the document again and moves it if it can; otherwise it is quarantined again. Nothing \
+                 of the document changes."
+            }
             Self::Retry(_) => {
                 "The record is pending again with all its retries, and the next run tries the move. Nothing of the \
                  document changes. Mend the cause first, or it will fail again."
@@ -185,6 +215,8 @@ impl Action {
             Self::Resume => "Resume",
             Self::Run => "Run now",
             Self::Verify => "Verify now",
+            Self::TestAlerts => "Send",
+            Self::Release(_) => "Release",
             Self::Retry(_) => "Retry",
         }
     }
@@ -194,7 +226,8 @@ impl Action {
         match self {
             Self::Pause | Self::Resume | Self::Run => Place::Overview.path().to_owned(),
             Self::Verify => Place::Backup.path().to_owned(),
-            Self::Retry(Failed::All) => Place::Migrations.path().to_owned(),
+            Self::TestAlerts => Place::Alerts.path().to_owned(),
+            Self::Release(_) | Self::Retry(Failed::All) => Place::Migrations.path().to_owned(),
             Self::Retry(Failed::Of(user)) => format!("/ui/users/{user}"),
         }
     }
@@ -220,5 +253,39 @@ async fn verified(state: &HttpState, by: &Operator) -> Result<Option<String>, Pr
             state.sessions.told(&by.session);
             Err(error.into())
         }
+    }
+}
+
+/// Sends a test message through each channel and says what came of it.
+async fn tested(state: &HttpState) -> String {
+    if state.channels.is_empty() {
+        return "No channel is configured: set TIERKEEP_ALERT_WEBHOOK_URL or TIERKEEP_ALERT_EMAIL."
+            .into();
+    }
+    let now = state.mover.service.engine().clock().now();
+    let sent = tokio::time::timeout(PATIENCE, alerts::test(&state.channels, now)).await;
+    let Ok(channels) = sent else {
+        let seconds = PATIENCE.as_secs();
+        return format!("The test message was not acknowledged within {seconds} seconds.");
+    };
+    let outcomes = channels.into_iter().map(|test| match test.error {
+        None => format!("{}: delivered.", test.channel),
+        Some(error) => format!("{}: not delivered: {error}.", test.channel),
+    });
+    outcomes.collect::<Vec<_>>().join(" ")
+}
+
+/// Releases a quarantined document about which no copies contradict each other.
+async fn released(state: &HttpState, by: &Operator, name: &str) -> Result<String, Problem> {
+    let quarantine = QuarantineService::new(Arc::clone(state.mover.service.engine()));
+    let actor = by.admin.user().as_str();
+    // Without a choice between copies no file is written.
+    match quarantine
+        .release(name, None, FilePath::new("."), actor)
+        .await
+    {
+        Ok(_) => Ok(format!("Released {name}. The next run looks at it again.")),
+        Err(QuarantineError::Store(error)) => Err(error.into()),
+        Err(error) => Ok(format!("Not released: {error}.")),
     }
 }

@@ -9,6 +9,7 @@ use tierkeep_engine::{Alert, AlertKind, ChannelKind, ChannelView};
 use super::operator::Operator;
 use super::page::{Frame, PageResult, Place, ok};
 use super::words::{Words, number};
+use crate::alerts::runbook;
 use crate::http::state::HttpState;
 
 #[derive(Template)]
@@ -73,6 +74,11 @@ pub(super) fn title(kind: impl Borrow<AlertKind>) -> String {
         first.make_ascii_uppercase();
     }
     words
+}
+
+/// Where the page is that tells what to do.
+fn what_to_do(kind: impl Borrow<AlertKind>) -> String {
+    runbook(*kind.borrow())
 }
 
 /// The count of an alert; never below zero.

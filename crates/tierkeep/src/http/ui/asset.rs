@@ -1,4 +1,4 @@
-//! What pages load besides themselves: owns the style sheet and the icon, which are in the binary.
+//! What pages load besides themselves: owns the style sheet, the script and the icon, which are in the binary.
 
 use std::sync::LazyLock;
 
@@ -9,15 +9,28 @@ use axum::response::Response;
 use crate::http::response::answer;
 
 const STYLE: &[u8] = include_bytes!("../../../assets/dashboard.css");
+const SCRIPT: &[u8] = include_bytes!("../../../assets/dashboard.js");
 const ICON: &[u8] = include_bytes!("../../../assets/icon.svg");
 pub(super) const ICON_PATH: &str = "/ui/icon.svg";
 
+static STYLE_PATH: LazyLock<String> = LazyLock::new(|| address("/ui/style.css", STYLE));
+static SCRIPT_PATH: LazyLock<String> = LazyLock::new(|| address("/ui/live.js", SCRIPT));
+
 /// With a hash of its content: another content is another address.
-static STYLE_PATH: LazyLock<String> =
-    LazyLock::new(|| format!("/ui/style.css?v={:.16}", blake3::hash(STYLE).to_hex()));
+fn address(path: &str, content: &[u8]) -> String {
+    format!("{path}?v={:.16}", blake3::hash(content).to_hex())
+}
 
 pub(super) fn style_path() -> &'static str {
     STYLE_PATH.as_str()
+}
+
+pub(super) fn script_path() -> &'static str {
+    SCRIPT_PATH.as_str()
+}
+
+pub(super) async fn script() -> Response {
+    kept("text/javascript; charset=utf-8", SCRIPT)
 }
 
 pub(super) async fn style() -> Response {

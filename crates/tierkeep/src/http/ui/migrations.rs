@@ -6,7 +6,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use tierkeep_core::bson::oid::ObjectId;
 use tierkeep_core::mover::Status;
-use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter};
+use tierkeep_engine::{Inspector, MigrationView, QuarantineView, RecordFilter, RecordPage};
 
 use super::operator::Operator;
 use super::overview::within;
@@ -73,16 +73,17 @@ pub(super) async fn get(
         status: Status::parse(&search.status),
         user,
     };
-    let after = match ObjectId::parse_str(&search.cursor) {
-        Ok(cursor) => Some(cursor),
-        Err(_) => since(&state, &search.since),
-    };
+    let before = ObjectId::parse_str(&search.cursor).ok();
+    let oldest = since(&state, &search.since);
     let inspector = Inspector::from(&state.mover.service);
     let (records, next) = if nobody {
         (Some(Vec::new()), None)
     } else {
-        let page = within(inspector.migrations(&filter, after, PAGE)).await;
-        page.map_or((None, None), |page| (Some(page.records), page.next))
+        let page = within(inspector.migrations(&filter, before, PAGE)).await;
+        page.map_or((None, None), |page| {
+            let (records, next) = no_older_than(oldest, page);
+            (Some(records), next)
+        })
     };
     let (quarantine, waiting) = tokio::join!(
         within(inspector.quarantined(QUARANTINED)),
@@ -106,7 +107,21 @@ pub(super) async fn get(
     })
 }
 
-/// Records' ids begin with the second in which their documents entered temp (ADR 2).
+/// The page up to the first record that is older.
+fn no_older_than(
+    oldest: Option<ObjectId>,
+    page: RecordPage,
+) -> (Vec<MigrationView>, Option<ObjectId>) {
+    let Some(oldest) = oldest.map(ObjectId::to_hex) else {
+        return (page.records, page.next);
+    };
+    let mut records = page.records;
+    let next = page.next.filter(|next| next.to_hex() >= oldest);
+    records.retain(|record| record.migration_id >= oldest);
+    (records, next)
+}
+
+/// The lowest id of a record whose document entered temp since then: ids begin with the second in which it did (ADR 2).
 fn since(state: &HttpState, search: &str) -> Option<ObjectId> {
     let (_, _, days) = SINCE.iter().find(|(name, _, _)| *name == search)?;
     let now = state.mover.service.engine().clock().now();
@@ -118,6 +133,13 @@ fn since(state: &HttpState, search: &str) -> Option<ObjectId> {
 }
 
 impl MigrationSearch {
+    /// Whether every record is asked for.
+    fn is_empty(&self) -> bool {
+        [&self.status, &self.user, &self.since, &self.cursor]
+            .iter()
+            .all(|text| text.is_empty())
+    }
+
     /// The address of the page after this one.
     fn following(&self, cursor: &str) -> String {
         // Whatever is no letter, digit or one of these is no status, user or time either.

@@ -2,7 +2,7 @@
 //! `templates/ui`.
 //!
 //! Must never show the content of a document or a token, load anything from elsewhere, change anything on a GET, or
-//! do what `/v1/admin` does a second way. Every page works without JavaScript; there is none.
+//! do what `/v1/admin` does a second way. Every page works without JavaScript; the only script loads the page again.
 //!
 //! Where to look: `sign_in` and `session` (who is in), `operator` (what every page and form behind that needs),
 //! `page` (what surrounds every page), `safety` (the verdict).
@@ -41,6 +41,7 @@ pub(super) fn pages() -> Router<HttpState> {
         .route("/ui", get(async || Redirect::permanent("/ui/")))
         .route("/ui/", get(overview::get))
         .route("/ui/style.css", get(asset::style))
+        .route("/ui/live.js", get(asset::script))
         .route("/ui/icon.svg", get(asset::icon))
         .route(
             "/ui/sign-in",

@@ -17,8 +17,8 @@ use super::words::When;
 use crate::http::response::problem::Problem;
 
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; \
-     base-uri 'none'",
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 );
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// What refusals are on every other route.
@@ -63,6 +63,16 @@ impl Place {
         }
     }
 
+    /// Whether the page shows what changes by itself, and is loaded again while it is open.
+    fn is_live(self) -> bool {
+        match self {
+            Self::Overview | Self::Migrations | Self::Backup | Self::Databases | Self::Alerts => {
+                true
+            }
+            Self::Users | Self::Audit | Self::Configuration => false,
+        }
+    }
+
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Overview => "/ui/",
@@ -100,6 +110,8 @@ pub(super) struct Inside {
     pub(super) now: When,
     /// When the session ends.
     pub(super) until: When,
+    /// The script that keeps the page current.
+    pub(super) script: Option<&'static str>,
 }
 
 /// An entry of the navigation.
@@ -142,6 +154,9 @@ impl Frame {
             csrf: by.csrf.clone(),
             now: by.words.now(),
             until: by.until,
+            script: place
+                .filter(|place| place.is_live())
+                .map(|_| asset::script_path()),
         };
         Self {
             title: title.into(),

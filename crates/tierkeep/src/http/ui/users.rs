@@ -96,7 +96,7 @@ pub(super) async fn get(
         agreement: Agreement::of(&user),
         decisions: page.map(|page| lines(&page.items, by.words)),
         more,
-        failed: user.records.iter().any(|record| record.status == "failed"),
+        failed: failed(&user),
         user,
     })
 }
@@ -125,11 +125,12 @@ fn nobody(by: &Operator, q: String) -> axum::response::Response {
     render(StatusCode::NOT_FOUND, &page)
 }
 
-impl UserPage {
-    fn records_unknown(&self) -> bool {
-        self.user.unreachable.contains(&Role::EvaluationAudit)
-    }
+fn failed(user: &Explanation) -> bool {
+    let mut records = user.records.iter().flatten();
+    records.any(|record| record.status == "failed")
+}
 
+impl UserPage {
     fn counts(&self, copy: &Copy) -> bool {
         self.user.authoritative == Some(copy.database)
     }

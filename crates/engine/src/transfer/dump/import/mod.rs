@@ -165,6 +165,7 @@ impl DumpService {
             dry_run,
             ..Imported::default()
         };
+        progress.expect(dump.parts.iter().map(|part| part.documents).sum());
         let mut carried = false;
         for part in dump.parts.iter().filter(|it| it.taken == Use::Skipped) {
             imported.documents += part.documents;

@@ -57,7 +57,7 @@ body! {
     }
 }
 
-/// Migration records, page by page, in the order in which their documents entered temp.
+/// Migration records, page by page; those whose documents entered temp last come first.
 #[utoipa::path(
     get,
     path = "/v1/admin/migrations",

@@ -38,7 +38,7 @@ body! {
         erased: bool,
         erasure: Option<ErasureBody>,
         copies: Vec<CopyBody>,
-        records: Vec<RecordBody>,
+        records: Option<Vec<RecordBody>>,
         next: String,
         unreachable: Vec<Role>,
     }
