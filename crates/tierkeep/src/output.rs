@@ -11,7 +11,7 @@ use crate::terminal::harmless;
 /// Empties a terminal from its top.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
-/// The form of results.
+/// Output format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -68,7 +68,7 @@ impl Output {
         }
     }
 
-    /// The form of results.
+    /// Output format.
     pub fn format(&self) -> Format {
         self.format
     }

@@ -26,13 +26,13 @@ const PAGE: usize = 1_000;
 /// Arguments of `erase`.
 #[derive(Args, Clone, Debug)]
 pub struct EraseArgs {
-    /// The user's whole id (`internal_…` or `external_…`); `tierkeep explain` finds it by name
+    /// The complete user id (`internal_…` or `external_…`); `tierkeep explain` finds it by name
     #[arg(value_name = "USER_ID", value_parser = UserId::parse)]
     pub user: UserId,
-    /// Only show which copies would go, and which exports it cannot reach
+    /// Only show the copies that would be erased, and exports that may also hold the user's data
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask; without a terminal nothing is asked anyway
+    /// Do not ask for confirmation; without a terminal, there is no question
     #[arg(long)]
     pub yes: bool,
 }

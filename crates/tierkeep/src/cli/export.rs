@@ -21,16 +21,16 @@ use crate::output::Format;
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Where to; a directory that is empty or does not exist
+    /// The directory to write to; it must be empty or not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Write only this user's data, as JSON for that user: a user id, 24 hex digits, or a public user name, in any case
+    /// Write only this user's data, as JSON: a user id, 24 hex digits, or a public user name, in any letter case
     #[arg(long, value_name = "ID")]
     pub user: Option<String>,
-    /// Compress the files, as mongodump --gzip does
+    /// Compress the files like mongodump --gzip
     #[arg(long, conflicts_with = "user")]
     pub gzip: bool,
-    /// Copy the data directory as it is, also while it is in use; DIR can be a --data-dir afterwards
+    /// Copy the data directory, also while it is in use; the copy can be used as --data-dir
     #[arg(long, conflicts_with_all = ["user", "gzip"])]
     pub sqlite: bool,
 }

@@ -17,10 +17,10 @@ pub struct ImportDumpArgs {
     /// A directory that `tierkeep export` or mongodump wrote
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Only look at the files and count what would become of each document
+    /// Only read the files and count the outcomes of the documents
     #[arg(long)]
     pub dry_run: bool,
-    /// Take in this database of the dump alone, by the name of its directory; may be given several times
+    /// Import only this database of the dump, by the name of its directory; can be repeated
     #[arg(long = "database", value_name = "NAME")]
     pub databases: Vec<String>,
 }

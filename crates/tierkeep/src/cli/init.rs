@@ -11,8 +11,8 @@ use crate::exit::Exit;
 /// Arguments of `init`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InitArgs {
-    /// Let an empty audit database take the place of one that is lost for good, with its migration records and the
-    /// ledger of erased users: dumps older than an erasure must not be brought back afterwards
+    /// Accept an empty audit database in place of one that is permanently lost with its migration records and erasure
+    /// ledger; afterwards, do not restore dumps that are older than an erasure
     #[arg(long)]
     pub new_audit: bool,
 }

@@ -20,16 +20,16 @@ use crate::telemetry::harmless;
 /// What to do about quarantined documents.
 #[derive(Subcommand, Clone, Debug)]
 pub enum QuarantineCommand {
-    /// Show every quarantined document and why, the newest first
+    /// Show every quarantined document and its reason, newest first
     List,
     /// Show one quarantined document, and the copies of its user in every database
     Show(ShowArgs),
-    /// Write every quarantined document, with the copies of its user, to a new file, one JSON value a line
+    /// Write every quarantined document, with the copies of its user, to a new file, one JSON value per line
     Export(ExportArgs),
-    /// Let a document go on: the next run looks at it again
+    /// Release a document; the next run checks it again
     ///
-    /// Where copies contradict each other, --keep says which one counts. All copies are written to a new file first. Then
-    /// the kept one gets a version above all others, and the next move puts it over them.
+    /// If copies conflict, --keep chooses the current one. All copies are written to a new file first. The kept copy
+    /// then gets a version above all others, and the next move overwrites the others with it.
     Release(ReleaseArgs),
 }
 
@@ -44,7 +44,7 @@ pub struct ShowArgs {
 /// Arguments of `quarantine export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Where to; a file that does not exist
+    /// The file to write; it must not exist
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -55,7 +55,7 @@ pub struct ReleaseArgs {
     /// The user's id, in any letter case, or the document's _id
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Which copy counts, where copies contradict each other
+    /// The copy to keep, if copies conflict
     #[arg(
         long,
         value_name = "temp|main|srie",
@@ -63,7 +63,7 @@ pub struct ReleaseArgs {
         hide_possible_values = true
     )]
     pub keep: Option<KeepArg>,
-    /// Where the file with the copies goes
+    /// The directory for the file with the copies
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
 }

@@ -24,16 +24,16 @@ const SHOWN: usize = 50;
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("whom").required(true).args(["user", "users_file", "all"]))]
 pub struct RestoreArgs {
-    /// Bring back this user
+    /// Restore this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
     pub user: Option<UserId>,
-    /// Bring back the users in this file, one id a line; # begins a comment
+    /// Restore the users in this file, one id per line; # starts a comment
     #[arg(long, value_name = "FILE")]
     pub users_file: Option<PathBuf>,
-    /// Bring back everybody, and all HR records
+    /// Restore all users and all HR records
     #[arg(long)]
     pub all: bool,
-    /// Only count what would be brought back
+    /// Only count the documents that would be restored
     #[arg(long)]
     pub dry_run: bool,
 }

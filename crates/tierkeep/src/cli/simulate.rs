@@ -17,7 +17,7 @@ use crate::exit::{self, Exit};
 /// Arguments of `simulate`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SimulateArgs {
-    /// How far to look ahead, 31d at most
+    /// Period to simulate, at most 31d
     #[arg(long = "for", value_name = "DURATION", default_value = "24h", value_parser = window)]
     pub window: Duration,
 }

@@ -23,15 +23,14 @@ use crate::output::Format;
 /// Arguments of `status`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct StatusArgs {
-    /// Go on showing it, until Ctrl-C: redrawn on a terminal, else one after the other; with --json a line each
+    /// Refresh until Ctrl-C: redraw on a terminal, otherwise append; with --json, print one line each
     #[arg(long)]
     pub watch: bool,
-    /// How often, with --watch
+    /// Refresh interval for --watch
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     #[arg(requires = "watch")]
     pub every: Duration,
-    /// Also read what each database holds: counts, sizes, ages and indexes of its collections; takes time where they are
-    /// large
+    /// Also show the counts, sizes, ages and indexes of each collection; slow for large collections
     #[arg(long, conflicts_with = "watch")]
     pub contents: bool,
 }

@@ -34,7 +34,7 @@ pub struct TokenArgs {
     /// How long the token is valid
     #[arg(long, value_name = "DURATION", value_parser = time_to_live, default_value = "1h")]
     pub ttl: Duration,
-    /// The GitHub account that must own the GitHub token sent along
+    /// The login of the GitHub account that the caller's GitHub token must belong to
     #[arg(long, value_name = "LOGIN")]
     pub github_login: Option<String>,
 }

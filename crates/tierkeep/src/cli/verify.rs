@@ -20,14 +20,14 @@ const SHOWN: usize = 50;
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Mend what differs: the newer version wins; of one version, the copy that matches its own digest
+    /// Repair differences: the newer version wins; at equal versions, the copy that matches its digest
     #[arg(long)]
     pub repair: bool,
-    /// Whom to believe where digests do not decide
+    /// The copy to keep where versions and digests do not decide
     #[arg(long, value_name = "main|srie", value_enum, requires = "repair")]
     #[arg(hide_possible_values = true)]
     pub prefer: Option<Preferred>,
-    /// Compare about so many documents, from everywhere, in place of all
+    /// Compare a random sample of about N documents instead of all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: Option<u64>,
 }

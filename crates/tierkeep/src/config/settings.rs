@@ -35,9 +35,9 @@ pub struct Settings {
     pub tombstone_ttl: Duration,
     /// How long completed migration records are kept; for ever where nothing is said.
     pub record_retention: Option<Duration>,
-    /// The collections of HR records.
+    /// Collections of HR records.
     pub hr_collections: Vec<HrCollection>,
-    /// How often HR records that the backup lacks are delivered.
+    /// Interval at which HR records that are missing in the backup are delivered.
     pub reconcile_interval: Duration,
     /// How the audit trail is kept.
     pub audit: AuditConfig,
@@ -59,11 +59,11 @@ pub struct ServiceSettings {
 /// How HTTP is served.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSettings {
-    /// Where the service listens.
+    /// Address on which the service listens.
     pub listen: SocketAddr,
     /// Where operators look, if not there.
     pub ops_listen: Option<SocketAddr>,
-    /// The sections of a user document that can be read and written.
+    /// Sections of a user document that can be read and written.
     pub sections: Vec<Section>,
     /// The largest bodies.
     pub max_body: MaxBody,

@@ -33,7 +33,7 @@ pub use watch::VerificationWatch;
 pub struct VerifyOptions {
     /// Mend what differs, where it is certain what is right.
     pub repair: bool,
-    /// Whom to believe where digests do not decide.
+    /// The copy to keep where versions and digests do not decide.
     pub prefer: Option<Side>,
     /// About so many documents in place of all.
     pub sample: Option<u64>,

@@ -56,7 +56,7 @@ pub(crate) struct Dump {
 pub(crate) struct Places {
     /// The names of the databases here; those of the roles are known anyway.
     pub(crate) names: BTreeMap<String, Role>,
-    /// The collections of HR records.
+    /// Collections of HR records.
     pub(crate) hr: Vec<HrCollection>,
     /// The directories that are taken in; every one where this is empty.
     pub(crate) chosen: BTreeSet<String>,

@@ -15,11 +15,11 @@ pub struct ListArgs {
     /// Show resolved alerts too
     #[arg(long)]
     pub all: bool,
-    /// Show this many alerts at most
+    /// Show at most this many alerts
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub limit: usize,
-    /// Begin after this alert: the cursor that the page before ended with
+    /// Start after this alert: the cursor that the previous page ended with
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Option<String>,
 }

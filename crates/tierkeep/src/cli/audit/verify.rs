@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// Arguments of `audit verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Compare with a head that was noted once, COUNT:HASH as in the log; finds a tail that was cut off
+    /// Compare with a head that was recorded earlier, COUNT:HASH as in the log; detects removed entries at the end
     #[arg(long, value_name = "H", value_parser = head)]
     pub head: Option<Head>,
 }

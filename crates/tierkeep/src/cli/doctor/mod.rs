@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Arguments of `doctor`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DoctorArgs {
-    /// Complain also of what works and could be wiser, such as a key that is kept beside what it protects
+    /// Also warn about settings that work but are risky, such as a key stored next to the data that it protects
     #[arg(long)]
     pub strict: bool,
 }

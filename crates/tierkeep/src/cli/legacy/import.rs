@@ -24,19 +24,19 @@ use crate::lifecycle;
 /// Arguments of `import-legacy`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// Write nothing and report the same
+    /// Write nothing, but report the outcomes
     #[arg(long)]
     pub dry_run: bool,
     /// What is read, and how.
     #[command(flatten)]
     pub reading: ReadingArgs,
-    /// Write every refused document to this file, one JSON object a line, without its secrets
+    /// Write every refused document to this file, one JSON object per line, without its secrets
     #[arg(long, value_name = "FILE")]
     pub refused: Option<PathBuf>,
-    /// Go on with the changes that follow, until Ctrl-C; needs a replica set
+    /// Continue with later changes until Ctrl-C; needs a replica set
     #[arg(long, conflicts_with = "dry_run")]
     pub follow: bool,
-    /// With --follow: end once nothing has changed for so long
+    /// With --follow: exit after this long without a change
     #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "follow")]
     pub until_idle: Option<Duration>,
 }

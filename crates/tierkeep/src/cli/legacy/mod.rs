@@ -28,11 +28,11 @@ pub(super) use verify::run as verify;
 /// What is read, and how.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ReadingArgs {
-    /// Take in data, too, that can be made again: profile, rankings, scores
+    /// Also import data that can be recomputed: profile, rankings, scores
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = derived)]
     pub include: Vec<Derived>,
-    /// The time zone of the machine that wrote scanDate and analyzedAt (Asia/Kolkata, +05:30); when not given, they
-    /// count only where a document has no other date, as UTC
+    /// The time zone of the machine that wrote scanDate and analyzedAt (Asia/Kolkata, +05:30); if not given, these
+    /// dates are used only where a document has no other date, and read as UTC
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub local_zone: Option<jiff::tz::TimeZone>,
 }

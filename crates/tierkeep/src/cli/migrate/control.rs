@@ -12,7 +12,7 @@ use crate::exit::{Exit, UsageError};
 /// Arguments of `migrate retry`.
 #[derive(Args, Clone, Debug)]
 pub struct RetryArgs {
-    /// Every move that has failed for good
+    /// Every move that has failed permanently
     #[arg(long, conflicts_with = "user")]
     pub all: bool,
     /// Only this user's

@@ -41,7 +41,7 @@ body! {
     }
 }
 
-/// Stop the movement everywhere, in every process, until it is resumed. Idempotent.
+/// Stop the mover in every process until it is resumed. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/admin/mover/pause",
@@ -60,7 +60,7 @@ pub(in crate::http) async fn pause(
     switched(&state, &admin, MoverSwitch::Pause).await
 }
 
-/// Let the movement go on everywhere. Idempotent.
+/// Resume the mover in every process. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/admin/mover/resume",

@@ -117,7 +117,7 @@ body! {
     }
 }
 
-/// Compare main with its backup, users and HR records, and mend what differs where that is asked for.
+/// Compare main with its backup, users and HR records, and repair differences where that is asked for.
 #[utoipa::path(
     post,
     path = "/v1/admin/verify",
