@@ -220,7 +220,7 @@ impl UserTypeDetector {
     /// Fetches the keys that check JWTs, where they come from a URL.
     ///
     /// # Errors
-    /// [`KeysUnavailable`]; the keys of before stay in use.
+    /// [`KeysUnavailable`]; the previous keys stay in use.
     pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
         self.jwt.refresh_keys().await
     }

@@ -310,7 +310,7 @@ impl JwtVerifier {
     /// Fetches the keys, where they come from a URL.
     ///
     /// # Errors
-    /// [`KeysUnavailable`]; the keys of before stay in use.
+    /// [`KeysUnavailable`]; the previous keys stay in use.
     pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
         match &self.keys {
             Keys::Fixed(_) => Ok(()),

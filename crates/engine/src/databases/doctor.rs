@@ -228,7 +228,7 @@ fn shared(hellos: &BTreeMap<Role, Hello>) -> Vec<Finding> {
                     "wiring",
                     Severity::Error,
                     **second,
-                    format!("{first} and {second} lead to the same database {database:?} on the same server"),
+                    format!("{first} and {second} resolve to the same database {database:?} on the same server"),
                     format!("give {} and {} different databases", first.url_variable(), second.url_variable()),
                 ));
             }

@@ -13,7 +13,7 @@ pub enum ConnectError {
     Unreachable(Vec<Unreached>),
     /// Two roles lead to one database.
     #[error(
-        "{first} and {second} lead to the same database {database:?} on the same server; give {} and {} different databases",
+        "{first} and {second} resolve to the same database {database:?} on the same server; give {} and {} different databases",
         first.url_variable(), second.url_variable()
     )]
     SameDatabase {

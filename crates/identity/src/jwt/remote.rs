@@ -115,7 +115,7 @@ impl RemoteKeys {
         let fetched = self.fetch().await;
         *fetched_at = Some(Instant::now());
         if let Err(error) = fetched {
-            tracing::warn!(%error, "the keys of before stay in use");
+            tracing::warn!(%error, "the previous keys stay in use");
         }
         fetched.is_ok()
     }

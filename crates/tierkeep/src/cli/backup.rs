@@ -30,7 +30,7 @@ pub async fn run(_args: BackupArgs, context: &Context) -> anyhow::Result<Exit> {
     let backup = Backup::new(engine);
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let done = if visible {
-        let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
+        let bar = super::counting("{spinner} {pos} checked, {per_sec}{msg}");
         let told = |done: &BackedUp| {
             bar.set_position(done.checked);
             bar.set_message(format!(", {} copied", done.backed_up));
@@ -65,7 +65,7 @@ fn text(done: &BackedUp) -> String {
         done.refused,
     );
     if !done.complete {
-        text.push_str("\nstopped before the end; the same command goes on");
+        text.push_str("\nstopped before the end; repeat the command to continue");
     }
     text.push_str(&restore::troubles(&done.problems));
     text

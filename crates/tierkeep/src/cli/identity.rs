@@ -104,7 +104,7 @@ async fn unbind(args: &UnbindArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let text = |it: &Unbound| {
         format!(
-            "unbound {}: the next GitHub account that the user comes with is the bound one",
+            "unbound {}: the next GitHub account that the user signs in with becomes bound",
             it.user_id
         )
     };
@@ -117,7 +117,7 @@ fn internal(text: &str) -> Result<UserId, UsageError> {
     let mut meant = explain::meant(text)?.into_iter();
     let internal = meant.find(|user| user.user_type() == UserType::Internal);
     internal.ok_or_else(|| UsageError {
-        message: format!("{text:?} names a public user, who has no GitHub account"),
+        message: format!("{text:?} is a public user, which has no GitHub binding"),
         remedy: Some("give internal_… or the JWT's sub, 24 hex digits".into()),
     })
 }

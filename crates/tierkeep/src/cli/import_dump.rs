@@ -86,7 +86,7 @@ fn outcome(imported: &Result<Imported, DumpError>) -> String {
                 .first()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            format!("refused before anything was written: {count} problems, the first {first}")
+            format!("refused before anything was written: {count} problems, first: {first}")
         }
         Err(error) => format!("ended early: {error}"),
     }

@@ -35,7 +35,12 @@ pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
     let result = json!({ "ready": ready, "away": opened.away });
     context.output().result(&result, |_| {
         let mut lines: Vec<String> = ready.iter().map(|role| format!("{role}  ready")).collect();
-        lines.extend(opened.away.iter().map(|role| format!("{role}  away")));
+        lines.extend(
+            opened
+                .away
+                .iter()
+                .map(|role| format!("{role}  unavailable")),
+        );
         lines.join("\n")
     })?;
     Ok(if opened.away.is_empty() {

@@ -41,10 +41,9 @@ use crate::output::Format;
 
 const AFTER_HELP: &str = "\
 Settings come from flags, the environment and ./tierkeep.toml, in this order; \
-`tierkeep config template` lists them all. With --data-dir nothing else is needed.
+`tierkeep config template` lists them all. With --data-dir, no other setting is needed.
 
-Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or configuration, \
-3 a database could not be reached.";
+Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or configuration, 3 a database is unavailable.";
 
 /// Identifies callers, stores each user's document in one of seven databases, and moves internal users' documents when
 /// their retention has passed.

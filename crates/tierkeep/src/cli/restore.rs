@@ -64,7 +64,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     let restoration = Restoration::new(engine);
     let visible = context.format == Format::Text && io::stderr().is_terminal();
     let restored = if visible {
-        let bar = super::counting("{spinner} {pos} looked at, {per_sec}{msg}");
+        let bar = super::counting("{spinner} {pos} checked, {per_sec}{msg}");
         let told = |restored: &Restored| {
             bar.set_position(restored.checked);
             bar.set_message(format!(", {} restored", restored.restored));
@@ -100,7 +100,7 @@ fn whom(args: &RestoreArgs) -> Result<RestoreScope, UsageError> {
     {
         None => Ok(RestoreScope::Users(users)),
         Some(external) => Err(UsageError {
-            message: format!("{external} is an external user, and external users have no backup"),
+            message: format!("{external} is an external user; external users have no backup"),
             remedy: Some("give ids of internal users: internal_ and 24 hex digits".into()),
         }),
     }
@@ -117,7 +117,7 @@ fn listed(path: &Path) -> Result<Vec<UserId>, UsageError> {
     for (number, line) in small_file::lines(&text) {
         users.push(UserId::parse(line).map_err(|error| UsageError {
             message: format!("{shown}, line {number}: {error}"),
-            remedy: Some("one user id a line: internal_ and 24 hex digits".into()),
+            remedy: Some("write one user id per line: internal_ and 24 hex digits".into()),
         })?);
     }
     Ok(users)
@@ -146,7 +146,7 @@ fn text(restored: &Restored) -> String {
         restored.missing,
     );
     if !restored.complete {
-        text.push_str("\nstopped before the end; the same command goes on");
+        text.push_str("\nstopped before the end; repeat the command to continue");
     }
     text.push_str(&troubles(&restored.problems));
     text

@@ -122,10 +122,10 @@ fn text(verified: &Verified) -> String {
         let _ = write!(text, "\nand more; --json lists up to a thousand");
     }
     if left > 0 && verified.repaired == 0 {
-        text.push_str("\nmend what is certain with: tierkeep verify --repair");
+        text.push_str("\nrepair what versions and digests decide: tierkeep verify --repair");
     } else if left > 0 {
         text.push_str(
-            "\nthe rest is for you to decide: tierkeep verify --repair --prefer main|srie",
+            "\nchoose the copy to keep for the rest: tierkeep verify --repair --prefer main|srie",
         );
     }
     text

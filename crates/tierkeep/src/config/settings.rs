@@ -259,8 +259,7 @@ fn ops_listen(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<SocketAddr
     if address.port() != 0 && loaded.address("TIERKEEP_LISTEN") == Some(address) {
         let source = loaded.source(NAME);
         let message = format!("{NAME} is {address}, the same as TIERKEEP_LISTEN ({source})");
-        let remedy =
-            "give it another address, or leave it out: then TIERKEEP_LISTEN serves everything";
+        let remedy = "set another address, or remove it: then TIERKEEP_LISTEN serves everything";
         problems.push(Problem::new(NAME, message).remedy(remedy));
     }
     Some(address)
@@ -286,7 +285,7 @@ fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
             Ok(section) if sections.contains(&section) => {
                 problems.push(Problem::new(
                     NAME,
-                    format!("{NAME} names {word:?} twice ({source})"),
+                    format!("{NAME} lists {word:?} twice ({source})"),
                 ));
             }
             Ok(section) => sections.push(section),
@@ -305,7 +304,7 @@ fn hr_collections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<HrCollect
             Ok(collection) if collections.contains(&collection) => {
                 problems.push(Problem::new(
                     NAME,
-                    format!("{NAME} names {word:?} twice ({source})"),
+                    format!("{NAME} lists {word:?} twice ({source})"),
                 ));
             }
             Ok(collection) => collections.push(collection),
@@ -358,7 +357,7 @@ fn all_missing(missing: &[Missing]) -> Problem {
     let problem = Problem::among(missing.iter().map(|(name, _)| *name), message);
     if databases {
         problem.remedy(format!(
-            "--data-dir DIR keeps everything in a directory, for a trial without any server;\n\
+            "--data-dir DIR keeps everything in a directory, for a trial without a server;\n\
              {CLUSTER_URL} gives one connection string for all seven databases;\n\
              each variable may also be NAME_FILE, the path of a file that holds the value"
         ))

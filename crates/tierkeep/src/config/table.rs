@@ -432,7 +432,7 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_AUDIT_DECISIONS",
                 ValueKind::Choice(&["notable", "all"]),
                 Some("notable"),
-                "Decisions that are recorded in the audit trail: changes (first, ambiguous, changed and refused ones) \
+                "Decisions that are recorded in the audit trail: notable ones (first, ambiguous, changed and refused), \
                  or all.",
             ),
             now(

@@ -225,7 +225,7 @@ fn roles_that_lead_to_one_database_are_refused_by_both_names() {
         "mongodb://u:hunter2@h3,H2:27017/people?replicaSet=x",
     );
     let ran = place.run(&["config", "check"]);
-    ran.assert_refused(&["raseen_main_hr and srie_main_hr lead to the same database"]);
+    ran.assert_refused(&["raseen_main_hr and srie_main_hr resolve to the same database"]);
     assert!(!ran.both().contains("hunter2"));
     assert!(!ran.both().contains("h2"));
 }

@@ -122,7 +122,7 @@ pub struct QuarantineReleased {
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
     /// Nothing is quarantined under this name.
-    #[error("nothing is quarantined under {0:?}; `tierkeep quarantine list` names what is")]
+    #[error("no quarantined documents under {0:?}; `tierkeep quarantine list` names what is")]
     Unknown(String),
     /// The name is that of several documents.
     #[error("{name:?} names several quarantined documents; give the _id of one: {ids}")]

@@ -63,7 +63,7 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
 
 fn text(page: &AlertListing, all: bool) -> String {
     let Some(items) = &page.items else {
-        return "unknown: alerts are kept in evaluation_audit, which is away".to_owned();
+        return "unknown: alerts are stored in evaluation_audit, which is unavailable".to_owned();
     };
     if items.is_empty() {
         let what = if all { "no alerts" } else { "no open alerts" };

@@ -40,7 +40,7 @@ pub(super) async fn run(args: &PruneArgs, context: &Context) -> anyhow::Result<E
 
 fn text(pruned: Pruned) -> String {
     match pruned {
-        Pruned { pruned: 0, .. } => "no entry is that old".to_owned(),
+        Pruned { pruned: 0, .. } => "no entries are that old".to_owned(),
         Pruned {
             pruned,
             through,

@@ -96,7 +96,8 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
             text.push_str(&line);
             if followed.restarts > 0 {
                 let line = format!(
-                    "copied everything anew {} times: the source was dropped, or did not keep its changes\n",
+                    "restarted {} times from a full copy: the source was dropped, or its change history was too \
+                     short\n",
                     followed.restarts
                 );
                 text.push_str(&line);
@@ -111,7 +112,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
 fn create(path: &Path) -> Result<(PathBuf, File), UsageError> {
     let file = File::create(path).map_err(|error| UsageError {
         message: format!("--refused {}: {error}", path.display()),
-        remedy: Some("give a file that this user may write".to_owned()),
+        remedy: Some("give a path that this user can write to".to_owned()),
     })?;
     Ok((path.to_owned(), file))
 }

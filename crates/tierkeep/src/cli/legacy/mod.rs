@@ -69,8 +69,8 @@ async fn importer(
         if !kept.contains(&collection) {
             warn!(
                 collection = collection.as_str(),
-                "the predecessor has HR records in a collection that TIERKEEP_HR_COLLECTIONS does not name: they are \
-                 imported, but nothing serves, compares or exports them until it does",
+                "the predecessor has HR records in a collection that TIERKEEP_HR_COLLECTIONS does not list: they are \
+                 imported, but not served, compared or exported until it is listed",
             );
             kept.push(collection);
         }
@@ -131,7 +131,7 @@ impl Progress for Bar {
             self.0.set_style(style);
         }
         self.0.set_message(format!(
-            "following: {} changes, {} users, {} s behind; Ctrl-C ends it",
+            "following: {} changes, {} users, {} s behind; press Ctrl-C to stop",
             followed.changes, followed.users, followed.lag.0
         ));
         self.0.tick();

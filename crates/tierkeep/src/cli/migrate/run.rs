@@ -105,9 +105,9 @@ fn text(summary: &Summary) -> String {
         text.push_str(if summary.moved + summary.failed == 0 {
             "nothing was moved"
         } else {
-            "no more was begun"
+            "no more batches were started"
         });
-        text.push_str("; let the movement go on with: tierkeep migrate resume");
+        text.push_str("; resume with: tierkeep migrate resume");
     }
     text
 }

@@ -168,7 +168,7 @@ async fn a_person_gets_what_is_stored_of_them(
     for (user, said) in [
         (
             "nobody",
-            "error: there is no user external_nobody\n".to_owned(),
+            "error: no such user: external_nobody\n".to_owned(),
         ),
         (
             erased,
