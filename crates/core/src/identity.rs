@@ -101,7 +101,7 @@ pub struct Caller {
     pub user: UserId,
     /// A public user was named although credentials came along.
     pub ambiguous: bool,
-    /// Why the caller is taken for this user.
+    /// The reason for the decision.
     pub reason: &'static str,
 }
 

@@ -60,7 +60,7 @@ class Problem:
     status: int
     """The HTTP status."""
     detail: str
-    """What is wrong with this request."""
+    """The reason for this error."""
     code: str
     """The stable name."""
 
@@ -177,7 +177,7 @@ class UnknownDatabaseError(ServiceError):
 
 
 class MethodNotAllowedError(ServiceError):
-    """405: the path does not take the method."""
+    """405: the path does not support the method."""
 
     code, status, nothing_changed = "method_not_allowed", 405, True
 

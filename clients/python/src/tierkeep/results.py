@@ -84,7 +84,7 @@ class Erasing:
 
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
-    """Who the caller is, and where reads and writes go."""
+    """How the caller is identified, and where reads and writes go."""
 
     user_type: str
     """``internal`` or ``external``."""
@@ -135,7 +135,7 @@ class HrPage:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the service is fit to serve."""
+    """Health of the service."""
 
     status: str
     """``ok``, ``degraded``, ``starting``, ``draining`` or ``down``."""
@@ -194,7 +194,7 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How far a run is."""
+    """The progress of a run."""
 
     run_id: str
     moved: int
@@ -273,7 +273,7 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What will move when."""
+    """The simulated moves."""
 
     to: datetime
     paused: bool
@@ -348,7 +348,7 @@ class UserMigration:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything about one user's data but its content."""
+    """The state of one user's data, without its content."""
 
     user_id: str
     user_type: str
@@ -458,7 +458,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """Whether the movement is paused."""
+    """Whether the mover is paused."""
 
     paused: bool
     changed: bool
@@ -482,7 +482,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the comparison of main with its backup found."""
+    """The outcome of a comparison of main with its backup."""
 
     checked: int
     matched: int
@@ -507,7 +507,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restoration did, or would do."""
+    """The outcome of a restore or a dry run."""
 
     checked: int
     restored: int
@@ -527,7 +527,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """What a backup did."""
+    """The outcome of a backup."""
 
     checked: int
     backed_up: int

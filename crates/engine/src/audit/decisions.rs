@@ -122,7 +122,7 @@ impl AuditTrail {
                 self.refusal(kind, decided.request_id)
             }
             Decision::AmbiguousIdentity => {
-                let reason = "a public user was named and credentials came along";
+                let reason = "the request names a public user and carries credentials";
                 self.refusal(refused(REFUSED_AS_AMBIGUOUS, reason), decided.request_id)
             }
         };

@@ -95,7 +95,7 @@ pub enum HrError {
     /// A database that is needed did not answer. The effect of a write is unknown; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The condition does not hold; nothing changed.
+    /// The condition is not met; nothing changed.
     #[error("the condition does not hold: the record is at {}", at(*current))]
     Mismatch {
         /// The version that counts now.

@@ -79,7 +79,7 @@ pub struct ErasureView {
     pub pending: Vec<Role>,
 }
 
-/// Everything about one user's data but its content.
+/// The state of one user's data, without its content.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Explanation {
     /// Who.

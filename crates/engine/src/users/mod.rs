@@ -82,7 +82,7 @@ pub enum Condition {
     Version(Version),
     /// The user is stored (`If-Match: *`).
     Exists,
-    /// The user is not stored (`If-None-Match: *`).
+    /// The user does not exist (`If-None-Match: *`).
     Absent,
 }
 
@@ -104,7 +104,7 @@ pub enum UsersError {
     /// A database that is needed did not answer. The effect of a write is unknown; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The condition does not hold; nothing changed.
+    /// The condition is not met; nothing changed.
     #[error("the condition does not hold: the user is at {}", at(*current))]
     Mismatch {
         /// The version that counts now.

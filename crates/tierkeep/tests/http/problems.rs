@@ -86,7 +86,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::Body(InvalidBody::Content(
             "the key \"$set\" starts with $".into(),
         )),
-        Problem::Malformed("If-Match and If-None-Match take * or quoted ETags"),
+        Problem::Malformed("If-Match and If-None-Match must be * or quoted ETags"),
         Problem::CredentialsRequired("the JWT is missing"),
         Problem::JwtRequired("the JWT is missing", RoleClaim::Admin),
         Problem::MoverPaused,

@@ -266,7 +266,7 @@ class AsyncClient:
     # The movement and the backup, with a JWT of the role admin
 
     async def overview(self) -> results.Overview:
-        """The system at a glance."""
+        """The state of the system."""
         return await self._call(Call(routes.OVERVIEW))
 
     async def explain_user(self, user_id: str) -> results.Explanation:

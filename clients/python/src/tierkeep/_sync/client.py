@@ -266,7 +266,7 @@ class Client:
     # The movement and the backup, with a JWT of the role admin
 
     def overview(self) -> results.Overview:
-        """The system at a glance."""
+        """The state of the system."""
         return self._call(Call(routes.OVERVIEW))
 
     def explain_user(self, user_id: str) -> results.Explanation:

@@ -34,8 +34,7 @@ struct SignIn<'a> {
     why: Option<String>,
 }
 
-/// The dashboard: the sign-in form. The pages behind it are under `/ui/`, for people; whoever is signed in
-/// has a cookie that is worth nothing anywhere else.
+/// The dashboard's sign-in form. The pages are under `/ui/`; the session cookie is not accepted by the API.
 #[utoipa::path(
     get,
     path = "/",

@@ -18,7 +18,7 @@ route_error! {
     SwitchMoverError after [RoleError] also [UserNotFound, OutcomeUnknown] {
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -33,10 +33,10 @@ pub(in crate::http) enum MoverSwitch {
 }
 
 body! {
-    /// Whether the movement is paused.
+    /// Whether the mover is paused.
     component Pausing("Pausing") {
         paused: bool,
-        /// whether it was otherwise before
+        /// whether the state changed
         changed: bool,
     }
 }
@@ -48,7 +48,7 @@ body! {
     tag = "admin",
     operation_id = "pause_mover",
     responses(
-        (status = 200, description = "paused; `changed` says whether it was not already", body = Pausing),
+        (status = 200, description = "paused; `changed` is false if the mover was already paused", body = Pausing),
         SwitchMoverError,
     ),
     security(("jwt" = [])),
@@ -67,7 +67,7 @@ pub(in crate::http) async fn pause(
     tag = "admin",
     operation_id = "resume_mover",
     responses(
-        (status = 200, description = "resumed; `changed` says whether it was not already", body = Pausing),
+        (status = 200, description = "resumed; `changed` is false if the mover was not paused", body = Pausing),
         SwitchMoverError,
     ),
     security(("jwt" = [])),
