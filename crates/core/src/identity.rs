@@ -125,9 +125,9 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
             user,
             ambiguous,
             reason: if ambiguous {
-                "a public user was named; the credentials were not considered"
+                "the request names a public user; the credentials were ignored"
             } else {
-                "a public user was named"
+                "the request names a public user"
             },
         }),
         (NameEvidence::Absent, JwtEvidence::Valid(user), GithubEvidence::Valid) => {

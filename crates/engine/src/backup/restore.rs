@@ -169,7 +169,7 @@ impl Restoration {
                 restored = restored.restored,
                 unchanged = restored.unchanged,
                 failed = restored.failed(),
-                "documents were brought back from srie",
+                "documents were restored from srie",
             );
         }
         Ok(restored)

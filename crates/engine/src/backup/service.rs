@@ -114,7 +114,7 @@ impl Backup {
                 backed_up = backed_up.backed_up,
                 unchanged = backed_up.unchanged,
                 failed = backed_up.failed(),
-                "documents were copied to srie",
+                "documents were backed up to srie",
             );
         }
         Ok(backed_up)

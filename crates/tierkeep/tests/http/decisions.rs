@@ -60,7 +60,7 @@ fn why(jwt: Jwt, github: Github) -> &'static str {
         (Jwt::Forged, _) => "the JWT's signature is invalid",
         (Jwt::Valid, Github::Absent) => "the GitHub token is missing",
         (Jwt::Valid, Github::Invalid) => "GitHub rejects the GitHub token",
-        (Jwt::Valid, Github::Unreachable) => "GitHub could not be asked",
+        (Jwt::Valid, Github::Unreachable) => "GitHub is unavailable",
         (Jwt::Valid, Github::Valid) => "the JWT and the GitHub token are valid",
     }
 }
@@ -167,10 +167,10 @@ async fn row(world: &World, sent: (Jwt, Github, Name), outcome: Outcome) {
     let put = put.json("{}").send().await;
     let decided = match outcome {
         Outcome::Internal => ["internal", why(jwt, github)],
-        Outcome::External => ["external", "a public user was named"],
+        Outcome::External => ["external", "the request names a public user"],
         Outcome::Ambiguous => [
             "external; ambiguous",
-            "a public user was named; the credentials were not considered",
+            "the request names a public user; the credentials were ignored",
         ],
         Outcome::Refused(400, _) => [
             "refused; ambiguous",

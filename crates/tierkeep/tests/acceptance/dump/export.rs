@@ -94,7 +94,7 @@ fn an_export_goes_to_an_empty_directory_alone() {
         let said = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(
             said,
-            "error: the directory place is not empty; give one that is empty or does not exist\n"
+            "error: the directory place is not empty; choose one that is empty or does not exist\n"
         );
     }
     assert_eq!(files(&place).len(), 1);
@@ -172,7 +172,7 @@ async fn a_person_gets_what_is_stored_of_them(
         ),
         (
             erased,
-            format!("error: {erased} was erased: nothing is stored\n"),
+            format!("error: {erased} was erased: no data is stored\n"),
         ),
     ] {
         let unknown = deployment.run(&["export", "unknown", "--user", user, "--json"]);

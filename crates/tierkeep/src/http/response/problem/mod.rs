@@ -85,7 +85,7 @@ pub enum Problem {
     #[error("the databases are {}", database_names())]
     UnknownDatabase,
     /// The user is stored, the section is not.
-    #[error("the user is stored, but has no such section")]
+    #[error("the user exists, but has no such section")]
     SectionNotFound,
     /// External users may only read.
     #[error("external users have read-only access; TIERKEEP_PUBLIC_WRITES is off")]
