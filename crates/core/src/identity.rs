@@ -99,7 +99,7 @@ pub enum Decision {
 pub struct Caller {
     /// The id, with its prefix.
     pub user: UserId,
-    /// A public user was named although credentials came along.
+    /// The request names a public user and also carries credentials.
     pub ambiguous: bool,
     /// The reason for the decision.
     pub reason: &'static str,
