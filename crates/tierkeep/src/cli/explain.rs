@@ -60,7 +60,7 @@ fn text(explanation: &Explanation) -> String {
     let mut text = format!("{} ({})\n", explanation.user_id, explanation.user_type);
     match explanation.authoritative {
         Some(role) => {
-            let _ = writeln!(text, "current copy: in {role}");
+            let _ = writeln!(text, "current copy: {role}");
         }
         None if explanation.unreachable.is_empty() => text.push_str("current copy: none\n"),
         None => text.push_str("current copy: unknown\n"),
