@@ -215,12 +215,13 @@ pub fn remedy(settings: &Settings, away: &[Role]) -> String {
                 let used = connections.get(role).map(|it| it.variable.as_str());
                 variables.extend(used.filter(|it| !variables.contains(it)));
             }
-            let (leads, there) = match variables.len() {
-                1 => ("leads", "there: is its address"),
-                _ => ("lead", "there: are their addresses"),
+            let (addresses, are) = match variables.len() {
+                1 => ("address", "is"),
+                _ => ("addresses", "are"),
             };
             format!(
-                "{} {leads} {there} right, does the server run, and may this machine reach it?",
+                "check that the {addresses} in {} {are} correct, that the server runs, and that it is reachable from \
+                 this host",
                 variables.join(", ")
             )
         }

@@ -406,8 +406,9 @@ fn skewed(skews: &BTreeMap<Role, i64>) -> Vec<Finding> {
             skew.abs() / 1000,
             if *skew > 0 { "ahead of" } else { "behind" },
         );
-        let message =
-            format!("the clock of the server of {role} is {seconds} s {way} the clock here");
+        let message = format!(
+            "the clock of the server of {role} is {seconds} s {way} the clock of this host"
+        );
         (skew.abs() > limit)
             .then(|| Finding::new("clock", Severity::Warning, *role, message, remedy))
     };

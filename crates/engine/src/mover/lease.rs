@@ -245,7 +245,7 @@ impl Claim {
             }
             debug!(
                 user_type = "internal",
-                "the mover's lease was taken over by another"
+                "the mover's lease was taken over by another process"
             );
             lost.cancel();
             std::future::pending().await

@@ -258,7 +258,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ),
             (
                 "tierkeep token --sub 507f1f77bcf86cd799439011 --role hr --ttl 8h",
-                "where SECRET_KEY is set",
+                "if SECRET_KEY is set",
             ),
         ],
     ),

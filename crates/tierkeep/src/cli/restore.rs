@@ -157,7 +157,7 @@ pub(super) fn troubles(problems: &[Trouble]) -> String {
     if problems.is_empty() {
         return String::new();
     }
-    let mut table = super::table(&["collection", "id", "why"]);
+    let mut table = super::table(&["collection", "id", "reason"]);
     for problem in problems.iter().take(SHOWN) {
         table.add_row([&problem.collection, &problem.id, &problem.reason]);
     }

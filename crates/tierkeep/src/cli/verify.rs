@@ -110,7 +110,7 @@ fn text(verified: &Verified) -> String {
     if !verified.complete {
         text.push_str("\nstopped before the end");
     }
-    let mut table = super::table(&["collection", "id", "what", "main", "srie", ""]);
+    let mut table = super::table(&["collection", "id", "difference", "main", "srie", ""]);
     for finding in verified.findings.iter().take(SHOWN) {
         table.add_row(row(finding));
     }

@@ -78,7 +78,7 @@ pub(crate) fn inspect(root: &Path, places: &Places) -> Result<Dump, DumpError> {
     look.against_manifest();
     for name in &places.chosen {
         if !root.join(name).is_dir() {
-            look.problem(name, "the dump holds no database of this name");
+            look.problem(name, "the dump has no database with this name");
         }
     }
     if look.seen.is_empty() && look.problems.is_empty() {

@@ -16,7 +16,7 @@ pub(super) fn report(report: &Report) -> String {
     } else {
         "imported"
     };
-    let mut counts = table(&["documents", "became"]);
+    let mut counts = table(&["documents", "outcome"]);
     for (count, what) in [
         (report.imported, verb),
         (
@@ -72,7 +72,8 @@ pub(super) fn report(report: &Report) -> String {
 pub(super) fn verification(found: &Verification) -> String {
     let mut text = format!(
         "{} users and HR records of the source: {} stored as expected, {} missing, {} different\n\
-         no difference: {} changed in tierkeep since, {} in tierkeep without an import, {} erased; {} documents are refused",
+         no difference: {} changed in tierkeep since, {} in tierkeep without an import, {} erased; {} documents \
+         refused",
         found.checked,
         found.matched,
         found.missing,

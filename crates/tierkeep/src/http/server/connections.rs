@@ -136,7 +136,7 @@ async fn connection(
     shutdown: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "a connection keeps small packets back");
+        debug!(%error, "TCP_NODELAY could not be set on a connection");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.read_nothing_timeout));
