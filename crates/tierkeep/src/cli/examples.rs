@@ -200,7 +200,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "alerts list",
-        &[("tierkeep alerts list", "the newest first")],
+        &[("tierkeep alerts list", "by kind and subject")],
     ),
     (
         "alerts test",

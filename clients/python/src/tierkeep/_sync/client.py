@@ -281,14 +281,14 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> results.Migrations:
-        """A page of migration records, newest first."""
+        """Lists a page of migration records, in the order in which their documents entered temp."""
         query = {"status": status, "user": user, "limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_MIGRATIONS, query=query))
 
     def iter_migrations(
         self, *, status: str | None = None, user: str | None = None, limit: int | None = None
     ) -> Iterator[results.Migration]:
-        """Every migration record, newest first; ``limit`` is the size of a page."""
+        """Every migration record, in the same order; ``limit`` is the size of a page."""
         cursor = None
         while True:
             page = self.list_migrations(status=status, user=user, limit=limit, cursor=cursor)
@@ -389,14 +389,14 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> results.AlertPage:
-        """Lists a page of alerts: open alerts, unless ``filter`` is ``all``."""
+        """Lists a page of alerts by kind and subject: open alerts, unless ``filter`` is ``all``."""
         query = {"filter": filter, "limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_ALERTS, query=query))
 
     def iter_alerts(
         self, *, filter: Literal["open", "all"] | None = None, limit: int | None = None
     ) -> Iterator[results.Alert]:
-        """Every alert, newest first; ``limit`` is the size of a page."""
+        """Every alert, by kind and subject; ``limit`` is the size of a page."""
         cursor = None
         while True:
             page = self.list_alerts(filter=filter, limit=limit, cursor=cursor)
