@@ -299,7 +299,7 @@ async fn of_decisions_only_the_notable_are_kept_whichever_process_makes_them(
     }
     let all = stored(&world).await;
     let said: Vec<_> = all.iter().map(|it| text(it, audit_field::REASON)).collect();
-    let other = "another GitHub account than before";
+    let other = "a different GitHub account than before";
     let first = [
         "the request names a public user",
         "the JWT and the GitHub token are valid",

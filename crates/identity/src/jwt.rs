@@ -180,7 +180,7 @@ impl JwtRefused {
             Self::Header => "the JWT's header is malformed",
             Self::Critical => "the JWT's header requires an unsupported extension",
             Self::Algorithm => "the JWT's algorithm is not the configured one",
-            Self::UnknownKey => "the JWT names no configured key",
+            Self::UnknownKey => "the JWT's kid is not that of a configured key",
             Self::NoKeysYet => "the keys that verify JWTs have not been fetched yet",
             Self::Signature => "the JWT's signature is invalid",
             Self::Claims => "the JWT's payload is malformed",

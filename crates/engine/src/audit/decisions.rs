@@ -25,7 +25,7 @@ use crate::audit::spool::SpoolShare;
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const REFUSED: &str = "refused";
 const REFUSED_AS_AMBIGUOUS: &str = "refused; ambiguous";
-const OTHER_ACCOUNT: &str = "another GitHub account than before";
+const OTHER_ACCOUNT: &str = "a different GitHub account than before";
 
 /// Which decisions are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

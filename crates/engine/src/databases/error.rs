@@ -9,7 +9,7 @@ use crate::databases::unreached::{Unreached, listed};
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Databases stay away after all retries, among them some without which nothing works.
-    #[error("unavailable:{}", listed(.0))]
+    #[error("databases unavailable:{}", listed(.0))]
     Unreachable(Vec<Unreached>),
     /// Two roles lead to one database.
     #[error(

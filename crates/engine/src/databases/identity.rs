@@ -198,7 +198,7 @@ impl IdentityWatch {
             info!(
                 user_type = %role.user_type(),
                 database = %role,
-                "another server process answers for the database, with the right stamp",
+                "a different server process answers for the database, with the right stamp",
             );
             self.identities.hellos().insert(role, hello);
         }

@@ -134,7 +134,7 @@ fn text(shown: &Shown) -> String {
     let which = match shown.matches {
         None => "a GitHub account",
         Some(true) => "this GitHub account",
-        Some(false) => "another GitHub account",
+        Some(false) => "a different GitHub account",
     };
     format!("{user} is bound to {which}{since}")
 }

@@ -111,7 +111,7 @@ fn text(imported: &Imported) -> String {
         imported.refused,
     );
     for left in &imported.passed_over {
-        let _ = write!(text, "\npassed over: {left}");
+        let _ = write!(text, "\nnot imported: {left}");
     }
     for refusal in &imported.refusals {
         let _ = write!(

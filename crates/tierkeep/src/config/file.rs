@@ -94,7 +94,7 @@ fn words(items: &[Spanned<DeValue<'_>>]) -> Raw {
     words
         .filter(|words| words.iter().all(|word| !word.contains(',')))
         .map_or(
-            Raw::Unfit("an array with elements other than words"),
+            Raw::Unfit("an array with elements other than strings"),
             |words| Raw::Text(words.join(",")),
         )
 }

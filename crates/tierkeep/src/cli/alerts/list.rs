@@ -85,7 +85,7 @@ fn text(page: &AlertListing, all: bool) -> String {
     }
     let mut text = rows.to_string();
     if let Some(next) = &page.next_cursor {
-        text.push_str("\nmore follow: --cursor ");
+        text.push_str("\nnext page: --cursor ");
         text.push_str(next);
     }
     text

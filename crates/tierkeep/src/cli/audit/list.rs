@@ -80,7 +80,7 @@ fn text(page: &AuditListing) -> String {
     }
     let mut text = rows.to_string();
     if let Some(next) = &page.next_cursor {
-        text.push_str("\nmore follow: --cursor ");
+        text.push_str("\nnext page: --cursor ");
         text.push_str(next);
     }
     text

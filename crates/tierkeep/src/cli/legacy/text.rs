@@ -25,7 +25,7 @@ pub(super) fn report(report: &Report) -> String {
         ),
         (report.skipped, "skipped by a rule"),
         (report.refused, "refused"),
-        (report.source_documents, "in all"),
+        (report.source_documents, "total"),
     ] {
         counts.add_row([count.to_string(), what.to_owned()]);
     }

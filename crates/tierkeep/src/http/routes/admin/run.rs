@@ -51,7 +51,7 @@ pub(in crate::http) struct RunRequest {
 }
 
 fn older_than<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let parse = |text: &str| units::duration(text).map_err(|form| format!("{form}, as a text"));
+    let parse = |text: &str| units::duration(text).map_err(|form| format!("{form}, as a string"));
     fields::text(deserializer, parse).map(Some)
 }
 
