@@ -147,16 +147,14 @@ fn unknown(sections: &[Section]) -> UnknownSection {
     params(
         ("section" = String, Path, description = "the section's name"),
         ("If-Match" = Option<String>, Header, description = "quoted versions; 412 if the document has none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of \
-                                                                  them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of them"),
     ),
     responses(
         (status = 200, description = "the section, as it was stored", body = Object,
             headers(
                 ("ETag" = String, description = "the quoted version of the document"),
                 ("Tierkeep-Source" = String, description = "srie_main_user if the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent \
-                                                             exactly"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
         (status = 304, description = "the caller's copy is current"),
         ReadSectionError,
@@ -207,8 +205,7 @@ pub(in crate::http) async fn get(
     operation_id = "replace_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has \
-                                                             none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
         ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the user exists"),
     ),
     request_body(content = SectionContent, content_type = "application/json", description = "one JSON object"),
@@ -236,8 +233,7 @@ pub(in crate::http) async fn put(
     operation_id = "patch_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has \
-                                                             none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
         ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the user exists"),
     ),
     request_body(
@@ -298,8 +294,7 @@ async fn write(
     operation_id = "remove_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has \
-                                                             none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
     ),
     responses(
         (status = 200, description = "removed", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),

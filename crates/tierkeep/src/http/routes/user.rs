@@ -126,16 +126,14 @@ impl ToSchema for UserDocument {
     operation_id = "read_user",
     params(
         ("If-Match" = Option<String>, Header, description = "quoted versions; 412 if the document has none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of \
-                                                                  them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of them"),
     ),
     responses(
         (status = 200, description = "the document; dates are RFC 3339, other BSON types relaxed Extended JSON v2", body = UserDocument,
             headers(
                 ("ETag" = String, description = "the quoted version"),
                 ("Tierkeep-Source" = String, description = "srie_main_user if the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent \
-                                                             exactly"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
         (status = 304, description = "the caller's copy is current"),
         ReadUserError,
@@ -193,13 +191,11 @@ pub(in crate::http) struct Erasing {
     tag = "user",
     operation_id = "erase_user",
     params(
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has \
-                                                             none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
     ),
     responses(
         (status = 204, description = "erased and confirmed by every database"),
-        (status = 202, description = "erased; takes effect now, and is completed in the background in databases that \
-                                      are unavailable", body = Erasing),
+        (status = 202, description = "erased; takes effect now, and is completed in the background in databases that are unavailable", body = Erasing),
         EraseUserError,
     ),
     security(("jwt" = []), ("jwt" = [], "github_token" = [])),

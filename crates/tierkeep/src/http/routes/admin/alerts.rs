@@ -56,8 +56,7 @@ body! {
     operation_id = "list_alerts",
     params(
         ("filter" = Option<String>, Query, pattern = "^(open|all)$", description = "open or all (default open)"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default \
-                                                                                     100)"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses(

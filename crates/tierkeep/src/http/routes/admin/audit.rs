@@ -112,25 +112,10 @@ body! {
     tag = "admin",
     operation_id = "list_audit",
     params(
-        ("kind" = Option<String>, Query, pattern = "^(decision|erasure|admin_action|hr_action|restore|import|failed_move|checkpoint)$", description = "only \
-                                                                                                                                                       entries \
-                                                                                                                                                       of \
-                                                                                                                                                       this \
-                                                                                                                                                       kind: \
-                                                                                                                                                       decision, \
-                                                                                                                                                       erasure, \
-                                                                                                                                                       admin_action, \
-                                                                                                                                                       hr_action, \
-                                                                                                                                                       restore, \
-                                                                                                                                                       import, \
-                                                                                                                                                       failed_move \
-                                                                                                                                                       or \
-                                                                                                                                                       checkpoint"),
+        ("kind" = Option<String>, Query, pattern = "^(decision|erasure|admin_action|hr_action|restore|import|failed_move|checkpoint)$", description = "only entries of this kind: decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint"),
         ("user" = Option<String>, Query, description = "only entries about this user, by id"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default \
-                                                                                     100)"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the previous \
-                                                                                     page"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = AuditPage),

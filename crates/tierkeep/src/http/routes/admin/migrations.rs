@@ -64,15 +64,10 @@ body! {
     tag = "admin",
     operation_id = "list_migrations",
     params(
-        ("status" = Option<String>, Query, pattern = "^(pending|completed|failed)$", description = "only records with \
-                                                                                                    this status: \
-                                                                                                    pending, completed \
-                                                                                                    or failed"),
+        ("status" = Option<String>, Query, pattern = "^(pending|completed|failed)$", description = "only records with this status: pending, completed or failed"),
         ("user" = Option<String>, Query, description = "only records of this user, by id"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default \
-                                                                                     100)"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the previous \
-                                                                                      page"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = MigrationPage),

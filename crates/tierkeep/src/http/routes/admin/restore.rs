@@ -140,8 +140,7 @@ body! {
     tag = "admin",
     operation_id = "restore",
     request_body(content = RestoreRequest, content_type = "application/json",
-        description = "one of `user_id`, `user_ids` (a list) and `all` (true: all users and HR records); `dry_run`: \
-                       only count"),
+        description = "one of `user_id`, `user_ids` (a list) and `all` (true: all users and HR records); `dry_run`: only count"),
     responses(
         (status = 200, description = "the same as `tierkeep restore --json`: `checked`, `restored`, `unchanged`, `newer_in_main`, `shadowed`, `erased`, `corrupt`, `conflicts`, `refused`, `missing`, and the first `problems`", body = RestoredBody),
         (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),

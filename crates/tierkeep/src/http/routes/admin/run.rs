@@ -110,8 +110,7 @@ body! {
     tag = "admin",
     operation_id = "run_migration",
     request_body(content = RunRequest, content_type = "application/json",
-        description = "`dry_run`: only count; `older_than`: a duration such as 30m that replaces the retention; \
-                       `limit`: the maximum number of documents"),
+        description = "`dry_run`: only count; `older_than`: a duration such as 30m that replaces the retention; `limit`: the maximum number of documents"),
     responses(
         (status = 200, description = "a dry run: the same as `tierkeep migrate run --dry-run --json`", body = Counted),
         (status = 202, description = "started; `run_id` identifies the run in records and logs", body = Begun),

@@ -131,9 +131,7 @@ body! {
     tag = "admin",
     operation_id = "verify",
     request_body(content = VerifyRequest, content_type = "application/json",
-        description = "`repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and \
-                       digests do not decide; `sample`: compare a random sample of about this many documents instead \
-                       of all"),
+        description = "`repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
     responses(
         (status = 200, description = "the same as `tierkeep verify --json`: `checked`, `matched`, `missing_in_backup`, `missing_in_main`, `different`, `repaired`, `in_flight`, and the first `findings`", body = VerifiedBody),
         (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),

@@ -48,8 +48,7 @@ route_error! {
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
             headers(
                 ("Tierkeep-Source" = String, description = "srie_main_hr if the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent \
-                                                             exactly"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
         ListRecordsError,
     ),

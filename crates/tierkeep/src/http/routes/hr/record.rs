@@ -74,13 +74,11 @@ route_error! {
         ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the record has one of them"),
     ),
     responses(
-        (status = 200, description = "the complete record: as it was stored, with `_id`, `created_at`, `updated_at` \
-                                      and `metadata`", body = Object,
+        (status = 200, description = "the complete record: as it was stored, with `_id`, `created_at`, `updated_at` and `metadata`", body = Object,
             headers(
                 ("ETag" = String, description = "the quoted version of the record"),
                 ("Tierkeep-Source" = String, description = "srie_main_hr if the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent \
-                                                             exactly"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
         (status = 304, description = "the caller's copy is current"),
         ReadRecordError,
@@ -121,14 +119,12 @@ pub(in crate::http) async fn get(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none \
-                                                             of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
         ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the record exists"),
     ),
     request_body(content = Object, content_type = "application/json", description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`"),
     responses(
-        (status = 200, description = "replaced; the complete record. `metadata.backup_status` is `completed`, or \
-                                      `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 200, description = "replaced; the complete record. `metadata.backup_status` is `completed`, or `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         (status = 201, description = "created; the complete record", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         WriteRecordError,
     ),
@@ -153,8 +149,7 @@ pub(in crate::http) async fn put(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none \
-                                                             of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
         ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the record exists"),
     ),
     request_body(
@@ -162,8 +157,7 @@ pub(in crate::http) async fn put(
         description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`; null removes a key",
     ),
     responses(
-        (status = 200, description = "changed; the complete record. `metadata.backup_status` is `completed`, or \
-                                      `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 200, description = "changed; the complete record. `metadata.backup_status` is `completed`, or `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         (status = 201, description = "created; the complete record", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         WriteRecordError,
     ),
@@ -225,8 +219,7 @@ async fn write(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none \
-                                                             of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
     ),
     responses(
         (status = 204, description = "removed from main, and from the backup as soon as that is available"),
