@@ -91,8 +91,7 @@ impl ShardWatch {
             && *away != sight.away
         {
             if away.is_empty() {
-                info!(user_type = %role.user_type(), database = %role, "all shards of the database are available \
-                                                                        again");
+                info!(user_type = %role.user_type(), database = %role, "all shards of the database are available again");
             } else {
                 warn!(
                     user_type = %role.user_type(),

@@ -72,7 +72,7 @@ pub struct GlobalArgs {
     /// Read settings from this file [default: ./tierkeep.toml, if it exists]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Read variables from this file too; variables of the process take precedence
+    /// Read variables from this file too; the environment takes precedence
     #[arg(long, value_name = "FILE", global = true)]
     pub env_file: Option<PathBuf>,
     /// Keep each database in its own file in this directory; no server needed
