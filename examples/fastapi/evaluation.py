@@ -2,8 +2,8 @@
 
     TIERKEEP_URL=http://127.0.0.1:8080 uvicorn evaluation:app --port 8000
 
-Public users are named with ``?username=``; internal users bring their JWT and GitHub token. Which database holds what
-is tierkeep's to decide: nothing here asks what type of user it serves.
+Public users are named with ``?username=``; internal users send their JWT and GitHub token. tierkeep chooses the
+database: this service does not distinguish types of users.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ RecordId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:@-]{1,128}$")]
 Repository = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {
-        "description": "tierkeep's refusal (RFC 9457), or FastAPI's own",
+        "description": "an error of tierkeep (RFC 9457) or of FastAPI",
         "content": {"application/problem+json": {}, "application/json": {}},
     }
 }
-# How often a change is tried again on what somebody else wrote meanwhile.
+# The number of attempts of a change that conflicts with concurrent changes.
 ATTEMPTS = 5
 
 
 class Scan(pydantic.BaseModel):
-    """What is asked for: a repository at a commit."""
+    """A request to scan a repository at a commit."""
 
     commit: str = pydantic.Field(pattern=r"^[0-9a-f]{7,40}$")
     files: int = pydantic.Field(ge=0, le=1_000_000)
 
 
 class Progress(pydantic.BaseModel):
-    """How far an analysis is."""
+    """The progress of an analysis."""
 
     step: Literal["queued", "cloning", "scoring", "done"]
     percent: int = pydantic.Field(ge=0, le=100)
 
 
 class Candidate(pydantic.BaseModel):
-    """What HR keeps of a candidate."""
+    """HR's record of a candidate."""
 
     name: str = pydantic.Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
     score: int = pydantic.Field(ge=0, le=100)
@@ -59,7 +59,7 @@ class Candidate(pydantic.BaseModel):
 
 @app.put("/scans/{repository}", responses=PROBLEM)
 async def scan(repository: Repository, wanted: Scan, client: Caller) -> dict[str, Any]:
-    """Records the result of a scan, beside those of other repositories."""
+    """Records the result of a scan; keeps those of other repositories."""
     found = {"commit": wanted.commit, "score": min(100, wanted.files), "at": now()}
     changed = await client.patch_section("scan_cache", {repository: found})
     return {"repository": repository, "score": found["score"], "stored_in": changed.database}
@@ -67,7 +67,7 @@ async def scan(repository: Repository, wanted: Scan, client: Caller) -> dict[str
 
 @app.get("/scans", responses=PROBLEM)
 async def scans(client: Caller) -> dict[str, Any]:
-    """Every scan of the caller."""
+    """Lists every scan of the caller."""
     try:
         return (await client.read_section("scan_cache")).content
     except (errors.UserNotFoundError, errors.SectionNotFoundError):
@@ -76,7 +76,7 @@ async def scans(client: Caller) -> dict[str, Any]:
 
 @app.post("/progress/{repository}", responses=PROBLEM)
 async def advance(repository: Repository, reached: Progress, client: Caller) -> dict[str, Any]:
-    """Notes how far an analysis is; it never goes back, whoever else reports it at the same time."""
+    """Records the progress of an analysis; concurrent reports never decrease it."""
     for _ in range(ATTEMPTS):
         try:
             section = await client.read_section("analysis_progress")
@@ -93,25 +93,25 @@ async def advance(repository: Repository, reached: Progress, client: Caller) -> 
         except errors.VersionMismatchError:
             continue
         return later
-    raise fastapi.HTTPException(409, "others report the same progress")
+    raise fastapi.HTTPException(409, "concurrent reports of the same progress")
 
 
 @app.put("/hr/candidates/{id}", responses=PROBLEM)
 async def candidate(id: RecordId, known: Candidate, client: Caller) -> dict[str, Any]:
-    """Keeps a candidate, with its backup; for JWTs with the role hr."""
+    """Stores a candidate, with its backup; requires a JWT with the role hr."""
     record = await client.replace_hr_record("hr_candidates", id, known.model_dump())
     return {"id": record.id, "version": record.version, "backup": record.metadata.backup_status}
 
 
 @app.get("/hr/candidates/{id}", responses=PROBLEM)
 async def candidate_of(id: RecordId, client: Caller) -> dict[str, Any]:
-    """One candidate; for JWTs with the role hr."""
+    """Reads a candidate; requires a JWT with the role hr."""
     return (await client.read_hr_record("hr_candidates", id)).content
 
 
 @app.get("/admin", responses=PROBLEM)
 async def admin(client: Caller) -> dict[str, Any]:
-    """What administrators look at first; for JWTs with the role admin."""
+    """Shows the state of the system; requires a JWT with the role admin."""
     overview = await client.overview()
     return {
         "documents": {it.name: it.documents for it in overview.databases},
@@ -123,12 +123,12 @@ async def admin(client: Caller) -> dict[str, Any]:
 
 @app.get("/health")
 async def health(response: Response) -> dict[str, Any]:
-    """Whether this service and tierkeep are fit to serve."""
+    """The health of this service and tierkeep."""
     ready = await tierkeep.anonymous.ready()
     response.status_code = 200 if ready.status in {"ok", "degraded"} else 503
     return {"status": ready.status, "reasons": ready.reasons}
 
 
 def now() -> str:
-    """The moment, as it is stored."""
+    """The current time, as it is stored."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -167,7 +167,7 @@ def test_an_operator_finds_a_user_pauses_sees_a_failure_and_retries_it(
     assert shown.deployed.json("status")["paused"] is False
 
     user = f"internal_{shown.poisoned}"
-    expect(page.get_by_text("1 move has failed for good")).to_be_visible()
+    expect(page.get_by_text("1 move has failed permanently")).to_be_visible()
     expect(page.get_by_text("<b>odd</b>")).to_be_visible()
     shown.mend()
     page.get_by_role("link", name=f"Retry… the move of {user}").click()
@@ -176,7 +176,7 @@ def test_an_operator_finds_a_user_pauses_sees_a_failure_and_retries_it(
     page.get_by_role("link", name="Overview").click()
     page.get_by_role("link", name="Run now…").click()
     page.get_by_role("button", name="Run now").click()
-    expect(page.get_by_role("status")).to_contain_text("A run has begun")
+    expect(page.get_by_role("status")).to_contain_text("A run has started")
     assert shown.moved(user)
     page.goto(f"{shown.base}/ui/users/{user}")
     expect(page.get_by_text("Main and its backup agree")).to_be_visible()

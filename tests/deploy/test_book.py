@@ -89,7 +89,7 @@ def test_the_commands_of_a_page_run(
     [
         "$ tierkeep status --bogus\n",
         "$ tierkeep explain internal_000000000000000000000000\n",
-        "$ tierkeep audit verify\nthe audit trail holds: 0 entries\nhead: …\n",
+        "$ tierkeep audit verify\nthe audit trail is intact: 0 entries\nhead: …\n",
         "$ curl http://127.0.0.1:8080/health/live\n",
         "$ exit 0\n$ true\n",
     ],

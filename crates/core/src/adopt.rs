@@ -15,13 +15,13 @@ use crate::version::Version;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Quarantine {
     /// `_id` cannot be read.
-    #[error("_id is missing or no valid UTF-8")]
+    #[error("_id is missing or not valid UTF-8")]
     NoId,
     /// `user_id` is missing or no text.
-    #[error("user_id is missing or no text")]
+    #[error("user_id is missing or is not a string")]
     NoUserId,
     /// `user_id` is no id of the type of users that the database holds.
-    #[error("user_id {1:?} is not the id of an {0} user in its one form")]
+    #[error("user_id {1:?} is not a valid {0} user id")]
     NotOfType(UserType, String),
     /// `user_type` contradicts the database.
     #[error("user_type {1:?} does not belong in a database of {0} users")]
@@ -36,22 +36,22 @@ pub enum Quarantine {
     #[error("metadata.version is not an int64 of at least 1")]
     Version,
     /// `metadata.state` is none of live, entering and erased.
-    #[error("metadata.state is none of live, entering and erased")]
+    #[error("metadata.state is not live, entering or erased")]
     State,
     /// The version numbers are used up.
-    #[error("metadata.version cannot be raised any further")]
+    #[error("metadata.version is at its maximum")]
     VersionsUsedUp,
     /// More than one document claims the user.
     #[error("several documents claim the user {0}")]
     SeveralClaims(UserId),
     /// The document has no room left for the fields tierkeep adds.
-    #[error("the document is larger than 16 MiB less 4 KiB")]
+    #[error("the document is larger than 16 MiB minus 4 KiB")]
     TooLarge,
     /// The database refuses the form in which tierkeep would keep it.
-    #[error("its adopted form is refused: {0}")]
+    #[error("its adopted form was refused: {0}")]
     Refused(String),
     /// A copy of the same version has another content.
-    #[error("{database} holds version {version} with other content")]
+    #[error("{database} holds version {version} with different content")]
     Conflict {
         /// The database that holds the other content.
         database: &'static str,
@@ -59,7 +59,7 @@ pub enum Quarantine {
         version: Version,
     },
     /// A copy has a higher version than temp.
-    #[error("{database} holds version {found}, which is above temp's {version}")]
+    #[error("{database} holds version {found}, which is higher than temp's {version}")]
     Above {
         /// The database.
         database: &'static str,
@@ -135,7 +135,7 @@ pub fn foreign(document: &RawDocument, expected: UserType) -> Result<Foreign, Qu
     {
         let shown = user_type
             .as_str()
-            .unwrap_or("(no text)")
+            .unwrap_or("(not a string)")
             .chars()
             .take(64)
             .collect();

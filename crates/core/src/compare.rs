@@ -100,7 +100,7 @@ pub enum Odd {
     #[error(transparent)]
     Unadoptable(#[from] Quarantine),
     /// It has no version or no state that can be read.
-    #[error("its metadata names no version or no state that can be read")]
+    #[error("its metadata has no valid version or state")]
     Metadata,
     /// Several documents of one side have its name.
     #[error("several documents claim it")]

@@ -44,7 +44,7 @@ pub enum InvalidBody {
     #[error("{0}")]
     Content(String),
     /// JSON that no document has room for.
-    #[error("the body would be stored as more than 16 MiB less 4 KiB")]
+    #[error("the body would be stored as more than 16 MiB minus 4 KiB")]
     TooLarge,
 }
 

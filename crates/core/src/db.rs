@@ -63,8 +63,8 @@ impl Role {
     pub fn purpose(self) -> &'static str {
         match self {
             Self::ExternalUsers => "external users' documents",
-            Self::RaseenTempUser => "internal users' documents of the last 24 hours",
-            Self::RaseenMainUser => "internal users' documents after 24 hours",
+            Self::RaseenTempUser => "internal users' documents until their retention has passed",
+            Self::RaseenMainUser => "internal users' documents after their retention",
             Self::RaseenMainHr => "HR records",
             Self::SrieMainUser => "backup of raseen_main_user",
             Self::SrieMainHr => "backup of raseen_main_hr",

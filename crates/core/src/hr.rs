@@ -51,7 +51,7 @@ pub enum InvalidHrCollection {
     )]
     Malformed(String),
     /// The name of a collection that tierkeep or the server keeps for something else.
-    #[error("HR collection {0:?} has a name that is kept for something else")]
+    #[error("HR collection {0:?} has a reserved name")]
     Reserved(String),
 }
 
@@ -159,9 +159,7 @@ pub struct Content(RawDocumentBuf);
 
 /// A body names a field that tierkeep keeps itself.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "the key {0:?} is kept by tierkeep itself; leave out _id, created_at, updated_at and metadata"
-)]
+#[error("the key {0:?} is reserved; omit _id, created_at, updated_at and metadata")]
 pub struct ReservedKey(pub &'static str);
 
 impl Content {
@@ -235,7 +233,7 @@ pub struct Writing<'a> {
 
 /// The record would outgrow [`MAX_DOCUMENT_BYTES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the record would grow beyond 16 MiB less 4 KiB")]
+#[error("the record would be larger than 16 MiB minus 4 KiB")]
 pub struct TooLarge;
 
 impl Writing<'_> {

@@ -99,9 +99,9 @@ pub enum Decision {
 pub struct Caller {
     /// The id, with its prefix.
     pub user: UserId,
-    /// A public user was named although credentials came along.
+    /// The request names a public user and also carries credentials.
     pub ambiguous: bool,
-    /// Why the caller is taken for this user.
+    /// The reason for the decision.
     pub reason: &'static str,
 }
 
@@ -125,9 +125,9 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
             user,
             ambiguous,
             reason: if ambiguous {
-                "a public user was named; the credentials were not considered"
+                "the request names a public user; the credentials were ignored"
             } else {
-                "a public user was named"
+                "the request names a public user"
             },
         }),
         (NameEvidence::Absent, JwtEvidence::Valid(user), GithubEvidence::Valid) => {

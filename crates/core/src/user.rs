@@ -170,7 +170,7 @@ pub enum InvalidSection {
     )]
     Malformed(String),
     /// A field that tierkeep itself keeps in the document.
-    #[error("section name {0:?} is a field that tierkeep keeps itself")]
+    #[error("section name {0:?} is a reserved field")]
     Reserved(String),
 }
 

@@ -43,7 +43,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// How often a change that lost a race is looked at again.
 const ROUNDS: u32 = 8;
 /// The reason in the trail for a user who was served before the comparison.
-const SERVED_UNBOUND: &str = "served while evaluation_audit was away; the GitHub token belongs to another account than the bound one";
+const SERVED_UNBOUND: &str = "served while evaluation_audit was unavailable; the GitHub token belongs to a different \
+                              account than the bound one";
 
 /// What becomes of a user who arrives with another account than the bound one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -232,7 +233,8 @@ impl Bindings {
                 database = %error.database,
                 error = error.class.as_str(),
                 more,
-                "users are served whose GitHub account is compared when the database is back",
+                "users are served without a check of their GitHub binding; it is checked when the database is \
+                 available again",
             );
         }
         let mut deferred = self.deferred();

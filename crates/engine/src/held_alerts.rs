@@ -72,13 +72,15 @@ impl HeldAlerts {
                 kind,
                 subject,
                 message,
-                "an alert is lost: evaluation_audit is away, and too many are in memory",
+                "an alert is lost: evaluation_audit is unavailable, and too many alerts are in memory",
             );
             return;
         }
         warn!(
             kind,
-            subject, message, "an alert is kept in memory until evaluation_audit is back",
+            subject,
+            message,
+            "an alert is kept in memory until evaluation_audit is available again",
         );
         all.insert(raised.key(), raised);
     }

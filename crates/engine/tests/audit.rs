@@ -79,7 +79,7 @@ pub(crate) fn external(name: &str) -> Decision {
     Decision::Caller(Caller {
         user: UserId::external(name).unwrap(),
         ambiguous: false,
-        reason: "a public user was named",
+        reason: "the request names a public user",
     })
 }
 
@@ -299,9 +299,9 @@ async fn of_decisions_only_the_notable_are_kept_whichever_process_makes_them(
     }
     let all = stored(&world).await;
     let said: Vec<_> = all.iter().map(|it| text(it, audit_field::REASON)).collect();
-    let other = "another GitHub account than before";
+    let other = "a different GitHub account than before";
     let first = [
-        "a public user was named",
+        "the request names a public user",
         "the JWT and the GitHub token are valid",
     ];
     assert_eq!(said, [first[0], first[1], other, other]);
@@ -314,7 +314,7 @@ async fn of_decisions_only_the_notable_are_kept_whichever_process_makes_them(
     let ambiguous = Decision::Caller(Caller {
         user: UserId::external("reader").unwrap(),
         ambiguous: true,
-        reason: "a public user was named; the credentials were not considered",
+        reason: "the request names a public user; the credentials were ignored",
     });
     let refused = Decision::CredentialsRequired {
         ambiguous: false,

@@ -173,7 +173,7 @@ async fn while_the_database_is_away_what_is_known_counts_and_the_rest_is_compare
         .iter()
         .filter(|entry| {
             let reason = entry.get_str("reason").unwrap_or_default();
-            reason.contains("another account than the bound one")
+            reason.contains("a different account than the bound one")
         })
         .map(|entry| entry.get_str("user_id").unwrap())
         .collect();

@@ -200,7 +200,7 @@ async fn damage_and_dangerous_options_are_findings_of_the_doctor() {
     let databases = manager(&stores, &Faults::new());
     let opened = databases.open(NO_RETRIES, Purpose::Work).await;
     opened.unwrap();
-    stores[1].plant_damage("3 documents are not what was stored");
+    stores[1].plant_damage("3 documents do not match their checksums");
     let users = stores[1].role().users().unwrap();
     stores[1].plant_collection(FoundCollection {
         capped: true,

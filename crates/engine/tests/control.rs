@@ -23,10 +23,7 @@ async fn while_paused_nothing_moves_and_dry_runs_still_count(
         world.staged(n, DAY + HOUR).await;
     }
     assert!(world.service().pause().await.unwrap());
-    assert!(
-        !world.service().pause().await.unwrap(),
-        "it was paused already"
-    );
+    assert!(!world.service().pause().await.unwrap(), "already paused");
     let before = world.all(Role::RaseenTempUser).await;
     let (_, elsewhere) = world.restarted().await;
     let stop = CancellationToken::new();

@@ -47,9 +47,9 @@ async fn refusals_of_an_address_and_minute_are_one_entry(
         said(audit_field::REASON),
         [
             "the JWT is missing",
-            "the JWT is missing; 99 more of this address before",
+            "the JWT is missing; 99 more from this address before",
             "the JWT is missing",
-            "the JWT is missing; 99 more of one address",
+            "the JWT is missing; 99 more from one address",
         ]
     );
     assert_eq!(

@@ -155,7 +155,7 @@ impl Case<'_> {
         }
         for (user, times) in failed {
             let (level, outcome) = if times > RETRIES {
-                (Level::ERROR, "given up".to_owned())
+                (Level::ERROR, "failed permanently".to_owned())
             } else {
                 (Level::WARN, format!("retry {times} of {RETRIES}"))
             };

@@ -1,4 +1,4 @@
-//! What will move when.
+//! The simulated moves.
 
 use std::time::Duration;
 

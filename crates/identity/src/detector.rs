@@ -108,7 +108,7 @@ pub enum JwtRequired {
     #[error("the JWT is missing")]
     Missing,
     /// There are several.
-    #[error("there is more than one Authorization header")]
+    #[error("the request has more than one Authorization header")]
     Repeated,
     /// It is not `Bearer` and one token.
     #[error("the Authorization header is not a bearer token")]
@@ -123,7 +123,7 @@ impl JwtRequired {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "the JWT is missing",
-            Self::Repeated => "there is more than one Authorization header",
+            Self::Repeated => "the request has more than one Authorization header",
             Self::NotBearer => "the Authorization header is not a bearer token",
             Self::Refused(why) => why.reason(),
         }
@@ -220,7 +220,7 @@ impl UserTypeDetector {
     /// Fetches the keys that check JWTs, where they come from a URL.
     ///
     /// # Errors
-    /// [`KeysUnavailable`]; the keys of before stay in use.
+    /// [`KeysUnavailable`]; the previous keys stay in use.
     pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
         self.jwt.refresh_keys().await
     }
@@ -240,7 +240,7 @@ impl UserTypeDetector {
         let header = match headers {
             [] => return GithubFound::only(GithubEvidence::Absent),
             [header] => header,
-            [_, _, ..] => return invalid("there is more than one X-GitHub-Token header"),
+            [_, _, ..] => return invalid("the request has more than one X-GitHub-Token header"),
         };
         let Some(jwt) = asking else {
             return GithubFound::only(GithubEvidence::Unchecked);
@@ -256,7 +256,7 @@ impl UserTypeDetector {
                 Some(reason) => invalid(reason),
             },
             GithubAnswer::Unverified => GithubFound::only(GithubEvidence::Valid),
-            GithubAnswer::Refused => invalid("GitHub does not know the GitHub token"),
+            GithubAnswer::Refused => invalid("GitHub rejects the GitHub token"),
             GithubAnswer::Malformed => invalid("the GitHub token is malformed"),
             GithubAnswer::Unreachable(_) => GithubFound::only(GithubEvidence::Unreachable),
             GithubAnswer::Limited(wait) => unasked(GithubWait::Github(wait)),
@@ -292,5 +292,5 @@ fn contradiction(jwt: &VerifiedJwt, owner: &GithubOwner) -> Option<&'static str>
         .is_some_and(|login| !login.eq_ignore_ascii_case(&owner.login));
     let other_id = jwt.github_id.is_some_and(|id| id != owner.id);
     (other_login || other_id)
-        .then_some("the GitHub token belongs to another account than the JWT names")
+        .then_some("the GitHub token belongs to a different account than the JWT names")
 }

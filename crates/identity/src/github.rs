@@ -86,10 +86,10 @@ pub enum GithubSettingsError {
     #[error("GITHUB_API_URL must be https unless its host is a loopback address")]
     Insecure,
     /// The URL carries a password, a query or a fragment.
-    #[error("GITHUB_API_URL must not hold a user, a query or a fragment")]
+    #[error("GITHUB_API_URL must not have a user, a query or a fragment")]
     Decorated,
     /// No HTTP client could be made, for want of TLS roots for example.
-    #[error("the HTTP client for GITHUB_API_URL could not be made")]
+    #[error("the HTTP client for GITHUB_API_URL could not be created")]
     Client,
 }
 
@@ -329,7 +329,7 @@ impl GithubVerifier {
     fn tell(&self, why: Unreachable) {
         let millis = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         if let Some(more) = self.told.due(why, DateTime::from_millis(millis)) {
-            tracing::warn!(%why, more, "GitHub could not be asked about a token");
+            tracing::warn!(%why, more, "GitHub could not verify a token");
         }
     }
 

@@ -178,18 +178,18 @@ impl JwtRefused {
             Self::TooLong => "the JWT is too long",
             Self::Malformed => "the JWT is malformed",
             Self::Header => "the JWT's header is malformed",
-            Self::Critical => "the JWT's header demands an extension",
+            Self::Critical => "the JWT's header requires an unsupported extension",
             Self::Algorithm => "the JWT's algorithm is not the configured one",
-            Self::UnknownKey => "the JWT names no configured key",
-            Self::NoKeysYet => "the keys that check JWTs could not be fetched yet",
-            Self::Signature => "the JWT's signature is wrong",
+            Self::UnknownKey => "the JWT's kid is not that of a configured key",
+            Self::NoKeysYet => "the keys that verify JWTs have not been fetched yet",
+            Self::Signature => "the JWT's signature is invalid",
             Self::Claims => "the JWT's payload is malformed",
             Self::ExpiryMissing => "the JWT has no expiry",
             Self::TimeMalformed => "a time in the JWT is malformed",
             Self::Expired => "the JWT has expired",
             Self::NotYetValid => "the JWT is not valid yet",
             Self::IssuedInFuture => "the JWT was issued in the future",
-            Self::Type => "the JWT is no access token",
+            Self::Type => "the JWT is not an access token",
             Self::Issuer => "the JWT's issuer is not the configured one",
             Self::Audience => "the JWT's audience is not the configured one",
             Self::Subject => "the JWT's subject is not 24 hexadecimal digits",
@@ -310,7 +310,7 @@ impl JwtVerifier {
     /// Fetches the keys, where they come from a URL.
     ///
     /// # Errors
-    /// [`KeysUnavailable`]; the keys of before stay in use.
+    /// [`KeysUnavailable`]; the previous keys stay in use.
     pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
         match &self.keys {
             Keys::Fixed(_) => Ok(()),

@@ -34,7 +34,7 @@
 //! let credentials = Credentials { usernames: vec!["SRIE06".into()], ..Credentials::default() };
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! let detection = detector.detect(&credentials).await;
-//! let Decision::Caller(caller) = detection.decision else { panic!("a public user was named") };
+//! let Decision::Caller(caller) = detection.decision else { panic!("the request names a public user") };
 //! assert_eq!(caller.user.as_str(), "external_srie06");
 //! # });
 //! # Ok(())

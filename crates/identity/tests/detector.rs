@@ -171,7 +171,7 @@ async fn the_token_must_belong_to_the_account_that_the_jwt_names(
     assert_eq!(is_internal(&detection.decision), matches);
     assert_eq!(detection.github_owner.is_some(), matches);
     if !matches {
-        assert!(reason(&detection.decision).contains("another account"));
+        assert!(reason(&detection.decision).contains("a different account"));
     }
 }
 
@@ -252,7 +252,7 @@ async fn a_valid_jwt_waits_while_github_is_away(#[case] status: u16) {
 async fn a_public_user_needs_no_credentials() {
     let credentials = named("SRIE06", Credentials::default());
     let Decision::Caller(caller) = detect(&credentials).await.decision else {
-        panic!("a public user was named");
+        panic!("the request names a public user");
     };
     assert_eq!(
         (caller.user.as_str(), caller.ambiguous),

@@ -49,11 +49,11 @@ fn a_secret_of_31_bytes_is_refused_by_name_and_length() {
     };
     assert_eq!(
         refused(current).to_string(),
-        "SECRET_KEY has 31 bytes, and at least 32 are needed"
+        "SECRET_KEY has 31 bytes; at least 32 are required"
     );
     assert_eq!(
         refused(previous).to_string(),
-        "SECRET_KEY_PREVIOUS has 31 bytes, and at least 32 are needed"
+        "SECRET_KEY_PREVIOUS has 31 bytes; at least 32 are required"
     );
 }
 
@@ -100,16 +100,16 @@ fn an_rsa_key_in_the_older_wrapping_is_taken() {
 
 #[rstest]
 #[case::rsa_1024(include_str!("keys/test_only_rsa_1024_public.pem"), "RSA key of 1024 bits")]
-#[case::p384(include_str!("keys/test_only_p384_public.pem"), "another curve than P-256")]
-#[case::secp256k1(include_str!("keys/test_only_secp256k1_public.pem"), "another curve than P-256")]
-#[case::ed448(include_str!("keys/test_only_ed448_public.pem"), "no RSA, P-256 or Ed25519 key")]
+#[case::p384(include_str!("keys/test_only_p384_public.pem"), "a curve other than P-256")]
+#[case::secp256k1(include_str!("keys/test_only_secp256k1_public.pem"), "a curve other than P-256")]
+#[case::ed448(include_str!("keys/test_only_ed448_public.pem"), "not hold an RSA, P-256 or Ed25519 key")]
 #[case::private(
     "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
-    "a private key where a public key belongs"
+    "a private key instead of a public key"
 )]
 #[case::rsa_private(
     "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----",
-    "a private key where a public key belongs"
+    "a private key instead of a public key"
 )]
 #[case::certificate(
     "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
@@ -119,15 +119,15 @@ fn an_rsa_key_in_the_older_wrapping_is_taken() {
 #[case::text("0123456789abcdef0123456789abcdef", "exactly one public key")]
 #[case::garbage(
     "-----BEGIN PUBLIC KEY-----\n!!!!\n-----END PUBLIC KEY-----",
-    "no RSA, P-256"
+    "not hold an RSA, P-256"
 )]
 #[case::no_key(
     "-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----",
-    "no RSA, P-256"
+    "not hold an RSA, P-256"
 )]
 #[case::no_rsa(
     "-----BEGIN RSA PUBLIC KEY-----\nMAA=\n-----END RSA PUBLIC KEY-----",
-    "no RSA, P-256"
+    "not hold an RSA, P-256"
 )]
 fn an_unfit_public_key_is_refused_by_name(#[case] pem: &str, #[case] expected: &str) {
     let message = refused(JwtKeys::PublicKeyPem(pem.to_owned())).to_string();
@@ -223,7 +223,7 @@ fn keys_of_a_set_that_are_not_understood_are_ignored() {
 #[case::symmetric(json!({"kty": "oct", "kid": "o", "k": "AAAA"}), "symmetric key")]
 #[case::symmetric_in_disguise(json!({"kty": "RSA", "kid": "o", "k": "AAAA"}), "symmetric key")]
 #[case::private(json!({"kty": "OKP", "crv": "Ed25519", "kid": "o", "x": "AA", "d": "AA"}), "private")]
-#[case::repeated(P256.jwk("p"), "kid of another key")]
+#[case::repeated(P256.jwk("p"), "same kid as another key")]
 #[case::short(json!({"kty": "RSA", "kid": "s", "n": base64url([0xff; 128]), "e": "AQAB"}), "1024 bits")]
 #[case::padded(
     json!({"kty": "RSA", "kid": "s", "n": base64url([[0; 128], [0xff; 128]].concat()), "e": "AQAB"}),

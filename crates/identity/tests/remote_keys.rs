@@ -158,7 +158,7 @@ async fn the_last_good_set_stays_in_use(
 #[rstest]
 #[case("http://idp.example/jwks", "must be https")]
 #[case("http://10.0.0.1/jwks", "must be https")]
-#[case("https://me:pw@idp.example/jwks", "must not hold a user")]
+#[case("https://me:pw@idp.example/jwks", "must not have a user")]
 #[case("ftp://127.0.0.1/jwks", "is not a URL of a server")]
 #[case("idp.example/jwks", "is not a URL of a server")]
 #[case("", "is not a URL of a server")]

@@ -23,14 +23,14 @@ pub(crate) const BYTES: u64 = 1024 * 1024;
 /// Of about how many documents it is asked at once what is filed of them.
 const FILED_TOGETHER: u32 = 1_000;
 
-const GONE: &str = "gone from the source before it was read";
+const GONE: &str = "removed from the source before it was read";
 
 /// The rule by which a document is left out; of HR records, or of users.
 pub(crate) fn rule(taken: &ImportOutcome, hr: bool) -> &'static str {
     match taken {
         ImportOutcome::Changed => "changed in tierkeep since it was imported",
-        ImportOutcome::Own if hr => "the record is in tierkeep already",
-        ImportOutcome::Own => "the user is in tierkeep already",
+        ImportOutcome::Own if hr => "the record exists in tierkeep already",
+        ImportOutcome::Own => "the user exists in tierkeep already",
         ImportOutcome::Erased if hr => "the record was deleted in tierkeep",
         ImportOutcome::Erased => "the user was erased in tierkeep",
         ImportOutcome::Busy

@@ -200,7 +200,8 @@ impl Importer {
         let source = &self.sources[number];
         warn!(
             database = source.name(),
-            "the predecessor's database was dropped, or does not keep changes back to the noted place: copying everything anew",
+            "the predecessor's database was dropped, or no longer has the changes since the resume token: copying \
+             everything again",
         );
         followed.restarts += 1;
         self.intake().forget_followed(source.name()).await?;
@@ -375,7 +376,7 @@ impl Importer {
         stop: &CancellationToken,
     ) -> Result<u64, ImportError> {
         if std::mem::take(&mut open.everything) {
-            info!("an account or a whole collection changed: looking at everything again");
+            info!("an account or an entire collection changed: checking everything again");
             *index = self.look(times, progress, stop).await?;
             self.copy(index, times, progress, stop).await?;
             open.users.clear();

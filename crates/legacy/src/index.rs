@@ -42,8 +42,8 @@ pub(crate) struct Index {
 /// The fields of accounts; the names of their secrets are asked for beside them.
 const ACCOUNT: [&str; 3] = [field::ID, "github_username", "email"];
 
-const DERIVED: &str = "can be made again; imported only with --include";
-const ACCOUNTS: &str = "an account: names people and holds nothing to import";
+const DERIVED: &str = "can be recomputed; imported only with --include";
+const ACCOUNTS: &str = "an account: used to identify users, not imported";
 const UNKNOWN: &str = "unknown collection";
 
 impl Importer {

@@ -81,19 +81,17 @@ pub enum ImportError {
         role: Role,
     },
     /// The predecessor's database carries the stamp of a deployment.
-    #[error(
-        "the database {0:?} carries tierkeep's own stamp: it is no database of the predecessor"
-    )]
+    #[error("the database {0:?} has tierkeep's stamp, so it is not the predecessor's database")]
     Stamped(String),
     /// Changes cannot be followed on a server by itself.
     #[error(
-        "the server of the database {0:?} is no replica set, and only a replica set tells of changes: run \
-         import-legacy again while the predecessor is stopped, or make its server a replica set"
+        "the server of the database {0:?} is not a replica set, which change streams require: repeat import-legacy \
+         while the predecessor is stopped, or convert its server to a replica set"
     )]
     NoReplicaSet(String),
     /// A part of the work ended early.
     #[error(
-        "a part of the import ended early, which is a defect of tierkeep; running it again goes on"
+        "a part of the import ended early, which is a defect of tierkeep; repeat the command to continue"
     )]
     BrokenOff,
 }

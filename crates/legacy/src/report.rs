@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// The rule that leaves out who is being written, in tierkeep or by the predecessor.
-pub(crate) const BUSY: &str = "the user is being written: run again";
+pub(crate) const BUSY: &str = "the user is being changed: repeat the command";
 
 /// The result of an import.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]

@@ -20,7 +20,7 @@ use crate::{ImportError, Importer, Progress};
 const BATCHES_IN_FLIGHT: usize = 5;
 /// From how many bytes at work on no further batch begins: one of large documents holds more than it was meant to.
 const BYTES_IN_FLIGHT: u64 = BATCHES_IN_FLIGHT as u64 * BYTES;
-const NOT_REACHED: &str = "not reached: the run was told to stop";
+const NOT_REACHED: &str = "not imported: the run was stopped";
 
 /// What became of a batch.
 #[derive(Debug)]

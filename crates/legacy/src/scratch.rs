@@ -14,7 +14,7 @@ use tierkeep_core::legacy::{Dated, Derived, Part};
 /// The scratch file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the scratch file for sorting cannot be used ({0}); is there room in the directory for temporary files?"
+    "the temporary file for sorting cannot be used ({0}); check the free space in the directory for temporary files"
 )]
 pub struct ScratchError(#[from] rusqlite::Error);
 

@@ -40,7 +40,7 @@ const APP_NAME: &str = "tierkeep";
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The string is no MongoDB connection string.
-    #[error("{role}: {} is no valid MongoDB connection string", role.url_variable())]
+    #[error("{role}: {} is not a valid MongoDB connection string", role.url_variable())]
     Invalid {
         /// The database it was meant for.
         role: Role,
@@ -94,15 +94,15 @@ pub fn misunderstood(url: &SecretString) -> Option<String> {
         is_understood(&format!("{servers}?{}", others.join("&")))
     });
     let Some(culprit) = culprit else {
-        return Some("several of its options, or the values of them, are not accepted".to_owned());
+        return Some("several of its options or their values are not accepted".to_owned());
     };
     let name = options[culprit].split('=').next().unwrap_or_default();
     Some(if name.to_ascii_lowercase().ends_with("file") {
         format!(
-            "the file of its option {name:?} cannot be read, or holds no such key or certificate"
+            "the file of its option {name:?} cannot be read, or does not hold the key or certificate"
         )
     } else {
-        format!("its option {name:?}, or the value of it, is not accepted")
+        format!("its option {name:?} or its value is not accepted")
     })
 }
 
@@ -319,7 +319,7 @@ mod tests {
             let error = connect(url).await.unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "srie_main_user: SRIE_MAIN_USER_DB_URL is no valid MongoDB connection string",
+                "srie_main_user: SRIE_MAIN_USER_DB_URL is not a valid MongoDB connection string",
                 "{url}"
             );
             assert!(!format!("{error:?}").contains("hunter2"));

@@ -449,11 +449,11 @@ mod tests {
             |code, known: &[&str]| Refusal::of(code, None).unwrap().fault(&names(known)).reason;
         assert_eq!(
             reason(17_262, &["by_name"]),
-            "the index \"by_name\" refuses it: its language is not one that text indexes know"
+            "the index \"by_name\" refuses it: its language is not supported by text indexes"
         );
         assert_eq!(
             reason(16_755, &["a", "b"]),
-            "one of the indexes \"a\", \"b\" refuses it: a place in it is not a valid place on the globe"
+            "one of the indexes \"a\", \"b\" refuses it: a location in it is not valid"
         );
         assert_eq!(
             reason(171, &[]),
@@ -463,7 +463,7 @@ mod tests {
             reason(11_000, &[]),
             "another document holds the same unique fields"
         );
-        assert_eq!(reason(121, &[]), "it fails the collection's validator");
+        assert_eq!(reason(121, &[]), "the collection's validator rejects it");
         let text = "E11000 duplicate key error collection: a.users index: by mail dup key: { mail: \"x\" }";
         assert_eq!(index_in(11_000, text).as_deref(), Some("by mail"));
         assert_eq!(index_in(121, text), None);

@@ -34,7 +34,7 @@ const CHANGES_TOGETHER: usize = 1_000;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LegacyError {
     /// The string is no MongoDB connection string.
-    #[error("{0} is no valid MongoDB connection string")]
+    #[error("{0} is not a valid MongoDB connection string")]
     Invalid(&'static str),
     /// The host name of a `mongodb+srv` string has no records that could be read.
     #[error("the host name in {0} could not be resolved")]

@@ -71,10 +71,10 @@ fn wrong_set(wanted: &str, found: Option<&str>) -> Option<String> {
     match found {
         Some(found) if found == wanted => None,
         Some(found) => Some(format!(
-            "the server belongs to the replica set {found:?}, and replicaSet={wanted} is asked for"
+            "the server belongs to the replica set {found:?}, but the connection string has replicaSet={wanted}"
         )),
         None => Some(format!(
-            "the server belongs to no replica set, and replicaSet={wanted} is asked for"
+            "the server does not belong to a replica set, but the connection string has replicaSet={wanted}"
         )),
     }
 }
@@ -88,10 +88,10 @@ fn trouble(error: &Error) -> String {
     match &*error.kind {
         ErrorKind::Io(error) => of_io(error),
         ErrorKind::DnsResolve { .. } => UNKNOWN_HOST.to_owned(),
-        ErrorKind::Authentication { .. } => "the user name or the password is refused".to_owned(),
+        ErrorKind::Authentication { .. } => "the user name or password was rejected".to_owned(),
         ErrorKind::InvalidTlsConfig { .. } => "the TLS options cannot be used".to_owned(),
         ErrorKind::ServerSelection { .. } => "no answer in time".to_owned(),
-        _ => "the server refused the connection's first command".to_owned(),
+        _ => "the server rejected the handshake".to_owned(),
     }
 }
 
@@ -113,7 +113,7 @@ fn of_io(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => {
-            "the connection was closed; do both sides use TLS, or both not?".to_owned()
+            "the connection was closed; check whether the server requires TLS".to_owned()
         }
         // Rustls tells its own errors this way.
         io::ErrorKind::InvalidData => {
@@ -171,6 +171,10 @@ mod tests {
         assert_eq!(wrong_set("rs0", Some("rs0")), None);
         let other = wrong_set("rs0", Some("rs1")).unwrap();
         assert!(other.contains("\"rs1\"") && other.contains("replicaSet=rs0"));
-        assert!(wrong_set("rs0", None).unwrap().contains("no replica set"));
+        assert!(
+            wrong_set("rs0", None)
+                .unwrap()
+                .contains("not belong to a replica set")
+        );
     }
 }

@@ -84,7 +84,7 @@ impl From<rusqlite::Error> for Refusal {
 /// Opens the file at `path`, making it where there is none; answers a connection for writing, and which file that is.
 pub(crate) fn file(path: &Path) -> Result<(Presence, Connection), Refusal> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    create(path).map_err(|e| Refusal::io("making the file", &e))?;
+    create(path).map_err(|e| Refusal::io("creating the file", &e))?;
     let path = path
         .canonicalize()
         .map_err(|e| Refusal::io("finding the file", &e))?;
@@ -166,7 +166,7 @@ fn standing(connection: &Connection) -> Result<Standing, Refusal> {
         (APPLICATION_ID, older, _) if FORMATS_BEFORE.contains(&older) => Ok(Standing::Older),
         (0, 0, 0) => Ok(Standing::Empty),
         (APPLICATION_ID, newer, _) if newer > FORMAT => Err(Refusal::new(
-            "opening a file that a newer version made",
+            "opening a file of a newer version",
             Class::Other,
             newer,
         )),
@@ -208,7 +208,7 @@ fn write_ahead(connection: &Connection) -> Result<(), Refusal> {
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(_) => {
                 return Err(Refusal::new(
-                    "turning on write-ahead mode, which the file system lacks,",
+                    "enabling write-ahead logging, which the file system does not support,",
                     Class::Other,
                     0,
                 ));

@@ -44,7 +44,7 @@ impl Snapshot {
         if !connect::is_ours(&connection).map_err(refused)? {
             return Err(StoreError {
                 database: role,
-                operation: "copying a file that holds nothing yet",
+                operation: "copying an empty file",
                 class: Class::NoServer,
                 code: 0,
             });

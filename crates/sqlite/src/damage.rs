@@ -45,7 +45,7 @@ fn structure(connection: &Connection) -> Vec<Damage> {
     };
     let wrong = lines.into_iter().filter(|line| line != "ok");
     let told = wrong.map(|line| Damage {
-        what: format!("SQLite finds the file damaged: {line}"),
+        what: format!("SQLite reports damage: {line}"),
     });
     told.collect()
 }
@@ -89,8 +89,11 @@ fn in_collection(connection: &Connection, collection: &str) -> Result<Vec<Damage
         })
     };
     Ok([
-        of(damaged.documents, "are not what was stored"),
-        of(damaged.columns, "are not found by all that they hold"),
+        of(damaged.documents, "do not match their checksums"),
+        of(
+            damaged.columns,
+            "have columns that do not match their content",
+        ),
         of(damaged.unique, "are missing in a unique index"),
     ]
     .into_iter()

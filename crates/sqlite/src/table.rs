@@ -247,13 +247,13 @@ impl Table {
         };
         match document.get(field::ID) {
             Ok(Some(id)) if id.as_array().is_none() => {}
-            Ok(_) | Err(_) => return fault(53, "it has no _id that a document can have"),
+            Ok(_) | Err(_) => return fault(53, "it has no valid _id"),
         }
         if document.as_bytes().len() > STORED_MAX_BYTES {
             return fault(10334, "it is larger than 16 MiB");
         }
         if sound(document.as_bytes()).is_err() {
-            return fault(22, "it is no valid BSON");
+            return fault(22, "it is not valid BSON");
         }
         if self.clashes(connection, key, document)? {
             return fault(

@@ -159,7 +159,7 @@ fn refusal(put: rusqlite::Result<()>) -> Result<Option<Fault>, Failure> {
         Err(error) => match error.sqlite_error() {
             Some(said) if said.code == ErrorCode::ConstraintViolation => Ok(Some(Fault {
                 code: said.extended_code,
-                reason: "a constraint or trigger of the file refuses it".to_owned(),
+                reason: "a constraint or trigger of the file rejects it".to_owned(),
             })),
             Some(_) | None => Err(error.into()),
         },

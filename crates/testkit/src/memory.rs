@@ -161,7 +161,7 @@ impl Collection {
         };
         match document.get(document::field::ID) {
             Ok(Some(id)) if id.as_array().is_none() => {}
-            Ok(_) | Err(_) => return fault(53, "it has no _id that a document can have"),
+            Ok(_) | Err(_) => return fault(53, "it has no valid _id"),
         }
         if document.as_bytes().len() > STORED_MAX_BYTES {
             return fault(10334, "it is larger than 16 MiB");

@@ -270,8 +270,8 @@ fn remedy(error: &anyhow::Error) -> Option<&str> {
         })
     });
     source.map(|_| {
-        "MONGODB_URL, or the LEGACY_ variable of that database, leads there: is it right, does the server run, and may \
-         its user read? Nothing is lost: run it again"
+        "check MONGODB_URL or the LEGACY_ variable of that database, that the server runs, and that its user can read; \
+         no data is lost, so repeat the command"
     })
 }
 

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 pub fn cancel_on_signal(stop: CancellationToken) {
     tokio::spawn(async move {
         if signalled().await {
-            tracing::info!("told to stop: finishing what is at work");
+            tracing::info!("stopping: completing requests and batches in progress");
         }
         stop.cancel();
         if signalled().await {
-            tracing::warn!("told to stop again: leaving at once");
+            tracing::warn!("stopping immediately after a second signal");
             #[expect(clippy::disallowed_methods, reason = "the second signal means now")]
             std::process::exit(130);
         }
@@ -64,13 +64,13 @@ pub async fn report_alive(end: CancellationToken) {
 pub fn report_stopping() {
     tell(&[
         NotifyState::Stopping,
-        NotifyState::Status("finishing what is at work"),
+        NotifyState::Status("completing requests and batches in progress"),
     ]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "the service manager cannot be notified");
     }
 }
 

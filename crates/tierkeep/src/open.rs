@@ -147,10 +147,10 @@ pub async fn stores_for_a_look(
                         continue;
                     }
                     Ok(Err(tierkeep_mongo::ConnectError::Unresolved { .. })) => {
-                        "its records could not be found"
+                        "its DNS records could not be found"
                     }
                     Ok(Err(wrong)) => return Err(wrong.into()),
-                    Err(_) => "looking up its records took too long",
+                    Err(_) => "the lookup of its DNS records timed out",
                 };
                 let place = format!("the host name in {}", connection.variable);
                 stores.push(absent(*role, Class::NoServer, place, why.to_owned()));
@@ -163,7 +163,7 @@ pub async fn stores_for_a_look(
 fn file_for_a_look(path: &Path, role: Role, clock: &Arc<dyn Clock>) -> Arc<dyn Store> {
     let place = path.display().to_string();
     if !path.exists() {
-        let why = "there is no such file".to_owned();
+        let why = "no such file".to_owned();
         return absent(role, Class::NoServer, place, why);
     }
     if let Some(error) = unwritable(path) {
@@ -205,8 +205,8 @@ fn explained(error: ConnectError, settings: &Settings) -> anyhow::Error {
 pub fn remedy(settings: &Settings, away: &[Role]) -> String {
     match &settings.backend {
         Backend::Embedded { data_dir } => format!(
-            "the data directory is {}: is it the right one, is its file system mounted, and may this user read and write \
-             in it? `tierkeep init` makes what is missing, empty",
+            "check that the data directory {} is the right one, that its file system is mounted, and that this user \
+             can read and write in it; `tierkeep init` creates missing databases, empty",
             data_dir.display()
         ),
         Backend::Mongo(connections) => {
@@ -215,12 +215,13 @@ pub fn remedy(settings: &Settings, away: &[Role]) -> String {
                 let used = connections.get(role).map(|it| it.variable.as_str());
                 variables.extend(used.filter(|it| !variables.contains(it)));
             }
-            let (leads, there) = match variables.len() {
-                1 => ("leads", "there: is its address"),
-                _ => ("lead", "there: are their addresses"),
+            let (addresses, are) = match variables.len() {
+                1 => ("address", "is"),
+                _ => ("addresses", "are"),
             };
             format!(
-                "{} {leads} {there} right, does the server run, and may this machine reach it?",
+                "check that the {addresses} in {} {are} correct, that the server runs, and that it is reachable from \
+                 this host",
                 variables.join(", ")
             )
         }
@@ -274,10 +275,10 @@ fn embedded(
         Purpose::Work | Purpose::Serve | Purpose::WorkWithNewAudit => {
             private_directory(data_dir).map_err(|error| UsageError {
                 message: format!(
-                    "the data directory {} cannot be made: {error}",
+                    "the data directory {} cannot be created: {error}",
                     data_dir.display()
                 ),
-                remedy: Some("give --data-dir a directory that this user may write to".into()),
+                remedy: Some("set --data-dir to a directory that this user can write to".into()),
             })?;
         }
         Purpose::Look => refuse_no_directory(data_dir)?,
@@ -302,8 +303,8 @@ fn must_be_writable(path: &Path) -> Result<(), UsageError> {
     Err(UsageError {
         message: format!("{} cannot be written to: {error}", path.display()),
         remedy: Some(
-            "tierkeep must be able to write to the data directory and every file in it, to look at them too; check their \
-             owner, and how the file system is mounted"
+            "tierkeep needs write access to the data directory and every file in it, also for reading; check their \
+             owner and the mount options of the file system"
                 .into(),
         ),
     })
@@ -320,8 +321,8 @@ fn refuse_no_directory(data_dir: &Path) -> Result<(), UsageError> {
         return Ok(());
     }
     Err(UsageError {
-        message: format!("there is no data directory {}", data_dir.display()),
-        remedy: Some("`tierkeep serve` and `tierkeep init` make one".into()),
+        message: format!("the data directory {} does not exist", data_dir.display()),
+        remedy: Some("`tierkeep serve` and `tierkeep init` create one".into()),
     })
 }
 

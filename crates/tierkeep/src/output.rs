@@ -11,7 +11,7 @@ use crate::terminal::harmless;
 /// Empties a terminal from its top.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
-/// The form of results.
+/// Output format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -25,13 +25,13 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The reader has gone (a broken pipe); no reason to complain.
-    #[error("nobody reads the output")]
+    #[error("the reader of the output has closed it")]
     Closed,
     /// Anything else.
     #[error("the output cannot be written: {0}")]
     Io(io::Error),
     /// The result cannot be put as JSON.
-    #[error("the result cannot be put as JSON: {0}")]
+    #[error("the result cannot be formatted as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -68,7 +68,7 @@ impl Output {
         }
     }
 
-    /// The form of results.
+    /// Output format.
     pub fn format(&self) -> Format {
         self.format
     }

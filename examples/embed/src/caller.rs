@@ -26,7 +26,7 @@ impl FromRequestParts<App> for Asking {
         let decision = app.detector.detect(&credentials).await.decision;
         match decision {
             Decision::Caller(caller) => Ok(Self(caller.user)),
-            Decision::IdentityUnavailable => Err(unavailable("GitHub cannot be asked")),
+            Decision::IdentityUnavailable => Err(unavailable("GitHub is unavailable")),
             refused @ (Decision::CredentialsRequired { .. }
             | Decision::InvalidUsername(_)
             | Decision::AmbiguousIdentity) => {
@@ -46,7 +46,7 @@ impl FromRequestParts<App> for Administrator {
         let jwt = app.detector.role(&headers(parts, "authorization")).await;
         let jwt = jwt.map_err(|why| (StatusCode::UNAUTHORIZED, why.to_string()))?;
         let may = jwt.has_role(RoleClaim::Admin).then_some(Self);
-        may.ok_or((StatusCode::FORBIDDEN, "for administrators alone".into()))
+        may.ok_or((StatusCode::FORBIDDEN, "only for administrators".into()))
     }
 }
 

@@ -121,7 +121,7 @@ async fn write(State(app): State<App>, Asking(user): Asking, body: Bytes) -> Ans
 
 async fn read(State(app): State<App>, Asking(user): Asking) -> Answer {
     let Some(found) = app.users.read(&user).await.map_err(unavailable)? else {
-        let nothing = format!("nothing is stored of {user}");
+        let nothing = format!("no data is stored for {user}");
         return Err((StatusCode::NOT_FOUND, nothing));
     };
     let report = content::show_section(&found.document, app.report.as_str());

@@ -1,4 +1,4 @@
-"""The client of tierkeep, the service that keeps users' documents in the right one of seven databases.
+"""The client of tierkeep, a service that stores each user's document in one of seven databases.
 
 >>> with Client(service_url, credentials=Credentials.public("octocat")) as client:
 ...     changed = client.replace_section("scan_cache", {"score": 87})
@@ -6,7 +6,7 @@
 >>> changed.user_id, changed.database, section.content, section.version == changed.version
 ('external_octocat', 'external_users', {'score': 87}, True)
 
-:class:`AsyncClient` has the same methods to be awaited. Results are in :mod:`tierkeep.results`, errors in
+:class:`AsyncClient` has the same methods as coroutines. Results are in :mod:`tierkeep.results`, errors in
 :mod:`tierkeep.errors`; :mod:`tierkeep.fastapi` is for FastAPI applications, :mod:`tierkeep.seed` has the components of
 the evaluation service by the names that its code uses.
 """

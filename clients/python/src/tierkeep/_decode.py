@@ -133,7 +133,7 @@ def _moment(value: object, where: str) -> datetime.datetime:
     except ValueError:
         raise UndecodableError(f"{where} is not a date") from None
     if moment.tzinfo is None:
-        raise UndecodableError(f"{where} is a date without an offset")
+        raise UndecodableError(f"{where} must be a date with an offset")
     return moment
 
 

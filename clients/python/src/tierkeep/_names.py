@@ -33,7 +33,7 @@ _MARKERS: dict[UserType, str] = {
 
 
 class WrongDatabaseError(TierkeepError):
-    """The caller's data does not go to this database. Nothing was written."""
+    """The caller's data belongs in another database. Nothing was written."""
 
     def __init__(self, user_id: str, database: str, writes: str) -> None:
         super().__init__(f"{user_id} is written to {writes}, not to {database}")

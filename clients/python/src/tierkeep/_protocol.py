@@ -65,22 +65,22 @@ class Route(Generic[R_co]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """How a call is repeated. Only what is safe to repeat is, whatever is set here.
+    """How a call is repeated. Only calls that are safe to repeat are repeated, whatever is set here.
 
     Reads are repeated when the service or the connection fails. Writes are repeated only when the service is known to
-    have changed nothing: it could not be reached, it answered ``rate_limited`` or ``identity_unavailable``.
-    ``Retry-After`` is honoured; where it is longer than what is left of the budget, the error is raised at once.
+    have changed nothing: it was unavailable, or it answered ``rate_limited`` or ``identity_unavailable``.
+    ``Retry-After`` is honoured; if it exceeds the rest of the budget, the error is raised at once.
 
     >>> Retry(attempts=1)
     Retry(attempts=1, budget_seconds=30.0, backoff_seconds=0.2)
     """
 
     attempts: int = 3
-    """How often a call is tried altogether."""
+    """The maximum number of attempts of a call."""
     budget_seconds: float = 30.0
-    """How long a call may wait between its attempts, altogether."""
+    """The total time that a call may wait between its attempts."""
     backoff_seconds: float = 0.2
-    """The longest first wait, where the service names none; it doubles from attempt to attempt."""
+    """The maximum delay before the second attempt, unless the service sends one; it doubles with each attempt."""
 
     def pause(
         self, error: errors.TierkeepError, attempt: int, waited: float, *, reads: bool, chance: float
@@ -203,7 +203,7 @@ class Answer:
 
     @property
     def ambiguous(self) -> bool:
-        """A public user was named although credentials came along."""
+        """The request names a public user and also carries credentials."""
         return "ambiguous" in self._response.headers.get("Tierkeep-Decision", "")
 
     def decoded(self, kind: object) -> object:
@@ -215,7 +215,7 @@ class Answer:
         body = self._json()
         if kind is dict:
             if not isinstance(body, dict):
-                raise UndecodableError("the body is no object")
+                raise UndecodableError("the body is not an object")
             return cast("dict[str, Any]", body)
         result = decode(cast("type[Any]", kind), body)
         from_answer = {
@@ -229,7 +229,7 @@ class Answer:
         try:
             body: object = json.loads(self._response.content)
         except (ValueError, RecursionError):
-            raise UndecodableError("the body is no JSON") from None
+            raise UndecodableError("the body is not JSON") from None
         return body
 
     def error(self) -> errors.TierkeepError:
@@ -278,7 +278,7 @@ def etags(condition: Version | Sequence[Version]) -> str:
     """
     match condition:
         case bool():
-            raise ValueError(f"{condition} is no version")
+            raise ValueError(f"{condition} is not a version")
         case int():
             return f'"{condition}"'
         case str():
@@ -287,7 +287,7 @@ def etags(condition: Version | Sequence[Version]) -> str:
             raise ValueError(f'{condition!r} is neither a version, nor "*", nor a quoted ETag')
         case _:
             if not condition:
-                raise ValueError("a condition names at least one version")
+                raise ValueError("a condition needs at least one version")
             return ", ".join(etags(one) for one in condition)
 
 

@@ -1,4 +1,4 @@
-"""Who is asking: the two credentials and the public user name that travel with each request."""
+"""The caller: the two credentials and the public user name that are sent with each request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request says about its caller. Secrets are left out of ``repr``.
+    """The caller of a request. Secrets are hidden in ``repr``.
 
     >>> Credentials.public("octocat")
     Credentials(username='octocat')
@@ -28,22 +28,22 @@ class Credentials:
 
     @classmethod
     def public(cls, username: str) -> Credentials:
-        """A public user, known by name."""
+        """A public user, identified by name."""
         return cls(username=username)
 
     @classmethod
     def internal(cls, *, jwt: str, github_token: str) -> Credentials:
-        """An internal user, known by a JWT and a GitHub token of the same person."""
+        """An internal user, identified by a JWT and a GitHub token of the same person."""
         return cls(jwt=jwt, github_token=github_token)
 
     @classmethod
     def role(cls, jwt: str) -> Credentials:
-        """A JWT alone, for the routes that take the role ``hr`` or ``admin``."""
+        """A JWT alone, for the routes that require the role ``hr`` or ``admin``."""
         return cls(jwt=jwt)
 
     @classmethod
     def of(cls, headers: Mapping[str, str], username: str | None = None) -> Credentials:
-        """What the headers of a request say, in any letter case.
+        """The caller of a request with these headers; their names may be in any letter case.
 
         >>> Credentials.of({"authorization": "bearer eyJ...", "x-github-token": "gho_..."})
         Credentials(jwt=..., github_token=...)
@@ -77,13 +77,13 @@ class Credentials:
 
 
 ANONYMOUS = Credentials()
-"""No credentials and no name: enough for health, metrics and the OpenAPI document."""
+"""No credentials and no name; sufficient for health, metrics and the OpenAPI document."""
 
 
 def forwarded(address: str | None) -> dict[str, str]:
-    """The header that names the address a request is made for.
+    """The header with the address of the end user.
 
-    Raises ``ValueError`` where the text is not an IP address: the service would stop at it and count the
+    Raises ``ValueError`` if the text is not an IP address: the service would ignore it and count the
     request for the proxy.
 
     >>> forwarded("203.0.113.7")

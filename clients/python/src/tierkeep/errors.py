@@ -1,7 +1,7 @@
-"""Every way in which a call can fail.
+"""The errors of this package.
 
-The service's refusals are problem details (RFC 9457) with a stable ``code``; each code has a class here. A class
-says with ``nothing_changed`` whether the service guarantees that the request changed nothing.
+The service's errors are problem details (RFC 9457) with a stable ``code``; each code has a class here.
+``nothing_changed`` of a class states whether the service guarantees that the request changed nothing.
 
 >>> error = of_code("user_not_found")
 >>> error.__name__, error.status, error.nothing_changed
@@ -15,13 +15,13 @@ from typing import ClassVar
 
 
 class TierkeepError(Exception):
-    """What every error of this package is derived from."""
+    """The base class of the errors of this package."""
 
 
 class TransportError(TierkeepError):
-    """No answer of the service arrived.
+    """The service did not answer.
 
-    ``request_id`` is the ``X-Request-Id`` that was sent, by which the service's log can be searched.
+    ``request_id`` is the ``X-Request-Id`` that was sent; the service's log contains it.
     """
 
     def __init__(self, message: str, request_id: str) -> None:
@@ -30,18 +30,18 @@ class TransportError(TierkeepError):
 
 
 class NotSentError(TransportError):
-    """The service could not be reached; it never saw the request, so nothing changed."""
+    """The request could not be sent, so nothing changed."""
 
 
 class NoAnswerError(TransportError):
-    """The request was sent, and the connection broke or the time was over before its answer came.
+    """The request was sent, but the connection was lost or timed out before the answer arrived.
 
-    Whether a change was made is not known: read the document, or repeat the write with ``if_match``.
+    The outcome of a change is unknown: read the document, or repeat the write with ``if_match``.
     """
 
 
 class UnexpectedAnswerError(TierkeepError):
-    """The answer is not one that the service gives: a proxy's, or that of another version."""
+    """The answer is not one of the service: it comes from a proxy or from a different version."""
 
     def __init__(self, message: str, status: int, request_id: str) -> None:
         super().__init__(f"{message} (status {status}, request {request_id})")
@@ -51,7 +51,7 @@ class UnexpectedAnswerError(TierkeepError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """The body of a refusal, with the service's names."""
+    """The body of an error, with the service's names."""
 
     type: str
     """The page about the code."""
@@ -60,13 +60,13 @@ class Problem:
     status: int
     """The HTTP status."""
     detail: str
-    """What is wrong with this request."""
+    """The reason for this error."""
     code: str
     """The stable name."""
 
 
 class ServiceError(TierkeepError):
-    """The service refused. Codes newer than this package arrive as this class itself."""
+    """The service answered with an error. Codes that this package does not know are raised as this class itself."""
 
     code: ClassVar[str] = ""
     status: ClassVar[int] = 0
@@ -82,13 +82,13 @@ class ServiceError(TierkeepError):
     ) -> None:
         super().__init__(f"{problem.code}: {problem.detail} (request {request_id})")
         self.problem = problem
-        """The refusal as it was sent."""
+        """The error as it was sent."""
         self.request_id = request_id
-        """Leads to the lines in the service's log."""
+        """The id of the request in the service's log."""
         self.retry_after = retry_after
-        """After how many seconds it is worth trying again; ``None`` where the service does not say."""
+        """The delay in seconds before the next attempt; ``None`` if the service sent none."""
         self.version = version
-        """The document's version, where the refusal's ``ETag`` tells it."""
+        """The document's version, from the error's ``ETag``, if it has one."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (type(self), self.problem, self.request_id, self.retry_after, self.version)
@@ -105,13 +105,13 @@ def _restored(
 
 
 class MalformedError(ServiceError):
-    """400: the request cannot be read."""
+    """400: the request is malformed."""
 
     code, status, nothing_changed = "malformed", 400, True
 
 
 class AmbiguousIdentityError(ServiceError):
-    """400: a public user name and credentials came together, in strict mode."""
+    """400: the request has both a public user name and credentials, in strict mode."""
 
     code, status, nothing_changed = "ambiguous_identity", 400, True
 
@@ -129,55 +129,55 @@ class RoleRequiredError(ServiceError):
 
 
 class PublicWritesOffError(ServiceError):
-    """403: public users may only read here."""
+    """403: public users have read-only access."""
 
     code, status, nothing_changed = "public_writes_off", 403, True
 
 
 class NotFoundError(ServiceError):
-    """404: the service has no such path."""
+    """404: the path does not exist."""
 
     code, status, nothing_changed = "not_found", 404, True
 
 
 class UserNotFoundError(ServiceError):
-    """404: the user is not stored."""
+    """404: the user does not exist."""
 
     code, status, nothing_changed = "user_not_found", 404, True
 
 
 class SectionNotFoundError(ServiceError):
-    """404: the user is stored, the section is not."""
+    """404: the user exists, but the section does not."""
 
     code, status, nothing_changed = "section_not_found", 404, True
 
 
 class UnknownSectionError(ServiceError):
-    """404: the service keeps no section of this name."""
+    """404: the section name is unknown."""
 
     code, status, nothing_changed = "unknown_section", 404, True
 
 
 class UnknownCollectionError(ServiceError):
-    """404: the service keeps no HR collection of this name."""
+    """404: the HR collection name is unknown."""
 
     code, status, nothing_changed = "unknown_collection", 404, True
 
 
 class RecordNotFoundError(ServiceError):
-    """404: the HR record is not stored."""
+    """404: the HR record does not exist."""
 
     code, status, nothing_changed = "record_not_found", 404, True
 
 
 class UnknownDatabaseError(ServiceError):
-    """404: no database has this name."""
+    """404: the database name is unknown."""
 
     code, status, nothing_changed = "unknown_database", 404, True
 
 
 class MethodNotAllowedError(ServiceError):
-    """405: the path does not take the method."""
+    """405: the path does not support the method."""
 
     code, status, nothing_changed = "method_not_allowed", 405, True
 
@@ -189,37 +189,37 @@ class RequestTimeoutError(ServiceError):
 
 
 class ConflictError(ServiceError):
-    """409: the stored documents contradict each other; an operator has to look."""
+    """409: the stored documents are in conflict; an operator has to resolve it."""
 
     code, status, nothing_changed = "conflict", 409, True
 
 
 class MoverPausedError(ServiceError):
-    """409: an administrator stopped the movement everywhere."""
+    """409: an administrator has paused the mover."""
 
     code, status, nothing_changed = "mover_paused", 409, True
 
 
 class VersionMismatchError(ServiceError):
-    """412: the condition does not hold; ``version`` is the document's, where it is known."""
+    """412: the condition is not met; ``version`` is the document's version, if known."""
 
     code, status, nothing_changed = "version_mismatch", 412, True
 
 
 class TooLargeError(ServiceError):
-    """413: the body or the document would be too large."""
+    """413: the body or the document is too large."""
 
     code, status, nothing_changed = "too_large", 413, True
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """415: the route does not take a body of this type."""
+    """415: the route does not support a body of this type."""
 
     code, status, nothing_changed = "unsupported_media_type", 415, True
 
 
 class InvalidContentError(ServiceError):
-    """422: the content cannot be stored; ``detail`` names the place."""
+    """422: the content cannot be stored; ``detail`` gives the position."""
 
     code, status, nothing_changed = "invalid_content", 422, True
 
@@ -231,7 +231,7 @@ class InvalidUsernameError(ServiceError):
 
 
 class RateLimitedError(ServiceError):
-    """429: too many requests; ``retry_after`` says when to try again."""
+    """429: too many requests; ``retry_after`` is the delay before the next attempt."""
 
     code, status, nothing_changed = "rate_limited", 429, True
 
@@ -243,25 +243,25 @@ class CorruptDocumentError(ServiceError):
 
 
 class InternalError(ServiceError):
-    """500: a defect of the service; whether a write happened is not known."""
+    """500: an internal error of the service; the outcome of a write is unknown."""
 
     code, status = "internal", 500
 
 
 class DatabaseUnavailableError(ServiceError):
-    """503: a database did not answer; whether a write happened is not known."""
+    """503: a database did not answer; the outcome of a write is unknown."""
 
     code, status = "database_unavailable", 503
 
 
 class IdentityUnavailableError(ServiceError):
-    """503: GitHub could not be asked about the token."""
+    """503: the caller's identity could not be verified, because GitHub or the source of the JWT keys is unavailable."""
 
     code, status, nothing_changed = "identity_unavailable", 503, True
 
 
 class OutcomeUnknownError(ServiceError):
-    """503: whether the change was made is not known."""
+    """503: the outcome of the change is unknown."""
 
     code, status = "outcome_unknown", 503
 

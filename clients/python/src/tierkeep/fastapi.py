@@ -1,4 +1,4 @@
-"""tierkeep in a FastAPI application: the caller's credentials handed on, refusals as responses, routes to mount.
+"""tierkeep in a FastAPI application: forwards the caller's credentials, and turns errors into responses.
 
 .. code-block:: python
 
@@ -16,8 +16,8 @@
     async def score(client: Annotated[AsyncClient, Depends(tierkeep.client)]) -> object:
         return (await client.read_section("scan_cache")).content["score"]
 
-The service has to believe the application about callers' addresses: name the application's host in its
-``TIERKEEP_TRUSTED_PROXIES``, or all public users share one limit.
+The service has to trust the application's ``X-Forwarded-For``: list the application's host in the
+service's ``TIERKEEP_TRUSTED_PROXIES``; otherwise, all public users share one limit.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from ._protocol import JSON, MERGE_PATCH, PROBLEM, Call, Retry, Route
 from .credentials import Credentials
 
 IN_A_REQUEST = Retry(budget_seconds=1.0)
-"""How calls are repeated while a caller waits: one that has asked too much is told so at once."""
+"""How calls are repeated while a caller waits; ``rate_limited`` is not repeated."""
 MAX_BODY = 8 << 20
-"""What the service takes of an internal user, unless it is set otherwise."""
+"""The service's default limit for an internal user's body."""
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _SECURITY = (
@@ -81,7 +81,7 @@ _USER_ROUTES: tuple[Route[Any], ...] = (
 def credentials(request: Request) -> Credentials:
     """The caller's two credentials and public user name, as the request carries them.
 
-    Nothing is judged here: the service decides. Only a name that is given twice is refused, as the service would.
+    The service verifies the credentials. Only a duplicate name is refused here, as the service would.
     """
     names = request.query_params.getlist("username")
     if len(names) > 1:
@@ -90,9 +90,9 @@ def credentials(request: Request) -> Credentials:
 
 
 def address(request: Request) -> str | None:
-    """The caller's address: the other end of the connection, and never what a header claims.
+    """The caller's address: the peer address of the connection, never the value of a header.
 
-    Behind a proxy the ASGI server has to be told of it (``uvicorn --proxy-headers --forwarded-allow-ips``).
+    Behind a proxy, configure the ASGI server (``uvicorn --proxy-headers --forwarded-allow-ips``).
     """
     host = request.client.host if request.client else ""
     try:
@@ -102,7 +102,7 @@ def address(request: Request) -> str | None:
 
 
 def request_id(request: Request) -> str:
-    """The caller's ``X-Request-Id``, or a new one; the same for the whole request."""
+    """The caller's ``X-Request-Id``, or a new one; the same throughout a request."""
     known = cast("str | None", getattr(request.state, "tierkeep_request_id", None))
     if known is None:
         given = request.headers.get("X-Request-Id", "")
@@ -135,11 +135,11 @@ class Tierkeep:
 
     @property
     def anonymous(self) -> AsyncClient:
-        """A client without credentials, for what concerns no caller, such as health."""
+        """A client without credentials, for routes that need none, such as health."""
         return self._client
 
     async def client(self, request: Request) -> AsyncClient:
-        """A dependency: a client that asks for the caller of this request."""
+        """A dependency: a client with the credentials of this request's caller."""
         return self._client.with_options(
             credentials=credentials(request), forwarded_for=address(request), request_id=request_id(request)
         )
@@ -151,7 +151,7 @@ class Tierkeep:
             app.include_router(self.router(), prefix=prefix)
 
     def router(self) -> APIRouter:
-        """The users' routes: ``/user``, ``/user/{section}`` and ``/route``, with bodies and ETags as they are."""
+        """The users' routes: ``/user``, ``/user/{section}`` and ``/route``, with unchanged bodies and ETags."""
         router = APIRouter(tags=["user"], dependencies=list(_SECURITY))
         for route in _USER_ROUTES:
             router.add_api_route(
@@ -179,7 +179,7 @@ class Tierkeep:
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """An error as a response: the service's refusals as they came, all else as 502 or 504."""
+    """An error as a response: the service's errors unchanged, all others as 502 or 504."""
     if isinstance(error, errors.ServiceError):
         return _refusal(error)
     known = not isinstance(error, errors.NoAnswerError)
@@ -211,7 +211,7 @@ def _refusal(error: errors.ServiceError) -> Response:
 
 
 def _refused(request: Request, kind: type[errors.ServiceError], detail: str) -> errors.ServiceError:
-    """A refusal that the service would give too."""
+    """An error that the service would answer too."""
     page = f"https://github.com/tierkeep/tierkeep/blob/main/docs/errors/{kind.code}.md"
     title = (kind.__doc__ or "").partition(": ")[2].partition(";")[0].rstrip(".").capitalize()
     problem = errors.Problem(page, title, kind.status, detail, kind.code)
@@ -219,7 +219,7 @@ def _refused(request: Request, kind: type[errors.ServiceError], detail: str) -> 
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The body, of which no more is held than the limit."""
+    """The body; at most the limit is buffered."""
     body = bytearray()
     async for block in request.stream():
         body += block
@@ -229,7 +229,7 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _described(route: Route[Any]) -> dict[str, Any]:
-    """What the application's OpenAPI document says of a route's request."""
+    """The description of a route's request in the application's OpenAPI document."""
     text = {"type": "string"}
     name = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,39}$"}
     parameters: list[dict[str, Any]] = [{"name": "username", "in": "query", "schema": name}]
@@ -246,7 +246,7 @@ def _described(route: Route[Any]) -> dict[str, Any]:
 
 
 def _described_answers(route: Route[Any]) -> dict[int | str, dict[str, Any]]:
-    """What the application's OpenAPI document says of a route's answers."""
+    """The description of a route's answers in the application's OpenAPI document."""
     shown: dict[int | str, dict[str, Any]] = {}
     for status, kind in route.returns.items():
         shown[status] = {"description": "answered"}

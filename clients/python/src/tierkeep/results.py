@@ -1,6 +1,6 @@
-"""What the service answers, as frozen dataclasses with the service's names.
+"""The service's answers, as frozen dataclasses with the service's names.
 
-Fields that a newer service adds are ignored; a field that is missing or of another type is an
+Unknown fields are ignored; a missing field or one of another type is an
 :class:`~tierkeep.errors.UnexpectedAnswerError`. Dates carry their offset. ``/openapi.json`` of a running service
 describes each field; a test compares it with these classes.
 """
@@ -16,21 +16,21 @@ from ._decode import from_headers, named, rest, whole
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section of a user, as it was put."""
+    """One section of a user, as it was stored."""
 
     content: dict[str, Any] = whole()
     """The section. BSON types that JSON lacks are relaxed Extended JSON v2."""
     version: int | None = from_headers(lambda answer: answer.version)
-    """The document's version, for ``if_match``; ``None`` where another program wrote the document."""
+    """The document's version, for ``if_match``; ``None`` if another program wrote the document."""
     source: str | None = from_headers(lambda answer: answer.source)
-    """``srie_main_user`` when the answer comes from the backup."""
+    """``srie_main_user`` if the answer comes from the backup."""
     ambiguous: bool = from_headers(lambda answer: answer.ambiguous)
-    """A public user was named although credentials came along."""
+    """The request names a public user and also carries credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserMetadata:
-    """What tierkeep keeps about a document. Documents of other programs may lack any of it."""
+    """Metadata of a document. Documents of other programs may lack any field."""
 
     storage_location: str | None = None
     backup_status: str | None = None
@@ -43,7 +43,7 @@ class UserMetadata:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user's whole document. Its dates are texts: in documents of other programs they hold anything."""
+    """A user's document. Its dates are strings, because documents of other programs may hold any value."""
 
     user_id: str
     id: Any = named("_id")
@@ -61,7 +61,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a write of a section answers."""
+    """The outcome of a write of a section."""
 
     user_id: str
     version: int
@@ -70,21 +70,21 @@ class Changed:
     """The database that holds the document."""
     updated_at: datetime
     created: bool = from_headers(lambda answer: answer.status == 201)
-    """The user is new."""
+    """The user was created."""
     ambiguous: bool = from_headers(lambda answer: answer.ambiguous)
 
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """An erasure. It counts from now on."""
+    """An erasure. It takes effect immediately."""
 
     pending: tuple[str, ...]
-    """The databases that have not confirmed it; the service finishes these in the background."""
+    """The databases that have not confirmed it; the service completes the erasure there in the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteDecision:
-    """Who the caller is, and where reads and writes go."""
+    """How the caller is identified, and where reads and writes go."""
 
     user_type: str
     """``internal`` or ``external``."""
@@ -96,11 +96,11 @@ class RouteDecision:
 
 @dataclass(frozen=True, slots=True)
 class HrMetadata:
-    """What tierkeep keeps about an HR record."""
+    """Metadata of an HR record."""
 
     version: int | None = None
     backup_status: str | None = None
-    """``completed``, or ``pending`` while the backup does not have this version."""
+    """``completed``, or ``pending`` until the backup has this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ class HrRecord:
     updated_at: str | None = None
     metadata: HrMetadata = field(default_factory=HrMetadata)
     content: dict[str, Any] = rest()
-    """The record as it was put."""
+    """The record as it was stored."""
     created: bool = from_headers(lambda answer: answer.status == 201)
-    """The record is new."""
+    """The record was created."""
     source: str | None = from_headers(lambda answer: answer.source)
-    """``srie_main_hr`` when the answer comes from the backup."""
+    """``srie_main_hr`` if the answer comes from the backup."""
 
     @property
     def version(self) -> int | None:
@@ -135,7 +135,7 @@ class HrPage:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the service is fit to serve."""
+    """Health of the service."""
 
     status: str
     """``ok``, ``degraded``, ``starting``, ``draining`` or ``down``."""
@@ -153,7 +153,7 @@ class DatabaseHealth:
     """``closed``, ``open`` or ``half_open``."""
     latency_ms: float | None = None
     error: str | None = None
-    """The class of what is wrong, such as ``timeout`` or ``refused``."""
+    """The class of the error, such as ``timeout`` or ``refused``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class DatabasesHealth:
 
 @dataclass(frozen=True, slots=True)
 class BackupPending:
-    """How much waits for its backup; ``None`` where the database that knows is away."""
+    """Pending backups; ``None`` while the database that stores the count is unavailable."""
 
     user: int | None
     hr: int | None
@@ -183,7 +183,7 @@ class DatabaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The run of the mover that ended last."""
+    """The last completed run of the mover."""
 
     run_id: str
     finished_at: datetime
@@ -194,7 +194,7 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How far a run is."""
+    """The progress of a run."""
 
     run_id: str
     moved: int
@@ -214,7 +214,7 @@ class LeaseHolder:
 
 @dataclass(frozen=True, slots=True)
 class LastError:
-    """What stopped a run last."""
+    """The last error that stopped a run."""
 
     at: datetime
     run_id: str
@@ -224,7 +224,7 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class MoverStatus:
-    """What the mover is doing, and which process."""
+    """The state of the mover, and the process that runs it."""
 
     phase: str
     """``idle``, ``waiting``, ``moving``, ``stuck``, ``paused`` or ``unknown``."""
@@ -263,7 +263,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """What falls due in an hour."""
+    """The documents that become due in one hour."""
 
     to: datetime
     documents: int
@@ -273,7 +273,7 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What will move when."""
+    """The simulated moves."""
 
     to: datetime
     paused: bool
@@ -289,7 +289,7 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The system at a glance; ``None`` is what could not be found out."""
+    """The state of the system; unknown values are ``None``."""
 
     databases: tuple[DatabaseStatus, ...]
     due: int | None
@@ -323,7 +323,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """How far the erasure of a user is."""
+    """The progress of a user's erasure."""
 
     epoch: int
     stage: str
@@ -348,7 +348,7 @@ class UserMigration:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything about one user's data but its content."""
+    """The state of one user's data, without its content."""
 
     user_id: str
     user_type: str
@@ -411,7 +411,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEntry:
-    """What stands in the trail in place of an entry that was tampered with."""
+    """An entry of the trail that was changed."""
 
     seq: int | None
     unreadable: bool
@@ -427,7 +427,7 @@ class AuditPage:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a dry run would move."""
+    """The outcome of a dry run."""
 
     run_id: str
     scanned: int
@@ -444,25 +444,25 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Work that goes on in the service; ``run_id`` names it in records and logs."""
+    """Work that continues in the service; ``run_id`` identifies it in records and logs."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """How many failed moves are pending again."""
+    """The number of failed moves that are pending again."""
 
     retried: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """Whether the movement is paused."""
+    """Whether the mover is paused."""
 
     paused: bool
     changed: bool
-    """It was otherwise before."""
+    """Whether the state changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,7 +482,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the comparison of main with its backup found."""
+    """The outcome of a comparison of main with its backup."""
 
     checked: int
     matched: int
@@ -498,7 +498,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A document that was not copied, and why."""
+    """A document that was not copied, and the reason."""
 
     collection: str
     id: str
@@ -507,7 +507,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restoration did, or would do."""
+    """The outcome of a restore or a dry run."""
 
     checked: int
     restored: int
@@ -527,7 +527,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """What a backup did."""
+    """The outcome of a backup."""
 
     checked: int
     backed_up: int

@@ -1,7 +1,7 @@
 """The components of the evaluation service, by the names that its code uses.
 
-The classes without a prefix block, those with ``Async`` are awaited; both work through the service. What an existing
-call becomes is told in ``docs/from-your-code.md``.
+The classes without a prefix block, those with ``Async`` are awaited; both work through the service.
+``docs/from-your-code.md`` describes how to replace existing calls.
 
 >>> from tierkeep import Client
 >>> detector = UserTypeDetector(Client(service_url))

@@ -131,21 +131,27 @@ impl fmt::Display for Violation {
             Self::Missing { from, to } if from == to => write!(f, "entry {from} is missing"),
             Self::Missing { from, to } => write!(f, "entries {from} to {to} are missing"),
             Self::Altered { seq } => {
-                write!(f, "entry {seq} was altered, or written with another key")
+                write!(
+                    f,
+                    "entry {seq} was changed, or written with a different key"
+                )
             }
             Self::Unlinked { seq } => {
-                write!(f, "entry {seq} does not follow from the one before it")
+                write!(f, "entry {seq} does not follow the previous entry")
             }
             Self::Displaced { id, seq: Some(seq) } => {
-                write!(f, "the document {id} claims to be entry {seq}")
+                write!(
+                    f,
+                    "the document {id} has the sequence number of entry {seq}"
+                )
             }
-            Self::Displaced { id, seq: None } => write!(f, "the document {id} is no entry"),
+            Self::Displaced { id, seq: None } => write!(f, "the document {id} is not an entry"),
             Self::CutOff { ends_at, noted } => write!(
                 f,
-                "the trail ends at entry {ends_at}, and once ended at entry {noted}"
+                "the trail ends at entry {ends_at}, but the recorded head is entry {noted}"
             ),
             Self::Rewritten { seq } => {
-                write!(f, "entry {seq} is not the one whose hash was noted")
+                write!(f, "entry {seq} does not have the recorded hash")
             }
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn number(text: &str) -> Result<Number, InvalidBody> {
 pub(super) fn kind(of: ElementType) -> &'static str {
     match of {
         ElementType::Array => "an array",
-        ElementType::String => "a text",
+        ElementType::String => "a string",
         ElementType::Null => "null",
         ElementType::Boolean => "a boolean",
         ElementType::Int32 | ElementType::Int64 | ElementType::Double => "a number",

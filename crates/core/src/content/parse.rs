@@ -77,7 +77,7 @@ fn check_key(key: &str) -> Result<(), InvalidBody> {
 }
 
 fn twice(key: &str) -> InvalidBody {
-    InvalidBody::Content(format!("the key {key:?} stands twice"))
+    InvalidBody::Content(format!("the key {key:?} is duplicated"))
 }
 
 /// What is read, and what it has become so far.

@@ -37,7 +37,7 @@ pub enum Refusal {
     #[error("{0}")]
     Invalid(#[from] InvalidUser),
     /// It identifies no user.
-    #[error("it names no user: username, github_username and userId are missing{}", also(.0))]
+    #[error("it does not name a user: username, github_username and userId are missing{}", also(.0))]
     Nobody(String),
     /// No account has its user name or e-mail address.
     #[error("internal user {0:?} has no authenticated_user_id, and no account in users matches")]
@@ -56,7 +56,7 @@ pub enum Refusal {
     #[error("{0}")]
     HrId(#[from] InvalidHrId),
     /// It is a user's document among HR records.
-    #[error("a document of a user, {0:?}, stands in a collection of HR records")]
+    #[error("a document of the user {0:?} is in a collection of HR records")]
     UserAmongHr(String),
     /// A field would have to be kept under a name that another has.
     #[error("the HR record {id:?} has {key} already: rename it")]
@@ -67,13 +67,13 @@ pub enum Refusal {
         key: String,
     },
     /// The HR record would be larger than a document may be.
-    #[error("the HR record {0:?} would be larger than 16 MiB less 4 KiB")]
+    #[error("the HR record {0:?} would be larger than 16 MiB minus 4 KiB")]
     HrTooLarge(String),
     /// It is an HR record among users' documents.
-    #[error("an HR record of {0:?} stands in a collection of users' documents")]
+    #[error("an HR record of {0:?} is in a collection of user documents")]
     HrAmongUsers(String),
     /// It has no date, and its `_id` has none either.
-    #[error("nothing in the document of {0:?} says when it was stored")]
+    #[error("the document of {0:?} has no date")]
     NoDate(String),
     /// The date that says which of a user's documents is newer cannot be read.
     #[error("{field} of the document of {user:?} is {value}, which cannot be read as a date")]
@@ -86,10 +86,10 @@ pub enum Refusal {
         value: String,
     },
     /// What all of a user's documents become is too large.
-    #[error("the document of {0} would be larger than 16 MiB less 4 KiB")]
+    #[error("the document of {0} would be larger than 16 MiB minus 4 KiB")]
     TooLarge(UserId),
     /// The database refuses what becomes of it.
-    #[error("the document of {user} is refused: {reason}")]
+    #[error("the document of {user} was refused: {reason}")]
     Rejected {
         /// Whose.
         user: String,

@@ -134,7 +134,7 @@ impl AlertDelivery {
                         user_type = "internal",
                         database = %error.database,
                         error = error.class.as_str(),
-                        "alerts are not delivered: the database is away",
+                        "alerts are not delivered: the database is unavailable",
                     );
                 }
             }
@@ -165,7 +165,7 @@ impl AlertDelivery {
                     channel = channel.kind().as_str(),
                     error = %undelivered,
                     failures,
-                    "alerts could not be delivered; they are tried again",
+                    "alerts could not be delivered and will be retried",
                 );
                 (Round::Failed, wait.min(EVERY), failures)
             }

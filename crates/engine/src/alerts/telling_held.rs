@@ -114,7 +114,7 @@ impl AlertDelivery {
                 warn!(
                     channel = channel.kind().as_str(),
                     error = reason,
-                    "an alert in memory could not be delivered; it is tried again",
+                    "an alert in memory could not be delivered and will be retried",
                 );
                 false
             }

@@ -26,7 +26,7 @@ const MINUTE_MS: i64 = 60_000;
 /// What is said of names beyond those.
 pub(super) const MORE_NAMES: Kind = Kind {
     decision: "external",
-    reason: "public users were named, too many to be written one by one",
+    reason: "decisions about public users, too many to be recorded individually",
     actor: None,
 };
 /// What is said where no kinds are told apart.

@@ -25,7 +25,7 @@ use crate::audit::spool::SpoolShare;
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const REFUSED: &str = "refused";
 const REFUSED_AS_AMBIGUOUS: &str = "refused; ambiguous";
-const OTHER_ACCOUNT: &str = "another GitHub account than before";
+const OTHER_ACCOUNT: &str = "a different GitHub account than before";
 
 /// Which decisions are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -114,7 +114,7 @@ impl AuditTrail {
                 self.refusal(refused(word, reason), decided.request_id)
             }
             Decision::IdentityUnavailable => {
-                let kind = refused(REFUSED, "GitHub could not be asked");
+                let kind = refused(REFUSED, "GitHub is unavailable");
                 self.refusal(kind, decided.request_id)
             }
             Decision::InvalidUsername(_) => {
@@ -122,7 +122,7 @@ impl AuditTrail {
                 self.refusal(kind, decided.request_id)
             }
             Decision::AmbiguousIdentity => {
-                let reason = "a public user was named and credentials came along";
+                let reason = "the request names a public user and carries credentials";
                 self.refusal(refused(REFUSED_AS_AMBIGUOUS, reason), decided.request_id)
             }
         };
@@ -176,7 +176,7 @@ impl AuditTrail {
             } else {
                 "many addresses"
             };
-            let reason = format!("{}; {more} more of {of}", kind.reason);
+            let reason = format!("{}; {more} more from {of}", kind.reason);
             let (kind, draft) = self.refusal(kind, None);
             let noted = self.note(draft.because(&reason), SpoolShare::Public).await;
             if noted.is_err() {
@@ -205,7 +205,7 @@ impl AuditTrail {
             draft
         } else {
             let reason = kind.reason;
-            draft.because(&format!("{reason}; {more} more of this address before"))
+            draft.because(&format!("{reason}; {more} more from this address before"))
         };
         if self.note(draft, SpoolShare::Public).await.is_err() {
             let now = self.0.clock.now();

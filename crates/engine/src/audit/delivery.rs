@@ -38,7 +38,7 @@ impl AuditTrail {
                     database = %failure.database,
                     error = failure.class.as_str(),
                     more,
-                    "the audit trail cannot be written; decisions are spooled until it can",
+                    "the audit trail cannot be written; decisions are spooled in the meantime",
                 );
             }
         }
@@ -64,7 +64,7 @@ impl AuditTrail {
                     error = %failure,
                     share = share.as_str(),
                     more,
-                    "a decision can be kept neither in the audit trail nor in the spool",
+                    "a decision could be written neither to the audit trail nor to the spool",
                 );
             }
             failed(Class::DiskFull, 0)
@@ -129,7 +129,7 @@ impl AuditTrail {
         if delivered > 0 {
             info!(
                 user_type = "internal",
-                delivered, "what was spooled is in the audit trail"
+                delivered, "spooled decisions were written to the audit trail"
             );
         }
         Ok(delivered)

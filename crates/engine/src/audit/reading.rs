@@ -74,7 +74,7 @@ pub enum PruneError {
     Unavailable(#[from] StoreError),
     /// The chain does not hold, and pruning would take the proof away.
     #[error(
-        "the audit trail does not hold, so nothing was pruned; `tierkeep audit verify` says what is wrong"
+        "the audit trail is not intact, so nothing was pruned; `tierkeep audit verify` lists what is wrong"
     )]
     Broken,
 }

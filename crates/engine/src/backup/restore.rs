@@ -59,7 +59,7 @@ pub struct Restored {
     pub refused: u64,
     /// Users that were asked for and that srie does not have.
     pub missing: u64,
-    /// The first documents that were not brought back, and why.
+    /// The first documents that were not restored, and the reasons.
     pub problems: Vec<Trouble>,
     /// Nothing was written.
     pub dry_run: bool,
@@ -169,7 +169,7 @@ impl Restoration {
                 restored = restored.restored,
                 unchanged = restored.unchanged,
                 failed = restored.failed(),
-                "documents were brought back from srie",
+                "documents were restored from srie",
             );
         }
         Ok(restored)

@@ -15,7 +15,7 @@ use crate::backup::verify::pairs;
 use crate::context::Engine;
 use crate::copies::replicate::{PairSync, SyncCounts, Trouble};
 
-/// What a backup did.
+/// The outcome of a backup.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct BackedUp {
     /// Documents of main that were looked at.
@@ -34,7 +34,7 @@ pub struct BackedUp {
     pub conflicts: u64,
     /// srie refuses them, or they cannot be interpreted.
     pub refused: u64,
-    /// The first documents that were not copied, and why.
+    /// The first documents that were not copied, and the reasons.
     pub problems: Vec<Trouble>,
     /// It came to its end.
     pub complete: bool,
@@ -114,7 +114,7 @@ impl Backup {
                 backed_up = backed_up.backed_up,
                 unchanged = backed_up.unchanged,
                 failed = backed_up.failed(),
-                "documents were copied to srie",
+                "documents were backed up to srie",
             );
         }
         Ok(backed_up)

@@ -78,7 +78,7 @@ pub(crate) fn unsettled(item: &Item, error: &StoreError) -> Copied {
         error.database,
     );
     Copied::Refused(format!(
-        "{} says nothing about it but the code {}",
+        "{} reports only the code {}",
         error.database, error.code
     ))
 }

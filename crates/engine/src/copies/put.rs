@@ -171,7 +171,7 @@ async fn put_record(pair: &Pair, to: Side, record: &RawDocumentBuf) -> Result<Pu
             Written::TooLarge => return Ok(rejected("it is too large")),
         }
     }
-    Ok(rejected("it changes again and again"))
+    Ok(rejected("it is being changed by too many writers"))
 }
 
 fn rejected(reason: &str) -> Put {

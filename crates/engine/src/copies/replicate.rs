@@ -192,7 +192,9 @@ impl PairSync<'_> {
                 Plan::Nothing => {}
                 Plan::Adopt if self.dry_run && target.is_empty() => self.counts.carried += 1,
                 Plan::Adopt if self.dry_run => self.counts.unchanged += 1,
-                Plan::Adopt if last => self.trouble(name, "it changes again and again"),
+                Plan::Adopt if last => {
+                    self.trouble(name, "it is being changed by too many writers")
+                }
                 Plan::Adopt => match self.adopt(name).await? {
                     None => again.push(name.clone()),
                     Some(reason) => self.trouble(name, &reason),
@@ -230,7 +232,7 @@ impl PairSync<'_> {
             if source.is_empty() {
                 if must_exist {
                     self.counts.missing += 1;
-                    self.list(name, "the backup does not have it");
+                    self.list(name, "it is missing in the backup");
                 }
             } else {
                 self.counts.checked += 1;
@@ -287,7 +289,7 @@ impl PairSync<'_> {
         self.counts.conflicts += 1;
         self.list(
             name,
-            "the other side has other content of this version; verify decides",
+            "the other copy has different content at the same version; tierkeep verify --repair resolves this",
         );
         Plan::Nothing
     }
@@ -295,7 +297,7 @@ impl PairSync<'_> {
     /// Gives copies of other programs their form; a reason where that cannot be done.
     async fn adopt(&self, name: &str) -> Result<Option<String>, StoreError> {
         let Some(user) = UserId::parse(name).ok().filter(|it| it.as_str() == name) else {
-            return Ok(Some("its user_id is no user's id".to_owned()));
+            return Ok(Some("its user_id is not a valid user id".to_owned()));
         };
         let engine = self.pair.engine();
         let ledger = engine.ledger();
@@ -328,7 +330,7 @@ impl PairSync<'_> {
             match Held::of(&document, self.pair.kind) {
                 Ok(held) if held.claim == Claim::False => {
                     self.counts.corrupt += 1;
-                    self.list(&name, "its content is not what its own digest says");
+                    self.list(&name, "its content does not match its digest");
                 }
                 Ok(held) if !held.is_live() => self.counts.erased += 1,
                 Ok(_) => sound.push(document),
@@ -409,7 +411,7 @@ impl PairSync<'_> {
             .chars()
             .take(64)
             .collect();
-        self.trouble(&shown, "nothing in it says whose it is");
+        self.trouble(&shown, "it has no usable user id");
     }
 
     fn trouble(&mut self, id: &str, reason: &str) {

@@ -106,7 +106,7 @@ impl Admission {
                 .and_then(|id| UserId::parse(id).ok())
                 .is_some_and(|user| user.user_type() != role.user_type());
         if misrouted {
-            Err(self.kept_out("a document of the other type of user was kept out"))
+            Err(self.kept_out("a document of the wrong user type was rejected"))
         } else {
             Ok(())
         }
@@ -116,9 +116,9 @@ impl Admission {
     fn is_of_this_kind(&self, collection: &str, document: &RawDocument) -> Result<()> {
         let role = self.inner.role();
         if role.holds_hr() && document::is_of_user(document) {
-            Err(self.kept_out("a document of a user was kept out of the HR records"))
+            Err(self.kept_out("a user document was rejected by an HR database"))
         } else if role.users() == Some(collection) && document::is_hr_record(document) {
-            Err(self.kept_out("an HR record was kept out of the documents of users"))
+            Err(self.kept_out("an HR record was rejected by a user database"))
         } else {
             Ok(())
         }

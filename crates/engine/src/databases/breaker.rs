@@ -245,12 +245,12 @@ impl Armed {
                 user_type = %self.role.user_type(),
                 database = %self.role,
                 error = class_of(reach),
-                "the database cannot be reached; calls to it are refused until it is back",
+                "the database is unavailable; calls to it fail at once until it answers again",
             ),
             Some(BreakerState::Closed) => info!(
                 user_type = %self.role.user_type(),
                 database = %self.role,
-                "the database can be reached again",
+                "the database is available again",
             ),
             Some(BreakerState::Open | BreakerState::HalfOpen) | None => {}
         }

@@ -101,20 +101,20 @@ impl Finding {
             Class::Auth => format!("correct the user and the password in {variable}"),
             Class::Unauthorized => {
                 format!(
-                    "give the user of {variable} the roles readWrite and dbAdmin on the database"
+                    "grant the user of {variable} the roles readWrite and dbAdmin on the database"
                 )
             }
-            Class::DiskFull => "make room on the disk of the server".to_owned(),
+            Class::DiskFull => "free space on the disk of the server".to_owned(),
             Class::Timeout
             | Class::Refused
             | Class::NoServer
             | Class::Transition
             | Class::NotPrimary => format!(
-                "start its server, let this machine reach it, or correct the address in {variable}"
+                "start its server, make it reachable from this host, or correct the address in {variable}"
             ),
             Class::Identity => format!("correct the address in {variable}"),
             Class::Busy | Class::Unacknowledged | Class::Corrupt | Class::Other => {
-                "look at the log of the server".to_owned()
+                "read the log of the server".to_owned()
             }
         };
         let message = format!(
@@ -228,8 +228,8 @@ fn shared(hellos: &BTreeMap<Role, Hello>) -> Vec<Finding> {
                     "wiring",
                     Severity::Error,
                     **second,
-                    format!("{first} and {second} lead to the same database {database:?} on the same server"),
-                    format!("give {} and {} different databases", first.url_variable(), second.url_variable()),
+                    format!("{first} and {second} resolve to the same database {database:?} on the same server"),
+                    format!("set {} and {} to different databases", first.url_variable(), second.url_variable()),
                 ));
             }
         }
@@ -250,8 +250,8 @@ fn stamped(stamps: &BTreeMap<Role, Option<Stamp>>) -> Vec<Finding> {
             "stamps",
             Severity::Warning,
             None,
-            "the databases were never prepared",
-            "tierkeep init creates collections, indexes and stamps; so does the start of tierkeep serve",
+            "the databases have not been initialized",
+            "run tierkeep init or start tierkeep serve, which create collections, indexes and stamps",
         ));
         return findings;
     }
@@ -267,7 +267,7 @@ fn stamped(stamps: &BTreeMap<Role, Option<Stamp>>) -> Vec<Finding> {
                 Severity::Error,
                 *role,
                 format!("the database of {role} is stamped as {}", stamp.role),
-                format!("{variable} leads to the wrong database: correct it"),
+                format!("{variable} names the wrong database: correct it"),
             ));
         } else if expected
             .as_ref()
@@ -281,7 +281,7 @@ fn stamped(stamps: &BTreeMap<Role, Option<Stamp>>) -> Vec<Finding> {
                     "the database of {role} belongs to another deployment, {}",
                     stamp.deployment
                 ),
-                format!("{variable} leads to another deployment's data: correct it"),
+                format!("{variable} names a database of another deployment: correct it"),
             ));
         }
     }
@@ -294,9 +294,10 @@ fn unstamped(role: Role) -> Finding {
             "stamps",
             Severity::Error,
             role,
-            "evaluation_audit has no stamp, and the others belong to a deployment: the record of who was erased is not here",
+            "evaluation_audit has no stamp, but the other databases belong to a deployment: its erasure ledger is \
+             missing",
             format!(
-                "correct {}, bring the database back from a copy, or, when it is lost for good, run tierkeep init \
+                "correct {}, restore the database from a copy, or, if it is permanently lost, run tierkeep init \
                  --new-audit once",
                 role.url_variable()
             ),
@@ -307,7 +308,7 @@ fn unstamped(role: Role) -> Finding {
         Severity::Warning,
         role,
         format!("the database of {role} has no stamp: it is new, or was emptied"),
-        "tierkeep init stamps it; where it was emptied, tierkeep restore or tierkeep backup brings its documents back",
+        "tierkeep init stamps it; if it was emptied, tierkeep restore or tierkeep backup restores its documents",
     )
 }
 
@@ -349,7 +350,8 @@ async fn damaged(stores: &[Arc<dyn Store>]) -> Vec<Finding> {
                     Severity::Error,
                     role,
                     format!("the file of {role} is damaged: {damage}"),
-                    "keep the file, and bring its documents back: docs/operations/embedded-files.md",
+                    "keep a copy of the file and restore its documents as described in \
+                     docs/operations/embedded-files.md",
                 )
             })),
             Ok((_, Ok(Err(error)))) => findings.push(Finding::unanswered(&error)),
@@ -357,7 +359,10 @@ async fn damaged(stores: &[Arc<dyn Store>]) -> Vec<Finding> {
                 "damage",
                 Severity::Note,
                 role,
-                format!("the file of {role} is too large to be looked through in {} s", LOOK_THROUGH.as_secs()),
+                format!(
+                    "the file of {role} is too large to be checked within {} s",
+                    LOOK_THROUGH.as_secs()
+                ),
                 format!("with the service stopped: sqlite3 {role}.db 'PRAGMA integrity_check'"),
             )),
             Err(_) => {}
@@ -395,14 +400,15 @@ fn traps(role: Role, found: &[FoundIndex]) -> Vec<Finding> {
 fn skewed(skews: &BTreeMap<Role, i64>) -> Vec<Finding> {
     let limit = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
     let remedy =
-        "set the clocks by NTP (chronyd or systemd-timesyncd) on this machine and on the server";
+        "set the clocks by NTP (chronyd or systemd-timesyncd) on this host and on the server";
     let off = |(role, skew): (&Role, &i64)| {
         let (seconds, way) = (
             skew.abs() / 1000,
             if *skew > 0 { "ahead of" } else { "behind" },
         );
-        let message =
-            format!("the clock of the server of {role} is {seconds} s {way} the clock here");
+        let message = format!(
+            "the clock of the server of {role} is {seconds} s {way} the clock of this host"
+        );
         (skew.abs() > limit)
             .then(|| Finding::new("clock", Severity::Warning, *role, message, remedy))
     };

@@ -9,11 +9,12 @@ use crate::databases::unreached::{Unreached, listed};
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Databases stay away after all retries, among them some without which nothing works.
-    #[error("cannot reach:{}", listed(.0))]
+    #[error("databases unavailable:{}", listed(.0))]
     Unreachable(Vec<Unreached>),
     /// Two roles lead to one database.
     #[error(
-        "{first} and {second} lead to the same database {database:?} on the same server; give {} and {} different databases",
+        "{first} and {second} resolve to the same database {database:?} on the same server; set {} and {} to different \
+         databases",
         first.url_variable(), second.url_variable()
     )]
     SameDatabase {
@@ -26,7 +27,7 @@ pub enum ConnectError {
     },
     /// A database is stamped as another role.
     #[error(
-        "the database of {role} is stamped as {found}: {} leads to the wrong database",
+        "the database of {role} is stamped as {found}: {} names the wrong database",
         role.url_variable()
     )]
     StampedAsOther {
@@ -37,7 +38,8 @@ pub enum ConnectError {
     },
     /// A database belongs to another deployment.
     #[error(
-        "the database of {role} belongs to deployment {found}, the others to {expected}: {} leads to another deployment's data",
+        "the database of {role} belongs to deployment {found}, the others to {expected}: {} names a database of \
+         another deployment",
         role.url_variable()
     )]
     OtherDeployment {
@@ -50,9 +52,9 @@ pub enum ConnectError {
     },
     /// The stamps lead to a deployment whose `evaluation_audit` is not here.
     #[error(
-        "{beside} belongs to deployment {found}, and evaluation_audit is empty: {} leads to another database, or \
-         its data is lost, with the record of who was erased; give the right one, bring it back from a copy, or, when \
-         it is lost for good, run `tierkeep init --new-audit` once",
+        "{beside} belongs to deployment {found}, but evaluation_audit is empty: {} names the wrong database, or its \
+         data is lost, including the erasure ledger; correct it, restore the database from a copy, or, if it is \
+         permanently lost, run `tierkeep init --new-audit` once",
         Role::EvaluationAudit.url_variable()
     )]
     AuditLost {

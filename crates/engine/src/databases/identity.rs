@@ -198,7 +198,7 @@ impl IdentityWatch {
             info!(
                 user_type = %role.user_type(),
                 database = %role,
-                "another server process answers for the database, with the right stamp",
+                "a different server process answers for the database, with the right stamp",
             );
             self.identities.hellos().insert(role, hello);
         }
@@ -226,7 +226,7 @@ impl IdentityWatch {
             // A command that only reads may have opened databases that were never stamped.
             return deployment.map(|_| {
                 format!(
-                    "what {} leads to has no stamp now: it is another database, or it was emptied",
+                    "the database of {} has no stamp any more: it is a different database, or it was emptied",
                     role.url_variable()
                 )
             });

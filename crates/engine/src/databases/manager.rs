@@ -130,7 +130,7 @@ impl ConnectionManager {
         self
     }
 
-    /// The collections of HR records.
+    /// Collections of HR records.
     pub fn hr_collections(&self) -> &[HrCollection] {
         &self.hr_collections
     }

@@ -61,7 +61,7 @@ impl ConnectionManager {
                         user_type = %role.user_type(),
                         database = %role,
                         error = error.class.as_str(),
-                        "the database cannot be checked, and counts as away",
+                        "the database cannot be checked and is treated as unavailable",
                     );
                     away.push(error);
                     away.sort_by_key(|error| error.database);
@@ -127,7 +127,7 @@ impl ConnectionManager {
                     reached.insert(role, hello);
                 }
                 Ok((_, Err(error))) => away.push(error),
-                Err(panicked) => warn!(%panicked, "a greeting ended early"),
+                Err(panicked) => warn!(%panicked, "an admission check ended early"),
             }
         }
         away.sort_by_key(|error| error.database);
@@ -190,13 +190,13 @@ fn told(gate: &Admission, outcome: &Result<(), ConnectError>) {
         Ok(()) => info!(
             user_type = %role.user_type(),
             database = %role,
-            "the database is back and was admitted",
+            "the database is available again and was admitted",
         ),
         Err(error) if gate.refuse(error.to_string()) => error!(
             user_type = %role.user_type(),
             database = %role,
             %error,
-            "the database is back and was not admitted",
+            "the database is available again but was not admitted",
         ),
         Err(_) => {}
     }

@@ -137,7 +137,7 @@ fn unreadable(store: &dyn Store, collection: &str, page: &[RawDocumentBuf]) -> S
         collection,
         document_id = first.unwrap_or_default(),
         documents = page.len(),
-        "a scan cannot get past documents whose _id is not UTF-8; give them another _id, or take them out",
+        "a scan cannot continue past documents whose _id is not UTF-8; change their _id, or remove them",
     );
     StoreError {
         database,

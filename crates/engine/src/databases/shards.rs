@@ -91,13 +91,13 @@ impl ShardWatch {
             && *away != sight.away
         {
             if away.is_empty() {
-                info!(user_type = %role.user_type(), database = %role, "all shards of the database can be reached again");
+                info!(user_type = %role.user_type(), database = %role, "all shards of the database are available again");
             } else {
                 warn!(
                     user_type = %role.user_type(),
                     database = %role,
                     shards = away.join(", "),
-                    "a shard of the database cannot be reached; what is on the others is served",
+                    "a shard of the database is unavailable; documents on other shards are served",
                 );
             }
             sight.away.clone_from(away);
@@ -150,10 +150,10 @@ pub(crate) async fn examined(store: &dyn Store) -> Vec<Finding> {
             Severity::Error,
             role,
             format!(
-                "the router of {role} cannot reach {}; what is on other shards is served",
+                "the router of {role} cannot reach {}; documents on other shards are served",
                 away.join(", ")
             ),
-            "start the servers of that shard, or let the routers reach them",
+            "start the servers of that shard, or make them reachable from the routers",
         )),
         Err(error) => findings.push(Finding::unanswered(&error)),
     }

@@ -115,8 +115,8 @@ impl ConnectionManager {
                 warn!(
                     user_type = %role.user_type(),
                     database = %role,
-                    "the database has no stamp, and others belong to a deployment: it is new, or it was emptied; \
-                     `tierkeep restore` and `tierkeep backup` bring documents back",
+                    "the database has no stamp, but others belong to a deployment: it is new, or it was emptied; \
+                     `tierkeep restore` and `tierkeep backup` restore documents",
                 );
             }
             let stamp = doc! {

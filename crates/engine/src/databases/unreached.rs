@@ -56,17 +56,17 @@ impl Unreached {
 fn in_words(class: Class) -> &'static str {
     match class {
         Class::Timeout => "no answer in time",
-        Class::Refused => "nothing listens there, or the connection broke",
-        Class::NoServer => "no server that can do this was found",
+        Class::Refused => "connection refused or lost",
+        Class::NoServer => "no suitable server was found",
         Class::Transition => "the server is starting, stepping down or shutting down",
         Class::NotPrimary => "the server is not the primary",
-        Class::Auth => "the user name or the password is refused",
-        Class::Unauthorized => "the user may not do this",
+        Class::Auth => "the user name or password was rejected",
+        Class::Unauthorized => "the user lacks a privilege",
         Class::DiskFull => "the disk is full",
-        Class::Busy => "it is busy for too long",
-        Class::Unacknowledged => "a majority does not acknowledge",
-        Class::Corrupt => "its files or its answer cannot be understood",
-        Class::Identity => "what answers is another database",
+        Class::Busy => "it was busy for too long",
+        Class::Unacknowledged => "a majority did not acknowledge",
+        Class::Corrupt => "its files or its answer cannot be read",
+        Class::Identity => "a different database answers",
         Class::Other => "it failed for another reason",
     }
 }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_the_class_says_stands_in_for_a_cause_that_is_not_known() {
         let answered = away(Role::SrieMainHr, Class::Auth, &[("h:1", None)]);
-        let expected = "h:1: the user name or the password is refused";
+        let expected = "h:1: the user name or password was rejected";
         assert_eq!(answered.cause(), expected);
         let nowhere = away(Role::SrieMainHr, Class::Timeout, &[]);
         assert_eq!(nowhere.cause(), "no answer in time");

@@ -49,7 +49,7 @@ pub enum EraseError {
     #[error(transparent)]
     Unavailable(#[from] StoreError),
     /// Others erase the same user again and again.
-    #[error("{0} is being erased by too many at once")]
+    #[error("too many erasures of {0} run at once")]
     Contended(UserId),
 }
 
@@ -349,7 +349,7 @@ fn failed(user: &UserId, error: &StoreError) {
         database = %error.database,
         error = error.class.as_str(),
         code = error.code,
-        "error in erasing from {}, tried again until it is done",
+        "error in erasing from {}; it will be retried",
         error.database,
     );
 }

@@ -74,7 +74,7 @@ pub(crate) async fn deliver(
 /// Whether a record may leave main; [`DeliveryOutcome::Again`] says that it may.
 fn fit(record: &RawDocument) -> DeliveryOutcome {
     if document::version(record).is_none() {
-        DeliveryOutcome::Held("its version is no int64".to_owned())
+        DeliveryOutcome::Held("its version is not an int64".to_owned())
     } else if !hr::is_sound(record) {
         DeliveryOutcome::Held("it does not match its own digest".to_owned())
     } else {
@@ -181,7 +181,7 @@ impl Delivery<'_> {
         };
         match document::version(found) {
             None if document::has_version(found) || document::is_of_user(found) => {
-                let why = "srie holds something under its id that is no record";
+                let why = "srie holds a document with its id that is not an HR record";
                 Ok(Step::Over(DeliveryOutcome::Held(why.to_owned())))
             }
             // Another program's copy, without a version: main counts.
@@ -208,7 +208,7 @@ impl Delivery<'_> {
         above: Version,
     ) -> Result<Step, StoreError> {
         let Some(next) = above.next() else {
-            let why = "its versions are used up".to_owned();
+            let why = "its version numbers are exhausted".to_owned();
             return Ok(Step::Over(DeliveryOutcome::Held(why)));
         };
         let guard = exactly(copy, version, BackupStatus::Pending);
@@ -293,7 +293,7 @@ impl Delivery<'_> {
                 store.amend(self.collection, &[id], &when, &set).await?;
                 Ok(DeliveryOutcome::Superseded)
             }
-            Some(_) | None => Ok(DeliveryOutcome::Held("main fell behind srie".to_owned())),
+            Some(_) | None => Ok(DeliveryOutcome::Held("main is older than srie".to_owned())),
         }
     }
 }

@@ -95,33 +95,34 @@ pub enum HrError {
     /// A database that is needed did not answer. The effect of a write is unknown; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The condition does not hold; nothing changed.
-    #[error("the condition does not hold: the record is at {}", at(*current))]
+    /// The condition is not met; nothing changed.
+    #[error("the condition is not met: the record is at {}", at(*current))]
     Mismatch {
         /// The version that counts now.
         current: Option<Version>,
     },
     /// There is no such record; nothing changed.
-    #[error("the record is not stored")]
+    #[error("the record does not exist")]
     NotFound,
     /// The record would outgrow 16 MiB less 4 KiB; nothing changed.
-    #[error("the record would grow beyond 16 MiB less 4 KiB")]
+    #[error("the record would be larger than 16 MiB minus 4 KiB")]
     TooLarge,
     /// The database refuses the record; nothing changed.
     #[error("the database refuses the record: {0}")]
     Rejected(Fault),
     /// What is stored under the id is no record that can be changed; an operator has to look, nothing changed.
-    #[error("what is stored under the id cannot be changed: {0}")]
+    #[error("the stored document with this id cannot be changed: {0}")]
     Unclear(&'static str),
     /// No copy of the record matches its own digest; nothing changed.
     #[error(
-        "the copy in {0} does not match its own digest, and no other database holds an intact one; `tierkeep verify` shows both"
+        "the copy in {0} does not match its digest, and no other database holds an intact copy; `tierkeep verify` \
+         shows both"
     )]
     Corrupt(Role),
     /// An answer was lost, and so many others wrote since that the record no longer tells whether this change was
     /// made.
     #[error(
-        "an answer of raseen_main_hr was lost, and too many changes followed to tell whether this one was made"
+        "an answer of raseen_main_hr was lost, and too many later changes hide whether this one was made"
     )]
     OutcomeUnknown,
     /// Others wrote the same record again and again; nothing is known to have changed.

@@ -48,7 +48,7 @@ impl HrRecords {
                 let intact = intact.filter(is_sound_and_shown);
                 let record = intact.ok_or(HrError::Corrupt(RaseenMainHr::ROLE))?;
                 warn_of_backup(
-                    "an HR record is read from the backup, because main's copy is damaged",
+                    "an HR record is read from the backup because the copy in main is damaged",
                 );
                 Ok(Some(in_backup(record)))
             }
@@ -66,7 +66,7 @@ impl HrRecords {
                     self.tell_of_damage(collection, id).await;
                     return Err(HrError::Corrupt(Backup::ROLE));
                 }
-                warn_of_backup("an HR record is read from the backup, because main holds nothing");
+                warn_of_backup("an HR record is read from the backup because main has no copy");
                 Ok(Some(in_backup(record)))
             }
             Err(main) => {
@@ -81,7 +81,7 @@ impl HrRecords {
                 if !is_sound(&record) {
                     return Err(HrError::Corrupt(Backup::ROLE));
                 }
-                warn_of_backup("HR records are read from the backup while main is away");
+                warn_of_backup("HR records are read from the backup while main is unavailable");
                 Ok(Some(in_backup(record)))
             }
         }
@@ -116,10 +116,10 @@ impl HrRecords {
             user_type = "internal",
             database = %RaseenMainHr::ROLE,
             record = %format!("{collection}/{id}"),
-            "an HR record does not match its own digest",
+            "an HR record does not match its digest",
         );
         let subject = format!("{collection}/{id}");
-        let message = "the record in raseen_main_hr does not match its own digest";
+        let message = "the record in raseen_main_hr does not match its digest";
         let alerts = Alerts::new(Arc::clone(&self.engine));
         alerts
             .tell(AlertKind::CorruptDocument, &subject, message)
@@ -155,7 +155,7 @@ impl HrRecords {
                     failed(&error);
                     HrError::Unavailable(main)
                 })?;
-                warn_of_backup("HR records are read from the backup while main is away");
+                warn_of_backup("HR records are read from the backup while main is unavailable");
                 Ok(page)
             }
         }

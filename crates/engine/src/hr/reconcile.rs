@@ -141,7 +141,7 @@ impl Reconciler {
                         database = %error.database,
                         error = error.class.as_str(),
                         code = error.code,
-                        "error in storing to {}; HR records wait for a database",
+                        "error in storing to {}; HR records are pending until a database is available again",
                         Backup::ROLE,
                     );
                 }
@@ -293,7 +293,7 @@ impl Reconciler {
             collection = %collection,
             record = key.1.as_str(),
             reason,
-            "error in storing to {}; the HR record is tried again later",
+            "error in storing to {}; the HR record will be retried",
             Backup::ROLE,
         );
         if self.parked.len() >= PARKED_MOST && !self.parked.contains_key(&key) {
@@ -318,8 +318,8 @@ impl Reconciler {
         }
         let told = if late {
             let message = format!(
-                "HR records wait for their backup for more than {} minutes; {} stay pending for a reason of their own, \
-                 see the log for it, or else {subject} is away",
+                "HR records have had no backup for more than {} minutes; {} are pending because of errors of their own \
+                 (see the log), the others because {subject} is unavailable",
                 LATE.as_secs() / 60,
                 done.held,
             );
@@ -333,7 +333,7 @@ impl Reconciler {
                 user_type = "internal",
                 database = %error.database,
                 error = error.class.as_str(),
-                "the alert about HR backups waits for a database",
+                "the alert about HR backups is waiting for a database",
             ),
         }
     }

@@ -149,7 +149,7 @@ impl HrRecords {
         write.known_not_applied(before)?;
         let state = match document::state(before) {
             _ if document::is_of_user(before) => {
-                return Err(HrError::Unclear("it is the document of a user"));
+                return Err(HrError::Unclear("it is a user document"));
             }
             Some(state @ (State::Live | State::Erased)) => state,
             Some(State::Entering) | None => return Err(HrError::Unclear("its state is unknown")),
@@ -170,7 +170,7 @@ impl HrRecords {
             }
             Some(version) => (Guard::Tombstone(version), Some(version)),
             None if document::has_version(before) => {
-                return Err(HrError::Unclear("its version is no int64"));
+                return Err(HrError::Unclear("its version is not an int64"));
             }
             // Another program wrote it: it is adopted by being changed.
             None => {
@@ -241,7 +241,8 @@ impl HrRecords {
         else {
             return Ok(Round::Done(receipt));
         };
-        let above = Version::above([floor]).ok_or(HrError::Unclear("its versions are used up"))?;
+        let above =
+            Version::above([floor]).ok_or(HrError::Unclear("its version numbers are exhausted"))?;
         let record = hr::raised(&receipt.record, above);
         let guard = Guard::Tombstone(version);
         let guard = match document::state(&record) {
@@ -277,7 +278,7 @@ impl HrRecords {
         above: Option<Version>,
     ) -> Result<RawDocumentBuf, HrError> {
         let version =
-            Version::above([above]).ok_or(HrError::Unclear("its versions are used up"))?;
+            Version::above([above]).ok_or(HrError::Unclear("its version numbers are exhausted"))?;
         let writing = Writing {
             id: write.id,
             before,
@@ -290,7 +291,7 @@ impl HrRecords {
             What::Remove if live.is_none() => return Err(HrError::NotFound),
             What::Remove => return Ok(writing.tombstone()),
             What::Patch(patch) => {
-                let unreadable = || HrError::Unclear("it is no valid BSON; PUT replaces it");
+                let unreadable = || HrError::Unclear("it is not valid BSON; PUT replaces it");
                 let merged = match live {
                     Some(live) => content::merge(Content::of(live).as_raw(), patch),
                     None => content::merge(&RawDocumentBuf::new(), patch),
@@ -320,7 +321,7 @@ impl HrRecords {
                     database = %error.database,
                     error = error.class.as_str(),
                     code = error.code,
-                    "error in storing to {}; the record is delivered later",
+                    "error in storing to {}; the record will be delivered later",
                     error.database,
                 );
                 receipt

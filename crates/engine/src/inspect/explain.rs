@@ -80,7 +80,7 @@ pub struct ErasureView {
     pub pending: Vec<Role>,
 }
 
-/// Everything about one user's data but its content.
+/// The state of one user's data, without its content.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Explanation {
     /// Who.
@@ -182,7 +182,7 @@ impl Inspector {
             after_erasure(erasure.as_ref())
         } else if let Some(role) = contested {
             format!(
-                "several documents in {role} claim this user, and none of them counts or moves until one is left: \
+                "several documents in {role} claim this user; none of them is current or moves until only one is left: \
                  `tierkeep quarantine list`"
             )
         } else if authoritative.is_none() && !unreachable.is_empty() {
@@ -218,27 +218,27 @@ impl Inspector {
         match authoritative {
             Some(Role::RaseenTempUser) => {}
             Some(Role::RaseenMainUser) => {
-                return "stays in raseen_main_user, with its backup in srie_main_user; the next write \
-                        copies it up into raseen_temp_user"
+                return "stays in raseen_main_user, with its backup in srie_main_user; the next write copies it to \
+                        raseen_temp_user"
                     .into();
             }
             Some(Role::SrieMainUser) => {
-                return "only the backup in srie_main_user was found; restore it to raseen_main_user"
+                return "missing in raseen_main_user: only the backup in srie_main_user was found; restore it"
                     .into();
             }
             Some(Role::ExternalUsers) => return "stays in external_users".into(),
-            Some(_) | None => return "nothing is stored".into(),
+            Some(_) | None => return "no copies".into(),
         }
         if let Some(reason) = quarantined {
-            return format!("quarantined and not moved until it is mended: {reason}");
+            return format!("quarantined and not moved until it is corrected: {reason}");
         }
         if let Some(record) = records.first() {
             if record.status == Status::Failed.as_str() {
                 let error = record.error.as_deref().unwrap_or("unknown");
-                return format!("stays in raseen_temp_user: the move failed for good ({error})");
+                return format!("stays in raseen_temp_user: the move failed permanently ({error})");
             }
             if let Some(at) = &record.next_attempt_at {
-                return format!("the move failed and is tried again after {at}");
+                return format!("the move failed and will be retried after {at}");
             }
         }
         let now = self.engine.clock().now();
@@ -291,12 +291,9 @@ fn after_erasure(erasure: Option<&Erasure>) -> String {
     match erasure {
         Some(erasure) if erasure.stage == Stage::Pending => {
             let pending: Vec<&str> = erasure.pending.iter().map(|role| role.name()).collect();
-            format!(
-                "was erased; tried again until these have confirmed it: {}",
-                pending.join(", ")
-            )
+            format!("erased; not yet confirmed by: {}", pending.join(", "))
         }
-        Some(_) | None => "was erased".into(),
+        Some(_) | None => "erased".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The system at a glance.
+//! The state of the system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct BackupPending {
     pub hr: Option<u64>,
 }
 
-/// The system at a glance.
+/// The state of the system.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Status {
     /// All seven.
@@ -68,7 +68,7 @@ pub struct Status {
     pub paused: Option<bool>,
     /// What the last run that did something did.
     pub last_run: Option<LastRun>,
-    /// What the mover is doing, and who.
+    /// The state of the mover, and the process that runs it.
     pub mover: MoverStatus,
 }
 

@@ -67,7 +67,7 @@ impl MigrationService {
         if is_change {
             info!(
                 user_type = "internal",
-                paused, "the movement was paused or resumed"
+                paused, "the mover was paused or resumed"
             );
         }
         Ok(is_change)

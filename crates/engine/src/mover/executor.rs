@@ -183,7 +183,7 @@ impl Movement {
                 }
                 Inserted::Stored | Inserted::Exists => Copied::Settled,
                 Inserted::Rejected(fault) => {
-                    Copied::Rejected(format!("its migration record is refused: {fault}"))
+                    Copied::Rejected(format!("its migration record was refused: {fault}"))
                 }
                 Inserted::Unsettled(error) => unsettled(item, &error),
             })

@@ -225,7 +225,7 @@ impl Claim {
     pub async fn release(self) {
         let back = self.document(None, None);
         if let Err(error) = self.put(self.own(), back).await {
-            debug!(user_type = "internal", %error, "the mover's lease lapses by itself");
+            debug!(user_type = "internal", %error, "the mover's lease could not be released and will expire");
         }
     }
 
@@ -245,7 +245,7 @@ impl Claim {
             }
             debug!(
                 user_type = "internal",
-                "the mover's lease was taken over by another"
+                "the mover's lease was taken over by another process"
             );
             lost.cancel();
             std::future::pending().await

@@ -30,7 +30,7 @@ impl MigrationService {
         let Some(claim) = claimed else {
             debug!(
                 user_type = "internal",
-                "another mover is at work; this one looks again later"
+                "another process holds the mover's lease; this process checks again later"
             );
             return Ok(None);
         };

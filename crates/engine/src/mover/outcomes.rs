@@ -299,7 +299,7 @@ impl RunOutcomes {
             user_id = %item.user,
             user_type = %item.user.user_type(),
             error = reason,
-            "error in moving data to raseen_main_user, given up",
+            "error in moving data to raseen_main_user, failed permanently",
         );
         let temp = engine.databases.raseen_temp_db().store();
         let ids = [Bson::String(item.user.to_string())];

@@ -94,7 +94,8 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
                 version = record.version.get(),
                 in_main = holds(&main),
                 in_srie = holds(&srie),
-                "error in moving data to raseen_main_user: temp no longer holds what main and srie lack",
+                "error in moving data to raseen_main_user: temp no longer holds the document, and main or srie lacks \
+                 it",
             );
             let message = format!(
                 "temp no longer holds version {}, and main or srie lacks it",

@@ -66,7 +66,7 @@ impl Janitor {
                 info!(
                     user_id = %user,
                     user_type = %user.user_type(),
-                    "an abandoned entry was cleared from raseen_temp_user",
+                    "an abandoned entry was removed from raseen_temp_user",
                 );
                 cleared += 1;
             }

@@ -69,7 +69,7 @@ impl AuditKeeper {
         } else {
             warn!(
                 user_type = "internal",
-                "the head of the audit trail could not be noted"
+                "the head of the audit trail could not be recorded"
             );
         }
     }
@@ -99,7 +99,7 @@ pub(crate) async fn report(engine: &Arc<Engine>, found: &Found) -> Result<(), St
     let Some(first) = found.violations.first() else {
         return alerts.resolve(kind, SUBJECT).await;
     };
-    let message = format!("{first}; `tierkeep audit verify` says everything");
+    let message = format!("{first}; `tierkeep audit verify` lists everything");
     error!(
         user_type = "internal",
         error = %first,

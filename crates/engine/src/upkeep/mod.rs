@@ -124,7 +124,7 @@ impl Upkeep {
                     database = %error.database,
                     error = error.class.as_str(),
                     code = error.code,
-                    "the upkeep waits for a database",
+                    "the upkeep is waiting for a database",
                 );
             }
         }
@@ -135,7 +135,8 @@ impl Upkeep {
         let kind = AlertKind::ErasurePending;
         for late in self.erasures.pending_since(before).await? {
             if !self.alerts.is_open(kind, late.as_str()).await? {
-                let message = "the erasure could not be finished for 24 hours; a database is away";
+                let message =
+                    "the erasure has been pending for 24 hours; a database is unavailable";
                 self.alerts.raise(kind, late.as_str(), message).await?;
             }
         }

@@ -43,8 +43,8 @@ pub(crate) async fn watch(engine: &Arc<Engine>) -> Result<(), StoreError> {
     if marked > known.unwrap_or(0) {
         let more = marked - known.unwrap_or(0);
         let message = format!(
-            "{marked} documents are quarantined and never move, {more} more than before; `tierkeep doctor` says which \
-             and why"
+            "{marked} documents are quarantined and cannot be moved, {more} more than before; `tierkeep doctor` lists \
+             them with the reasons"
         );
         alerts
             .raise(AlertKind::QuarantineGrowth, subject, &message)

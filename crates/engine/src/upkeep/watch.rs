@@ -92,7 +92,8 @@ impl Watch {
                     looked = looked.and(self.look_at_options().await);
                 }
                 if let Err(error) = looked {
-                    debug!(database = %error.database, error = error.class.as_str(), "the watch waits");
+                    debug!(database = %error.database, error = error.class.as_str(), "the stall monitor is waiting for \
+                    a database");
                 }
             }
         };
@@ -124,7 +125,8 @@ impl Watch {
     }
 
     async fn tell_of(&self, role: Role) {
-        let away = "the database cannot be reached, and calls to it are refused until it is back";
+        let away =
+            "the database is unavailable, and calls to it fail at once until it answers again";
         let wrong = self.engine.databases.out_of_service(role);
         let wrong = wrong.map(|why| format!("the database is out of service: {why}"));
         let message = wrong.as_deref().unwrap_or(away);
@@ -150,7 +152,7 @@ impl Watch {
             let about = (AlertKind::DocumentsOverdue, Role::RaseenTempUser.name());
             self.stands(about, overdue).await?;
             let message = format!(
-                "{} documents are due, and no mover takes them: does `tierkeep serve` run, and what does its log say?",
+                "{} documents are due, but no process moves them: check that `tierkeep serve` runs, and read its log",
                 backlog.due,
             );
             let stalled = match movement.status.phase {
@@ -169,7 +171,7 @@ impl Watch {
         let long = paused.filter(|since| clock::after(*since, PAUSED) < now);
         let message = long.map(|since| {
             let hours = now.saturating_duration_since(since).as_secs() / 3_600;
-            format!("the movement has been paused for {hours} hours; `tierkeep migrate resume` lets it go on")
+            format!("the mover has been paused for {hours} hours; resume it with `tierkeep migrate resume`")
         });
         self.stands((AlertKind::MoverPaused, MOVER), message).await
     }

@@ -63,7 +63,7 @@ pub(super) fn unreadable(section: &Section) -> UsersError {
     UsersError::Rejected(Fault {
         code: 0,
         reason: format!(
-            "the stored {section} holds what is no valid BSON and cannot be merged with; PUT replaces it"
+            "the stored {section} is not valid BSON and cannot be merged; replace it with PUT"
         ),
     })
 }

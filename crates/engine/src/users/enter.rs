@@ -107,7 +107,7 @@ impl Users {
                     user_type = %user.user_type(),
                     database = %error.database,
                     error = error.class.as_str(),
-                    "a user is stored without a look into the erasure ledger",
+                    "a user is stored without a check of the erasure ledger",
                 );
                 Ok(None)
             }
@@ -336,7 +336,7 @@ impl Users {
                         user_type = %user.user_type(),
                         database = %Role::RaseenMainUser,
                         reason,
-                        "the database does not take the backup's copy",
+                        "the database refuses the backup's copy",
                     );
                     Err(UsersError::Unavailable(StoreError {
                         database: Role::RaseenMainUser,

@@ -82,7 +82,7 @@ pub enum Condition {
     Version(Version),
     /// The user is stored (`If-Match: *`).
     Exists,
-    /// The user is not stored (`If-None-Match: *`).
+    /// The user does not exist (`If-None-Match: *`).
     Absent,
 }
 
@@ -104,37 +104,36 @@ pub enum UsersError {
     /// A database that is needed did not answer. The effect of a write is unknown; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
-    /// The condition does not hold; nothing changed.
-    #[error("the condition does not hold: the user is at {}", at(*current))]
+    /// The condition is not met; nothing changed.
+    #[error("the condition is not met: the user is at {}", at(*current))]
     Mismatch {
         /// The version that counts now.
         current: Option<Version>,
     },
     /// There is no such user; nothing changed.
-    #[error("the user is not stored")]
+    #[error("the user does not exist")]
     NotFound,
     /// The user is stored without the section; nothing changed.
-    #[error("the user is stored, but has no such section")]
+    #[error("the user exists, but has no such section")]
     SectionNotFound,
     /// The document would outgrow 16 MiB less 4 KiB; nothing changed.
-    #[error("the document would grow beyond 16 MiB less 4 KiB")]
+    #[error("the document would be larger than 16 MiB minus 4 KiB")]
     TooLarge,
     /// The database refuses the document; nothing changed.
     #[error("the database refuses the document: {0}")]
     Rejected(Fault),
     /// Copies contradict each other, and an operator has to look; nothing changed.
-    #[error("the user's documents contradict each other: {0}")]
+    #[error("the user's documents are in conflict: {0}")]
     Quarantined(Quarantine),
     /// No copy of the user's newest version matches its own digest; nothing changed.
     #[error(
-        "the copy in {0} does not match its own digest, and no other database holds an intact one; `tierkeep verify` shows both"
+        "the copy in {0} does not match its digest, and no other database holds an intact copy; `tierkeep verify` \
+         shows both"
     )]
     Corrupt(Role),
     /// An answer was lost, and so many others wrote since that the document no longer tells whether this
     /// change was made.
-    #[error(
-        "an answer of {0} was lost, and too many changes followed to tell whether this one was made"
-    )]
+    #[error("an answer of {0} was lost, and too many later changes hide whether this one was made")]
     OutcomeUnknown(Role),
     /// Others wrote the same document again and again; nothing is known to have changed.
     #[error("the document is being changed by too many writers at once")]

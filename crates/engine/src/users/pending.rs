@@ -175,7 +175,7 @@ impl Known {
                 user_type = "internal",
                 database = %Role::EvaluationAudit,
                 error = why.as_str(),
-                "it is not known which erasures are pending",
+                "pending erasures are unknown",
             );
         }
     }

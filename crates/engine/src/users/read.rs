@@ -159,7 +159,7 @@ impl Users {
         }
         warn_of_backup(
             user,
-            "read from the backup, because main holds nothing of the user",
+            "read from the backup because main has no copy of the user",
         );
         Ok(Some(found_in(Role::SrieMainUser, document)))
     }
@@ -177,19 +177,22 @@ impl Users {
         let intact = live(srie)?
             .filter(|document| counts(document, fence) && is_sound(document))
             .ok_or(UsersError::Corrupt(Role::RaseenMainUser))?;
-        warn_of_backup(user, "read from the backup, because main's copy is damaged");
+        warn_of_backup(
+            user,
+            "read from the backup because the copy in main is damaged",
+        );
         Ok(found_in(Role::SrieMainUser, intact))
     }
 
-    /// Alerts that a copy does not match its own digest.
+    /// Alerts that a copy does not match its digest.
     pub(super) async fn tell_of_damage(&self, user: &UserId, database: Role) {
         error!(
             user_id = %user,
             user_type = %user.user_type(),
             database = %database,
-            "a copy does not match its own digest",
+            "a copy does not match its digest",
         );
-        let message = format!("the copy in {database} does not match its own digest");
+        let message = format!("the copy in {database} does not match its digest");
         let alerts = Alerts::new(Arc::clone(&self.engine));
         alerts
             .tell(AlertKind::CorruptDocument, user.as_str(), &message)
@@ -212,7 +215,7 @@ impl Users {
                 Err(UsersError::Corrupt(Role::SrieMainUser))
             }
             Some(document) => {
-                warn_of_backup(user, "read from the backup while main is away");
+                warn_of_backup(user, "read from the backup while main is unavailable");
                 Ok(Some(found_in(Role::SrieMainUser, document)))
             }
             None => Err(UsersError::Unavailable(main)),
@@ -244,7 +247,7 @@ impl Users {
                 user_id = %user,
                 user_type = %user.user_type(),
                 %error,
-                "last_accessed was not raised",
+                "last_accessed was not updated",
             );
         }
     }

@@ -60,7 +60,7 @@ impl fmt::Debug for JwtKeys {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JwtKeyError {
     /// A shared secret is too short.
-    #[error("{setting} has {length_bytes} bytes, and at least {SECRET_MIN_BYTES} are needed")]
+    #[error("{setting} has {length_bytes} bytes; at least {SECRET_MIN_BYTES} are required")]
     ShortSecret {
         /// The setting.
         setting: &'static str,
@@ -71,7 +71,7 @@ pub enum JwtKeyError {
     #[error("{PEM_FILE}: {0}")]
     Pem(&'static str),
     /// An RSA key is too short or too long.
-    #[error("{setting}: RSA key of {bits} bits, and 2048 to 8192 are needed")]
+    #[error("{setting}: RSA key of {bits} bits; 2048 to 8192 are required")]
     RsaSize {
         /// The setting.
         setting: &'static str,
@@ -217,7 +217,7 @@ fn secret_key(setting: &'static str, secret: &SecretString) -> Result<Key, JwtKe
 fn pem_key(pem: &str) -> Result<Key, JwtKeyError> {
     if pem.contains("PRIVATE KEY-----") {
         return Err(JwtKeyError::Pem(
-            "holds a private key where a public key belongs",
+            "holds a private key instead of a public key",
         ));
     }
     let public = [
@@ -243,7 +243,7 @@ fn pem_key(pem: &str) -> Result<Key, JwtKeyError> {
         let jwk = Jwk::from_decoding_key(&decoding, None).map_err(unreadable)?;
         if algorithm_of(&jwk.algorithm) != Some(Algorithm::Es256) || !names_p256(pem) {
             return Err(JwtKeyError::Pem(
-                "holds an EC key on another curve than P-256",
+                "holds an EC key on a curve other than P-256",
             ));
         }
         return Ok(Key {
@@ -256,7 +256,9 @@ fn pem_key(pem: &str) -> Result<Key, JwtKeyError> {
             algorithm: Algorithm::EdDsa,
             decoding,
         }),
-        Err(_) => Err(JwtKeyError::Pem("holds no RSA, P-256 or Ed25519 key")),
+        Err(_) => Err(JwtKeyError::Pem(
+            "does not hold an RSA, P-256 or Ed25519 key",
+        )),
     }
 }
 
@@ -275,16 +277,16 @@ fn names_p256(pem: &str) -> bool {
 /// Why a key must not be in a set of public keys.
 fn refusal(jwk: &Value) -> Option<&'static str> {
     if jwk.get("kty").and_then(Value::as_str) == Some("oct") || jwk.get("k").is_some() {
-        Some("a symmetric key has no place in a set of public keys")
+        Some("a set of public keys must not have a symmetric key")
     } else if jwk.get("d").is_some() {
-        Some("holds a private key where a public key belongs")
+        Some("holds a private key instead of a public key")
     } else {
         None
     }
 }
 
 fn jwk_set(json: &str) -> Result<HashMap<String, Vec<Key>>, JwtKeyError> {
-    let set: Value = serde_json::from_str(json).map_err(|_| JwtKeyError::Jwks("is no JSON"))?;
+    let set: Value = serde_json::from_str(json).map_err(|_| JwtKeyError::Jwks("is not JSON"))?;
     let keys = set
         .get("keys")
         .and_then(Value::as_array)
@@ -306,7 +308,7 @@ fn jwk_set(json: &str) -> Result<HashMap<String, Vec<Key>>, JwtKeyError> {
         // RFC 7517, section 4.5: keys of different kinds may share a kid.
         let of_kid = named.entry(kid).or_default();
         if of_kid.iter().any(|other| other.algorithm == key.algorithm) {
-            return Err(refused("has the kid of another key"));
+            return Err(refused("has the same kid as another key"));
         }
         of_kid.push(key);
     }

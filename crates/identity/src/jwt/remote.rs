@@ -25,18 +25,20 @@ const MAX_BODY_BYTES: usize = 512 * 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeysUnavailable {
     /// No answer in time.
-    #[error("the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: timeout")]
+    #[error("the keys that verify JWTs could not be fetched from TIERKEEP_JWKS_URL: timeout")]
     Timeout,
     /// No connection, or a broken one.
     #[error(
-        "the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: connection failed"
+        "the keys that verify JWTs could not be fetched from TIERKEEP_JWKS_URL: connection failed"
     )]
     Connection,
     /// Another status than 200.
-    #[error("the keys that check JWTs could not be fetched from TIERKEEP_JWKS_URL: status {0}")]
+    #[error("the keys that verify JWTs could not be fetched from TIERKEEP_JWKS_URL: status {0}")]
     Status(u16),
     /// No JWK set, or none with a key for RS256, ES256 or `EdDSA`.
-    #[error("TIERKEEP_JWKS_URL has no JWK set with a key for RS256, ES256 or EdDSA that has a kid")]
+    #[error(
+        "TIERKEEP_JWKS_URL does not serve a JWK set that has a key with a kid for RS256, ES256 or EdDSA"
+    )]
     NoKeys,
 }
 
@@ -72,7 +74,7 @@ impl RemoteKeys {
             _ => return Err(no_url),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(JwtKeyError::Url("must not hold a user or a password"));
+            return Err(JwtKeyError::Url("must not have a user or a password"));
         }
         let mut client = Client::builder()
             .redirect(Policy::none())
@@ -86,8 +88,9 @@ impl RemoteKeys {
         let client = client.build();
         Ok(Self {
             url,
-            client: client
-                .map_err(|_| JwtKeyError::Url("needs an HTTP client, and none can be made"))?,
+            client: client.map_err(|_| {
+                JwtKeyError::Url("needs an HTTP client, which could not be created")
+            })?,
             current: RwLock::default(),
             fetched_at: Mutex::default(),
         })
@@ -115,7 +118,7 @@ impl RemoteKeys {
         let fetched = self.fetch().await;
         *fetched_at = Some(Instant::now());
         if let Err(error) = fetched {
-            tracing::warn!(%error, "the keys of before stay in use");
+            tracing::warn!(%error, "the previous keys stay in use");
         }
         fetched.is_ok()
     }

@@ -137,17 +137,17 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
 
     // The document's own fault, whatever indexes its collection has.
-    document("the server takes a value in it for a bad one", &[(2, "BadValue")]),
+    document("the server rejects a value in it", &[(2, "BadValue")]),
     document("the server cannot parse it", &[(9, "FailedToParse")]),
     document("it is nested too deeply", &[(15, "Overflow")]),
     document("it is not valid BSON", &[
         (22, "InvalidBSON"), (357, "InvalidBSONType"), (378, "NonConformantBSON"),
     ]),
     document("a field name starts with a dollar sign", &[(52, "DollarPrefixedFieldName")]),
-    document("its _id is none that a document can have", &[(53, "InvalidIdField")]),
+    document("its _id has a type that is not allowed", &[(53, "InvalidIdField")]),
     document("a reference in it is not valid", &[(55, "InvalidDBRef")]),
     document("a field name is empty or has a dot", &[(56, "EmptyFieldName"), (57, "DottedFieldName")]),
-    document("it fails the collection's validator", &[(121, "DocumentValidationFailure")]),
+    document("the collection's validator rejects it", &[(121, "DocumentValidationFailure")]),
     document("it is larger than 16 MiB", &[(10_334, "BSONObjectTooLarge"), (17_419, ""), (17_420, "")]),
 
     // The document's own fault for an index that its collection has.
@@ -157,15 +157,15 @@ pub(super) const GROUPS: &[Group] = &[
     index(Indexed::Any, "a field is too long for a key", &[(17_280, "OBSOLETE_KeyTooLong")]),
     index(Indexed::Any, "a field of an object in an array has a number as its name", &[(16_746, "")]),
     index(Indexed::Hashed, "the field is an array", &[(16_766, "")]),
-    index(Indexed::Text, "its language is not one that text indexes know", &[(17_262, "")]),
+    index(Indexed::Text, "its language is not supported by text indexes", &[(17_262, "")]),
     index(Indexed::Text, "its language is not a string", &[(17_261, "")]),
     index(Indexed::Text, "a field before the text is an array", &[(16_675, "")]),
     index(Indexed::Text, "it has too many words", &[(16_732, ""), (16_733, "")]),
-    index(Indexed::Sphere, "a place in it is not a valid place on the globe", &[(16_755, ""), (16_756, "")]),
-    index(Indexed::Plane, "a place in it is not a pair of coordinates in the range of the index", &[
+    index(Indexed::Sphere, "a location in it is not valid", &[(16_755, ""), (16_756, "")]),
+    index(Indexed::Plane, "a location in it is not a pair of coordinates in the range of the index", &[
         (13_026, ""), (13_027, ""), (13_067, ""), (13_068, ""), (13_654, ""), (16_433, ""), (16_804, ""),
     ]),
-    index(Indexed::Haystack, "a place in it is not a pair of coordinates", &[(16_775, ""), (16_776, "")]),
+    index(Indexed::Haystack, "a location in it is not a pair of coordinates", &[(16_775, ""), (16_776, "")]),
 
     // Left for later, and an operator is told. The server gave up at a limit of its own, or a fail point stands in the way.
     operation(Class::Other, &[

@@ -89,7 +89,7 @@ async fn a_changed_bit_of_a_document_is_an_error_for_whatever_reads_it() {
     assert_eq!(damage.len(), 1, "{damage:?}");
     assert_eq!(
         damage[0].to_string(),
-        "1 documents of internal_users are not what was stored"
+        "1 documents of internal_users do not match their checksums"
     );
 }
 

@@ -276,7 +276,7 @@ fn a_file_of_a_newer_version_is_refused() {
     let newer = Connection::open(&path).unwrap();
     newer.pragma_update(None, "user_version", 99).unwrap();
     let error = refused(&path);
-    assert_eq!(error.operation, "opening a file that a newer version made");
+    assert_eq!(error.operation, "opening a file of a newer version");
     assert_eq!((error.class, error.code), (Class::Other, 99));
 }
 
@@ -286,7 +286,7 @@ fn a_missing_directory_is_refused_and_not_made() {
     let path = directory.path().join("none").join("a.db");
     let error = refused(&path);
     assert_eq!(error.class, Class::NoServer);
-    assert_eq!(error.operation, "making the file");
+    assert_eq!(error.operation, "creating the file");
     assert!(!path.parent().unwrap().exists());
 }
 

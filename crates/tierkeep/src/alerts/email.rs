@@ -78,13 +78,13 @@ fn subject(notice: &Notice) -> String {
     match notice.about {
         Some(About::Raised(kind)) => format!("[tierkeep] {}: {total} raised", kind.as_str()),
         Some(About::Resolved(kind)) => format!("[tierkeep] {}: {total} resolved", kind.as_str()),
-        None => "[tierkeep] a test".to_owned(),
+        None => "[tierkeep] test message".to_owned(),
     }
 }
 
 fn text(notice: &Notice) -> String {
     if notice.about.is_none() {
-        return "This is a test: alerts arrive here.\n".to_owned();
+        return "This is a test message: alerts are delivered to this address.\n".to_owned();
     }
     let mut text = String::new();
     for alert in &notice.alerts {
@@ -114,7 +114,7 @@ impl Channel for Email {
 
     async fn send(&self, notice: &Notice) -> Result<(), Undelivered> {
         let message = self.message(notice).ok_or_else(|| Undelivered {
-            reason: "the message cannot be put as a mail".into(),
+            reason: "the message cannot be formatted as a mail".into(),
             may_have_arrived: false,
         })?;
         let sent = self.transport.send(message).await;
@@ -142,7 +142,8 @@ fn undelivered(error: &SmtpError) -> Undelivered {
         ("timeout".to_owned(), true)
     } else if error.is_client() {
         (
-            "the mail server does not offer what is needed (TLS, or a way to log in)".to_owned(),
+            "the mail server does not support what is needed (TLS, or an authentication method)"
+                .to_owned(),
             false,
         )
     } else {

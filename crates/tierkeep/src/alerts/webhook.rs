@@ -93,7 +93,7 @@ impl Webhook {
         if config.loopback {
             client = client.no_proxy();
         }
-        let unfit = "the HTTP client for TIERKEEP_ALERT_WEBHOOK_URL could not be made";
+        let unfit = "the HTTP client for TIERKEEP_ALERT_WEBHOOK_URL could not be created";
         Ok(Self {
             client: client
                 .build()
@@ -126,7 +126,7 @@ impl Channel for Webhook {
             may_have_arrived: false,
         };
         let body = serde_json::to_string(&Payload::of(notice));
-        let body = body.map_err(|_| unmade("the message cannot be put as JSON"))?;
+        let body = body.map_err(|_| unmade("the message cannot be formatted as JSON"))?;
         let seconds = self.clock.now().timestamp_millis().div_euclid(1_000);
         let signature = self.signature(&notice.id, seconds, &body);
         let signature = signature.ok_or_else(|| unmade("the message cannot be signed"))?;
@@ -159,7 +159,7 @@ fn undelivered(error: &reqwest::Error) -> Undelivered {
     } else if error.is_timeout() {
         ("timeout", true)
     } else {
-        ("connection broke off", true)
+        ("connection lost", true)
     };
     Undelivered {
         reason: reason.to_owned(),

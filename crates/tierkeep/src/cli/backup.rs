@@ -60,7 +60,7 @@ fn text(done: &BackedUp) -> String {
         done.refused,
     );
     if !done.complete {
-        text.push_str("\nstopped before the end; the same command goes on");
+        text.push_str("\nstopped before the end; repeat the command to continue");
     }
     text.push_str(&restore::troubles(&done.problems));
     text

@@ -16,9 +16,9 @@ use crate::output::Format;
 /// What to do about the settings.
 #[derive(Subcommand, Clone, Copy, Debug)]
 pub enum ConfigCommand {
-    /// Show every setting with its value and where it came from; secrets stay hidden
+    /// Show every setting with its value and source; secrets are hidden
     Show,
-    /// Say everything that is wrong for serve, at once; exit code 2 if anything is
+    /// List everything that would keep serve from starting; exit code 2 if there is any
     Check,
     /// Print a commented tierkeep.toml that names every setting
     Template,

@@ -15,7 +15,7 @@ use crate::output::{Format, Output};
 pub struct Context {
     /// All layers of settings, for verbs that look at settings themselves.
     pub loaded: Loaded,
-    /// The form of results.
+    /// Output format.
     pub format: Format,
     /// The time.
     pub clock: Arc<dyn Clock>,

@@ -26,13 +26,13 @@ const PAGE: usize = 1_000;
 /// Arguments of `erase`.
 #[derive(Args, Clone, Debug)]
 pub struct EraseArgs {
-    /// The user's whole id (`internal_…` or `external_…`); `tierkeep explain` finds it by name
+    /// The complete user id (`internal_…` or `external_…`); `tierkeep explain` finds it by name
     #[arg(value_name = "USER_ID", value_parser = UserId::parse)]
     pub user: UserId,
-    /// Only show which copies would go, and which exports it cannot reach
+    /// Only show the copies that would be erased, and exports that may also hold the user's data
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask; without a terminal nothing is asked anyway
+    /// Do not ask for confirmation; without a terminal, there is no question
     #[arg(long)]
     pub yes: bool,
 }
@@ -87,7 +87,7 @@ pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     let trail = engine.audit_trail().clone();
     let erasures = ErasureService::new(engine.clone());
     if !erasures.is_known(user).await? {
-        anyhow::bail!("there is no user {user}");
+        anyhow::bail!("no such user: {user}");
     }
     let found = Inspector::new(engine, settings.mover).explain(user).await;
     let mut report = ErasureReport {
@@ -98,7 +98,7 @@ pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
         exports: exports(&trail, user).await?,
     };
     if !args.dry_run {
-        let question = format!("Erase {user} for good: {}?", copies(&report.copies));
+        let question = format!("Permanently erase {user}: {}?", copies(&report.copies));
         if !args.yes && !confirmed(&question)? {
             anyhow::bail!("nothing was erased");
         }
@@ -166,7 +166,7 @@ async fn exports(trail: &AuditTrail, user: &UserId) -> Result<Exports, StoreErro
 
 fn copies(copies: &[Erasable]) -> String {
     if copies.is_empty() {
-        return "no live copy".to_owned();
+        return "no copies".to_owned();
     }
     let copies: Vec<String> = copies
         .iter()
@@ -190,21 +190,21 @@ fn text(user: &UserId, report: &ErasureReport) -> String {
         (true, is_known) => {
             let mut text = format!("would erase {user}: {}", copies(&report.copies));
             if !is_known {
-                let _ = write!(text, "\nnot reached, so not known: {pending}");
+                let _ = write!(text, "\nunavailable, so unknown: {pending}");
             }
             text
         }
         (false, true) => format!("erased {user} from {}", names(tiers(user.user_type()))),
         (false, false) => format!(
-            "erased {user}, but not confirmed by {pending}\n`tierkeep serve` finishes it when they are back, and so does \
-             erasing again"
+            "erased {user}, but not confirmed by {pending}\n`tierkeep serve` completes the erasure when they are \
+             available again; repeating the command does too"
         ),
     };
     let exports = &report.exports;
     if exports.count > 0 {
         let _ = write!(
             text,
-            "\n{} in the audit trail may hold the user's data, and files are out of reach:",
+            "\n{} recorded in the audit trail may hold the user's data; erase it there by hand:",
             if exports.count == 1 {
                 "1 export".to_owned()
             } else {
@@ -212,7 +212,7 @@ fn text(user: &UserId, report: &ErasureReport) -> String {
             }
         );
         for export in &exports.newest {
-            let directory = export.directory.as_deref().unwrap_or("directory not known");
+            let directory = export.directory.as_deref().unwrap_or("directory unknown");
             let _ = write!(text, "\n  {}  {directory}", export.at);
         }
         let more = exports.count - exports.newest.len() as u64;

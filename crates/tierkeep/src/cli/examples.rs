@@ -34,10 +34,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "migrate run",
         &[
-            ("tierkeep migrate run --dry-run", "what a run would move"),
+            (
+                "tierkeep migrate run --dry-run",
+                "counts what a run would move",
+            ),
             (
                 "tierkeep migrate run --max-rate 500",
-                "move what is due, 500 documents a second at most",
+                "move due documents, at most 500 per second",
             ),
             (
                 "tierkeep migrate run --user internal_507f1f77bcf86cd799439011 --older-than 1h",
@@ -52,7 +55,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "migrate retry",
         &[
-            ("tierkeep migrate retry --all", "after the cause is mended"),
+            ("tierkeep migrate retry --all", "after the cause is fixed"),
             (
                 "tierkeep migrate retry --user internal_507f1f77bcf86cd799439011",
                 "one user's move",
@@ -75,10 +78,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "status",
         &[
             ("tierkeep status", "once"),
-            (
-                "tierkeep status --watch --every 5s",
-                "until it is interrupted",
-            ),
+            ("tierkeep status --watch --every 5s", "until Ctrl-C"),
         ],
     ),
     (
@@ -103,11 +103,11 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             (
                 "tierkeep erase external_octocat --dry-run",
-                "what would go, and what it cannot reach",
+                "lists the copies and the exports",
             ),
             (
                 "tierkeep erase external_octocat --yes",
-                "without a question, for a script",
+                "without confirmation, for a script",
             ),
         ],
     ),
@@ -128,7 +128,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "import-dump",
         &[(
             "tierkeep import-dump /var/backups/tierkeep",
-            "newer documents and erasures stay",
+            "keeps newer documents and erasures",
         )],
     ),
     (
@@ -137,17 +137,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("tierkeep verify", "compare every pair of copies"),
             (
                 "tierkeep verify --repair --prefer main",
-                "and mend what differs",
+                "and repair differences",
             ),
         ],
     ),
     (
         "restore",
         &[
-            (
-                "tierkeep restore --all --dry-run",
-                "what a loss of main would need",
-            ),
+            ("tierkeep restore --all --dry-run", "after a loss of main"),
             (
                 "tierkeep restore --user internal_507f1f77bcf86cd799439011",
                 "one user",
@@ -156,7 +153,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "backup",
-        &[("tierkeep backup", "after srie was away for long")],
+        &[("tierkeep backup", "after a long outage of srie")],
     ),
     (
         "import-legacy",
@@ -165,10 +162,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "tierkeep import-legacy --dry-run",
                 "what would be imported, merged and refused",
             ),
-            (
-                "tierkeep import-legacy",
-                "again after an interruption: it goes on",
-            ),
+            ("tierkeep import-legacy", "continues after an interruption"),
         ],
     ),
     (
@@ -181,7 +175,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "audit verify",
-        &[("tierkeep audit verify", "the chain from its beginning")],
+        &[("tierkeep audit verify", "the whole chain")],
     ),
     (
         "audit prune",
@@ -206,7 +200,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "alerts list",
-        &[("tierkeep alerts list", "the newest first")],
+        &[("tierkeep alerts list", "by kind and subject")],
     ),
     (
         "alerts test",
@@ -232,11 +226,11 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             (
                 "tierkeep quarantine release internal_507f1f77bcf86cd799439011",
-                "after it was mended",
+                "after it was repaired",
             ),
             (
                 "tierkeep quarantine release internal_507f1f77bcf86cd799439011 --keep main",
-                "of copies that contradict each other, main's counts",
+                "resolve a conflict in favour of main",
             ),
         ],
     ),
@@ -260,11 +254,11 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             (
                 "tierkeep token --sub 507f1f77bcf86cd799439011 --role admin --data-dir ./data",
-                "for the dashboard of a trial",
+                "for the dashboard in a trial",
             ),
             (
                 "tierkeep token --sub 507f1f77bcf86cd799439011 --role hr --ttl 8h",
-                "where SECRET_KEY is set",
+                "if SECRET_KEY is set",
             ),
         ],
     ),

@@ -38,7 +38,7 @@ pub async fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<Exit> 
         return look.ends();
     }
     let looked: Vec<&str> = candidates.iter().map(UserId::as_str).collect();
-    anyhow::bail!("there is no user {}", looked.join(" or "))
+    anyhow::bail!("no such user: {}", looked.join(" or "))
 }
 
 /// The ids that a text may mean: the likelier first, at least one.
@@ -49,7 +49,7 @@ pub(super) fn meant(text: &str) -> Result<Vec<UserId>, UsageError> {
     let candidates = candidates(text);
     if candidates.is_empty() {
         return Err(UsageError {
-            message: format!("{text:?} is neither a user id nor a user name"),
+            message: format!("{text:?} is not a valid user id or user name"),
             remedy: Some("give internal_… or external_…, 24 hex digits, or a user name".into()),
         });
     }
@@ -60,17 +60,17 @@ fn text(explanation: &Explanation) -> String {
     let mut text = format!("{} ({})\n", explanation.user_id, explanation.user_type);
     match explanation.authoritative {
         Some(role) => {
-            let _ = writeln!(text, "counts: the copy in {role}");
+            let _ = writeln!(text, "current copy: {role}");
         }
-        None if explanation.unreachable.is_empty() => text.push_str("counts: no copy\n"),
-        None => text.push_str("counts: unknown\n"),
+        None if explanation.unreachable.is_empty() => text.push_str("current copy: none\n"),
+        None => text.push_str("current copy: unknown\n"),
     }
     let _ = writeln!(text, "next: {}", explanation.next);
     if let Some(erasure) = &explanation.erasure {
         let _ = writeln!(text, "erased: {}", erased(erasure));
     }
     for role in &explanation.unreachable {
-        let _ = writeln!(text, "could not be reached: {role}");
+        let _ = writeln!(text, "unavailable: {role}");
     }
     if !explanation.copies.is_empty() {
         let mut table = super::table(&[
@@ -122,9 +122,9 @@ fn erased(erasure: &ErasureView) -> String {
     };
     let last = erasure.requested_at.as_deref().unwrap_or("unknown");
     if erasure.pending.is_empty() {
-        return format!("{times}, last asked for at {last}, confirmed by every database");
+        return format!("{times}, last requested at {last}, confirmed by every database");
     }
     let pending: Vec<&str> = erasure.pending.iter().map(|role| role.name()).collect();
     let pending = pending.join(", ");
-    format!("{times}, last asked for at {last}, not confirmed by {pending}")
+    format!("{times}, last requested at {last}, not confirmed by {pending}")
 }

@@ -20,16 +20,16 @@ use crate::open;
 /// Arguments of `export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Where to; a directory that is empty or does not exist
+    /// The directory to write to; it must be empty or not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Write only this user's data, as JSON for that user: a user id, 24 hex digits, or a public user name, in any case
+    /// Write only this user's data, as JSON: a user id, 24 hex digits, or a public user name, in any letter case
     #[arg(long, value_name = "ID")]
     pub user: Option<String>,
-    /// Compress the files, as mongodump --gzip does
+    /// Compress the files like mongodump --gzip
     #[arg(long, conflicts_with = "user")]
     pub gzip: bool,
-    /// Copy the data directory as it is, also while it is in use; DIR can be a --data-dir afterwards
+    /// Copy the data directory, also while it is in use; the copy can be used as --data-dir
     #[arg(long, conflicts_with_all = ["user", "gzip"])]
     pub sqlite: bool,
 }
@@ -93,8 +93,8 @@ struct Copied {
 async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyhow::Result<()> {
     let Backend::Embedded { data_dir } = &settings.backend else {
         return Err(UsageError {
-            message: "--sqlite copies a data directory, and the databases are on MongoDB".into(),
-            remedy: Some("leave out --sqlite, or use mongodump".into()),
+            message: "--sqlite copies a data directory, but the databases are on MongoDB".into(),
+            remedy: Some("omit --sqlite, or use mongodump".into()),
         }
         .into());
     };
@@ -107,7 +107,7 @@ async fn copy(args: &ExportArgs, context: &Context, settings: &Settings) -> anyh
     };
     context.output().result(&copied, |it| {
         format!(
-            "copied {} bytes to {}; it can be a --data-dir",
+            "copied {} bytes to {}; the copy can be used as --data-dir",
             it.bytes,
             it.directory.display()
         )
@@ -122,7 +122,7 @@ fn of_all(exported: &Exported) -> String {
     }
     format!(
         "{table}\n\nexported {} documents, {} bytes in {} files, to {}\n\
-         they hold everybody's data and the keys that evaluation_audit keeps: guard them as the databases",
+         the files hold all users' data and the keys in evaluation_audit: protect them like the databases",
         exported.documents,
         exported.bytes,
         exported.files,
@@ -140,12 +140,12 @@ fn of_user(exported: &PersonExported) -> String {
     if exported.inexact > 0 {
         let values = exported.inexact;
         let told = format!(
-            "\n{values} values have no exact form in JSON; the file names them under inexact"
+            "\n{values} values cannot be represented exactly in JSON; the file lists them under inexact"
         );
         text.push_str(&told);
     }
     for role in &exported.unreachable {
-        text.push_str("\ncould not be reached, and may hold another copy: ");
+        text.push_str("\nunavailable, and may hold another copy: ");
         text.push_str(role.name());
     }
     text

@@ -13,15 +13,15 @@ use crate::exit::{Exit, UsageError};
 /// What to do about the GitHub account of an internal user.
 #[derive(Subcommand, Clone, Debug)]
 pub enum IdentityCommand {
-    /// Show whether a user is bound to a GitHub account, since when, and whether it is a given one
+    /// Show whether a user is bound to a GitHub account and since when, and compare it with a given account
     ///
-    /// The account is kept as a keyed hash: it can be compared with, and not be read. Exit code 1 when --github-id names another
-    /// account than the bound one.
+    /// The account is stored as a keyed hash: it can be compared, but not read. Exit code 1 if --github-id names an
+    /// account other than the bound one.
     Show(ShowArgs),
-    /// Let a user bind anew: the next GitHub account that the user comes with is the bound one
+    /// Remove a user's binding; the next GitHub account that the user signs in with becomes bound
     ///
-    /// Running services may take the old account for the bound one for another minute. Stands in the audit trail. Exit code 1
-    /// when the user is not bound.
+    /// Running services may accept the old account for up to a minute. The removal is recorded in the audit trail.
+    /// Exit code 1 if the user is not bound.
     Unbind(UnbindArgs),
 }
 
@@ -31,7 +31,7 @@ pub struct ShowArgs {
     /// An internal user's id (internal_…) or the JWT's sub, 24 hex digits, in any letter case
     #[arg(value_name = "USER")]
     pub user: String,
-    /// Compare with the account of this number (`id` in the answer of GitHub's GET /user)
+    /// Compare with the account that has this number (`id` in the response of GitHub's GET /user)
     #[arg(long, value_name = "N")]
     pub github_id: Option<u64>,
 }
@@ -104,7 +104,7 @@ async fn unbind(args: &UnbindArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let text = |it: &Unbound| {
         format!(
-            "unbound {}: the next GitHub account that the user comes with is the bound one",
+            "unbound {}: the next GitHub account that the user signs in with becomes bound",
             it.user_id
         )
     };
@@ -117,7 +117,7 @@ fn internal(text: &str) -> Result<UserId, UsageError> {
     let mut meant = explain::meant(text)?.into_iter();
     let internal = meant.find(|user| user.user_type() == UserType::Internal);
     internal.ok_or_else(|| UsageError {
-        message: format!("{text:?} names a public user, who has no GitHub account"),
+        message: format!("{text:?} is a public user, which has no GitHub binding"),
         remedy: Some("give internal_… or the JWT's sub, 24 hex digits".into()),
     })
 }
@@ -134,7 +134,7 @@ fn text(shown: &Shown) -> String {
     let which = match shown.matches {
         None => "a GitHub account",
         Some(true) => "this GitHub account",
-        Some(false) => "another GitHub account",
+        Some(false) => "a different GitHub account",
     };
     format!("{user} is bound to {which}{since}")
 }

@@ -17,10 +17,10 @@ pub struct ImportDumpArgs {
     /// A directory that `tierkeep export` or mongodump wrote
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Only look at the files and count what would become of each document
+    /// Only read the files and count the outcomes of the documents
     #[arg(long)]
     pub dry_run: bool,
-    /// Take in this database of the dump alone, by the name of its directory; may be given several times
+    /// Import only this database of the dump, by the name of its directory; can be repeated
     #[arg(long = "database", value_name = "NAME")]
     pub databases: Vec<String>,
 }
@@ -86,7 +86,7 @@ fn outcome(imported: &Result<Imported, DumpError>) -> String {
                 .first()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            format!("refused before anything was written: {count} problems, the first {first}")
+            format!("refused before anything was written: {count} problems, first: {first}")
         }
         Err(error) => format!("ended early: {error}"),
     }
@@ -111,7 +111,7 @@ fn text(imported: &Imported) -> String {
         imported.refused,
     );
     for left in &imported.passed_over {
-        let _ = write!(text, "\npassed over: {left}");
+        let _ = write!(text, "\nnot imported: {left}");
     }
     for refusal in &imported.refusals {
         let _ = write!(

@@ -11,8 +11,8 @@ use crate::exit::Exit;
 /// Arguments of `init`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InitArgs {
-    /// Let an empty audit database take the place of one that is lost for good, with its migration records and the
-    /// ledger of erased users: dumps older than an erasure must not be brought back afterwards
+    /// Accept an empty audit database in place of one that is permanently lost with its migration records and erasure
+    /// ledger; afterwards, do not restore dumps that are older than an erasure
     #[arg(long)]
     pub new_audit: bool,
 }
@@ -35,7 +35,12 @@ pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
     let result = json!({ "ready": ready, "away": opened.away });
     context.output().result(&result, |_| {
         let mut lines: Vec<String> = ready.iter().map(|role| format!("{role}  ready")).collect();
-        lines.extend(opened.away.iter().map(|role| format!("{role}  away")));
+        lines.extend(
+            opened
+                .away
+                .iter()
+                .map(|role| format!("{role}  unavailable")),
+        );
         lines.join("\n")
     })?;
     Ok(if opened.away.is_empty() {

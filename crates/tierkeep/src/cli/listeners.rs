@@ -106,7 +106,7 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let listener = listen(address).map_err(|error| UsageError {
         message: format!("cannot listen on {address}: {error}"),
         remedy: Some(format!(
-            "stop what listens there, or give another address with {setting}"
+            "stop the process that listens there, or set another address with {setting}"
         )),
     })?;
     Ok(listener)

@@ -42,13 +42,12 @@ use crate::output::Format;
 
 const AFTER_HELP: &str = "\
 Settings come from flags, the environment and ./tierkeep.toml, in this order; \
-`tierkeep config template` lists them all. With --data-dir nothing else is needed.
+`tierkeep config template` lists them all. With --data-dir, no other setting is needed.
 
-Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or configuration, \
-3 a database could not be reached.";
+Exit codes: 0 done, 1 failed or differences found, 2 wrong usage or configuration, 3 a database is unavailable.";
 
-/// Decides who is asking, stores each user's document in the right one of seven databases, and moves
-/// internal users' documents after their retention.
+/// Identifies callers, stores each user's document in one of seven databases, and moves internal users' documents when
+/// their retention has passed.
 #[derive(Parser, Clone, Debug)]
 #[command(
     name = "tierkeep",
@@ -74,23 +73,23 @@ pub struct GlobalArgs {
     /// Read settings from this file [default: ./tierkeep.toml, if it exists]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Read variables from this file too; those of the process win
+    /// Read variables from this file too; the environment takes precedence
     #[arg(long, value_name = "FILE", global = true)]
     pub env_file: Option<PathBuf>,
-    /// Keep every database in one file under this directory; no server needed
+    /// Keep each database in its own file in this directory; no server needed
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<String>,
-    /// The form of results
+    /// Output format
     #[arg(short, long, value_name = "text|json", global = true, value_enum)]
     #[arg(default_value = "text", hide_possible_values = true)]
     pub output: Format,
     /// Short for -o json
     #[arg(long, global = true)]
     pub json: bool,
-    /// Log more; twice for everything
+    /// Log more; repeat for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Log less; twice for nothing
+    /// Log less; repeat for nothing
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
     pub quiet: u8,
 }
@@ -102,59 +101,59 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Create collections and indexes where they are missing; safe to repeat
     Init(init::InitArgs),
-    /// Move internal users' documents that are due to their main database and its backup
+    /// Move due documents of internal users to the main database and its backup
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
-    /// Show what will move when, and how much, without moving anything
+    /// Show how many documents will move and when, without moving them
     Simulate(simulate::SimulateArgs),
-    /// Show every database, what is due and what went wrong, at a glance
+    /// Show the databases, due documents and failures
     Status(status::StatusArgs),
-    /// Find what is wrong with settings, servers, databases and data, and say how to mend it
+    /// Find problems in settings, servers, databases and data, each with its remedy
     ///
-    /// Prints nothing and ends with 0 where all is well. Changes nothing. Exit codes: 1 something is wrong, 2 the
-    /// configuration is, 3 a database could not be reached.
+    /// Prints nothing and exits with 0 if it finds no problem. Changes nothing. Other exit codes: 1 a problem was
+    /// found, 2 the configuration is wrong, 3 a database is unavailable.
     Doctor(doctor::DoctorArgs),
-    /// Show one user: every copy, which one counts, and what happens next
+    /// Show one user: every copy, which one is current, and what happens next
     Explain(explain::ExplainArgs),
-    /// Erase one user's content from every database, for good
+    /// Permanently erase one user's content from every database
     Erase(erase::EraseArgs),
     /// Write every database, or one user's data, to files
     Export(export::ExportArgs),
-    /// Take in files that `export` or mongodump wrote; newer documents and erasures stay
+    /// Import files that `export` or mongodump wrote; keeps newer documents and erasures
     ImportDump(import_dump::ImportDumpArgs),
-    /// Compare main with its backup, document by document, and mend what differs
+    /// Compare main with its backup, document by document, and repair differences
     Verify(verify::VerifyArgs),
-    /// Bring documents back from the backup to main; what is newer in main stays
+    /// Restore documents from the backup to main; keeps newer documents in main
     Restore(restore::RestoreArgs),
-    /// Copy to the backup whatever main holds that has none
+    /// Copy documents that have no backup from main to srie
     Backup(backup::BackupArgs),
-    /// Bring in a predecessor's database; it is only read, and running again goes on
+    /// Import a predecessor's database, which is only read; a repeated run continues
     ImportLegacy(legacy::ImportArgs),
     /// Compare a predecessor's database with what was imported from it
     VerifyImport(legacy::VerifyArgs),
     /// Show, verify or prune the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Show which internal user is bound to a GitHub account, or let one bind anew
+    /// Show or remove the binding of an internal user to a GitHub account
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
-    /// Show what an operator has to hear of, or test whether messages arrive
+    /// Show alerts, or test their delivery
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
-    /// Show documents that cannot be moved and why, and say which of contradicting copies counts
+    /// Show documents that cannot be moved, and resolve conflicts between copies
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
-    /// Show, check or write down the settings
+    /// Show or check the settings, or print a template
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Print a JWT, where this process has the secret that signs them
+    /// Print a JWT, if this process has the signing secret
     ///
-    /// With a data directory the secret is the directory's own, unless another is set. On MongoDB a token is valid for 12h at
-    /// most, and stands in the audit trail.
+    /// With a data directory, the secret is the directory's own unless SECRET_KEY is set. On MongoDB, a token is valid
+    /// for at most 12h and is recorded in the audit trail.
     Token(token::TokenArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-    /// Print the manual, a page for each command
+    /// Print the manual, one page per command
     Man,
 }
 

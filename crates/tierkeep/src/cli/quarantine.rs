@@ -20,16 +20,16 @@ use crate::telemetry::harmless;
 /// What to do about quarantined documents.
 #[derive(Subcommand, Clone, Debug)]
 pub enum QuarantineCommand {
-    /// Show every quarantined document and why, the newest first
+    /// Show every quarantined document and its reason, newest first
     List,
     /// Show one quarantined document, and the copies of its user in every database
     Show(ShowArgs),
-    /// Write every quarantined document, with the copies of its user, to a new file, one JSON value a line
+    /// Write every quarantined document, with the copies of its user, to a new file, one JSON value per line
     Export(ExportArgs),
-    /// Let a document go on: the next run looks at it again
+    /// Release a document; the next run checks it again
     ///
-    /// Where copies contradict each other, --keep says which one counts. All copies are written to a new file first. Then
-    /// the kept one gets a version above all others, and the next move puts it over them.
+    /// If copies conflict, --keep chooses the current one. All copies are written to a new file first. The kept copy
+    /// then gets a version above all others, and the next move overwrites the others with it.
     Release(ReleaseArgs),
 }
 
@@ -44,7 +44,7 @@ pub struct ShowArgs {
 /// Arguments of `quarantine export`.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Where to; a file that does not exist
+    /// The file to write; it must not exist
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -55,7 +55,7 @@ pub struct ReleaseArgs {
     /// The user's id, in any letter case, or the document's _id
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Which copy counts, where copies contradict each other
+    /// The copy to keep, if copies conflict
     #[arg(
         long,
         value_name = "temp|main|srie",
@@ -63,7 +63,7 @@ pub struct ReleaseArgs {
         hide_possible_values = true
     )]
     pub keep: Option<KeepArg>,
-    /// Where the file with the copies goes
+    /// The directory for the file with the copies
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
 }
@@ -97,7 +97,7 @@ struct Listing {
 /// Does what the command says.
 ///
 /// # Errors
-/// Wrong configuration, a name under which nothing is quarantined, a file that cannot be written, or databases that
+/// Wrong configuration, a name under which no quarantined documents, a file that cannot be written, or databases that
 /// cannot be reached.
 pub async fn run(command: &QuarantineCommand, context: &Context) -> anyhow::Result<Exit> {
     let purpose = match command {
@@ -140,7 +140,7 @@ pub async fn run(command: &QuarantineCommand, context: &Context) -> anyhow::Resu
 
 fn listing(listing: &Listing) -> String {
     if listing.items.is_empty() {
-        return "nothing is quarantined".to_owned();
+        return "no quarantined documents".to_owned();
     }
     let mut rows = table(&["_id", "user", "since", "conflict", "reason"]);
     for entry in &listing.items {
@@ -170,7 +170,9 @@ fn one(shown: &QuarantineShown) -> String {
         format!("because {}", harmless(&entry.reason)),
     ];
     if entry.conflict {
-        lines.push("end it with: tierkeep quarantine release ID --keep temp|main|srie".to_owned());
+        lines.push(
+            "resolve it with: tierkeep quarantine release ID --keep temp|main|srie".to_owned(),
+        );
     }
     for copy in &shown.copies {
         let version = copy.version.map(|version| format!(", version {version}"));
@@ -187,7 +189,7 @@ fn one(shown: &QuarantineShown) -> String {
 }
 
 fn away(roles: &[tierkeep_core::db::Role]) -> impl Iterator<Item = String> {
-    let line = |role: &_| format!("could not be reached, and may hold another copy: {role}");
+    let line = |role: &_| format!("unavailable, and may hold another copy: {role}");
     roles.iter().map(line)
 }
 
@@ -206,11 +208,12 @@ fn let_go(released: &QuarantineReleased) -> String {
     let name = id(&released.entry.document_id);
     let (Some(kept), Some(version), Some(file)) = (released.kept, released.version, &released.file)
     else {
-        return format!("released {name}; the next run looks at it again");
+        return format!("released {name}; the next run checks it again");
     };
     format!(
-        "released {name}: the copy of {kept} counts, as version {version}; the next move puts it over the others\n\
-         all copies as they were are in {}",
+        "released {name}: the copy in {kept} is kept, as version {version}; the next move overwrites the others with \
+         it\n\
+         the copies as they were before are in {}",
         file.display()
     )
 }

@@ -27,16 +27,16 @@ const SHOWN: usize = 50;
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("whom").required(true).args(["user", "users_file", "all"]))]
 pub struct RestoreArgs {
-    /// Bring back this user
+    /// Restore this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
     pub user: Option<UserId>,
-    /// Bring back the users in this file, one id a line; # begins a comment
+    /// Restore the users in this file, one id per line; # starts a comment
     #[arg(long, value_name = "FILE")]
     pub users_file: Option<PathBuf>,
-    /// Bring back everybody, and all HR records
+    /// Restore all users and all HR records
     #[arg(long)]
     pub all: bool,
-    /// Only count what would be brought back
+    /// Only count the documents that would be restored
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -104,7 +104,7 @@ fn whom(args: &RestoreArgs) -> Result<RestoreScope, UsageError> {
     {
         None => Ok(RestoreScope::Users(users)),
         Some(external) => Err(UsageError {
-            message: format!("{external} is an external user, and external users have no backup"),
+            message: format!("{external} is an external user; external users have no backup"),
             remedy: Some("give ids of internal users: internal_ and 24 hex digits".into()),
         }),
     }
@@ -121,7 +121,7 @@ fn listed(path: &Path) -> Result<Vec<UserId>, UsageError> {
     for (number, line) in small_file::lines(&text) {
         users.push(UserId::parse(line).map_err(|error| UsageError {
             message: format!("{shown}, line {number}: {error}"),
-            remedy: Some("one user id a line: internal_ and 24 hex digits".into()),
+            remedy: Some("write one user id per line: internal_ and 24 hex digits".into()),
         })?);
     }
     Ok(users)
@@ -150,7 +150,7 @@ fn text(restored: &Restored) -> String {
         restored.missing,
     );
     if !restored.complete {
-        text.push_str("\nstopped before the end; the same command goes on");
+        text.push_str("\nstopped before the end; repeat the command to continue");
     }
     text.push_str(&troubles(&restored.problems));
     text
@@ -161,7 +161,7 @@ pub(super) fn troubles(problems: &[Trouble]) -> String {
     if problems.is_empty() {
         return String::new();
     }
-    let mut table = super::table(&["collection", "id", "why"]);
+    let mut table = super::table(&["collection", "id", "reason"]);
     for problem in problems.iter().take(SHOWN) {
         table.add_row([&problem.collection, &problem.id, &problem.reason]);
     }

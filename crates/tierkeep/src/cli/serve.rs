@@ -35,7 +35,7 @@ use crate::metrics::{self, Metrics};
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Listen on this address [default: 127.0.0.1:8080]
+    /// Address to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
 }
@@ -116,18 +116,18 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     listeners.ended().await;
     stop.cancel();
     if health.await.is_err() || refresh.await.is_err() {
-        warn!("the watch over the databases ended early");
+        warn!("the database watcher ended early");
     }
     ended([(worker, "the mover")]).await;
     by_hand.finished().await;
     ended([
-        (watch, "the verification"),
+        (watch, "the background comparison"),
         (upkeep, "the upkeep"),
-        (standing, "the watch over what stands still"),
+        (standing, "the stall monitor"),
         (reconciler, "the delivery of HR records"),
-        (keeper, "the watch over the audit trail"),
+        (keeper, "the audit monitor"),
         (delivery, "the delivery of alerts"),
-        (pending, "the look for pending erasures"),
+        (pending, "the query for pending erasures"),
     ])
     .await;
     ended(identity).await;
@@ -149,14 +149,15 @@ fn greet(service: &ServiceSettings, address: SocketAddr) {
         );
         info!(
             dashboard,
-            token, "open the dashboard, and sign in with the token that the command prints"
+            token, "open the dashboard and sign in with the token that the command prints"
         );
     } else {
-        info!(dashboard, "the dashboard takes JWTs with the role admin");
+        info!(dashboard, "the dashboard accepts JWTs with the role admin");
     }
     if service.identity.github.verification == GithubVerification::Off {
         warn!(
-            "any GitHub token counts as valid, because TIERKEEP_GITHUB_VERIFY is off; a JWT alone makes an internal user"
+            "any GitHub token is accepted, because TIERKEEP_GITHUB_VERIFY is off; a valid JWT is enough to be an \
+             internal user"
         );
     }
 }
@@ -197,7 +198,7 @@ async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
             Ok(()) => KEYS_EVERY,
             Err(error) => {
                 if let Some(more) = told.due((), SystemClock.now()) {
-                    warn!(%error, more, "the keys of before stay in use");
+                    warn!(%error, more, "the previous keys stay in use");
                 }
                 KEYS_AGAIN
             }
@@ -231,7 +232,7 @@ fn warn_of_away(opened: &Opened) {
         warn!(
             user_type = %role.user_type(),
             database = %role,
-            "starting without the database; it is let in when it is back",
+            "starting without the database; it is admitted when it is available again",
         );
     }
 }
@@ -251,13 +252,13 @@ fn reconciler(service: &ServiceSettings, engine: &Arc<Engine>) -> Reconciler {
 fn warn_of_weak_trail(service: &ServiceSettings, engine: &Engine) {
     if !engine.audit_trail().has_own_key() {
         warn!(
-            "the key of the audit trail is kept in evaluation_audit, where whoever can write there can read it; \
+            "the key of the audit trail is stored in evaluation_audit, where every user with write access can read it; \
              set TIERKEEP_AUDIT_KEY"
         );
     }
     if !service.settings.audit.has_spool() {
         warn!(
-            "decisions that are made while evaluation_audit is away are lost in a crash; set TIERKEEP_SPOOL_DIR"
+            "decisions made while evaluation_audit is unavailable are lost in a crash; set TIERKEEP_SPOOL_DIR"
         );
     }
 }

@@ -17,7 +17,7 @@ use crate::exit::{self, Exit};
 /// Arguments of `simulate`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct SimulateArgs {
-    /// How far to look ahead, 31d at most
+    /// Period to simulate, at most 31d
     #[arg(long = "for", value_name = "DURATION", default_value = "24h", value_parser = window)]
     pub window: Duration,
 }
@@ -25,7 +25,7 @@ pub struct SimulateArgs {
 fn window(text: &str) -> Result<Duration, &'static str> {
     let window = units::duration(text)?;
     if window.is_zero() || window > LONGEST_WINDOW {
-        return Err("expected more than nothing and at most 31d");
+        return Err("expected more than 0s and at most 31d");
     }
     Ok(window)
 }
@@ -52,8 +52,7 @@ pub async fn run(args: &SimulateArgs, context: &Context) -> anyhow::Result<Exit>
     look.ends()
 }
 
-const UNKNOWN: &str =
-    "unknown: what will move is known to raseen_temp_user and evaluation_audit alone\n";
+const UNKNOWN: &str = "unknown: raseen_temp_user or evaluation_audit is unavailable\n";
 const FIELDS: [&str; 10] = [
     "from",
     "to",
@@ -84,7 +83,7 @@ impl Outlook {
 fn text(simulation: &Simulation) -> String {
     let mut text = String::new();
     if simulation.paused {
-        text.push_str("paused: nothing of this happens before `tierkeep migrate resume`\n\n");
+        text.push_str("paused: no documents move until `tierkeep migrate resume`\n\n");
     }
     let mut table = super::table(&["when (UTC)", "documents", "bytes"]);
     let mut row = |when: String, amount: &Amount| {
@@ -118,14 +117,14 @@ fn apart(simulation: &Simulation) -> String {
     let mut line = |amount: &Amount, what: &str| {
         if amount.documents > 0 {
             let bytes = HumanBytes(amount.bytes);
-            let _ = writeln!(lines, "besides: {} {what} ({bytes})", amount.documents);
+            let _ = writeln!(lines, "not included: {} {what} ({bytes})", amount.documents);
         }
     };
     let next = simulation.next_attempt_at.as_deref().map_or_else(
-        || "parked after an attempt that failed".to_owned(),
+        || "parked after a failed attempt".to_owned(),
         |at| {
             format!(
-                "parked after an attempt that failed, tried again from {} on",
+                "parked after a failed attempt, retried from {} on",
                 minute(at)
             )
         },
@@ -133,11 +132,11 @@ fn apart(simulation: &Simulation) -> String {
     line(&simulation.parked, &next);
     line(
         &simulation.failed,
-        "failed for good, until `tierkeep migrate retry`",
+        "failed permanently, until `tierkeep migrate retry`",
     );
     line(
         &simulation.quarantined,
-        "quarantined, with their reasons in `tierkeep migrate status`",
+        "quarantined; `tierkeep migrate status` shows the reasons",
     );
     if lines.is_empty() {
         lines

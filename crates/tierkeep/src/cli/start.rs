@@ -66,7 +66,7 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the async runtime cannot be started")?;
+        .context("the async runtime could not be started")?;
     let exit = runtime.block_on(async {
         let exit = dispatch(&cli.command, &context).await;
         context.servers.close().await;

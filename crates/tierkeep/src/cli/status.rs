@@ -23,15 +23,14 @@ use crate::output::Format;
 /// Arguments of `status`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct StatusArgs {
-    /// Go on showing it, until Ctrl-C: redrawn on a terminal, else one after the other; with --json a line each
+    /// Refresh until Ctrl-C: redraw on a terminal, otherwise append; with --json, print one line each
     #[arg(long)]
     pub watch: bool,
-    /// How often, with --watch
+    /// Refresh interval for --watch
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     #[arg(requires = "watch")]
     pub every: Duration,
-    /// Also read what each database holds: counts, sizes, ages and indexes of its collections; takes time where they are
-    /// large
+    /// Also show the counts, sizes, ages and indexes of each collection; slow for large collections
     #[arg(long, conflicts_with = "watch")]
     pub contents: bool,
 }
@@ -150,7 +149,7 @@ fn text(report: &StatusReport) -> String {
         Some(open) => {
             let _ = writeln!(text, "alerts: {open} open (tierkeep alerts list)");
         }
-        None => text.push_str("alerts: unknown, evaluation_audit is away\n"),
+        None => text.push_str("alerts: unknown, evaluation_audit is unavailable\n"),
     }
     if let Some(contents) = &report.contents {
         let _ = writeln!(text, "\n{}", contents_table(contents));
@@ -199,7 +198,7 @@ pub(super) fn movement(status: &Status) -> String {
     let _ = writeln!(text, "quarantined: {}", number(status.quarantined));
     let _ = writeln!(
         text,
-        "waiting for their backup: {} moves begun, {} HR records",
+        "backup pending: {} moves started, {} HR records",
         number(status.backup_pending.user),
         number(status.backup_pending.hr),
     );
@@ -213,7 +212,7 @@ pub(super) fn movement(status: &Status) -> String {
     if let Some(error) = &status.mover.last_error {
         let _ = writeln!(
             text,
-            "last error: {} was away ({}), at {}",
+            "last error: {} was unavailable ({}), at {}",
             error.database, error.error, error.at
         );
     }
@@ -227,13 +226,13 @@ fn unknown() -> String {
 fn due(status: &Status) -> String {
     let (Some(due), Some(overdue), Some(lag)) = (status.due, status.overdue, status.lag_seconds)
     else {
-        return "due: unknown, raseen_temp_user is away\n".to_owned();
+        return "due: unknown, raseen_temp_user is unavailable\n".to_owned();
     };
     if due == 0 {
         return "due: 0 (overdue 0)\n".to_owned();
     }
     let oldest = HumanDuration(Duration::from_secs(lag));
-    format!("due: {due} (overdue {overdue}, the oldest for {oldest})\n")
+    format!("due: {due} (overdue {overdue}, the oldest by {oldest})\n")
 }
 
 /// An RFC 3339 date to the second.
@@ -244,20 +243,20 @@ fn clock(rfc3339: &str) -> String {
 
 fn phase(status: &Status) -> String {
     match status.mover.phase {
-        MoverPhase::Idle => "idle, nothing is due".into(),
+        MoverPhase::Idle => "idle, no documents are due".into(),
         MoverPhase::Waiting => {
-            "waiting: a service moves what is due at its next look, `tierkeep migrate run` at once"
+            "waiting: a service moves due documents at its next scan, `tierkeep migrate run` at once"
                 .into()
         }
         MoverPhase::Moving => at_work("moving", status),
         MoverPhase::Stuck => at_work(
-            "stuck: documents are overdue and nobody moves them; see the last error, and whether a service runs",
+            "stuck: documents are overdue and no process moves them; see the last error, and check that a service runs",
             status,
         ),
         MoverPhase::Paused => {
-            "paused: nothing moves until it is resumed (tierkeep migrate resume)".into()
+            "paused: no documents move until the mover is resumed (tierkeep migrate resume)".into()
         }
-        MoverPhase::Unknown => "unknown: a database that knows is away".into(),
+        MoverPhase::Unknown => "unknown: a database that is needed to tell is unavailable".into(),
     }
 }
 

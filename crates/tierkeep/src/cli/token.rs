@@ -34,7 +34,7 @@ pub struct TokenArgs {
     /// How long the token is valid
     #[arg(long, value_name = "DURATION", value_parser = time_to_live, default_value = "1h")]
     pub ttl: Duration,
-    /// The GitHub account that must own the GitHub token sent along
+    /// The login of the GitHub account that the caller's GitHub token must belong to
     #[arg(long, value_name = "LOGIN")]
     pub github_login: Option<String>,
 }
@@ -96,8 +96,8 @@ fn must_exist(data_dir: &Path) -> Result<(), UsageError> {
         return Ok(());
     }
     Err(UsageError {
-        message: format!("there is no data directory {}", data_dir.display()),
-        remedy: Some("`tierkeep serve` and `tierkeep init` make one".into()),
+        message: format!("the data directory {} does not exist", data_dir.display()),
+        remedy: Some("`tierkeep serve` and `tierkeep init` create one".into()),
     })
 }
 
@@ -108,7 +108,7 @@ fn lasts_no_longer_than_a_shift(args: &TokenArgs) -> Result<(), UsageError> {
     }
     Err(UsageError {
         message: format!(
-            "--ttl is {}, and a token for MongoDB is valid for 12h at most",
+            "--ttl is {}, but a token for MongoDB is valid for at most 12h",
             shown(args.ttl)
         ),
         remedy: Some("give --ttl 12h or less".into()),
@@ -135,11 +135,10 @@ fn signed_elsewhere(args: &TokenArgs, identity: &IdentitySettings) -> UsageError
             .map(|(name, value)| format!("{name}={value:?}")),
     );
     UsageError {
-        message:
-            "JWTs are checked with public keys here, so this process has no key that signs one"
-                .to_owned(),
+        message: "JWTs are verified with public keys here, so this process has no signing key"
+            .to_owned(),
         remedy: Some(format!(
-            "the issuer that holds the private key signs it, with the claims {}",
+            "the issuer with the private key has to sign it, with the claims {}",
             claims.join(", ")
         )),
     }

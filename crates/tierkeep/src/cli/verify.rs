@@ -22,14 +22,14 @@ const SHOWN: usize = 50;
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Mend what differs: the newer version wins; of one version, the copy that matches its own digest
+    /// Repair differences: the newer version wins; at equal versions, the copy that matches its digest
     #[arg(long)]
     pub repair: bool,
-    /// Whom to believe where digests do not decide
+    /// The copy to keep where versions and digests do not decide
     #[arg(long, value_name = "main|srie", value_enum, requires = "repair")]
     #[arg(hide_possible_values = true)]
     pub prefer: Option<Preferred>,
-    /// Compare about so many documents, from everywhere, in place of all
+    /// Compare a random sample of about N documents instead of all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample: Option<u64>,
 }
@@ -111,7 +111,7 @@ fn text(verified: &Verified) -> String {
     if !verified.complete {
         text.push_str("\nstopped before the end");
     }
-    let mut table = super::table(&["collection", "id", "what", "main", "srie", ""]);
+    let mut table = super::table(&["collection", "id", "difference", "main", "srie", ""]);
     for finding in verified.findings.iter().take(SHOWN) {
         table.add_row(row(finding));
     }
@@ -123,10 +123,10 @@ fn text(verified: &Verified) -> String {
         let _ = write!(text, "\nand more; --json lists up to a thousand");
     }
     if left > 0 && verified.repaired == 0 {
-        text.push_str("\nmend what is certain with: tierkeep verify --repair");
+        text.push_str("\nrepair what versions and digests decide: tierkeep verify --repair");
     } else if left > 0 {
         text.push_str(
-            "\nthe rest is for you to decide: tierkeep verify --repair --prefer main|srie",
+            "\nchoose the copy to keep for the rest: tierkeep verify --repair --prefer main|srie",
         );
     }
     text

@@ -130,7 +130,7 @@ fn webhook(
         let message = format!(
             "{WEBHOOK_SECRET} ({source}) is not {SECRET_PREFIX} followed by Base64 of 24 to 64 bytes"
         );
-        let remedy = "echo \"whsec_$(openssl rand -base64 32)\" makes one";
+        let remedy = "echo \"whsec_$(openssl rand -base64 32)\" generates one";
         problems.push(Problem::new(WEBHOOK_SECRET, message).remedy(remedy));
     }
     let url = loaded.secret(WEBHOOK_URL)?;
@@ -200,8 +200,8 @@ fn email(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<EmailConfig> {
             let source = loaded.source(EMAIL);
             let message = format!("{EMAIL} ({source}) {reason}");
             let remedy = "smtps://USER:PASSWORD@mail.example.org?from=tierkeep@example.org&to=night@example.org\n\
-                          smtps is TLS (port 465), smtp is STARTTLS (port 587), or nothing on a loopback address; several \
-                          addresses of to are separated by commas; write @ : / ? & % in a user or password as %40 %3A %2F \
+                          smtps is TLS (port 465), smtp is STARTTLS (port 587), or unencrypted on a loopback address; \
+                          separate several addresses of to by commas; write @ : / ? & % in a user or password as %40 %3A %2F \
                           %3F %26 %25";
             problems.push(Problem::new(EMAIL, message).remedy(remedy));
             None
@@ -212,7 +212,7 @@ fn email(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<EmailConfig> {
 fn mail_address(text: &str) -> Result<EmailConfig, String> {
     let url = Url::parse(text).map_err(|_| "is not a URL of a mail server")?;
     let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or("names no mail server")?.to_owned();
+    let host = host.ok_or("does not name a mail server")?.to_owned();
     let (security, usual_port) = match url.scheme() {
         "smtps" => (MailSecurity::Tls, 465),
         "smtp" if is_loopback(&host) => (MailSecurity::Loopback, 25),
@@ -220,20 +220,20 @@ fn mail_address(text: &str) -> Result<EmailConfig, String> {
         _ => return Err("must start with smtps:// or smtp://".into()),
     };
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-        return Err("must not hold a path or a fragment".into());
+        return Err("must not have a path or a fragment".into());
     }
-    let user = decoded(url.username()).ok_or("holds a user that cannot be read")?;
+    let user = decoded(url.username()).ok_or("has a user that cannot be decoded")?;
     let password = url.password().map(|password| {
         decoded(password)
             .map(SecretString::from)
-            .ok_or("holds a password that cannot be read")
+            .ok_or("has a password that cannot be decoded")
     });
     let password = password.transpose()?;
     let credentials = match (user.is_empty(), password) {
         (true, None) => None,
         (false, Some(password)) => Some((user, password)),
         (true, Some(_)) | (false, None) => {
-            return Err("must hold a user and a password, or neither".into());
+            return Err("must have a user and a password, or neither".into());
         }
     };
     let (mut from, mut to) = (Vec::new(), Vec::new());
@@ -265,7 +265,7 @@ fn mail_address(text: &str) -> Result<EmailConfig, String> {
 fn mailboxes(name: &str, value: &str) -> Result<Vec<Mailbox>, String> {
     let read = |text: &str| decoded(text)?.trim().parse::<Mailbox>().ok();
     let all: Option<Vec<Mailbox>> = value.split(',').map(read).collect();
-    all.ok_or_else(|| format!("holds something in {name} that is no mail address"))
+    all.ok_or_else(|| format!("holds something in {name} that is not a mail address"))
 }
 
 #[cfg(test)]

@@ -77,9 +77,9 @@ pub(super) fn audit(loaded: &Loaded, problems: &mut Vec<Problem>) -> AuditConfig
     if let Some(length_bytes) = length_bytes.filter(|length| *length < KEY_BYTES) {
         let source = loaded.source(KEY);
         let message = format!(
-            "{KEY} ({source}) is {length_bytes} bytes long, and at least {KEY_BYTES} are needed"
+            "{KEY} ({source}) is {length_bytes} bytes long; at least {KEY_BYTES} are required"
         );
-        problems.push(Problem::new(KEY, message).remedy("openssl rand -hex 32 makes one"));
+        problems.push(Problem::new(KEY, message).remedy("openssl rand -hex 32 generates one"));
     }
     let data_dir = loaded.path(DATA_DIR).map(Path::to_owned);
     let given = loaded.path("TIERKEEP_SPOOL_DIR").map(Path::to_owned);

@@ -38,7 +38,7 @@ impl Target {
             .map_or(authority, |(_, hosts)| hosts);
         let hosts: BTreeSet<String> = hosts.split(',').map(|host| normal(host, srv)).collect();
         if hosts.contains("") || (srv && hosts.len() != 1) {
-            return Err("it names no host, or an empty one");
+            return Err("it names no host or an empty host");
         }
         let database = decoded(path).ok_or("the database in its path is malformed")?;
         let fits = database.len() <= 63

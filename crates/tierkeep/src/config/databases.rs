@@ -122,7 +122,7 @@ fn both_backends(loaded: &Loaded, urls: &[&'static str]) -> Problem {
     };
     let listed: Vec<String> = urls.iter().map(described).collect();
     let message = format!(
-        "{} chooses the embedded store, and connection strings are set too: {}",
+        "{} selects the embedded store, but connection strings are set too: {}",
         described(&DATA_DIR),
         listed.join(", ")
     );
@@ -157,7 +157,7 @@ fn candidates<'a>(
             }),
             Err(reason) if is_first => {
                 let source = loaded.source(variable);
-                let message = format!("{variable} ({source}) is no connection string: {reason}");
+                let message = format!("{variable} ({source}) is not a connection string: {reason}");
                 problems.push(Problem::new(variable, message));
             }
             Err(_) => {}
@@ -205,7 +205,7 @@ fn cross_wired(candidates: &[Candidate<'_>]) -> Vec<Problem> {
             .into_iter()
             .chain(same.iter().map(|it| it.role))
             .collect();
-        let mut message = format!("{} lead to the same database", listed(&roles));
+        let mut message = format!("{} resolve to the same database", listed(&roles));
         for candidate in [first].into_iter().chain(same) {
             let _ = write!(
                 message,
@@ -216,8 +216,8 @@ fn cross_wired(candidates: &[Candidate<'_>]) -> Vec<Problem> {
             );
         }
         problems.push(Problem::among(roles.iter().map(|role| role.name()), message).remedy(
-            "give each role a database of its own; for TIERKEEP_CLUSTER_URL leave the path empty and \
-             name the database of the credentials with ?authSource=",
+            "give each role its own database; leave the path of TIERKEEP_CLUSTER_URL empty and name the credentials' \
+             database with ?authSource=",
         ));
         told.push(roles);
     }

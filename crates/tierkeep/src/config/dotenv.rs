@@ -22,9 +22,9 @@ pub(super) fn read(file: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<
                 source,
             });
         } else {
-            let message = format!("{} line {number} is no NAME=VALUE", file.display());
+            let message = format!("{} line {number} is not NAME=VALUE", file.display());
             problems.push(Problem::new(file.display().to_string(), message).remedy(
-                "a quoted value ends with its quote on the same line; a comment begins with #",
+                "a quoted value must end with its quote on the same line; a comment starts with #",
             ));
         }
     }
@@ -124,6 +124,6 @@ mod tests {
         let mut problems = Vec::new();
         let given = read(Path::new("x.env"), "# ok\nA=1\n\nhunter2\n", &mut problems);
         assert_eq!(given.len(), 1);
-        assert_eq!(problems[0].message, "x.env line 4 is no NAME=VALUE");
+        assert_eq!(problems[0].message, "x.env line 4 is not NAME=VALUE");
     }
 }

@@ -8,7 +8,7 @@ pub fn environment() -> Vec<(String, Raw)> {
         .filter_map(|(name, value)| {
             let value = value
                 .into_string()
-                .map_or(Raw::Unfit("bytes that are no UTF-8"), Raw::Text);
+                .map_or(Raw::Unfit("bytes that are not UTF-8"), Raw::Text);
             Some((name.into_string().ok()?, value))
         })
         .collect()

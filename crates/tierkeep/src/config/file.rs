@@ -93,9 +93,10 @@ fn words(items: &[Spanned<DeValue<'_>>]) -> Raw {
     let words: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
     words
         .filter(|words| words.iter().all(|word| !word.contains(',')))
-        .map_or(Raw::Unfit("an array of other things than words"), |words| {
-            Raw::Text(words.join(","))
-        })
+        .map_or(
+            Raw::Unfit("an array with elements other than strings"),
+            |words| Raw::Text(words.join(",")),
+        )
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

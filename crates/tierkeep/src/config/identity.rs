@@ -129,7 +129,7 @@ fn keys(
             if let Some(data_dir) = loaded.path(DATA_DIR) {
                 return in_data_dir(data_dir, previous, problems);
             }
-            let purpose = "checks the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, \
+            let purpose = "verifies the signatures of JWTs; or TIERKEEP_JWT_PUBLIC_KEY_FILE, \
                            TIERKEEP_JWKS_FILE or TIERKEEP_JWKS_URL";
             missing.push((SECRET_KEY, purpose.to_owned()));
             None
@@ -170,10 +170,10 @@ fn is_absent(loaded: &Loaded, name: &str) -> bool {
 
 fn contradiction(names: &[&str]) -> Problem {
     let message = format!(
-        "{} are all set, and exactly one kind of key checks JWTs",
+        "{} are all set, but only one kind of key can verify JWTs",
         names.join(" and ")
     );
-    Problem::among(names.iter().copied(), message).remedy("give one of them")
+    Problem::among(names.iter().copied(), message).remedy("set only one of them")
 }
 
 fn given_keys(
@@ -223,7 +223,7 @@ fn are_fit(name: &str, keys: &JwtKeys, problems: &mut Vec<Problem>) -> bool {
             let problem = Problem::new(name, error.to_string());
             problems.push(match keys {
                 JwtKeys::Secret { .. } => {
-                    problem.remedy("openssl rand -hex 32 makes one that is long enough")
+                    problem.remedy("openssl rand -hex 32 generates one that is long enough")
                 }
                 JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_) | JwtKeys::JwksUrl(_) => problem,
             });
@@ -267,11 +267,11 @@ fn unverified(loaded: &Loaded) -> Option<Problem> {
         return None;
     }
     let message = format!(
-        "{GITHUB_VERIFY} is off ({}), which is accepted only with a data directory and a loopback listener",
+        "{GITHUB_VERIFY} is off ({}), which is allowed only with a data directory and a loopback listener",
         found.source
     );
     Some(
         Problem::among([GITHUB_VERIFY, DATA_DIR, "TIERKEEP_LISTEN"], message)
-            .remedy("leave it on, or give --data-dir DIR and listen on 127.0.0.1"),
+            .remedy("keep it on, or use --data-dir DIR and listen on 127.0.0.1"),
     )
 }

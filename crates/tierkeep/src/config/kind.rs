@@ -139,8 +139,8 @@ impl ValueKind {
             Self::Limit => "a whole number from 1, or off".to_owned(),
             Self::Switch => "on or off".to_owned(),
             Self::Choice(words) => words.join(" or "),
-            Self::Text => "a text without control characters".to_owned(),
-            Self::List => "words separated by commas".to_owned(),
+            Self::Text => "a string without control characters".to_owned(),
+            Self::List => "names separated by commas".to_owned(),
             Self::Networks => {
                 "IP addresses or networks separated by commas, such as 10.0.0.0/8,::1".to_owned()
             }
@@ -148,7 +148,7 @@ impl ValueKind {
             Self::Address => "an IP address and a port, such as 127.0.0.1:8080".to_owned(),
             Self::Url => "a URL that starts with https:// or http://".to_owned(),
             Self::SecretUrl => "a URL".to_owned(),
-            Self::Secret => "a text".to_owned(),
+            Self::Secret => "a string".to_owned(),
         }
     }
 

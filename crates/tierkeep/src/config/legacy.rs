@@ -101,7 +101,7 @@ fn understood<'a>(
         return Some(url);
     };
     let source = loaded.source(variable);
-    let message = format!("{variable} ({source}) is no connection string: {reason}");
+    let message = format!("{variable} ({source}) is not a connection string: {reason}");
     problems.push(Problem::new(variable, message));
     None
 }

@@ -181,7 +181,7 @@ fn effective(
                 );
                 problems.push(
                     Problem::among([own.name.as_str(), file.name.as_str()], message)
-                        .remedy("give one of them"),
+                        .remedy("set only one of them"),
                 );
                 return unset(setting, own.source.clone());
             }

@@ -27,21 +27,22 @@ struct Kept {
 
 const SIGNING: Kept = Kept {
     file_name: "secret.key",
-    loss: "JWTs that were signed with the old one are refused then",
+    loss: "JWTs that were signed with the old secret are then refused",
     text: hex,
-    made: "made a signing secret, because SECRET_KEY is not set",
+    made: "generated a signing secret, because SECRET_KEY is not set",
 };
 const AUDIT: Kept = Kept {
     file_name: "audit.key",
-    loss: "audit entries that were written with the old one are taken for altered then",
+    loss: "audit entries that were written with the old key are then reported as changed",
     text: hex,
-    made: "made a key for the audit trail, because TIERKEEP_AUDIT_KEY is not set",
+    made: "generated a key for the audit trail, because TIERKEEP_AUDIT_KEY is not set",
 };
 const WEBHOOK: Kept = Kept {
     file_name: "webhook.key",
-    loss: "receivers that know the old one refuse alerts then",
+    loss: "receivers that use the old secret then refuse alerts",
     text: |secret| format!("whsec_{}", STANDARD.encode(secret)),
-    made: "made a secret that signs alerts, because TIERKEEP_ALERT_WEBHOOK_SECRET is not set; give it to the receiver",
+    made: "generated a secret that signs alerts, because TIERKEEP_ALERT_WEBHOOK_SECRET is not set; give it to the \
+           receiver",
 };
 /// How many random bytes a secret has.
 pub(super) const SECRET_BYTES: usize = 32;
@@ -61,8 +62,8 @@ pub enum SecretKeyError {
     },
     /// Somebody emptied it, or put something of their own into it.
     #[error(
-        "{path} holds {length_bytes} bytes, and at least {SECRET_BYTES} are needed; remove the file, and \
-         another secret is made ({loss})",
+        "{path} holds {length_bytes} bytes; at least {SECRET_BYTES} are required; remove the file to have a new secret \
+         generated ({loss})",
         path = path.display()
     )]
     Short {

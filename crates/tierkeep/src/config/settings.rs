@@ -35,9 +35,9 @@ pub struct Settings {
     pub tombstone_ttl: Duration,
     /// How long completed migration records are kept; for ever where nothing is said.
     pub record_retention: Option<Duration>,
-    /// The collections of HR records.
+    /// Collections of HR records.
     pub hr_collections: Vec<HrCollection>,
-    /// How often HR records that the backup lacks are delivered.
+    /// Interval at which HR records that are missing in the backup are delivered.
     pub reconcile_interval: Duration,
     /// How the audit trail is kept.
     pub audit: AuditConfig,
@@ -59,11 +59,11 @@ pub struct ServiceSettings {
 /// How HTTP is served.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSettings {
-    /// Where the service listens.
+    /// Address on which the service listens.
     pub listen: SocketAddr,
     /// Where operators look, if not there.
     pub ops_listen: Option<SocketAddr>,
-    /// The sections of a user document that can be read and written.
+    /// Sections of a user document that can be read and written.
     pub sections: Vec<Section>,
     /// The largest bodies.
     pub max_body: MaxBody,
@@ -259,8 +259,7 @@ fn ops_listen(loaded: &Loaded, problems: &mut Vec<Problem>) -> Option<SocketAddr
     if address.port() != 0 && loaded.address("TIERKEEP_LISTEN") == Some(address) {
         let source = loaded.source(NAME);
         let message = format!("{NAME} is {address}, the same as TIERKEEP_LISTEN ({source})");
-        let remedy =
-            "give it another address, or leave it out: then TIERKEEP_LISTEN serves everything";
+        let remedy = "set another address, or remove it: then TIERKEEP_LISTEN serves everything";
         problems.push(Problem::new(NAME, message).remedy(remedy));
     }
     Some(address)
@@ -286,7 +285,7 @@ fn sections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<Section> {
             Ok(section) if sections.contains(&section) => {
                 problems.push(Problem::new(
                     NAME,
-                    format!("{NAME} names {word:?} twice ({source})"),
+                    format!("{NAME} lists {word:?} twice ({source})"),
                 ));
             }
             Ok(section) => sections.push(section),
@@ -305,7 +304,7 @@ fn hr_collections(loaded: &Loaded, problems: &mut Vec<Problem>) -> Vec<HrCollect
             Ok(collection) if collections.contains(&collection) => {
                 problems.push(Problem::new(
                     NAME,
-                    format!("{NAME} names {word:?} twice ({source})"),
+                    format!("{NAME} lists {word:?} twice ({source})"),
                 ));
             }
             Ok(collection) => collections.push(collection),
@@ -358,7 +357,7 @@ fn all_missing(missing: &[Missing]) -> Problem {
     let problem = Problem::among(missing.iter().map(|(name, _)| *name), message);
     if databases {
         problem.remedy(format!(
-            "--data-dir DIR keeps everything in a directory, for a trial without any server;\n\
+            "--data-dir DIR keeps everything in a directory, for a trial without a server;\n\
              {CLUSTER_URL} gives one connection string for all seven databases;\n\
              each variable may also be NAME_FILE, the path of a file that holds the value"
         ))

@@ -64,7 +64,7 @@ pub enum Raw {
     Number(String),
     /// A truth value of the settings file.
     Switch(bool),
-    /// What no setting can be: bytes that are no UTF-8, a table, a date.
+    /// What no setting can be: bytes that are not UTF-8, a table, a date.
     Unfit(&'static str),
 }
 

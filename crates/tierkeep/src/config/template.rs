@@ -10,7 +10,7 @@ use super::table::{GROUPS, Setting};
 pub fn template() -> String {
     let mut text = String::from(
         "# Settings of tierkeep. Read from ./tierkeep.toml, or from the file that --config names.\n\
-         # A flag wins over the environment, the environment over this file. An empty value counts as none.\n\
+         # Flags take precedence over the environment, the environment over this file. An empty value means not set.\n\
          # Durations: 24h, 60s, 500ms, 30d, 1h30m. Sizes: 8MiB, 64KiB, 1GiB. Switches: on, off.\n",
     );
     for group in GROUPS {

@@ -88,27 +88,27 @@ macro_rules! metrics {
 
 metrics! {
     REQUESTS = "requests_total", Counter, ["user_type", "route", "status"],
-        "Requests answered, by the type of user, the route and the status.";
+        "Requests answered, by user type, route and status.";
     REQUEST_SECONDS = "request_seconds", Histogram, [],
-        "How long requests took, in seconds.";
+        "Duration of requests, in seconds.";
     MIGRATIONS = "migrations_total", Counter, ["outcome"] of outcomes,
-        "Attempts to move a document, by what became of them.";
+        "Attempts to move a document, by outcome.";
     MIGRATION_LAG_SECONDS = "migration_lag_seconds", Gauge, [],
-        "How long the oldest document that is due has been due, in seconds.";
+        "Time since the oldest due document became due, in seconds.";
     DOCUMENTS = "documents", Gauge, ["database"] of databases,
-        "User documents, HR records, or all that evaluation_audit keeps, in a database.";
+        "User documents, HR records, or everything in evaluation_audit, by database.";
     DUE_DOCUMENTS = "due_documents", Gauge, [],
-        "Documents in raseen_temp_user whose retention has passed.";
+        "Documents in raseen_temp_user that are due.";
     QUARANTINED_DOCUMENTS = "quarantined_documents", Gauge, [],
-        "Documents that cannot be moved until they change.";
+        "Documents that cannot be moved until they are corrected.";
     BACKUP_PENDING = "backup_pending", Gauge, ["kind"] of kinds,
-        "Moves begun and not completed, and HR records that srie_main_hr lacks.";
+        "Moves started and not completed, and HR records that are missing in srie_main_hr.";
     DATABASE_UP = "database_up", Gauge, ["database"] of databases,
         "Whether a database answers: 1 or 0.";
     BREAKER_OPEN = "breaker_open", Gauge, ["database"] of databases,
-        "Whether calls to a database are refused at once: 1 or 0.";
+        "Whether the circuit breaker of a database is open: 1 or 0.";
     CONNECT_RETRIES = "connect_retries_total", Counter, ["database"] of databases,
-        "How often a database that could not be reached was tried again.";
+        "Connection retries, by database.";
     DETECTOR_DECISIONS = "detector_decisions_total", Counter, ["decision"] of decisions,
-        "Who was found to be asking.";
+        "Decisions of the user type detector, by decision.";
 }

@@ -311,8 +311,8 @@ async fn a_mail_arrives_where_the_setting_says() {
         "MAIL FROM:<tierkeep@example.org>",
         "RCPT TO:<ops+day@example.org>",
         "RCPT TO:<night@example.org>",
-        "Subject: [tierkeep] a test",
-        "This is a test: alerts arrive here.",
+        "Subject: [tierkeep] test message",
+        "This is a test message: alerts are delivered to this address.",
     ] {
         assert!(heard.contains(said), "{said:?} is not in: {heard}");
     }

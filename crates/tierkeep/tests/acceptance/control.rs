@@ -83,7 +83,7 @@ async fn a_pause_holds_in_every_process_until_it_is_resumed(
     let (code, text, _) = said(&deployment, &["migrate", "run"]);
     assert_eq!(code, Some(0));
     assert!(
-        text.contains("nothing was moved; let the movement go on with: tierkeep migrate resume"),
+        text.contains("nothing was moved; resume with: tierkeep migrate resume"),
         "{text}"
     );
     let dry = deployment.json(&["migrate", "run", "--dry-run", "--json"]);
@@ -91,7 +91,7 @@ async fn a_pause_holds_in_every_process_until_it_is_resumed(
     let (_, text, _) = said(&deployment, &["migrate", "status"]);
     assert!(text.contains("paused"), "{text}");
     let (_, text, _) = said(&deployment, &["migrate", "pause"]);
-    assert!(text.starts_with("it was paused already"), "{text}");
+    assert!(text.starts_with("already paused"), "{text}");
     assert_eq!(deployment.users(Role::RaseenTempUser).await.len(), 20);
 
     let resumed = deployment.json(&["migrate", "resume", "--json"]);

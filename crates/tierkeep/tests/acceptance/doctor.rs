@@ -166,7 +166,7 @@ async fn each_planted_fault_is_found_with_its_remedy() {
 
     let (code, found) = findings(&deployment, &[]);
     let spool = one(&found, "spool", None);
-    says(spool, "is no directory", "may write to");
+    says(spool, "is not a directory", "can write to");
     assert_eq!(code, Some(1));
     deployment.environment.remove("TIERKEEP_SPOOL_DIR");
     let (code, found) = findings(&deployment, &[]);

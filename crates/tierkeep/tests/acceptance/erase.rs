@@ -108,7 +108,7 @@ async fn an_operator_erases_a_user(#[values(Backend::Sqlite, Backend::Mongo)] ba
     assert_eq!(explained["erasure"]["stage"], "verified");
     let text = deployment.run(&["explain", &id(0)]);
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("erased: once, last asked for at "), "{text}");
+    assert!(text.contains("erased: once, last requested at "), "{text}");
     assert!(text.contains(", confirmed by every database\n"), "{text}");
     assert!(deployment.run(&["erase", &id(0)]).status.success());
 
@@ -116,7 +116,7 @@ async fn an_operator_erases_a_user(#[values(Backend::Sqlite, Backend::Mongo)] ba
     assert_eq!(unknown.status.code(), Some(1));
     assert!(unknown.stdout.is_empty());
     let said = String::from_utf8(unknown.stderr).unwrap();
-    assert_eq!(said, "error: there is no user external_nobody\n");
+    assert_eq!(said, "error: no such user: external_nobody\n");
     // A move afterwards brings nothing back.
     deployment.json(&["migrate", "run", "--older-than", "0s", "--json"]);
     assert!(!is_stored(&deployment, &id(0)).await);

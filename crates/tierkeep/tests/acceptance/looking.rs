@@ -108,7 +108,7 @@ fn with_all_databases_away_every_look_ends_soon_and_says_unknown() {
     }
     let text = deployment.run(&["status"]);
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("due: unknown") && !text.contains("nothing is due"));
+    assert!(text.contains("due: unknown") && !text.contains("no documents are due"));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn files_that_were_removed_are_away_and_not_made_anew() {
     std::fs::remove_file(&file).unwrap();
     for (arguments, output) in look(&deployment) {
         let said = told(&output) + &shown(&output).to_string();
-        let cause = format!("{}: there is no such file", file.display());
+        let cause = format!("{}: no such file", file.display());
         assert!(said.contains(&cause), "{arguments:?}: {said}");
     }
     assert!(!file.exists());

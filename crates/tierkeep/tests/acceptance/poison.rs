@@ -319,7 +319,7 @@ async fn assert_reasons(deployment: &Deployment) {
         ("created_at", 1),
         ("several documents claim", 2),
         ("metadata.version", 1),
-        ("other content", 1),
+        ("different content", 1),
     ] {
         let before = reasons.len();
         reasons.retain(|given| !given.contains(reason));

@@ -109,9 +109,9 @@ async fn first_ambiguous_and_refused_decisions_are_kept_with_their_request(
         told,
         [
             Some(
-                "a public user was named; the credentials were not considered; 2 more of one address"
+                "the request names a public user; the credentials were ignored; 2 more from one address"
             ),
-            Some("the role admin is required; 1 more of one address"),
+            Some("the role admin is required; 1 more from one address"),
         ]
     );
     assert!(counted.iter().all(|it| it["actor"] == me));

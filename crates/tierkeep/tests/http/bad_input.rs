@@ -162,7 +162,7 @@ fn conditions(world: &World, method: &str) -> Vec<Row> {
         [
             ("another version", put("if-match", b"\"8\"")),
             ("a weak ETag", put("if-match", b"W/\"1\"")),
-            ("an ETag that is no version", put("if-match", b"\"abc\"")),
+            ("an ETag that is not a version", put("if-match", b"\"abc\"")),
             ("create only", put("if-none-match", b"*")),
             (
                 "exclusive",

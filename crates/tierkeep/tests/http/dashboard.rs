@@ -311,7 +311,7 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
         page(&world, &cookie, &place).await.expect(200)
     };
     let paused = act("pause", "").await;
-    assert!(paused.text().contains("The movement is paused everywhere."));
+    assert!(paused.text().contains("The mover is paused everywhere."));
     assert!(world.mover.service.is_paused().await.unwrap());
     let again = page(&world, &cookie, "/ui/").await;
     assert!(!again.text().contains("role=\"status\""), "told once");
@@ -490,10 +490,7 @@ async fn what_is_left_of_an_erased_user_is_no_difference() {
     let shown = page(&world, &cookie, &format!("/ui/users/{id}")).await;
     let shown = shown.expect(200);
     let shown = shown.text();
-    assert!(
-        shown.contains("Only marks of the erasure are left"),
-        "{shown}"
-    );
+    assert!(shown.contains("only tombstones are left"), "{shown}");
     assert!(!shown.contains("tag bad"), "{shown}");
 }
 
@@ -510,7 +507,10 @@ async fn the_overview_is_there_whatever_database_is_away() {
         world.faults.set_down(role, true);
         let overview = page(&world, &cookie, "/ui/").await.expect(200);
         let overview = overview.text();
-        assert!(overview.contains(&format!("{role} is away")), "{role}");
+        assert!(
+            overview.contains(&format!("{role} is unavailable")),
+            "{role}"
+        );
         assert!(!overview.contains("Data is safe: every"), "{role}");
         let rows = page(&world, &cookie, "/ui/databases").await.expect(200);
         assert!(rows.text().contains(role.url_variable()), "{role}");

@@ -57,10 +57,10 @@ fn why(jwt: Jwt, github: Github) -> &'static str {
     match (jwt, github) {
         (Jwt::Absent, _) => "the JWT is missing",
         (Jwt::Expired, _) => "the JWT has expired",
-        (Jwt::Forged, _) => "the JWT's signature is wrong",
+        (Jwt::Forged, _) => "the JWT's signature is invalid",
         (Jwt::Valid, Github::Absent) => "the GitHub token is missing",
-        (Jwt::Valid, Github::Invalid) => "GitHub does not know the GitHub token",
-        (Jwt::Valid, Github::Unreachable) => "GitHub could not be asked",
+        (Jwt::Valid, Github::Invalid) => "GitHub rejects the GitHub token",
+        (Jwt::Valid, Github::Unreachable) => "GitHub is unavailable",
         (Jwt::Valid, Github::Valid) => "the JWT and the GitHub token are valid",
     }
 }
@@ -167,14 +167,14 @@ async fn row(world: &World, sent: (Jwt, Github, Name), outcome: Outcome) {
     let put = put.json("{}").send().await;
     let decided = match outcome {
         Outcome::Internal => ["internal", why(jwt, github)],
-        Outcome::External => ["external", "a public user was named"],
+        Outcome::External => ["external", "the request names a public user"],
         Outcome::Ambiguous => [
             "external; ambiguous",
-            "a public user was named; the credentials were not considered",
+            "the request names a public user; the credentials were ignored",
         ],
         Outcome::Refused(400, _) => [
             "refused; ambiguous",
-            "a public user was named and credentials came along",
+            "the request names a public user and carries credentials",
         ],
         Outcome::Refused(422, _) => ["refused", "the user name is invalid"],
         Outcome::Refused(401, _) if (jwt, github) != (Jwt::Absent, Github::Absent) => {
@@ -247,7 +247,7 @@ async fn a_user_who_arrives_with_another_github_account_is_refused(
     for _ in 0..2 {
         let refused = from_account(&world, SUBJECT, 8).send().await;
         let refused = refused.refused(401, "credentials_required");
-        assert!(refused.text().contains("another account than before"));
+        assert!(refused.text().contains("a different account than before"));
         from_account(&world, SUBJECT, 7).send().await.expect(200);
     }
     // The refusal stands in the trail, with whose JWT it was.

@@ -87,7 +87,7 @@ async fn an_internal_user_who_erases_himself_is_gone_at_once_and_begins_again_ab
     assert_eq!(account["authoritative"], Value::Null);
     assert_eq!(account["erasure"]["stage"], "verified");
     assert_eq!(account["erasure"]["pending"], json!([]));
-    assert_eq!(account["next"], "was erased");
+    assert_eq!(account["next"], "erased");
     // A repeat, because the answer was lost for example, is no new erasure.
     erase(&world).await.expect(204);
 
@@ -177,7 +177,7 @@ async fn what_a_database_that_is_away_has_not_confirmed_is_said_and_finished_lat
     );
     assert_eq!(account["erasure"]["stage"], "pending");
     assert_eq!(account["erasure"]["pending"], json!([away.name()]));
-    let next = format!("was erased; tried again until these have confirmed it: {away}");
+    let next = format!("erased; not yet confirmed by: {away}");
     assert_eq!(account["next"], next);
     assert_eq!(world.erasures.finish_pending().await.unwrap(), 0);
     assert_eq!(explained(&world, &id).await["erasure"]["stage"], "verified");

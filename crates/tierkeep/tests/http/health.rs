@@ -51,7 +51,7 @@ async fn one_database_that_is_away_only_degrades_the_service(
     assert_eq!(answered, 200);
     assert_eq!(
         health,
-        json!({ "status": "degraded", "reasons": [format!("{away} is away")] })
+        json!({ "status": "degraded", "reasons": [format!("{away} is unavailable")] })
     );
     let live = world.ask("GET", "/health/live").send().await.expect(200);
     assert_eq!(live.value()["status"], "ok");
@@ -99,7 +99,7 @@ async fn a_spool_that_takes_no_more_degrades_the_service_until_it_does() {
     let options = Options::default();
     let world = World::with_spool(Backend::Memory, options, Arc::clone(&spool) as _).await;
     world.faults.set_down(Role::EvaluationAudit, true);
-    let reason = "the spool of the audit trail takes no more decisions of internal users";
+    let reason = "the spool of the audit trail is full for decisions about internal users";
     let is_said = |health: &serde_json::Value| {
         let reasons = health["reasons"].as_array().unwrap();
         reasons.iter().any(|one| one == reason)

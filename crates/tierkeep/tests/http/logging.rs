@@ -136,7 +136,7 @@ async fn what_is_not_clear_is_warned_of() {
     let world = World::new(Backend::Memory).await;
     let (lines, _guard) = listen();
     world.ask("GET", "/v1/route").send().await.expect(401);
-    assert_eq!(lines.saying("who is asking").len(), 0);
+    assert_eq!(lines.saying("identity is ambiguous").len(), 0);
     world
         .ask("GET", "/v1/route")
         .jwt("x")
@@ -149,7 +149,7 @@ async fn what_is_not_clear_is_warned_of() {
         .send()
         .await
         .expect(200);
-    let warnings = lines.saying("who is asking");
+    let warnings = lines.saying("identity is ambiguous");
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
     assert!(warnings.iter().all(|line| line["level"] == "WARN"));
     assert_eq!(warnings[0]["reason"], "the JWT is malformed");
@@ -240,7 +240,7 @@ async fn refusals_that_repeat_are_one_line_a_minute_with_their_number() {
     }
     // One request of each kind and minute.
     assert_eq!(requests(&lines).len(), 4);
-    let warnings = lines.saying("who is asking");
+    let warnings = lines.saying("identity is ambiguous");
     let more: Vec<_> = warnings.iter().map(|line| &line["more"]).collect();
     assert_eq!(more, [0, 49]);
     // Those that are served have a line each.

@@ -174,7 +174,7 @@ fn decisions(entry: &RawDocumentBuf) -> u64 {
     let Some((_, more)) = reason.rsplit_once("; ") else {
         return 1;
     };
-    match more.split_once(" more of ") {
+    match more.split_once(" more from ") {
         Some((count, "this address before")) => 1 + count.parse::<u64>().unwrap(),
         Some((count, _)) => count.parse().unwrap(),
         None => 1,

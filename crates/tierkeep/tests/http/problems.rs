@@ -71,7 +71,7 @@ fn of_hr() -> [HrError; 8] {
         HrError::NotFound,
         HrError::TooLarge,
         HrError::Rejected(fault),
-        HrError::Unclear("its version is no int64"),
+        HrError::Unclear("its version is not an int64"),
         HrError::OutcomeUnknown,
         HrError::Contended,
     ]
@@ -86,7 +86,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::Body(InvalidBody::Content(
             "the key \"$set\" starts with $".into(),
         )),
-        Problem::Malformed("If-Match and If-None-Match take * or quoted ETags"),
+        Problem::Malformed("If-Match and If-None-Match must be * or quoted ETags"),
         Problem::CredentialsRequired("the JWT is missing"),
         Problem::JwtRequired("the JWT is missing", RoleClaim::Admin),
         Problem::MoverPaused,
@@ -172,7 +172,7 @@ fn every_code_has_a_page() {
 
 #[tokio::test]
 async fn a_refusal_quotes_no_more_than_a_few_words_of_a_body() {
-    let long = InvalidBody::Content(format!("the key {:?} stands twice", "ä".repeat(1 << 20)));
+    let long = InvalidBody::Content(format!("the key {:?} is duplicated", "ä".repeat(1 << 20)));
     let row = row(Problem::Body(long)).await;
     assert!(row.len() < 2_000, "{}", row.len());
 }

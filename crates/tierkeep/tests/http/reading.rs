@@ -123,7 +123,7 @@ async fn the_route_is_explained() {
     let expected = json!({
         "user_type": "external",
         "user_id": "external_reader",
-        "reason": "a public user was named",
+        "reason": "the request names a public user",
         "reads": ["external_users"],
         "writes": "external_users",
     });

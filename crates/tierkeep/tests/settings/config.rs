@@ -110,9 +110,9 @@ fn everything_wrong_is_said_at_once() {
         "problems with the configuration",
         "TIERKEEP_RETENTION",
         "TIERKEEP_LISTEN",
-        "\"metadata\" is a field that tierkeep keeps itself",
-        "names \"scan_cache\" twice",
-        "\"tierkeep_identity\" has a name that is kept for something else",
+        "\"metadata\" is a reserved field",
+        "lists \"scan_cache\" twice",
+        "\"tierkeep_identity\" has a reserved name",
         "names \"hr\" twice",
         "HR collection \"a.b\" is not",
         "unknown variable TIERKEEP_COLOUR",
@@ -225,7 +225,7 @@ fn roles_that_lead_to_one_database_are_refused_by_both_names() {
         "mongodb://u:hunter2@h3,H2:27017/people?replicaSet=x",
     );
     let ran = place.run(&["config", "check"]);
-    ran.assert_refused(&["raseen_main_hr and srie_main_hr lead to the same database"]);
+    ran.assert_refused(&["raseen_main_hr and srie_main_hr resolve to the same database"]);
     assert!(!ran.both().contains("hunter2"));
     assert!(!ran.both().contains("h2"));
 }

@@ -1,1 +1,1 @@
-"""What waits: the source from which ``tierkeep._sync`` is made, by ``tools/make_sync.py``."""
+"""The asynchronous client, from which ``tools/make_sync.py`` generates ``tierkeep._sync``."""

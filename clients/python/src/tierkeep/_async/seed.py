@@ -18,28 +18,28 @@ LONGEST_POLL_SECONDS = 2.0
 
 
 class AsyncDatabase:
-    """One of the seven databases, as the service shows it."""
+    """One of the seven databases, through the service."""
 
     def __init__(self, client: AsyncClient, name: str) -> None:
         self._client = client
         self.name = name
-        """Its role, such as ``raseen_temp_user``; the service knows where it is."""
+        """The database's role, such as ``raseen_temp_user``."""
 
     async def ping(self) -> results.DatabaseHealth:
-        """Whether the service reaches it."""
+        """Whether the service can reach the database."""
         return await self._client.database(self.name)
 
     async def count_documents(self) -> int | None:
-        """How many documents it holds; ``None`` while it is away. It takes the role admin."""
+        """The number of documents; ``None`` while the database is unavailable. Requires the role admin."""
         databases = (await self._client.overview()).databases
         return next(it.documents for it in databases if it.name == self.name)
 
 
 class AsyncUserDatabase(AsyncDatabase):
-    """A database of users' documents. What is written to main and srie the mover alone decides."""
+    """A database of users' documents. Only the mover writes to main and srie."""
 
     async def find_one(self, credentials: Credentials) -> results.User | None:
-        """The caller's document, where the current one is in this database."""
+        """The caller's document, if the current copy is in this database."""
         try:
             user = await self._client.with_options(credentials=credentials).read_user()
         except errors.UserNotFoundError:
@@ -48,7 +48,7 @@ class AsyncUserDatabase(AsyncDatabase):
         return user if found == self.name else None
 
     async def find_copy(self, user_id: str) -> results.Copy | None:
-        """What is known of the copy in this database, without its content. It takes the role admin."""
+        """The state of the copy in this database, without its content. Requires the role admin."""
         try:
             explained = await self._client.explain_user(user_id)
         except errors.UserNotFoundError:
@@ -64,7 +64,7 @@ class AsyncFirstDatabase(AsyncUserDatabase):
     ) -> results.Changed:
         """Replaces a section of the caller's document.
 
-        Raises :class:`WrongDatabaseError` before anything is written where the caller's data goes elsewhere.
+        Raises :class:`WrongDatabaseError` before anything is written if the caller's data belongs in another database.
         """
         client = self._client.with_options(credentials=credentials)
         route = await client.explain_route()
@@ -74,7 +74,7 @@ class AsyncFirstDatabase(AsyncUserDatabase):
 
 
 class AsyncHrDatabase(AsyncDatabase):
-    """The database of HR records; each write goes to its backup too. It takes the role hr."""
+    """The database of HR records; each write goes to its backup too. Requires the role hr."""
 
     def __init__(self, client: AsyncClient, name: str, records: AsyncClient) -> None:
         super().__init__(client, name)
@@ -104,7 +104,7 @@ class AsyncHrDatabase(AsyncDatabase):
 
 
 class AsyncAuditDatabase(AsyncDatabase):
-    """The database of what was done. It takes the role admin."""
+    """The database of the audit trail. Requires the role admin."""
 
     async def find(
         self, *, kind: str | None = None, user: str | None = None
@@ -115,10 +115,10 @@ class AsyncAuditDatabase(AsyncDatabase):
 
 
 class AsyncDatabaseConnectionManager:
-    """Hands out the seven databases. The connections to them are the service's."""
+    """Gives access to the seven databases, to which only the service connects."""
 
     def __init__(self, client: AsyncClient, *, hr: Credentials | None = None, admin: Credentials | None = None) -> None:
-        """``hr`` and ``admin`` are JWTs of these roles, for the databases and methods that take one."""
+        """``hr`` and ``admin`` are JWTs with these roles, for the databases and methods that require them."""
         self._client = client if admin is None else client.with_options(credentials=admin)
         self._hr = client if hr is None else client.with_options(credentials=hr)
 
@@ -127,11 +127,11 @@ class AsyncDatabaseConnectionManager:
         return AsyncFirstDatabase(self._client, _names.EXTERNAL_USERS)
 
     def get_raseen_temp_db(self) -> AsyncFirstDatabase:
-        """Internal users, for the first 24 hours."""
+        """Internal users, until the document is moved."""
         return AsyncFirstDatabase(self._client, _names.RASEEN_TEMP_USER)
 
     def get_raseen_main_db(self) -> AsyncUserDatabase:
-        """Internal users, after that."""
+        """Internal users, after the move."""
         return AsyncUserDatabase(self._client, _names.RASEEN_MAIN_USER)
 
     def get_raseen_hr_db(self) -> AsyncHrDatabase:
@@ -143,7 +143,7 @@ class AsyncDatabaseConnectionManager:
         return AsyncUserDatabase(self._client, _names.SRIE_MAIN_USER)
 
     def get_srie_hr_db(self) -> AsyncDatabase:
-        """The backup of HR records, which the service keeps by itself."""
+        """The backup of HR records, which the service maintains."""
         return AsyncDatabase(self._client, _names.SRIE_MAIN_HR)
 
     def get_audit_db(self) -> AsyncAuditDatabase:
@@ -152,17 +152,17 @@ class AsyncDatabaseConnectionManager:
 
 
 class AsyncUserTypeDetector:
-    """Tells internal users from public ones. The service decides; nothing else about a request matters."""
+    """Distinguishes internal from public users. The service decides, by the credentials of a request alone."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def is_internal_user(self, request: Any) -> bool:
-        """Whether the service takes the caller of this request for an internal user.
+        """Whether the service identifies the caller of this request as an internal user.
 
-        ``request`` is one of FastAPI, Starlette, Flask or Django, or :class:`~tierkeep.Credentials`. A caller whose
-        credentials do not suffice counts as external. Where the service cannot tell, because GitHub or the service
-        is away, its error is raised: private data must not fall through to the public database.
+        ``request`` is one of FastAPI, Starlette, Flask or Django, or :class:`~tierkeep.Credentials`. A caller
+        whose credentials are not sufficient is external. If the caller cannot be identified because GitHub or the
+        service is unavailable, the error is raised: private data must not fall through to the public database.
         """
         client = self._client.with_options(credentials=_names.credentials_of(request))
         try:
@@ -180,7 +180,7 @@ class AsyncUserTypeDetector:
 
 
 class AsyncDataMigrationService:
-    """Moves what is older than 24 hours, and keeps the backup. It takes a client with the role admin."""
+    """Moves documents older than 24 hours, and makes their backup. Requires a client with the role admin."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -188,9 +188,9 @@ class AsyncDataMigrationService:
     async def migrate_expired_data(
         self, *, older_than: str | None = None, limit: int | None = None, wait_seconds: float = 300.0
     ) -> results.LastRun:
-        """Moves what is due, with its backup, and waits for the end of the run.
+        """Moves due documents, with their backups, and waits for the end of the run.
 
-        The service does it every minute by itself. Raises ``TimeoutError`` after ``wait_seconds``; the run goes on.
+        The service also does this every minute. Raises ``TimeoutError`` after ``wait_seconds``; the run continues.
         """
         begun = await self._client.run_migration(older_than=older_than, limit=limit)
         pause, waited = POLL_SECONDS, 0.0
@@ -199,15 +199,15 @@ class AsyncDataMigrationService:
             if last is not None and last.run_id == begun.run_id:
                 return last
             if waited >= wait_seconds:
-                raise TimeoutError(f"run {begun.run_id} goes on after {wait_seconds} s")
+                raise TimeoutError(f"run {begun.run_id} is still in progress after {wait_seconds} s")
             await anyio.sleep(pause)
             waited += pause
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
     async def backup_to_srie(self) -> results.BackedUp | results.Begun:
-        """Copies to the backup what main holds without one; it goes on in the service where it takes long."""
+        """Copies documents that have no backup from main to srie; a long copy continues in the service."""
         return await self._client.backup()
 
     async def cleanup_temp_data(self, *, wait_seconds: float = 300.0) -> results.LastRun:
-        """Removes from temp what main and srie both hold: the last step of a move, which the mover takes itself."""
+        """Removes documents from temp that main and srie both hold: the last step of a move, done by the mover."""
         return await self.migrate_expired_data(wait_seconds=wait_seconds)

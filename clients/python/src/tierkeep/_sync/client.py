@@ -22,13 +22,13 @@ Versions = Version | Sequence[Version]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT = 65.0
-"""Longer than the service works on a request."""
+"""Longer than the service's own time limit for a request."""
 CONNECT_TIMEOUT = 5.0
 RETRY = Retry()
 
 
 class Client:
-    """A client of one service, for any number of threads at once.
+    """A client of one service, for any number of threads concurrently.
 
     It is a context manager; :meth:`with_options` gives clients for other callers that share its connections.
 
@@ -52,8 +52,8 @@ class Client:
     ) -> None:
         """A client of the service at ``base_url``.
 
-        ``timeout`` is in seconds, for each attempt. ``http`` brings connections of your own, with their limits, proxies
-        and TLS settings; the caller closes it.
+        ``timeout`` is in seconds, for each attempt. ``http`` is an httpx client with limits, proxies and TLS settings
+        of your own; the caller closes it.
         """
         self._base_url = base_url.rstrip("/")
         self._caller = Caller(credentials=credentials, timeout=timeout)
@@ -86,8 +86,8 @@ class Client:
     ) -> Client:
         """A client with other options that shares the connections of this one.
 
-        ``forwarded_for`` is the address for which the requests are made; the service believes it from the proxies in
-        ``TIERKEEP_TRUSTED_PROXIES``. ``request_id`` names the requests in the service's log.
+        ``forwarded_for`` is the address of the end user; the service accepts it from the proxies in
+        ``TIERKEEP_TRUSTED_PROXIES``. ``request_id`` identifies the requests in the service's log.
         """
         caller = self._caller
         client = Client(
@@ -119,11 +119,11 @@ class Client:
     def read_user(
         self, *, if_match: Versions | None = None, if_none_match: Versions | None = None
     ) -> results.User | None:
-        """The caller's whole document; ``None`` where it is still at a version in ``if_none_match``."""
+        """Reads the caller's document; ``None`` if its version is one of ``if_none_match``."""
         return self._call(Call(routes.READ_USER, if_match=if_match, if_none_match=if_none_match))
 
     def erase_user(self, *, if_match: Versions | None = None) -> results.Erasing:
-        """Erases the caller's content from every database. For a public user it takes a JWT with the role admin."""
+        """Erases the caller's content from every database. For a public user, this requires the role admin."""
         return self._call(Call(routes.ERASE_USER, if_match=if_match))
 
     @overload
@@ -135,7 +135,7 @@ class Client:
     def read_section(
         self, section: str, *, if_match: Versions | None = None, if_none_match: Versions | None = None
     ) -> results.Section | None:
-        """One section; ``None`` where the document is still at a version in ``if_none_match``."""
+        """Reads a section; ``None`` if the document's version is one of ``if_none_match``."""
         return self._call(
             Call(routes.READ_SECTION, {"section": section}, if_match=if_match, if_none_match=if_none_match)
         )
@@ -148,9 +148,9 @@ class Client:
         if_match: Versions | None = None,
         if_none_match: Literal["*"] | None = None,
     ) -> results.Changed:
-        """Puts a section in the place of the one that is stored; the first one creates the user.
+        """Replaces a section; creates the user if necessary.
 
-        ``if_match`` makes the write conditional on the document's version, ``if_none_match="*"`` on there being none.
+        ``if_match`` makes the write conditional on the document's version, ``if_none_match="*"`` on a missing document.
         """
         return self._call(
             Call(
@@ -182,11 +182,11 @@ class Client:
         )
 
     def remove_section(self, section: str, *, if_match: Versions | None = None) -> results.Changed:
-        """Removes a section. For a public user it takes a JWT with the role admin."""
+        """Removes a section. For a public user, this requires a JWT with the role admin."""
         return self._call(Call(routes.REMOVE_SECTION, {"section": section}, if_match=if_match))
 
     def explain_route(self) -> results.RouteDecision:
-        """Who the caller is taken for, why, and which databases reads and writes go to."""
+        """Shows how the caller is identified, and which databases reads and writes go to."""
         return self._call(Call(routes.EXPLAIN_ROUTE))
 
     # HR records, with a JWT of the role hr
@@ -194,7 +194,7 @@ class Client:
     def list_hr_records(
         self, collection: str, *, limit: int | None = None, cursor: str | None = None
     ) -> results.HrPage:
-        """A page of a collection, in the order of the ids."""
+        """Lists a page of a collection, in order of the ids."""
         query = {"limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_HR_RECORDS, {"collection": collection}, query))
 
@@ -224,7 +224,7 @@ class Client:
         if_match: Versions | None = None,
         if_none_match: Versions | None = None,
     ) -> results.HrRecord | None:
-        """One HR record; ``None`` where it is still at a version in ``if_none_match``."""
+        """Reads an HR record; ``None`` if its version is one of ``if_none_match``."""
         path = {"collection": collection, "id": id}
         return self._call(Call(routes.READ_HR_RECORD, path, if_match=if_match, if_none_match=if_none_match))
 
@@ -237,7 +237,7 @@ class Client:
         if_match: Versions | None = None,
         if_none_match: Literal["*"] | None = None,
     ) -> results.HrRecord:
-        """Puts an HR record, in main and in its backup."""
+        """Creates or replaces an HR record, in main and in its backup."""
         path = {"collection": collection, "id": id}
         return self._call(
             Call(routes.REPLACE_HR_RECORD, path, if_match=if_match, if_none_match=if_none_match, body=content)
@@ -266,7 +266,7 @@ class Client:
     # The movement and the backup, with a JWT of the role admin
 
     def overview(self) -> results.Overview:
-        """The system at a glance."""
+        """The state of the system."""
         return self._call(Call(routes.OVERVIEW))
 
     def explain_user(self, user_id: str) -> results.Explanation:
@@ -281,14 +281,14 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> results.Migrations:
-        """A page of migration records, newest first."""
+        """Lists a page of migration records, in the order in which their documents entered temp."""
         query = {"status": status, "user": user, "limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_MIGRATIONS, query=query))
 
     def iter_migrations(
         self, *, status: str | None = None, user: str | None = None, limit: int | None = None
     ) -> Iterator[results.Migration]:
-        """Every migration record, newest first; ``limit`` is the size of a page."""
+        """Every migration record, in the same order; ``limit`` is the size of a page."""
         cursor = None
         while True:
             page = self.list_migrations(status=status, user=user, limit=limit, cursor=cursor)
@@ -308,7 +308,7 @@ class Client:
     def run_migration(
         self, *, dry_run: bool = False, older_than: str | None = None, limit: int | None = None
     ) -> results.Counted | results.Begun:
-        """Moves what is due now; with ``dry_run`` it only counts. ``older_than`` is a duration such as ``30m``."""
+        """Moves due documents now, or counts them with ``dry_run``. ``older_than`` is a duration such as ``30m``."""
         body = _given(dry_run=dry_run, older_than=older_than, limit=limit)
         return self._call(Call(routes.RUN_MIGRATION, body=body, only_looks=dry_run))
 
@@ -317,11 +317,11 @@ class Client:
         return self._call(Call(routes.RETRY_MIGRATIONS, body=_given(user_id=user_id)))
 
     def pause_mover(self) -> results.Pausing:
-        """Stops the movement in every process."""
+        """Pauses the mover in every process."""
         return self._call(Call(routes.PAUSE_MOVER))
 
     def resume_mover(self) -> results.Pausing:
-        """Lets the movement go on."""
+        """Resumes the mover in every process."""
         return self._call(Call(routes.RESUME_MOVER))
 
     def verify(
@@ -331,9 +331,9 @@ class Client:
         prefer: Literal["main", "srie"] | None = None,
         sample: int | None = None,
     ) -> results.Verified | results.Begun:
-        """Compares main with its backup, and repairs what differs where that is asked for.
+        """Compares main with its backup, and repairs differences if ``repair`` is true.
 
-        :class:`~tierkeep.results.Begun` where it takes longer than a request may; it then goes on in the service.
+        :class:`~tierkeep.results.Begun` if it exceeds the time limit of a request; it then continues in the service.
         """
         body = _given(repair=repair, prefer=prefer, sample=sample)
         return self._call(Call(routes.VERIFY, body=body, only_looks=not repair))
@@ -346,15 +346,15 @@ class Client:
         all: Literal[True] | None = None,
         dry_run: bool = False,
     ) -> results.Restored | results.Begun:
-        """Brings users back from the backup: one, some, or all with the HR records."""
+        """Restores users from the backup: one, some, or all with the HR records."""
         named = None if user_ids is None else list(user_ids)
         body = _given(user_id=user_id, user_ids=named, all=all, dry_run=dry_run)
         return self._call(Call(routes.RESTORE, body=body, only_looks=dry_run))
 
     def backup(self) -> results.BackedUp | results.Begun:
-        """Copies to the backup what main holds without one.
+        """Copies documents that have no backup from main to srie.
 
-        :class:`~tierkeep.results.Begun` where it takes longer than a request may; it then goes on in the service.
+        :class:`~tierkeep.results.Begun` if it exceeds the time limit of a request; it then continues in the service.
         """
         return self._call(Call(routes.BACKUP))
 
@@ -366,7 +366,7 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> results.AuditPage:
-        """A page of the audit trail, in the order of ``seq``."""
+        """Lists a page of the audit trail, in order of ``seq``."""
         query = {"kind": kind, "user": user, "limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_AUDIT, query=query))
 
@@ -389,14 +389,14 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> results.AlertPage:
-        """A page of alerts, newest first; those that are open, unless ``filter`` says otherwise."""
+        """Lists a page of alerts by kind and subject: open alerts, unless ``filter`` is ``all``."""
         query = {"filter": filter, "limit": limit, "cursor": cursor}
         return self._call(Call(routes.LIST_ALERTS, query=query))
 
     def iter_alerts(
         self, *, filter: Literal["open", "all"] | None = None, limit: int | None = None
     ) -> Iterator[results.Alert]:
-        """Every alert, newest first; ``limit`` is the size of a page."""
+        """Every alert, by kind and subject; ``limit`` is the size of a page."""
         cursor = None
         while True:
             page = self.list_alerts(filter=filter, limit=limit, cursor=cursor)
@@ -408,11 +408,11 @@ class Client:
     # The service itself
 
     def live(self) -> results.Health:
-        """Whether the process answers."""
+        """Whether the process is running."""
         return self._call(Call(routes.LIVE))
 
     def ready(self) -> results.Health:
-        """Whether the service is fit to serve; its status is in the result, also where it is not."""
+        """The health of the service; a result is returned for every status."""
         return self._call(Call(routes.READY))
 
     def databases(self) -> results.DatabasesHealth:
@@ -424,7 +424,7 @@ class Client:
         return self._call(Call(routes.DATABASE, {"name": name}))
 
     def metrics(self) -> str:
-        """The metrics, as Prometheus reads them."""
+        """The metrics in Prometheus' text format."""
         return self._call(Call(routes.METRICS))
 
     def openapi(self) -> dict[str, Any]:
@@ -465,9 +465,9 @@ class Client:
         except httpx.TimeoutException as error:
             raise errors.NoAnswerError("the service did not answer in time", request_id) from error
         except httpx.HTTPError as error:
-            raise errors.NoAnswerError(f"the connection broke: {error}", request_id) from error
+            raise errors.NoAnswerError(f"the connection was lost: {error}", request_id) from error
 
 
 def _given(**fields: object) -> dict[str, object]:
-    """The fields that say something."""
+    """The fields that are set."""
     return {name: value for name, value in fields.items() if value is not None and value is not False}

@@ -21,7 +21,7 @@ fn draft(n: i64) -> Draft {
     .about((n % 2 == 0).then_some(&user))
     .by(Some("somebody"))
     .decided("external")
-    .because("a public user was named")
+    .because("the request names a public user")
     .within((n % 3 == 0).then_some("r-1"))
 }
 

@@ -253,7 +253,7 @@ impl<'a> Examination<'a> {
             class: Class::Unreadable,
             main: None,
             srie: None,
-            reason: Some("nothing in it says whose it is".to_owned()),
+            reason: Some("it has no usable user id".to_owned()),
             repaired: false,
         });
         Ok(())

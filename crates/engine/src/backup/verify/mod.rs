@@ -33,7 +33,7 @@ pub use watch::VerificationWatch;
 pub struct VerifyOptions {
     /// Mend what differs, where it is certain what is right.
     pub repair: bool,
-    /// Whom to believe where digests do not decide.
+    /// The copy to keep where versions and digests do not decide.
     pub prefer: Option<Side>,
     /// About so many documents in place of all.
     pub sample: Option<u64>,
@@ -232,7 +232,7 @@ async fn raise(
     let first = verified.findings.last();
     let first = first.map(|it| format!("{} {}: {}", it.collection, it.id, it.class.as_str()));
     let message = format!(
-        "{left} documents differ from their backup, the last of them {}; see them with: tierkeep verify",
+        "{left} documents differ from their backup, the last one {}; list them with: tierkeep verify",
         first.unwrap_or_default(),
     );
     let alerts = Alerts::new(Arc::clone(engine));

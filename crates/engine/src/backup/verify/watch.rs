@@ -112,7 +112,7 @@ impl VerificationWatch {
                     user_type = "internal",
                     database = %error.database,
                     error = error.class.as_str(),
-                    "the verification waits for a database",
+                    "the background comparison is waiting for a database",
                 );
             }
             tokio::select! {

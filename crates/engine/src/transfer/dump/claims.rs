@@ -112,7 +112,7 @@ impl Claims {
                 let ids = others.iter().take(NAMED_MAX).map(|claim| claim.id.as_str());
                 let ids: Vec<&str> = ids.collect();
                 let reason = format!(
-                    "{} documents of the dump claim this user, with the _ids {}; none of them is taken in",
+                    "{} documents of the dump claim this user, with the _ids {}; none of them is imported",
                     others.len(),
                     ids.join(", "),
                 );

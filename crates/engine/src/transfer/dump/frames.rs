@@ -35,7 +35,7 @@ const NO_GZIP: [io::ErrorKind; 3] = [
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         if NO_GZIP.contains(&error.kind()) {
-            Self::Content(format!("it is no whole gzip: {error}"))
+            Self::Content(format!("it is not a complete gzip file: {error}"))
         } else {
             Self::Io(error)
         }

@@ -56,7 +56,7 @@ pub(crate) struct Dump {
 pub(crate) struct Places {
     /// The names of the databases here; those of the roles are known anyway.
     pub(crate) names: BTreeMap<String, Role>,
-    /// The collections of HR records.
+    /// Collections of HR records.
     pub(crate) hr: Vec<HrCollection>,
     /// The directories that are taken in; every one where this is empty.
     pub(crate) chosen: BTreeSet<String>,
@@ -78,11 +78,11 @@ pub(crate) fn inspect(root: &Path, places: &Places) -> Result<Dump, DumpError> {
     look.against_manifest();
     for name in &places.chosen {
         if !root.join(name).is_dir() {
-            look.problem(name, "the dump holds no database of this name");
+            look.problem(name, "the dump has no database with this name");
         }
     }
     if look.seen.is_empty() && look.problems.is_empty() {
-        look.problem("", "it holds no dump");
+        look.problem("", "it is not a dump");
     }
     if !look.problems.is_empty() {
         look.problems
@@ -145,8 +145,7 @@ impl Look<'_> {
         match passed_over::database(name) {
             Some(reason) if self.places.chosen.is_empty() => self.pass_over(name, reason),
             Some(_) | None => {
-                let reason =
-                    "it is none of the seven databases; choose those to take in to leave it out";
+                let reason = "it is not one of the seven databases; skip it with --database, naming those to import";
                 self.problem(name, reason);
             }
         }
@@ -168,7 +167,7 @@ impl Look<'_> {
             } else if name == MANIFEST {
                 self.read_manifest(&path)?;
             } else if name == UNFINISHED {
-                self.problem(&name, "the export was cut off before it was whole");
+                self.problem(&name, "the export was interrupted and is incomplete");
             } else if let Some(reason) = passed_over::beside_databases(&name) {
                 self.pass_over(&name, reason);
             } else if !passed_over::is_prelude(&name) {
@@ -188,11 +187,12 @@ impl Look<'_> {
                 let version = manifest.format_version;
                 self.problem(
                     MANIFEST,
-                    format!("its format_version {version} is newer than {FORMAT_VERSION}, the newest that is known"),
+                    format!("its format_version {version} is newer than {FORMAT_VERSION}, the newest supported \
+                             version"),
                 );
             }
             Ok(manifest) => self.manifest = Some(manifest),
-            Err(error) => self.problem(MANIFEST, format!("it is no manifest: {error}")),
+            Err(error) => self.problem(MANIFEST, format!("it is not a manifest: {error}")),
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Look<'_> {
         let Some((taken, collection)) = known else {
             let reason = format!("{role} has no such collection here");
             if self.places.chosen.is_empty() {
-                let way_out = "; choose the database to take in to leave it out";
+                let way_out = "; skip it with --database, naming those to import";
                 self.problem(shown, format!("{reason}{way_out}"));
             } else {
                 self.pass_over(shown, &reason);
@@ -288,7 +288,7 @@ impl Look<'_> {
         };
         let twice = |part: &Part| part.role == role && part.collection == collection;
         if self.parts.iter().any(twice) {
-            self.problem(shown, format!("{collection} is there twice"));
+            self.problem(shown, format!("{collection} occurs twice"));
             return Ok(());
         }
         let failed = |error| DumpError::io(path, "read")(error);
@@ -323,7 +323,7 @@ impl Look<'_> {
                 && self.problems.is_empty()
             {
                 let reason = format!(
-                    "it was written by tierkeep, and {MANIFEST} is missing: the dump is not whole"
+                    "it was written by tierkeep, but {MANIFEST} is missing: the dump is incomplete"
                 );
                 self.problem(&marked, reason);
             }
@@ -344,20 +344,20 @@ impl Look<'_> {
                 continue;
             };
             if whole.bytes != entry.bytes || whole.blake3 != entry.blake3 {
-                self.problem(&entry.path, "it is not the file that the manifest names");
+                self.problem(&entry.path, "its digest differs from the manifest");
             } else if entry
                 .documents
                 .is_some_and(|count| count != whole.documents)
             {
                 self.problem(
                     &entry.path,
-                    "it holds another number of documents than the manifest says",
+                    "its number of documents differs from the manifest",
                 );
             }
             checked.insert(entry.path, whole);
         }
         for name in seen.keys() {
-            self.problem(name, "the manifest does not name it");
+            self.problem(name, "it is not listed in the manifest");
         }
         self.seen = checked;
     }
@@ -389,7 +389,7 @@ fn users_of(path: &Path, gzip: bool) -> Result<(Whole, Contested), Broken> {
     let mut claims = Claims::of(seen);
     let second = whole(path, gzip, |document| claims.note(document))?;
     if first != second {
-        let reason = "it changed while it was read".to_owned();
+        let reason = "it changed during the import".to_owned();
         return Err(Broken::Content(reason));
     }
     Ok((second, claims.settled()))

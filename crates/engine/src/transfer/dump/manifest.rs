@@ -12,7 +12,7 @@ pub(crate) const FORMAT: &str = "tierkeep-dump";
 pub(crate) const FORMAT_VERSION: u32 = 1;
 /// What a reader should know who wonders whether anything is missing.
 const COVERS: &str =
-    "the collections that tierkeep keeps; others in the same databases are not in this dump";
+    "the collections of tierkeep; other collections in the same databases are not in this dump";
 
 /// What a dump consists of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

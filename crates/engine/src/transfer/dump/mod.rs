@@ -97,14 +97,14 @@ impl fmt::Display for FileProblem {
 pub enum DumpError {
     /// A new dump never goes beside other files; nothing was written.
     #[error(
-        "the directory {} is not empty; give one that is empty or does not exist", .0.display()
+        "the directory {} is not empty; choose one that is empty or does not exist", .0.display()
     )]
     NotEmpty(PathBuf),
     /// There is nothing at this place.
-    #[error("there is no directory {}", .0.display())]
+    #[error("the directory {} does not exist", .0.display())]
     NoDirectory(PathBuf),
     /// A dump that is not whole, or holds what has no place here; nothing was written.
-    #[error("the dump {} is not taken in:{}", root.display(), lines(problems))]
+    #[error("the dump {} was not imported:{}", root.display(), lines(problems))]
     Broken {
         /// The dump's directory.
         root: PathBuf,

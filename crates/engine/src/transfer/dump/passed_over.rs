@@ -26,13 +26,12 @@ pub(crate) fn anywhere(name: &str) -> Option<&'static str> {
     let left_behind = |known: &&str| known.eq_ignore_ascii_case(name);
     let is_left_behind = LEFT_BEHIND.iter().any(left_behind);
     // Finder keeps a file's attributes in another of that name.
-    (is_left_behind || name.starts_with("._")).then_some("a file manager left it there")
+    (is_left_behind || name.starts_with("._")).then_some("it is a file of a file manager")
 }
 
 /// Why a file beside the databases is passed over.
 pub(crate) fn beside_databases(name: &str) -> Option<&'static str> {
-    let reason =
-        "the operations during the dump are not replayed: documents are as the files hold them";
+    let reason = "oplog entries are not replayed: documents are imported as the files hold them";
     let oplog = OPLOG.contains(&name).then_some(reason);
     oplog.or_else(|| anywhere(name))
 }

@@ -80,10 +80,10 @@ impl DumpService {
                 inexact,
             });
         }
-        let erased = erased.map(|it| format!("{} was erased: nothing is stored", it.user_id));
+        let erased = erased.map(|it| format!("{} was erased: no data is stored", it.user_id));
         Err(DumpError::NoUser(erased.unwrap_or_else(|| {
             let ids: Vec<&str> = candidates.iter().map(UserId::as_str).collect();
-            format!("there is no user {}", ids.join(" or "))
+            format!("no such user: {}", ids.join(" or "))
         })))
     }
 }

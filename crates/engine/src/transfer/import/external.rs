@@ -141,7 +141,7 @@ pub(crate) async fn replace<D: UserDatabase>(
         return Ok(ImportOutcome::Busy);
     };
     let Some(next) = version.next() else {
-        return Ok(refused(arrival, "its version numbers are used up"));
+        return Ok(refused(arrival, "its version numbers are exhausted"));
     };
     let id = Bson::String(user.to_string());
     let seen = document::last_accessed(&stored).max(document::last_accessed(&arrival.document));

@@ -192,7 +192,7 @@ impl Import {
         version: Version,
     ) -> Result<Result<RawDocumentBuf, ImportOutcome>, StoreError> {
         let Some(next) = version.next() else {
-            let why = "its version numbers are used up".to_owned();
+            let why = "its version numbers are exhausted".to_owned();
             return Ok(Err(rejected(arrival, why)));
         };
         let Ok(record) = arrival.at(next, Some(&stands)) else {

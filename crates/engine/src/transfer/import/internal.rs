@@ -88,7 +88,7 @@ impl Import {
             }
             Step::Enter(main) => {
                 let Some(version) = Version::above([main]) else {
-                    return Ok(refused(arrival, "its version numbers are used up"));
+                    return Ok(refused(arrival, "its version numbers are exhausted"));
                 };
                 let staging = StagingEntry {
                     user: &arrival.user,

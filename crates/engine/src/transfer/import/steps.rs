@@ -107,7 +107,7 @@ pub(super) fn after_temp(
             CurrentCopy::Live(live) => match standing(live, arrival) {
                 ImportedState::Same(version) => Step::ImportToMain(version),
                 ImportedState::Older(version) => version.next().map_or(
-                    Step::Over(refused(arrival, "its version numbers are used up")),
+                    Step::Over(refused(arrival, "its version numbers are exhausted")),
                     Step::ImportToMain,
                 ),
                 ImportedState::Changed | ImportedState::Own => Step::Over(ImportOutcome::Own),

@@ -121,10 +121,10 @@ pub struct QuarantineReleased {
 #[derive(Debug, thiserror::Error)]
 pub enum QuarantineError {
     /// Nothing is quarantined under this name.
-    #[error("nothing is quarantined under {0:?}; `tierkeep quarantine list` names what is")]
+    #[error("no quarantined documents under {0:?}; `tierkeep quarantine list` shows all of them")]
     Unknown(String),
     /// The name is that of several documents.
-    #[error("{name:?} names several quarantined documents; give the _id of one: {ids}")]
+    #[error("{name:?} matches several quarantined documents; use the _id of one: {ids}")]
     Several {
         /// The name.
         name: String,
@@ -133,11 +133,11 @@ pub enum QuarantineError {
     },
     /// No `--keep` says which copy counts.
     #[error(
-        "copies of {0} contradict each other ({1}); say which one counts, with --keep temp, --keep main or --keep srie"
+        "copies of {0} are in conflict ({1}); choose the one to keep with --keep temp, --keep main or --keep srie"
     )]
     ChoiceNeeded(String, String),
     /// There is nothing to choose from.
-    #[error("no copies of {0} contradict each other ({1}); leave out --keep")]
+    #[error("no copies of {0} are in conflict ({1}); omit --keep")]
     NoChoice(String, String),
     /// The copy that was to be kept cannot be.
     #[error("the copy in {role} cannot be kept: {reason}")]
@@ -151,7 +151,7 @@ pub enum QuarantineError {
     #[error("raseen_temp_user refuses the kept copy: {0}")]
     Refused(Fault),
     /// The document changes while it is looked at.
-    #[error("the document of {0} is being written again and again; try once more")]
+    #[error("the document of {0} is being changed by too many writers; try again")]
     Contended(String),
     /// A database did not answer.
     #[error(transparent)]

@@ -169,7 +169,7 @@ impl QuarantineService {
         let copies = three.all();
         let versions = copies.iter().map(|(_, copy)| document::version(copy));
         let version = Version::above(versions.chain([fence]));
-        let version = version.ok_or_else(|| not_kept(keep, "its versions are used up"))?;
+        let version = version.ok_or_else(|| not_kept(keep, "its version numbers are exhausted"))?;
         let document = raised(kept, &three.temp, version, self.engine.clock().now());
         Ok((document, version))
     }
@@ -209,20 +209,17 @@ fn kept(
 ) -> Result<&RawDocumentBuf, QuarantineError> {
     let copy = three
         .of(keep)
-        .ok_or_else(|| not_kept(keep, "there is none"))?;
+        .ok_or_else(|| not_kept(keep, "it does not exist"))?;
     if document::state(copy) != Some(State::Live) {
         return Err(not_kept(keep, "it is a tombstone"));
     }
     if document::version(copy) <= fence {
-        return Err(not_kept(keep, "its user was erased since"));
+        return Err(not_kept(keep, "its user has been erased"));
     }
     if keep != Keep::Temp
         && Digest::claimed_by(copy).is_some_and(|claimed| claimed != Digest::of(copy))
     {
-        return Err(not_kept(
-            keep,
-            "its content is not what its own digest says",
-        ));
+        return Err(not_kept(keep, "its content does not match its digest"));
     }
     Ok(copy)
 }

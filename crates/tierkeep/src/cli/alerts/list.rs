@@ -15,11 +15,11 @@ pub struct ListArgs {
     /// Show resolved alerts too
     #[arg(long)]
     pub all: bool,
-    /// Show this many alerts at most
+    /// Show at most this many alerts
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub limit: usize,
-    /// Begin after this alert: the cursor that the page before ended with
+    /// Start after this alert: the cursor that the previous page ended with
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Option<String>,
 }
@@ -63,7 +63,7 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
 
 fn text(page: &AlertListing, all: bool) -> String {
     let Some(items) = &page.items else {
-        return "unknown: alerts are kept in evaluation_audit, which is away".to_owned();
+        return "unknown: alerts are stored in evaluation_audit, which is unavailable".to_owned();
     };
     if items.is_empty() {
         let what = if all { "no alerts" } else { "no open alerts" };
@@ -85,7 +85,7 @@ fn text(page: &AlertListing, all: bool) -> String {
     }
     let mut text = rows.to_string();
     if let Some(next) = &page.next_cursor {
-        text.push_str("\nmore follow: --cursor ");
+        text.push_str("\nnext page: --cursor ");
         text.push_str(next);
     }
     text

@@ -15,12 +15,12 @@ pub use list::ListArgs;
 /// What to do about alerts.
 #[derive(Subcommand, Clone, Debug)]
 pub enum AlertsCommand {
-    /// Show the alerts whose cause is not gone
+    /// Show open alerts
     List(ListArgs),
-    /// Send a test message through every channel, and say whether it arrived
+    /// Send a test message through every channel and report whether it was delivered
     ///
-    /// Needs the settings of a webhook or of mail (see `tierkeep config template`), and no database. Exit code 1 when a message could not
-    /// be delivered.
+    /// Needs the settings of a webhook or of mail (see `tierkeep config template`), but no database. Exit code 1 if a
+    /// message could not be delivered.
     Test,
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let channels = channels(&config, &clock)?;
     if channels.is_empty() {
         return Err(UsageError {
-            message: "no channel for alerts is configured".into(),
+            message: "no alert channel is configured".into(),
             remedy: Some("set TIERKEEP_ALERT_WEBHOOK_URL or TIERKEEP_ALERT_EMAIL".into()),
         }
         .into());

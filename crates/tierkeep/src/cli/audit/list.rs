@@ -12,17 +12,17 @@ use crate::exit::Exit;
 /// Arguments of `audit list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// Only entries of this kind; a wrong one is answered with all there are
+    /// Only entries of this kind; an unknown kind is refused with the list of kinds
     #[arg(long, value_name = "KIND", value_parser = kind)]
     pub kind: Option<AuditKind>,
     /// Only entries about this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
     pub user: Option<UserId>,
-    /// Show this many entries at most
+    /// Show at most this many entries
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub limit: usize,
-    /// Begin after this entry: the cursor that the page before ended with
+    /// Start after this entry: the cursor that the previous page ended with
     #[arg(long, value_name = "SEQ")]
     pub cursor: Option<i64>,
 }
@@ -80,7 +80,7 @@ fn text(page: &AuditListing) -> String {
     }
     let mut text = rows.to_string();
     if let Some(next) = &page.next_cursor {
-        text.push_str("\nmore follow: --cursor ");
+        text.push_str("\nnext page: --cursor ");
         text.push_str(next);
     }
     text

@@ -61,11 +61,11 @@ pub(super) async fn ended(
 /// What to do about the audit trail.
 #[derive(Subcommand, Clone, Debug)]
 pub enum AuditCommand {
-    /// Show entries, in the order in which they were chained
+    /// Show entries, oldest first
     List(ListArgs),
-    /// Find entries that were altered, taken away, moved or added
+    /// Find entries that were changed, removed, moved or added
     Verify(VerifyArgs),
-    /// Remove old entries from the beginning, and leave a checkpoint that vouches for them
+    /// Remove the oldest entries and leave a chained checkpoint in their place
     Prune(PruneArgs),
 }
 

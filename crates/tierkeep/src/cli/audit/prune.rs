@@ -13,10 +13,10 @@ use crate::exit::Exit;
 /// Arguments of `audit prune`.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Remove what is older than this (365d, 24h)
+    /// Remove entries older than this (365d, 24h)
     #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = units::duration)]
     pub older_than: Duration,
-    /// Only count what would go
+    /// Only count the entries that would be removed
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &PruneArgs, context: &Context) -> anyhow::Result<E
 
 fn text(pruned: Pruned) -> String {
     match pruned {
-        Pruned { pruned: 0, .. } => "no entry is that old".to_owned(),
+        Pruned { pruned: 0, .. } => "no entries are that old".to_owned(),
         Pruned {
             pruned,
             through,

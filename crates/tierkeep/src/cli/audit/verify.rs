@@ -12,14 +12,14 @@ use crate::exit::Exit;
 /// Arguments of `audit verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// Compare with a head that was noted once, COUNT:HASH as in the log; finds a tail that was cut off
+    /// Compare with a head that was recorded earlier, COUNT:HASH as in the log; detects removed entries at the end
     #[arg(long, value_name = "H", value_parser = head)]
     pub head: Option<Head>,
 }
 
 fn head(text: &str) -> Result<Head, String> {
     Head::parse(text).ok_or_else(|| {
-        "expected a count, a colon and 64 hex digits, as the log has them".to_owned()
+        "expected COUNT:HASH as in the log: a number, a colon and 64 hex digits".to_owned()
     })
 }
 
@@ -39,8 +39,8 @@ pub(super) async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<
 
 fn text(found: &Found, args: &VerifyArgs) -> String {
     let mut text = match found.verdict {
-        Verdict::Whole => format!("the audit trail holds: {} entries", found.entries),
-        Verdict::Broken => "the audit trail does NOT hold:".to_owned(),
+        Verdict::Whole => format!("the audit trail is intact: {} entries", found.entries),
+        Verdict::Broken => "the audit trail is NOT intact:".to_owned(),
     };
     for violation in &found.violations {
         let _ = write!(text, "\n  {violation}");
@@ -52,7 +52,7 @@ fn text(found: &Found, args: &VerifyArgs) -> String {
         let _ = write!(text, "\npruned through entry {}", found.pruned_through);
     }
     if args.head.is_some() && !found.compared {
-        text.push_str("\nthe noted head was pruned, so nothing could be compared with it");
+        text.push_str("\nthe recorded head was pruned, so it could not be compared");
     }
     let _ = write!(text, "\nhead: {}", found.head);
     text

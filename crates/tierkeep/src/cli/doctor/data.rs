@@ -30,7 +30,7 @@ pub(super) async fn examine(settings: &Settings, context: &Context) -> Vec<Findi
                 Exit::Unreachable => UNREACHABLE,
                 Exit::Done | Exit::Failed | Exit::Usage => "wiring",
             };
-            let remedy = "mend what it names, and run tierkeep doctor again";
+            let remedy = "fix the reported problem, and run tierkeep doctor again";
             let message = error.to_string();
             return vec![Finding::new(check, Severity::Error, None, message, remedy)];
         }
@@ -61,11 +61,11 @@ async fn late(engine: &Arc<Engine>) -> Result<Vec<Finding>, StoreError> {
             "erasures",
             Some(Role::EvaluationAudit),
             format!(
-                "erasures of {} users have not reached every database, the first of {first}",
+                "erasures of {} users are pending in some databases, the oldest since {first}",
                 pending.len()
             ),
-            "tierkeep explain USER names the databases; a running tierkeep serve finishes it when they are back, \
-             tierkeep erase USER at once",
+            "tierkeep explain USER names the databases; a running tierkeep serve completes the erasures when they are \
+             available again, tierkeep erase USER does it at once",
         );
     }
     let records = HrRecords::new(Arc::clone(engine));
@@ -74,10 +74,11 @@ async fn late(engine: &Arc<Engine>) -> Result<Vec<Finding>, StoreError> {
             "hr_backup",
             Some(Role::SrieMainHr),
             format!(
-                "{} HR records wait for their backup, some of them for more than a minute",
+                "{} HR records have no backup yet, some of them for more than a minute",
                 records.pending().await?
             ),
-            "see whether srie_main_hr is back and tierkeep serve runs, which delivers them; tierkeep backup does at once",
+            "check that srie_main_hr is available and that tierkeep serve runs, which delivers them; tierkeep backup \
+             delivers them at once",
         );
     }
     Ok(findings)
@@ -104,7 +105,7 @@ async fn movement(
         warn(
             "paused",
             None,
-            "the movement is paused: nothing leaves raseen_temp_user".into(),
+            "the mover is paused: no documents leave raseen_temp_user".into(),
             "tierkeep migrate resume",
         );
     }
@@ -114,10 +115,10 @@ async fn movement(
             "overdue",
             temp,
             format!(
-                "{} moved by now, the oldest {oldest} ago",
+                "{} moved already, the oldest {oldest} ago",
                 many(overdue, "document should have", "documents should have")
             ),
-            "see whether tierkeep serve runs and what it logs; tierkeep migrate run moves them at once",
+            "check that tierkeep serve runs, and read its log; tierkeep migrate run moves them at once",
         );
     }
     if let Some(failed @ 1..) = status.failed {
@@ -129,18 +130,18 @@ async fn movement(
             .migrations(&filter, None, NAMED)
             .await?;
         let named = page.records.iter().map(|record| {
-            let reason = record.error.as_deref().unwrap_or("no reason was noted");
+            let reason = record.error.as_deref().unwrap_or("no reason recorded");
             format!("\n{}: {reason}", record.user_id)
         });
         warn(
             "failed",
             temp,
             format!(
-                "{} failed for good; what did not move is safe in raseen_temp_user{}",
+                "{} failed permanently; the documents are still in raseen_temp_user{}",
                 many(failed, "move has", "moves have"),
                 named.collect::<String>()
             ),
-            "mend the reason, then tierkeep migrate retry --all, or --user ID",
+            "fix the cause, then run tierkeep migrate retry --all, or --user ID",
         );
     }
     if let Some(quarantined @ 1..) = status.quarantined {
@@ -152,12 +153,13 @@ async fn movement(
             "quarantined",
             temp,
             format!(
-                "{} quarantined and never moved{}",
+                "{} quarantined and cannot be moved{}",
                 many(quarantined, "document is", "documents are"),
                 named.collect::<String>()
             ),
-            "tierkeep quarantine show ID shows one: correct it in raseen_temp_user (user_id, created_at, one for each user) and \
-             the next run looks again; where copies contradict each other, tierkeep quarantine release ID --keep temp|main|srie",
+            "tierkeep quarantine show ID shows a document: correct it in raseen_temp_user (user_id, created_at, one \
+             document per user), and the next run checks it again; if copies conflict, run tierkeep quarantine release \
+             ID --keep temp|main|srie",
         );
     }
     let open = service.alerts().count_open().await?;
@@ -166,7 +168,7 @@ async fn movement(
             "alerts",
             Some(Role::EvaluationAudit),
             format!("{} open", many(open, "alert is", "alerts are")),
-            "tierkeep alerts list says which",
+            "tierkeep alerts list shows them",
         );
     }
     Ok(findings)

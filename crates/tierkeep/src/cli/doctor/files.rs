@@ -52,7 +52,9 @@ fn open_to_all(file: &Path) -> Option<Finding> {
             "permissions",
             Severity::Warning,
             None,
-            format!("{shown} holds a secret, and every user of this machine may open it (mode {mode:03o})"),
+            format!(
+                "{shown} holds a secret, and other users of this host can open it (mode {mode:03o})"
+            ),
             format!("chmod 600 {shown}, owned by the user that runs tierkeep"),
         )
     })
@@ -74,8 +76,8 @@ fn data_dir(data_dir: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(mode) = mode(data_dir).filter(|mode| mode & 0o002 != 0) {
         let message = format!(
-            "every user of this machine may put files into the data directory {shown}, also in place of databases and keys (mode \
-             {mode:03o})"
+            "other users of this host can create and replace files in the data directory {shown}, including databases \
+             and keys (mode {mode:03o})"
         );
         let remedy = format!("chmod 700 {shown}, owned by the user that runs tierkeep");
         findings.push(finding(message, remedy));
@@ -85,7 +87,7 @@ fn data_dir(data_dir: &Path) -> Vec<Finding> {
         if let Some(mode) = mode(&file).filter(|mode| mode & 0o006 != 0) {
             let shown = file.display();
             let message = format!(
-                "{shown} holds users' data, and every user of this machine may open it (mode {mode:03o})"
+                "{shown} holds users' data, and other users of this host can open it (mode {mode:03o})"
             );
             let remedy = format!("chmod 600 {shown}, owned by the user that runs tierkeep");
             findings.push(finding(message, remedy));
@@ -106,12 +108,12 @@ fn spool(directory: &Path) -> Option<Finding> {
     let within = existing.display();
     let (message, remedy) = if !existing.is_dir() {
         (
-            format!("TIERKEEP_SPOOL_DIR is {shown}, and {within} is no directory"),
-            "give it a directory that the user who runs tierkeep may write to".to_owned(),
+            format!("TIERKEEP_SPOOL_DIR is {shown}, and {within} is not a directory"),
+            "set it to a directory that the user that runs tierkeep can write to".to_owned(),
         )
     } else if fs::metadata(existing).is_ok_and(|it| it.permissions().readonly()) {
         (
-            format!("TIERKEEP_SPOOL_DIR is {shown}, and nobody may write to {within}"),
+            format!("TIERKEEP_SPOOL_DIR is {shown}, and no user can write to {within}"),
             format!("chmod u+w {within}"),
         )
     } else {
@@ -133,15 +135,16 @@ pub(super) fn waiting(directory: &Path, now: DateTime) -> Option<Finding> {
     let (message, remedy) = match FileSpool::new(directory).waiting_since(before) {
         Ok(0) => return None,
         Ok(waiting) => (
-            format!("{waiting} decisions in {shown} wait for evaluation_audit"),
-            "see whether evaluation_audit answers and tierkeep serve runs with this spool: it delivers them in their order"
+            format!("{waiting} decisions in {shown} have not been written to evaluation_audit"),
+            "check that evaluation_audit answers and that tierkeep serve runs with this spool, which delivers them in \
+             order"
                 .to_owned(),
         ),
         // Told already.
         Err(error) if error.kind() == ErrorKind::NotADirectory => return None,
         Err(error) => (
             format!("the spool in {shown} cannot be read: {error}"),
-            "run tierkeep doctor as the user who runs tierkeep serve".to_owned(),
+            "run tierkeep doctor as the user that runs tierkeep serve".to_owned(),
         ),
     };
     let severity = Severity::Warning;
@@ -157,30 +160,30 @@ pub(super) fn unwise(service: &ServiceSettings) -> Vec<Finding> {
     if !service.settings.audit.keeps_key() {
         note(
             "audit_key",
-            "the key of the audit trail is kept in evaluation_audit, where whoever can write there can read it",
-            "set TIERKEEP_AUDIT_KEY or TIERKEEP_AUDIT_KEY_FILE; openssl rand -hex 32 makes one",
+            "the key of the audit trail is stored in evaluation_audit, where every user with write access can read it",
+            "set TIERKEEP_AUDIT_KEY or TIERKEEP_AUDIT_KEY_FILE; openssl rand -hex 32 generates one",
         );
     }
     if !service.settings.audit.has_spool() {
         note(
             "spool",
-            "decisions that are made while evaluation_audit is away are lost in a crash",
-            "set TIERKEEP_SPOOL_DIR to a directory on a disk that stays",
+            "decisions made while evaluation_audit is unavailable are lost in a crash",
+            "set TIERKEEP_SPOOL_DIR to a directory on persistent storage",
         );
     }
     if service.identity.github.verification == GithubVerification::Off {
         note(
             "github",
-            "GitHub is not asked: any GitHub token counts as valid",
-            "leave TIERKEEP_GITHUB_VERIFY out, except for a trial on one machine",
+            "GitHub tokens are not verified: any GitHub token is accepted",
+            "remove TIERKEEP_GITHUB_VERIFY, except for a trial on one host",
         );
     }
     let alerts = &service.settings.alerts;
     if alerts.webhook.is_none() && alerts.email.is_none() {
         note(
             "alerts",
-            "nobody is told of alerts: there is no webhook and no mail address",
-            "set TIERKEEP_ALERT_WEBHOOK_URL or TIERKEEP_ALERT_EMAIL, and try it with tierkeep alerts test",
+            "alerts are not delivered: no webhook and no mail address is configured",
+            "set TIERKEEP_ALERT_WEBHOOK_URL or TIERKEEP_ALERT_EMAIL, and test it with tierkeep alerts test",
         );
     }
     notes

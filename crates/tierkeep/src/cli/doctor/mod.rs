@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Arguments of `doctor`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DoctorArgs {
-    /// Complain also of what works and could be wiser, such as a key that is kept beside what it protects
+    /// Also warn about settings that work but are risky, such as a key stored next to the data that it protects
     #[arg(long)]
     pub strict: bool,
 }
@@ -68,7 +68,7 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn misconfigured(problem: &Problem) -> Finding {
-    let usual = "tierkeep config template names every setting, and what it may be";
+    let usual = "tierkeep config template lists every setting and its values";
     let remedy = problem.remedy.as_deref().unwrap_or(usual);
     let message = problem.message.as_str();
     Finding::new(CONFIGURATION, Severity::Error, None, message, remedy)
@@ -79,7 +79,7 @@ async fn databases(settings: &Settings, context: &Context) -> Vec<Finding> {
     let stores = match stores_for_a_look(&context.servers, settings, &clock).await {
         Ok(stores) => stores,
         Err(error) => {
-            let remedy = "correct the setting that it names; tierkeep init makes a data directory";
+            let remedy = "correct the named setting; tierkeep init creates a data directory";
             let message = error.to_string();
             return vec![Finding::new(
                 CONFIGURATION,

@@ -55,9 +55,10 @@ fn write_concerns(settings: &Settings) -> Vec<Finding> {
         let asked = weaker_than_majority(&connection.url)?;
         let variable = role.url_variable();
         let message = format!(
-            "the connection string of {role} asks for {asked}, which has no effect: every write asks for a majority"
+            "the connection string of {role} sets {asked}, which has no effect: every write uses the write concern \
+             majority"
         );
-        let remedy = format!("take {asked} out of {variable}, or of TIERKEEP_CLUSTER_URL");
+        let remedy = format!("remove {asked} from {variable} or TIERKEEP_CLUSTER_URL");
         let severity = Severity::Warning;
         Some(Finding::new("write_concern", severity, *role, message, remedy))
     });
@@ -75,7 +76,7 @@ fn unfit(role: Role, facts: &ServerFacts) -> Vec<Finding> {
     if major.is_none_or(|major| major < OLDEST) {
         unfit(
             "version",
-            format!("the server of {role} is MongoDB {version}, and {OLDEST}.0 or later is needed"),
+            format!("the server of {role} is MongoDB {version}; {OLDEST}.0 or later is required"),
             "update the server",
         );
     }
@@ -83,9 +84,9 @@ fn unfit(role: Role, facts: &ServerFacts) -> Vec<Finding> {
         unfit(
             "topology",
             format!(
-                "the server of {role} stands alone: it is no replica set, and a majority is that one server"
+                "the server of {role} is standalone: without a replica set, a majority is this one server"
             ),
-            "start it with --replSet NAME and run rs.initiate(), best with three members",
+            "start it with --replSet NAME and run rs.initiate(), preferably with three members",
         );
     }
     findings
@@ -111,14 +112,16 @@ fn deviates(role: Role, deviation: &Deviation) -> Finding {
             format!(
                 "{role}.{collection} has no validator: other programs can store ids that begin with {keeps_out} in it"
             ),
-            "tierkeep init creates it; its user needs the right to collMod (role dbAdmin)"
+            "tierkeep init creates it; its user needs the privilege collMod (role dbAdmin)"
                 .to_owned(),
         ),
         Deviation::OtherUnique { collection, index } => (
             format!(
                 "{role}.{collection} has the unique index {index:?}, which can refuse documents"
             ),
-            format!("if nobody needs it, in that database: db.{collection}.dropIndex(\"{index}\")"),
+            format!(
+                "if it is not needed, run in that database: db.{collection}.dropIndex(\"{index}\")"
+            ),
         ),
         Deviation::Choosy {
             collection,
@@ -126,11 +129,12 @@ fn deviates(role: Role, deviation: &Deviation) -> Finding {
             kind,
         } => (
             format!(
-                "{role}.{collection} has the {kind} index {index:?}, which refuses documents by what they hold"
+                "{role}.{collection} has the {kind} index {index:?}, which refuses some documents because of their \
+                 content"
             ),
             format!(
-                "if no search needs it, in that database: db.{collection}.dropIndex(\"{index}\"); else keep it in a copy \
-                 of the collection"
+                "if no query needs it, run in that database: db.{collection}.dropIndex(\"{index}\"); otherwise keep it \
+                 on a copy of the collection"
             ),
         ),
     };

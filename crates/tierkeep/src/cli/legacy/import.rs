@@ -24,19 +24,19 @@ use crate::lifecycle;
 /// Arguments of `import-legacy`.
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// Write nothing and report the same
+    /// Write nothing, but report the outcomes
     #[arg(long)]
     pub dry_run: bool,
     /// What is read, and how.
     #[command(flatten)]
     pub reading: ReadingArgs,
-    /// Write every refused document to this file, one JSON object a line, without its secrets
+    /// Write every refused document to this file, one JSON object per line, without its secrets
     #[arg(long, value_name = "FILE")]
     pub refused: Option<PathBuf>,
-    /// Go on with the changes that follow, until Ctrl-C; needs a replica set
+    /// Continue with later changes until Ctrl-C; needs a replica set
     #[arg(long, conflicts_with = "dry_run")]
     pub follow: bool,
-    /// With --follow: end once nothing has changed for so long
+    /// With --follow: exit after this long without a change
     #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "follow")]
     pub until_idle: Option<Duration>,
 }
@@ -96,7 +96,8 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
             text.push_str(&line);
             if followed.restarts > 0 {
                 let line = format!(
-                    "copied everything anew {} times: the source was dropped, or did not keep its changes\n",
+                    "restarted {} times from a full copy: the source was dropped, or its change history was too \
+                     short\n",
                     followed.restarts
                 );
                 text.push_str(&line);
@@ -111,7 +112,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
 fn create(path: &Path) -> Result<(PathBuf, File), UsageError> {
     let file = File::create(path).map_err(|error| UsageError {
         message: format!("--refused {}: {error}", path.display()),
-        remedy: Some("give a file that this user may write".to_owned()),
+        remedy: Some("give a path that this user can write to".to_owned()),
     })?;
     Ok((path.to_owned(), file))
 }

@@ -26,11 +26,11 @@ pub(super) use verify::run as verify;
 /// What is read, and how.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ReadingArgs {
-    /// Take in data, too, that can be made again: profile, rankings, scores
+    /// Also import data that can be recomputed: profile, rankings, scores
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = derived)]
     pub include: Vec<Derived>,
-    /// The time zone of the machine that wrote scanDate and analyzedAt (Asia/Kolkata, +05:30); when not given, they
-    /// count only where a document has no other date, as UTC
+    /// The time zone of the machine that wrote scanDate and analyzedAt (Asia/Kolkata, +05:30); if not given, these
+    /// dates are used only where a document has no other date, and read as UTC
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub local_zone: Option<jiff::tz::TimeZone>,
 }
@@ -67,8 +67,8 @@ async fn importer(
         if !kept.contains(&collection) {
             warn!(
                 collection = collection.as_str(),
-                "the predecessor has HR records in a collection that TIERKEEP_HR_COLLECTIONS does not name: they are \
-                 imported, but nothing serves, compares or exports them until it does",
+                "the predecessor has HR records in a collection that TIERKEEP_HR_COLLECTIONS does not list: they are \
+                 imported, but not served, compared or exported until it is listed",
             );
             kept.push(collection);
         }
@@ -112,7 +112,7 @@ impl Progress for Bar {
 
     fn follows(&self, followed: &Followed) {
         self.0.tell(format!(
-            "following: {} changes, {} users, {} s behind; Ctrl-C ends it",
+            "following: {} changes, {} users, {} s behind; press Ctrl-C to stop",
             followed.changes, followed.users, followed.lag.0
         ));
     }

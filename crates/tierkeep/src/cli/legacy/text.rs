@@ -16,23 +16,23 @@ pub(super) fn report(report: &Report) -> String {
     } else {
         "imported"
     };
-    let mut counts = table(&["documents", "became"]);
+    let mut counts = table(&["documents", "outcome"]);
     for (count, what) in [
         (report.imported, verb),
         (
             report.merged,
-            "merged: a newer one of the same user was imported",
+            "merged: a newer document of the same user was imported",
         ),
         (report.skipped, "skipped by a rule"),
         (report.refused, "refused"),
-        (report.source_documents, "in all"),
+        (report.source_documents, "total"),
     ] {
         counts.add_row([count.to_string(), what.to_owned()]);
     }
     let mut text = format!("{counts}\n");
     let _ = writeln!(
         text,
-        "\n{} users, {} secrets left behind, {} ms",
+        "\n{} users, {} secrets dropped, {} ms",
         report.users, report.secrets_dropped, report.elapsed_ms
     );
     if !report.skips.is_empty() {
@@ -58,12 +58,12 @@ pub(super) fn report(report: &Report) -> String {
             let (more, listed) = (report.refused - shown, report.refusals.len());
             let _ = writeln!(
                 text,
-                "and {more} more; --json lists {listed}, --refused FILE writes all"
+                "and {more} more; --json lists {listed}, --refused FILE writes all of them"
             );
         }
     }
     if report.stopped {
-        text.push_str("\nstopped before it was through; running it again goes on\n");
+        text.push_str("\nstopped before the end; repeat the command to continue\n");
     }
     text
 }
@@ -71,8 +71,9 @@ pub(super) fn report(report: &Report) -> String {
 /// The comparison.
 pub(super) fn verification(found: &Verification) -> String {
     let mut text = format!(
-        "{} users and HR records of the source: {} stored as they should be, {} missing, {} different\n\
-         no difference: {} changed in tierkeep since, {} in tierkeep without an import, {} erased; {} documents are refused",
+        "{} users and HR records of the source: {} stored as expected, {} missing, {} different\n\
+         no difference: {} changed in tierkeep since, {} in tierkeep without an import, {} erased; {} documents \
+         refused",
         found.checked,
         found.matched,
         found.missing,

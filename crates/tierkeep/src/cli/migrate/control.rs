@@ -12,7 +12,7 @@ use crate::exit::{Exit, UsageError};
 /// Arguments of `migrate retry`.
 #[derive(Args, Clone, Debug)]
 pub struct RetryArgs {
-    /// Every move that has failed for good
+    /// Every move that has failed permanently
     #[arg(long, conflicts_with = "user")]
     pub all: bool,
     /// Only this user's
@@ -49,15 +49,15 @@ pub(super) async fn switch(paused: bool, context: &Context) -> anyhow::Result<Ex
 fn said(switched: &Switched) -> &'static str {
     match (switched.paused, switched.changed) {
         (true, true) => {
-            "paused: every mover finishes the batches at work and begins no more\n\
-             let it go on with: tierkeep migrate resume"
+            "paused: every mover completes its batches in progress and starts no more\n\
+             resume with: tierkeep migrate resume"
         }
         (true, false) => {
-            "it was paused already\n\
-             let it go on with: tierkeep migrate resume"
+            "already paused\n\
+             resume with: tierkeep migrate resume"
         }
         (false, true) => {
-            "resumed: `tierkeep serve` moves what is due at its next look, `tierkeep migrate run` at once"
+            "resumed: `tierkeep serve` moves due documents at its next scan, `tierkeep migrate run` at once"
         }
         (false, false) => "it was not paused",
     }
@@ -74,7 +74,7 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
         (None, true) => Failed::All,
         (None, false) => {
             return Err(UsageError {
-                message: "`migrate retry` was told neither a user nor --all".into(),
+                message: "`migrate retry` needs --user ID or --all".into(),
                 remedy: Some(
                     "give --user ID for one user's failed move, or --all for every failed move; \
                      `tierkeep migrate status` lists them"
@@ -95,12 +95,12 @@ pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result
         && let Failed::Of(user) = &which
         && Inspector::from(&service).explain(user).await.is_none()
     {
-        anyhow::bail!("there is no user {user}");
+        anyhow::bail!("no such user: {user}");
     }
     context.output().result(&retried, |it| match it.retried {
-        0 => "no move has failed for good: there is nothing to try again".to_owned(),
+        0 => "no moves have failed permanently: nothing to retry".to_owned(),
         n => format!(
-            "{n} failed {} will be tried again by the next run, with all retries",
+            "{n} failed {} will be retried by the next run, with all retries",
             if n == 1 { "move" } else { "moves" }
         ),
     })?;

@@ -17,15 +17,15 @@ pub use run::RunArgs;
 /// What to do about the movement.
 #[derive(Subcommand, Clone, Debug)]
 pub enum MigrateCommand {
-    /// Move what is due now, beside a running service or without one
+    /// Move due documents now, with or without a running service
     Run(RunArgs),
-    /// Show what the mover is doing, and what has failed or is quarantined, with the reasons
+    /// Show the state of the mover, and failed moves and quarantined documents with their reasons
     Status,
-    /// Try moves that have failed for good again: all of them, or one user's
+    /// Retry moves that have failed permanently: all of them, or one user's
     Retry(RetryArgs),
-    /// Stop the movement everywhere, in every process, until it is resumed
+    /// Stop the mover in every process until it is resumed
     Pause,
-    /// Let the movement go on everywhere
+    /// Resume the mover in every process
     Resume,
 }
 

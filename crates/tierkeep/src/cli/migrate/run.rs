@@ -19,19 +19,19 @@ use crate::lifecycle;
 /// Arguments of `migrate run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Only count what would move
+    /// Only count the documents that would move
     #[arg(long)]
     pub dry_run: bool,
-    /// Take documents for due after this time in place of the retention (24h, 30m, 0s)
+    /// Treat documents older than this as due, ignoring the retention (24h, 30m, 0s)
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     pub older_than: Option<Duration>,
     /// Move only this user
     #[arg(long, value_name = "ID", value_parser = UserId::parse)]
     pub user: Option<UserId>,
-    /// Move this many documents at most
+    /// Move at most this many documents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Move about this many documents a second at most, in place of the setting
+    /// Move at most about this many documents per second, overriding the setting
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_rate: Option<u32>,
 }
@@ -98,9 +98,9 @@ fn text(summary: &Summary) -> String {
         text.push_str(if summary.moved + summary.failed == 0 {
             "nothing was moved"
         } else {
-            "no more was begun"
+            "no more batches were started"
         });
-        text.push_str("; let the movement go on with: tierkeep migrate resume");
+        text.push_str("; resume with: tierkeep migrate resume");
     }
     text
 }

@@ -54,7 +54,7 @@ fn text(movement: &Movement) -> String {
     let mut text = status::movement(&movement.status);
     let failures = movement.failures.as_deref().unwrap_or_default();
     if !failures.is_empty() {
-        text.push_str("\nfailed for good, until `tierkeep migrate retry`:\n");
+        text.push_str("\nfailed permanently, until `tierkeep migrate retry`:\n");
         for record in failures {
             let error = record.error.as_deref().unwrap_or("unknown");
             let _ = writeln!(text, "  {}: {error}", record.user_id);
@@ -63,7 +63,7 @@ fn text(movement: &Movement) -> String {
     }
     let quarantine = movement.quarantine.as_deref().unwrap_or_default();
     if !quarantine.is_empty() {
-        text.push_str("\nquarantined, until they are mended:\n");
+        text.push_str("\nquarantined, until they are corrected:\n");
         for document in quarantine {
             let _ = writeln!(text, "  {}: {}", document.document_id, document.reason);
         }

@@ -37,7 +37,7 @@ pub struct TrafficSettings {
     pub rate: NonZeroU32,
     /// Requests at once.
     pub burst: NonZeroU32,
-    /// New users of an address in an hour.
+    /// New users per address and hour.
     pub new_users: NonZeroU32,
     /// Requests at work in the databases at once, of all addresses together.
     pub concurrency: NonZeroU32,

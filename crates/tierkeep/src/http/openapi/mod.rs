@@ -41,18 +41,18 @@ enum Effect {
 #[openapi(
     info(
         title = "tierkeep",
-        description = "Decides who is asking, stores each user's document in the right database and moves \
-                       internal users' documents after their retention.\n\nRefusals are problem details (RFC \
-                       9457) with a stable `code`. HEAD works wherever GET does; any other method is a 405 \
+        description = "Identifies callers, stores each user's document in the right database and moves internal users' \
+                       documents when their retention has passed.\n\nErrors are problem details (RFC 9457) with a \
+                       stable `code`. HEAD works wherever GET does; any other method is a 405 \
                        `method_not_allowed` with `Allow`, any other path a 404 `not_found`.",
     ),
     components(schemas(ProblemDetails<'static>)),
     paths(show),
     tags(
         (name = "user", description = "Users' documents."),
-        (name = "hr", description = "HR records: a JWT with the role hr, and nothing else."),
-        (name = "admin", description = "The movement, for administrators: a JWT with the role admin, and nothing else."),
-        (name = "health", description = "Whether the service is fit to serve."),
+        (name = "hr", description = "HR records; these routes need only a JWT with the role hr."),
+        (name = "admin", description = "Administration; these routes need only a JWT with the role admin."),
+        (name = "health", description = "Health of the service."),
         (name = "about", description = "The service itself."),
     ),
 )]
@@ -185,17 +185,20 @@ fn add_headers(operation: &mut Operation, path: &str) {
                 .headers
                 .insert(name.to_owned(), RefOr::T(refusals::header(about)));
         };
-        add("X-Request-Id", "names the request; accepted or made");
+        add(
+            "X-Request-Id",
+            "the id of the request, taken from the request or generated",
+        );
         if path.starts_with("/v1/") {
             add(
                 "RateLimit-Policy",
-                "the size of the caller's bucket and the seconds that fill it",
+                "the size of the caller's bucket, and the seconds in which it refills",
             );
             add(
                 "RateLimit",
-                "how many requests are left, and the seconds until the bucket is full",
+                "the number of remaining requests, and the seconds until the bucket is full",
             );
-            let about = "\"external; ambiguous\" when a public user was named although credentials came along";
+            let about = "\"external; ambiguous\" if the request names a public user and also carries credentials";
             add("Tierkeep-Decision", about);
         }
     }

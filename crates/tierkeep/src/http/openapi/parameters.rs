@@ -62,7 +62,7 @@ fn username() -> Parameter {
         .parameter_in(ParameterIn::Query)
         .required(Required::False)
         .description(Some(
-            "the name of a public user; makes the caller external, whatever credentials come along",
+            "the name of a public user; makes the caller external, with or without credentials",
         ))
         .schema(Some(RefOr::T(text(USER_NAME))))
         .build()

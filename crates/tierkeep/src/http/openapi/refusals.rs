@@ -40,7 +40,7 @@ fn refusal(codes: &BTreeSet<Code>) -> Response {
         response = response.header("WWW-Authenticate", header("Bearer"));
     }
     if any(|code| *code == Code::VersionMismatch) {
-        let about = "the quoted version that counts now, where it is known";
+        let about = "the quoted current version, if known";
         response = response.header("ETag", header(about));
     }
     response.build()

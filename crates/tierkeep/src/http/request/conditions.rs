@@ -174,9 +174,7 @@ fn required(headers: &HeaderMap) -> Result<Required, Failed> {
         None => false,
         Some(Tags::Any) => true,
         Some(Tags::Listed(_)) => {
-            return Err(Failed::Malformed(
-                "If-None-Match takes nothing but * on a write",
-            ));
+            return Err(Failed::Malformed("on a write, If-None-Match must be *"));
         }
     };
     let tags = match (read(headers, &IF_MATCH)?, absent) {
@@ -236,7 +234,7 @@ impl Tags {
 
 /// The header as one list, over all its lines; `None` where it is not sent.
 fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Failed> {
-    let malformed = || Failed::Malformed("If-Match and If-None-Match take * or quoted ETags");
+    let malformed = || Failed::Malformed("If-Match and If-None-Match must be * or quoted ETags");
     let mut tags = Vec::new();
     let mut any = false;
     let mut sent = false;

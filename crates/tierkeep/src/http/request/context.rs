@@ -32,7 +32,7 @@ pub(in crate::http) struct Subject {
     pub(in crate::http) user_type: UserType,
     /// The user, where there is one to address.
     pub(in crate::http) user: Option<UserId>,
-    /// A public user was named although credentials came along.
+    /// The request names a public user and also carries credentials.
     pub(in crate::http) ambiguous: bool,
 }
 

@@ -159,7 +159,7 @@ impl de::Error for InvalidField {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         Self::Sentence(format!(
-            "the field {field:?} is not known here; the fields are {}",
+            "the field {field:?} is unknown; the fields are {}",
             expected.join(", ")
         ))
     }
@@ -169,7 +169,7 @@ impl InvalidField {
     /// The error of the field of this name.
     fn of(self, field: &str) -> Self {
         match self {
-            Self::Phrase(expected) => Self::Sentence(format!("{field} is {expected}")),
+            Self::Phrase(expected) => Self::Sentence(format!("{field} must be {expected}")),
             Self::Sentence(_) => self,
         }
     }

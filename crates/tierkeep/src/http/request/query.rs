@@ -13,7 +13,7 @@ pub(in crate::http) const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 /// The refusal of a cursor that no page gave out.
 pub(in crate::http) const INVALID_CURSOR: QueryError =
-    QueryError("cursor is the next_cursor of the page before");
+    QueryError("cursor must be the next_cursor of the previous page");
 
 /// The parameters of a query, in their order.
 ///
@@ -34,7 +34,7 @@ pub(in crate::http) fn limit(text: &str) -> Result<usize, QueryError> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-        .ok_or(QueryError("limit is a whole number from 1 to 1000"))
+        .ok_or(QueryError("limit must be a whole number from 1 to 1000"))
 }
 
 /// The parameter `user`.
@@ -42,5 +42,5 @@ pub(in crate::http) fn limit(text: &str) -> Result<usize, QueryError> {
 /// # Errors
 /// [`QueryError`] for anything but a user id.
 pub(in crate::http) fn user(text: &str) -> Result<UserId, QueryError> {
-    UserId::parse(text).map_err(|_| QueryError("user is a user id: internal_… or external_…"))
+    UserId::parse(text).map_err(|_| QueryError("user must be a user id: internal_… or external_…"))
 }

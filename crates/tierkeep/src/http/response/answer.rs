@@ -142,7 +142,7 @@ pub(in crate::http) fn from_source(mut answer: Response<Body>, source: Role) -> 
     answer
 }
 
-/// 304: the caller's copy is still right.
+/// 304: the caller's copy is current.
 pub(in crate::http) fn not_modified() -> Response<Body> {
     empty(StatusCode::NOT_MODIFIED)
 }

@@ -12,13 +12,13 @@ use crate::metrics::Metrics;
 /// The version of the text format.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The numbers of the service in the text format of Prometheus. No label holds anything that a caller chose.
+/// Metrics in the text format of Prometheus. No label holds a value that a caller chose.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "health",
     operation_id = "metrics",
-    responses((status = 200, description = "every series, from the start", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "all series", body = String, content_type = "text/plain")),
 )]
 pub(in crate::http) async fn get(State(state): State<HttpState>) -> Response {
     let metrics = &state.metrics;

@@ -15,27 +15,27 @@ use crate::http::response::problem::causes::{CallerError, InternalError};
 route_error! {
     /// Why the decision is not explained.
     ExplainRouteError after [CallerError] also [] {
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
-/// Who the caller is, and where reads and writes go.
+/// How the caller is identified, and where reads and writes go.
 #[derive(Serialize, ToSchema, Debug)]
 pub(in crate::http) struct Route<'a> {
     /// `internal` or `external`.
     user_type: &'static str,
     /// The user's id, with its prefix.
     user_id: &'a str,
-    /// Why the caller is taken for this user.
+    /// The reason for the decision.
     reason: &'static str,
-    /// The databases that reads look in, in order.
+    /// The databases that are read, in order.
     reads: Vec<&'static str>,
     /// The database that writes go to.
     writes: &'static str,
 }
 
-/// Who the caller is, why, and which databases reads and writes go to.
+/// Show how the caller is identified, and which databases reads and writes go to.
 #[utoipa::path(
     get,
     path = "/v1/route",

@@ -32,7 +32,7 @@ route_error! {
         NoPermit(NoPermit),
         /// The document cannot be read.
         Read(UserReadError),
-        /// The user is not stored.
+        /// The user does not exist.
         UserNotFound(UserNotFound),
         /// The user has no such section.
         SectionNotFound(SectionNotFound),
@@ -40,7 +40,7 @@ route_error! {
         Condition(UserConditionError),
         /// The section cannot be shown.
         Show(ShowError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -58,7 +58,7 @@ route_error! {
         Condition(UserConditionError),
         /// The engine did not write the section.
         Write(SectionWriteError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -70,18 +70,18 @@ route_error! {
         Role(RoleError),
         /// A condition does not hold.
         Condition(UserConditionError),
-        /// The user is not stored.
+        /// The user does not exist.
         UserNotFound(UserNotFound),
         /// The user has no such section.
         SectionNotFound(SectionNotFound),
         /// The engine did not remove the section.
         Remove(SectionRemoveError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
-/// What a write answers.
+/// The outcome of a write.
 #[derive(Serialize, ToSchema, Debug)]
 pub(in crate::http) struct Changed<'a> {
     /// The user's id, with its prefix.
@@ -146,17 +146,17 @@ fn unknown(sections: &[Section]) -> UnknownSection {
     operation_id = "read_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 where the document is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the document is at one of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 if the document has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of them"),
     ),
     responses(
-        (status = 200, description = "the section alone, as it was put", body = Object,
+        (status = 200, description = "the section, as it was stored", body = Object,
             headers(
                 ("ETag" = String, description = "the quoted version of the document"),
-                ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+                ("Tierkeep-Source" = String, description = "srie_main_user if the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
-        (status = 304, description = "the caller's copy is still right"),
+        (status = 304, description = "the caller's copy is current"),
         ReadSectionError,
     ),
     security((), ("jwt" = [], "github_token" = [])),
@@ -197,7 +197,7 @@ pub(in crate::http) async fn get(
     Ok(answer::from_document(answer, version, source))
 }
 
-/// Replace a section, creating the user where there is none.
+/// Replace a section; creates the user if necessary.
 #[utoipa::path(
     put,
     path = "/v1/user/{section}",
@@ -205,13 +205,13 @@ pub(in crate::http) async fn get(
     operation_id = "replace_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the user is stored"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the user exists"),
     ),
     request_body(content = SectionContent, content_type = "application/json", description = "one JSON object"),
     responses(
         (status = 200, description = "replaced", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
-        (status = 201, description = "replaced, and the user is new", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "replaced; the user was created", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         WriteSectionError,
     ),
     security((), ("jwt" = [], "github_token" = [])),
@@ -233,8 +233,8 @@ pub(in crate::http) async fn put(
     operation_id = "patch_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the user is stored"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the user exists"),
     ),
     request_body(
         content((SectionContent = "application/merge-patch+json"), (SectionContent = "application/json")),
@@ -242,7 +242,7 @@ pub(in crate::http) async fn put(
     ),
     responses(
         (status = 200, description = "changed", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
-        (status = 201, description = "changed, and the user is new", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "changed; the user was created", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),
         WriteSectionError,
     ),
     security((), ("jwt" = [], "github_token" = [])),
@@ -286,7 +286,7 @@ async fn write(
     Ok(changed(user, &receipt)?)
 }
 
-/// Remove a section. For a public user this takes a JWT with the role admin.
+/// Remove a section. For a public user, this requires a JWT with the role admin.
 #[utoipa::path(
     delete,
     path = "/v1/user/{section}",
@@ -294,7 +294,7 @@ async fn write(
     operation_id = "remove_section",
     params(
         ("section" = String, Path, description = "the section's name"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
     ),
     responses(
         (status = 200, description = "removed", body = Changed<'static>, headers(("ETag" = String, description = "the quoted version"))),

@@ -26,8 +26,8 @@ impl PartialSchema for SectionContent {
         let names = names.pattern(Some(NAMES)).build();
         let section = of(Type::Object)
             .description(Some(
-                "Any JSON object. A valid Extended JSON v2 wrapper becomes that BSON type; otherwise no key \
-                 begins with $. Whole numbers without a fraction or an exponent are int64.",
+                "Any JSON object. A valid Extended JSON v2 wrapper becomes that BSON type; otherwise no key starts \
+                 with $. Whole numbers without a fraction or an exponent are int64.",
             ))
             .property_names(Some(names))
             .additional_properties(Some(AdditionalProperties::RefOr(reference(VALUE))));
@@ -54,7 +54,7 @@ fn value() -> Schema {
         .maximum(Some(i64::MAX));
     let items = ArrayBuilder::new().items(reference(VALUE));
     let value = AnyOfBuilder::new()
-        .description(Some("What a section holds."))
+        .description(Some("The content of a section."))
         .item(of(Type::Null))
         .item(of(Type::Boolean))
         .item(integer)

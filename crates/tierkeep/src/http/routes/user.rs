@@ -34,13 +34,13 @@ route_error! {
         NoPermit(NoPermit),
         /// The document cannot be read.
         Read(UserReadError),
-        /// The user is not stored.
+        /// The user does not exist.
         NotFound(UserNotFound),
         /// A condition does not hold.
         Condition(UserConditionError),
         /// The document cannot be shown.
         Show(ShowError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -54,13 +54,13 @@ route_error! {
         Condition(UserConditionError),
         /// The document cannot be read.
         Read(UserReadError),
-        /// The user is not stored.
+        /// The user does not exist.
         NotFound(UserNotFound),
         /// The audit trail or the ledger did not answer.
         Database(StoreError),
         /// The engine did not erase the user.
         Erase(EraseError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -106,7 +106,7 @@ impl PartialSchema for UserDocument {
             .required("_id")
             .required("user_id")
             .description(Some(
-                "A user's document. Beside these fields it has those sections that were put.",
+                "A user's document. In addition to these fields, it has the sections that were stored.",
             ));
         RefOr::T(document.build().into())
     }
@@ -125,17 +125,17 @@ impl ToSchema for UserDocument {
     tag = "user",
     operation_id = "read_user",
     params(
-        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 where the document is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the document is at one of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 if the document has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the document has one of them"),
     ),
     responses(
         (status = 200, description = "the document; dates are RFC 3339, other BSON types relaxed Extended JSON v2", body = UserDocument,
             headers(
                 ("ETag" = String, description = "the quoted version"),
-                ("Tierkeep-Source" = String, description = "srie_main_user when the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+                ("Tierkeep-Source" = String, description = "srie_main_user if the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
-        (status = 304, description = "the caller's copy is still right"),
+        (status = 304, description = "the caller's copy is current"),
         ReadUserError,
     ),
     security((), ("jwt" = [], "github_token" = [])),
@@ -180,22 +180,22 @@ pub(in crate::http) struct Erasing {
     pending: Vec<Role>,
 }
 
-/// Erase the user: the content goes from every database, and nothing brings it back. For a public user this
-/// takes a JWT with the role admin.
+/// Permanently erase the user's content from every database. For a public user, this requires a JWT with the role
+/// admin.
 ///
-/// Erasing again is harmless. A later write starts a new life at a higher version. A condition is looked at
-/// before the erasure begins; what is written in that moment is erased too.
+/// Repeating the erasure is safe. A later write creates the user again at a higher version. A condition is checked
+/// before the erasure starts; writes between the check and the erasure are erased too.
 #[utoipa::path(
     delete,
     path = "/v1/user",
     tag = "user",
     operation_id = "erase_user",
     params(
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the document is at none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the document has none of them"),
     ),
     responses(
-        (status = 204, description = "erased: every database has confirmed it"),
-        (status = 202, description = "erased: it counts from now on, and is finished in the background where a database is away", body = Erasing),
+        (status = 204, description = "erased and confirmed by every database"),
+        (status = 202, description = "erased; takes effect now, and is completed in the background in databases that are unavailable", body = Erasing),
         EraseUserError,
     ),
     security(("jwt" = []), ("jwt" = [], "github_token" = [])),

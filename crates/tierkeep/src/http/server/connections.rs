@@ -81,7 +81,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let Some(place) = table.enter(limits.share(peer)) else {
-                    debug!("a connection is refused: all others are at work");
+                    debug!("a connection was refused: all other connections are in use");
                     continue;
                 };
                 let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
@@ -105,7 +105,7 @@ pub async fn serve(
     {
         warn!(
             connections = connections.len(),
-            "requests outlasted the grace and are cut off"
+            "requests exceeded the grace period and were aborted"
         );
         end.cancel();
         connections.wait().await;
@@ -136,7 +136,7 @@ async fn connection(
     shutdown: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "a connection keeps small packets back");
+        debug!(%error, "TCP_NODELAY could not be set on a connection");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.read_nothing_timeout));

@@ -51,10 +51,10 @@ fn host(headers: &HeaderMap, is_old: bool) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if is_old => None,
-        (None, _) => Some("HTTP/1.1 takes a Host header"),
-        (Some(_), Some(_)) => Some("there is more than one Host header"),
+        (None, _) => Some("HTTP/1.1 requires a Host header"),
+        (Some(_), Some(_)) => Some("the request has more than one Host header"),
         (Some(only), None) if is_host(only) => None,
-        (Some(_), None) => Some("the Host header is not a host"),
+        (Some(_), None) => Some("the Host header is not a valid host"),
     }
 }
 
@@ -69,10 +69,10 @@ fn coding(headers: &HeaderMap, is_old: bool) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next()?;
     if is_old {
-        return Some("HTTP/1.0 has no Transfer-Encoding");
+        return Some("HTTP/1.0 does not support Transfer-Encoding");
     }
     if codings.next().is_some() || !first.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Some("the only Transfer-Encoding taken is chunked, once");
+        return Some("the only supported Transfer-Encoding is chunked, once");
     }
     let has_length = headers.contains_key(CONTENT_LENGTH);
     has_length.then_some("send either Content-Length or Transfer-Encoding, not both")

@@ -82,13 +82,13 @@ pub(in crate::http) struct DatabaseHealth {
     pub(in crate::http) name: Role,
     /// `up` or `down`.
     pub(in crate::http) status: &'static str,
-    /// How long it took to say hello; none while it is down.
+    /// The response time of `hello`; null while the database is down.
     pub(in crate::http) latency_ms: Option<f64>,
-    /// `closed` while calls go through, `open` while they are refused at once, `half_open` while one of them finds
-    /// out whether it is back.
+    /// `closed`: calls are sent; `open`: calls are refused immediately; `half_open`: one call tests whether the
+    /// database answers.
     pub(in crate::http) breaker: &'static str,
-    /// The class of what is wrong: `timeout`, `refused`, `no_server`, `auth` and so on; `shard_away` where a part of a
-    /// sharded database is down.
+    /// The class of the error: `timeout`, `refused`, `no_server`, `auth` and so on; `shard_away` if a shard is
+    /// unavailable.
     pub(in crate::http) error: Option<&'static str>,
 }
 

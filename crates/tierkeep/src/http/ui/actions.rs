@@ -109,7 +109,7 @@ fn read(
         "retry" if user.is_empty() => ("retry", Action::Retry(Failed::All)),
         "retry" => {
             let user = UserId::parse(user);
-            let user = user.map_err(|_| Problem::Malformed("user is a user id"))?;
+            let user = user.map_err(|_| Problem::Malformed("user is not a valid user id"))?;
             ("retry", Action::Retry(Failed::Of(user)))
         }
         _ => return Err(Problem::UnknownPath),
@@ -134,21 +134,21 @@ impl Action {
             Self::TestAlerts => tested(state).await,
             Self::Release(name) => released(state, by, name).await?,
             Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
-                "The movement is paused everywhere. Batches at work are finished first.".into()
+                "The mover is paused everywhere. Batches in progress are completed first.".into()
             }
-            Self::Pause => "The movement was paused already.".into(),
+            Self::Pause => "The mover was already paused.".into(),
             Self::Resume if switch(state, admin, MoverSwitch::Resume, HOW).await? => {
-                "The movement goes on everywhere.".into()
+                "The mover is resumed everywhere.".into()
             }
-            Self::Resume => "The movement was not paused.".into(),
+            Self::Resume => "The mover was not paused.".into(),
             Self::Run => {
                 let run_id = run::run(state, admin, RunOptions::default(), HOW).await?;
-                format!("A run has begun: {run_id}.")
+                format!("A run has started: {run_id}.")
             }
             Self::Retry(which) => {
                 let retried = retry::retry(state, admin, which, HOW).await?.retried;
                 let moves = many(retried, "failed move is", "failed moves are");
-                format!("{moves} pending again and tried with the next run.")
+                format!("{moves} pending again and will be retried by the next run.")
             }
         }))
     }
@@ -168,43 +168,45 @@ impl Action {
 
     fn title(&self) -> &'static str {
         match self {
-            Self::Pause => "Pause the movement?",
-            Self::Resume => "Resume the movement?",
-            Self::Run => "Move what is due now?",
+            Self::Pause => "Pause the mover?",
+            Self::Resume => "Resume the mover?",
+            Self::Run => "Move due documents now?",
             Self::Verify => "Compare main with its backup now?",
             Self::TestAlerts => "Send a test message?",
             Self::Release(_) => "Release this document from quarantine?",
-            Self::Retry(Failed::All) => "Try all failed moves again?",
-            Self::Retry(Failed::Of(_)) => "Try this user's failed move again?",
+            Self::Retry(Failed::All) => "Retry all failed moves?",
+            Self::Retry(Failed::Of(_)) => "Retry this user's failed move?",
         }
     }
 
     fn what(&self) -> &'static str {
         match self {
             Self::Pause => {
-                "Every process finishes the batches at work and begins no more, until somebody resumes. Users read and \
-                 write as before; what comes due meanwhile stays in temp, where it has no backup yet."
+                "Every process completes its batches in progress and starts no more until the mover is resumed. Reads \
+                 and writes continue. Documents that become due in the meantime stay in temp, where they have no \
+                 backup."
             }
-            Self::Resume => "Every process goes on moving what is due.",
+            Self::Resume => "Every process moves due documents again.",
             Self::Run => {
-                "This process moves what is due at once, beside every other mover. Nothing is moved twice."
+                "This process moves due documents immediately, concurrently with other movers. No document is moved \
+                 twice."
             }
             Self::Verify => {
                 "This process compares every document and HR record of main with its copy in srie, byte for byte, and \
-                 changes nothing. Users read and write as before; on many documents it takes minutes and some of the \
-                 databases' time. What differs is counted, and the first of it named."
+                 changes nothing. Reads and writes continue. With many documents, the comparison takes minutes and \
+                 adds load to the databases. It counts the differences and names the first ones."
             }
             Self::TestAlerts => {
-                "One message without alerts goes out through each configured channel, and this page then says whether it \
+                "One message without alerts is sent through each configured channel. The Alerts page then shows whether it \
                  was delivered. No database is needed."
             }
             Self::Release(_) => {
-                "The next run looks at the document again and moves it if it can; otherwise it is quarantined again. Nothing \
-                 of the document changes."
+                "The next run checks the document again and moves it if it can; otherwise it is quarantined again. The \
+                 document does not change."
             }
             Self::Retry(_) => {
-                "The record is pending again with all its retries, and the next run tries the move. Nothing of the \
-                 document changes. Mend the cause first, or it will fail again."
+                "The record becomes pending again with all its retries, and the next run repeats the move. The \
+                 document does not change. Fix the cause first; otherwise the move fails again."
             }
         }
     }
@@ -239,7 +241,7 @@ async fn verified(state: &HttpState, by: &Operator) -> Result<Option<String>, Pr
     // Before the comparison begins: what it finds takes the place of this.
     sessions.tell(
         &session,
-        "The comparison goes on. What it finds is told here when the page is loaded again after it.".into(),
+        "The comparison is in progress. Reload the page later to see its result.".into(),
     );
     let tell = move |found: &Verified| sessions.tell(&session, told(found));
     let comparison = Comparison {
@@ -284,7 +286,7 @@ async fn released(state: &HttpState, by: &Operator, name: &str) -> Result<String
         .release(name, None, FilePath::new("."), actor)
         .await
     {
-        Ok(_) => Ok(format!("Released {name}. The next run looks at it again.")),
+        Ok(_) => Ok(format!("Released {name}. The next run checks it again.")),
         Err(QuarantineError::Store(error)) => Err(error.into()),
         Err(error) => Ok(format!("Not released: {error}.")),
     }

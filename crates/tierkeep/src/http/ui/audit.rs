@@ -133,7 +133,7 @@ pub(super) fn lines(items: &[Listed], words: Words) -> Vec<Line> {
             actor: text("actor").unwrap_or_default(),
             decision: text("decision").unwrap_or_default(),
             reason: text("reason").unwrap_or_else(|| {
-                let why = "somebody changed it; `tierkeep audit verify` says more";
+                let why = "this entry was changed; run `tierkeep audit verify` for details";
                 if entry { String::new() } else { why.into() }
             }),
             request: text("request_id").unwrap_or_default(),

@@ -90,14 +90,14 @@ fn pairs(status: Option<&Status>) -> Vec<Pair> {
             Role::RaseenMainUser,
             Role::SrieMainUser,
             pending.and_then(|pending| pending.user),
-            "moves begun and not completed",
+            "moves started and not completed",
         ),
         pair(
             "HR records",
             Role::RaseenMainHr,
             Role::SrieMainHr,
             pending.and_then(|pending| pending.hr),
-            "records that wait for delivery",
+            "records not yet written to the backup",
         ),
     ]
 }
@@ -107,7 +107,7 @@ pub(super) fn told(found: &Verified) -> String {
     let compared = many(found.checked, "document was", "documents were");
     if !found.complete {
         return format!(
-            "The comparison was stopped after {compared} compared; {} matched.",
+            "The comparison stopped before the end: {compared} compared; {} matched.",
             number(found.matched)
         );
     }
@@ -126,7 +126,7 @@ pub(super) fn told(found: &Verified) -> String {
     }
     if found.in_flight > 0 {
         let moving = many(found.in_flight, "document was", "documents were");
-        let _ = write!(text, " {moving} on the way.");
+        let _ = write!(text, " {moving} being moved or written.");
     }
     for finding in found.findings.iter().take(NAMED) {
         let _ = write!(
@@ -138,7 +138,9 @@ pub(super) fn told(found: &Verified) -> String {
         );
     }
     if differ > 0 {
-        text.push_str(" The list: tierkeep verify. Mending: tierkeep verify --repair.");
+        text.push_str(
+            " To list all differences: tierkeep verify. To repair them: tierkeep verify --repair.",
+        );
     }
     text
 }

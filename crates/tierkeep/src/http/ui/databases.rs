@@ -125,21 +125,25 @@ pub(super) fn rows(found: &[DatabaseHealth], status: Option<&Status>) -> Vec<Row
 fn remedy(role: Role, error: &str) -> String {
     let variable = role.url_variable();
     let cause = match error {
-        "auth" => format!("The user or password in {variable} is refused; check it and its rights"),
+        "auth" => format!(
+            "The server rejected the user or password in {variable}; check them and the user's rights"
+        ),
         "not_admitted" => format!(
-            "It answers, and is not what it should be: another stamp, another role, or not checked yet; see the log, \
-             and {variable}"
+            "The database answers, but is not admitted: it has another deployment's stamp or another role, or has not \
+             been checked yet. See the log, and check {variable}"
         ),
         "identity" => format!(
-            "Another database answers than the one it was, and nothing goes into it; see the log and the alerts, and \
+            "A different database answers than before, so nothing is written to it. See the log and the alerts, and \
              correct {variable}"
         ),
         "timeout" => {
-            "It accepts connections and does not answer; look at its load and its disk".into()
+            "The server accepts connections but does not answer; check its load and its disk".into()
         }
         _ => format!(
-            "See whether the server runs and can be reached from here, and whether {variable} leads to it"
+            "Check that the server runs, that it is reachable from this host, and that {variable} is correct"
         ),
     };
-    format!("{cause}. It is let in by itself when it is back; nothing needs a restart.")
+    format!(
+        "{cause}. The database is readmitted automatically when it is available again; no restart is needed."
+    )
 }

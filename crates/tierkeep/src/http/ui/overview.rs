@@ -120,22 +120,22 @@ fn tiers(status: Option<&Status>, oldest: Option<When>, words: Words) -> Vec<Tie
     // Without an answer of the audit database the last run is unknown, which is told apart by the pause.
     let is_known = status.is_some_and(|status| status.paused.is_some());
     let none = if is_known {
-        "no move yet"
+        "no moves yet"
     } else {
-        "last arrival unknown"
+        "last move unknown"
     };
     let arrived = last_run.map_or_else(
         || none.to_owned(),
         |run| {
             let ago = words.when(Some(&run.finished_at)).ago();
-            format!("last arrival {ago}")
+            format!("last move {ago}")
         },
     );
     let is_known = status.is_some_and(|status| status.due.is_some());
     let in_temp = match oldest {
-        None if !is_known => "what is staged is unknown".to_owned(),
-        Some(oldest) => format!("oldest staged {}", oldest.ago()),
-        None => "nothing staged".to_owned(),
+        None if !is_known => "oldest document unknown".to_owned(),
+        Some(oldest) => format!("oldest document staged {}", oldest.ago()),
+        None => "no staged documents".to_owned(),
     };
     let tier = |role: Role, what, age: &str| Tier {
         name: role.name(),
@@ -146,12 +146,16 @@ fn tiers(status: Option<&Status>, oldest: Option<When>, words: Words) -> Vec<Tie
     vec![
         tier(
             Role::RaseenTempUser,
-            "internal users, the last 24 hours",
+            "internal users, not yet moved",
             &in_temp,
         ),
-        tier(Role::RaseenMainUser, "internal users, after that", &arrived),
-        tier(Role::SrieMainUser, "the backup of main", &arrived),
-        tier(Role::ExternalUsers, "external users", "stay here"),
+        tier(
+            Role::RaseenMainUser,
+            "internal users, after the move",
+            &arrived,
+        ),
+        tier(Role::SrieMainUser, "backup of main", &arrived),
+        tier(Role::ExternalUsers, "external users", "never moved"),
     ]
 }
 
@@ -169,12 +173,14 @@ fn phase(status: &Status) -> String {
             None => phase.as_str().to_owned(),
         },
         None => match phase {
-            MoverPhase::Idle => "idle: nothing is due".into(),
-            MoverPhase::Waiting => "waiting: what is due moves at the next look".into(),
+            MoverPhase::Idle => "idle: no documents are due".into(),
+            MoverPhase::Waiting => "waiting: due documents move at the next scan".into(),
             MoverPhase::Moving => "moving".into(),
-            MoverPhase::Stuck => "stuck: overdue documents, and nobody moves them".into(),
-            MoverPhase::Paused => "paused everywhere until it is resumed".into(),
-            MoverPhase::Unknown => "unknown: a database that knows is away".into(),
+            MoverPhase::Stuck => "stuck: documents are overdue and no process moves them".into(),
+            MoverPhase::Paused => "paused in every process until it is resumed".into(),
+            MoverPhase::Unknown => {
+                "unknown: a database that is needed to tell is unavailable".into()
+            }
         },
     }
 }
@@ -187,9 +193,9 @@ fn waiting(status: &Status) -> String {
         None => format!("an unknown number of {more}"),
     };
     match (pending.user, pending.hr) {
-        (Some(0), Some(0)) => "nothing waits for it".into(),
+        (Some(0), Some(0)) => "none pending".into(),
         (user, hr) => format!(
-            "waiting for it: {}, {}",
+            "pending: {}, {}",
             count(user, "move", "moves"),
             count(hr, "HR record", "HR records")
         ),
@@ -205,7 +211,7 @@ fn known(count: impl Borrow<Option<u64>>) -> String {
 fn overdue(status: &Status) -> String {
     match (status.overdue, status.lag_seconds) {
         (Some(overdue @ 1..), Some(lag)) => {
-            format!("{}, the oldest for {}", number(overdue), span(lag))
+            format!("{}, the oldest by {}", number(overdue), span(lag))
         }
         (overdue, _) => known(overdue),
     }
@@ -219,5 +225,5 @@ fn unlisted(listed: usize, status: Option<&Status>) -> Option<u64> {
 }
 
 fn stopped_by(error: &LastError) -> String {
-    format!("{} was away ({})", error.database, error.error)
+    format!("{} was unavailable ({})", error.database, error.error)
 }

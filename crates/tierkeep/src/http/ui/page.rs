@@ -196,8 +196,9 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self::Problem(problem) = self else {
             let page = RefusedPage {
-                frame: Frame::outside("The form is not from this session"),
-                detail: "Nothing was done. Go back, load the page again and repeat it.".into(),
+                frame: Frame::outside("The form does not belong to this session"),
+                detail: "Nothing was changed. Go back, reload the page and submit the form again."
+                    .into(),
             };
             return render(StatusCode::FORBIDDEN, &page);
         };

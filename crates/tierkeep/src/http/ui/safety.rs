@@ -41,18 +41,18 @@ impl Safety {
         };
         for role in away {
             let (level, so) = consequence(*role, away);
-            safety.add(level, format!("{role} is away: {so}"));
+            safety.add(level, format!("{role} is unavailable: {so}"));
         }
         match status {
             Some(status) => safety.movement(status),
             None => safety.add(
                 Level::Bad,
-                "the databases did not say in time what is due".into(),
+                "the databases did not report in time which documents are due".into(),
             ),
         }
         match alerts {
             Some(alerts) => safety.alerts(alerts),
-            None => safety.add(Level::Attention, "alerts cannot be read".into()),
+            None => safety.add(Level::Attention, "the alerts cannot be read".into()),
         }
         safety
     }
@@ -65,7 +65,7 @@ impl Safety {
     fn movement(&mut self, status: &Status) {
         let attention = Level::Attention;
         if status.due.is_none() {
-            let unknown = "how many documents are due is unknown".into();
+            let unknown = "the number of due documents is unknown".into();
             self.add(Level::Bad, unknown);
         }
         if let (Some(overdue @ 1..), Some(lag)) = (status.overdue, status.lag_seconds) {
@@ -73,34 +73,37 @@ impl Safety {
             let oldest = span(lag);
             self.add(
                 attention,
-                format!("{overdue} overdue, the oldest for {oldest}: still in temp alone"),
+                format!("{overdue} overdue, the oldest by {oldest}, and without a backup"),
             );
         }
         if let Some(failed @ 1..) = status.failed {
             let failed = many(
                 failed,
-                "move has failed for good: its document waits",
-                "moves have failed for good: their documents wait",
+                "move has failed permanently: its document stays",
+                "moves have failed permanently: their documents stay",
             );
-            self.add(attention, format!("{failed} in temp for a retry"));
+            self.add(
+                attention,
+                format!("{failed} in temp until the move is retried"),
+            );
         }
         if let Some(quarantined @ 1..) = status.quarantined {
             let quarantined = many(quarantined, "document is", "documents are");
             self.add(
                 attention,
-                format!("{quarantined} quarantined and not moved until mended"),
+                format!("{quarantined} quarantined and cannot be moved until repaired"),
             );
         }
         match status.mover.phase {
             MoverPhase::Paused => self.add(
                 attention,
-                "the movement is paused: nothing moves until it is resumed".into(),
+                "the mover is paused: no documents move until it is resumed".into(),
             ),
             MoverPhase::Stuck => self.add(
                 Level::Bad,
-                "documents are overdue and nobody moves them".into(),
+                "documents are overdue and no process moves them".into(),
             ),
-            MoverPhase::Unknown => self.add(attention, "whether anything moves is unknown".into()),
+            MoverPhase::Unknown => self.add(attention, "the state of the mover is unknown".into()),
             MoverPhase::Idle | MoverPhase::Waiting | MoverPhase::Moving => {}
         }
     }
@@ -110,7 +113,7 @@ impl Safety {
         let others = alerts.len() - bad;
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         if bad > 0 {
-            let alerts = many(count(bad), "grave alert is", "grave alerts are");
+            let alerts = many(count(bad), "critical alert is", "critical alerts are");
             self.add(Level::Bad, format!("{alerts} open"));
         }
         if others > 0 {
@@ -125,8 +128,8 @@ impl Safety {
             Level::Good => {
                 "Data is safe: every database answers, nothing is overdue, and no alert is open."
             }
-            Level::Attention => "Data is safe, but something needs attention.",
-            Level::Bad => "Data needs you now.",
+            Level::Attention => "Data is safe, but some items need attention.",
+            Level::Bad => "Action needed now.",
         }
     }
 
@@ -135,7 +138,7 @@ impl Safety {
         match self.level {
             Level::Good => "Safe",
             Level::Attention => "Attention",
-            Level::Bad => "Trouble",
+            Level::Bad => "Critical",
         }
     }
 }
@@ -166,31 +169,31 @@ pub(super) fn consequence(role: Role, away: &[Role]) -> (Level, &'static str) {
     match role {
         Role::ExternalUsers => (
             Level::Bad,
-            "external users are answered with 503; nothing that was acknowledged is lost",
+            "requests of external users are answered 503; acknowledged writes are kept",
         ),
         Role::RaseenTempUser => (
             Level::Bad,
-            "internal users' writes are answered with 503; nothing that was acknowledged is lost",
+            "writes of internal users are answered 503; acknowledged writes are kept",
         ),
         Role::RaseenMainUser if away.contains(&Role::SrieMainUser) => (
             Level::Bad,
-            "the backup is away too: reads of older documents are answered with 503, and nothing moves",
+            "the backup is unavailable too: reads of moved documents are answered 503, and no documents move",
         ),
         Role::RaseenMainUser => (
             Level::Bad,
-            "reads of older documents come from the backup, and nothing moves",
+            "reads of moved documents come from the backup, and no documents move",
         ),
         Role::EvaluationAudit => (
             Level::Bad,
-            "decisions wait in the spool; moves, erasures and these buttons wait with them",
+            "decisions are spooled; moves, erasures and administrators' actions are not possible",
         ),
         Role::SrieMainUser => (
             Level::Attention,
-            "requests go on; nothing leaves temp before it is back",
+            "requests are served; documents stay in temp until it is available again",
         ),
         Role::SrieMainHr => (
             Level::Attention,
-            "HR records are written and wait for their backup",
+            "HR records are written; their backup is pending",
         ),
         Role::RaseenMainHr => (Level::Attention, "HR records cannot be read or written"),
     }

@@ -34,14 +34,13 @@ struct SignIn<'a> {
     why: Option<String>,
 }
 
-/// The dashboard: the form to sign in with. The pages behind it are under `/ui/`, for people; whoever is signed in
-/// has a cookie that is worth nothing anywhere else.
+/// The dashboard's sign-in form. The pages are under `/ui/`; the session cookie is not accepted by the API.
 #[utoipa::path(
     get,
     path = "/",
     tag = "about",
     operation_id = "dashboard",
-    responses((status = 200, description = "the form to sign in with", body = String, content_type = "text/html")),
+    responses((status = 200, description = "the sign-in form", body = String, content_type = "text/html")),
 )]
 pub(in crate::http) async fn get() -> Response {
     form(StatusCode::OK, Place::Overview.path(), None)
@@ -52,7 +51,7 @@ pub(super) fn required(parts: &Parts) -> Response {
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let next = if parts.method.is_safe() { path } else { "" };
     let had_one = parts.headers.contains_key(COOKIE);
-    let why = had_one.then(|| "The session is over. Sign in again to go on.".to_owned());
+    let why = had_one.then(|| "The session has ended. Sign in again to continue.".to_owned());
     form(StatusCode::UNAUTHORIZED, inside(next), why)
 }
 
@@ -86,7 +85,7 @@ pub(super) async fn post(State(state): State<HttpState>, request: Request<Body>)
     let known = cookies(&head.headers, FORM).any(|cookie| fields.carries(cookie));
     let next = inside(fields.get("next").unwrap_or_default());
     if !known || is_foreign(&head.headers) {
-        let why = "The form was too old, or came from elsewhere. Please try again.";
+        let why = "The form has expired or was sent from another site. Please try again.";
         return Ok(form(StatusCode::FORBIDDEN, next, Some(why.to_owned())));
     }
     let given = fields.get("token").unwrap_or_default().trim();

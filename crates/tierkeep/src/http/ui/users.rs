@@ -113,12 +113,12 @@ async fn known(state: &HttpState, text: &str) -> Option<(UserId, Explanation)> {
 
 fn nobody(by: &Operator, q: String) -> axum::response::Response {
     let why = if candidates(&q).is_empty() {
-        "That is neither a user id nor a user name: give internal_… or external_…, 24 hex digits, or a user name."
+        "Not a valid user id or user name. Enter internal_… or external_…, 24 hex digits, or a user name."
     } else {
-        "No database holds anything about this user, and every database was asked."
+        "No database holds anything about this user. Every database answered."
     };
     let page = UserSearchPage {
-        frame: Frame::inside("Nobody found", Some(Place::Users), by),
+        frame: Frame::inside("User not found", Some(Place::Users), by),
         q,
         why: Some(why.to_owned()),
     };
@@ -143,15 +143,12 @@ impl Agreement {
             text: text.to_owned(),
         };
         if !user.unreachable.is_empty() {
-            return say(
-                "warn",
-                "Not every database answered, so nobody can say whether the copies agree.",
-            );
+            return say("warn", "Unknown: not every database answered.");
         }
         if !user.copies.is_empty() && user.copies.iter().all(|copy| copy.state == ERASED) {
             return say(
                 "good",
-                "Only marks of the erasure are left; they hold no content and go when their time is over.",
+                "Erased: only tombstones are left. They hold no content and are removed when they expire.",
             );
         }
         let several = |role: Role| {
@@ -161,7 +158,7 @@ impl Agreement {
         if user.copies.iter().any(|copy| several(copy.database)) {
             return say(
                 "bad",
-                "Several documents in one database claim this user: which one counts is for an operator to decide.",
+                "Several documents in one database claim this user. An operator has to decide which one is current.",
             );
         }
         let copy = |role: Role| user.copies.iter().find(|copy| copy.database == role);
@@ -170,7 +167,7 @@ impl Agreement {
             (Some(main), Some(srie)) if same(main, srie) => match temp {
                 Some(temp) if temp.version > main.version => say(
                     "good",
-                    "Main and its backup agree; temp holds a newer version, which moves there when it is due.",
+                    "Main and its backup agree; temp holds a newer version, which moves to main when it is due.",
                 ),
                 Some(_) | None => say(
                     "good",
@@ -179,21 +176,20 @@ impl Agreement {
             },
             (Some(_), Some(_)) => say(
                 "bad",
-                "Main and its backup differ. A move that is under way explains it for a moment; else compare them with tierkeep verify.",
+                "Main and its backup differ. This is normal for a moment during a move; otherwise run tierkeep verify.",
             ),
-            (Some(_), None) => say("bad", "Main has no backup in srie."),
-            (None, Some(_)) if temp.is_none() => say("bad", "Only the backup in srie is left."),
+            (Some(_), None) => say("bad", "The copy in main has no backup in srie."),
+            (None, Some(_)) if temp.is_none() => {
+                say("bad", "Missing in main: only the backup in srie exists.")
+            }
             (None, Some(_)) => say(
                 "warn",
-                "The backup is there, main is not: a move has begun and is not done.",
+                "The backup exists, the copy in main does not: a move has started and is not complete.",
             ),
             (None, None) => {
                 let count = u64::try_from(user.copies.len()).unwrap_or_default();
                 let copies = many(count, "copy", "copies");
-                say(
-                    "good",
-                    &format!("There is nothing to compare: {copies} in all."),
-                )
+                say("good", &format!("Nothing to compare: {copies} in total."))
             }
         }
     }

@@ -86,7 +86,7 @@ impl fmt::Display for When {
         let ago = self.ago();
         write!(
             f,
-            r#"<time datetime="{exact}">{shown}</time> <span class="ago">{ago}</span>"#
+            r#"<time datetime="{exact}">{shown}</time> <span class="ago">({ago})</span>"#
         )
     }
 }
@@ -135,11 +135,11 @@ mod tests {
     #[rstest]
     #[case(
         "2026-01-01T00:00:10.123Z",
-        "<time datetime=\"2026-01-01T00:00:10Z\">2026-01-01 00:00:10</time> <span class=\"ago\">50 s ago</span>"
+        "<time datetime=\"2026-01-01T00:00:10Z\">2026-01-01 00:00:10</time> <span class=\"ago\">(50 s ago)</span>"
     )]
     #[case(
         "2026-01-02T12:00:00Z",
-        "<time datetime=\"2026-01-02T12:00:00Z\">2026-01-02 12:00:00</time> <span class=\"ago\">in 35 h</span>"
+        "<time datetime=\"2026-01-02T12:00:00Z\">2026-01-02 12:00:00</time> <span class=\"ago\">(in 35 h)</span>"
     )]
     #[case("<b>", "<span class=\"none\">none</span>")]
     fn a_time_says_how_far_away_it_is(#[case] text: &str, #[case] shown: &str) {

@@ -94,7 +94,7 @@ fn an_export_goes_to_an_empty_directory_alone() {
         let said = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(
             said,
-            "error: the directory place is not empty; give one that is empty or does not exist\n"
+            "error: the directory place is not empty; choose one that is empty or does not exist\n"
         );
     }
     assert_eq!(files(&place).len(), 1);
@@ -168,11 +168,11 @@ async fn a_person_gets_what_is_stored_of_them(
     for (user, said) in [
         (
             "nobody",
-            "error: there is no user external_nobody\n".to_owned(),
+            "error: no such user: external_nobody\n".to_owned(),
         ),
         (
             erased,
-            format!("error: {erased} was erased: nothing is stored\n"),
+            format!("error: {erased} was erased: no data is stored\n"),
         ),
     ] {
         let unknown = deployment.run(&["export", "unknown", "--user", user, "--json"]);

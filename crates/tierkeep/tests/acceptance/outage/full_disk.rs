@@ -80,7 +80,7 @@ async fn without_room_writes_are_put_off_and_what_is_stored_is_read() {
     assert_eq!(ready["status"], "degraded", "{ready}");
     assert_eq!(
         ready["reasons"][0],
-        "external_users takes no writes (disk_full)"
+        "external_users refuses writes (disk_full)"
     );
 
     // With room again: all that was acknowledged is there, and writes go on.

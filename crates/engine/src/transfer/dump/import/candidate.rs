@@ -64,7 +64,7 @@ pub(super) fn read(document: &RawDocument, expected: UserType) -> Read {
             .get_str(document::field::DATA_LOCATION)
             .is_ok_and(|it| it == "main")
     {
-        return Read::Refused("its content is not what its own digest says".to_owned());
+        return Read::Refused("its content does not match its digest".to_owned());
     }
     Read::User(user, document::version(document))
 }

@@ -118,7 +118,7 @@ async fn stored(
 fn compare(found: &Found, version: Version, record: &RawDocument) -> Option<DumpOutcome> {
     let Some(stands) = found.version else {
         return Some(DumpOutcome::Refused(
-            "a record without a version is stored, which cannot be compared with".to_owned(),
+            "the stored record has no version to compare with".to_owned(),
         ));
     };
     if stands > version {
@@ -132,13 +132,16 @@ fn compare(found: &Found, version: Version, record: &RawDocument) -> Option<Dump
     Some(if is_same {
         DumpOutcome::Unchanged
     } else {
-        DumpOutcome::Refused(format!("version {version} is stored with other content"))
+        DumpOutcome::Refused(format!(
+            "version {version} is stored with different content"
+        ))
     })
 }
 
 fn read(record: &RawDocument) -> Result<(HrId, Version), (String, String)> {
     let refused = |reason: &str| (document::id(record).to_string(), reason.to_owned());
-    let id = HrId::of(record).ok_or_else(|| refused("its _id is no id of an HR record"))?;
+    let id =
+        HrId::of(record).ok_or_else(|| refused("its _id is not a valid id of an HR record"))?;
     let refused = |reason: &str| (id.to_string(), reason.to_owned());
     let is_user = document::user_id(record) == Some(id.as_str())
         && UserId::parse(id.as_str()).is_ok()
@@ -152,11 +155,11 @@ fn read(record: &RawDocument) -> Result<(HrId, Version), (String, String)> {
     match document::state(record) {
         Some(State::Live | State::Erased) => {}
         Some(State::Entering) | None => {
-            return Err(refused("metadata.state is neither live nor erased"));
+            return Err(refused("metadata.state is not live or erased"));
         }
     }
     if Digest::claimed_by(record).is_some_and(|it| it != Digest::of_hr_record(record)) {
-        return Err(refused("its content is not what its own digest says"));
+        return Err(refused("its content does not match its digest"));
     }
     Ok((id, version))
 }

@@ -46,7 +46,7 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most refusals that are quoted; all are counted.
 const REFUSALS_QUOTED: usize = 1_000;
 /// Why a document is refused whose user kept changing during the import.
-const CONTESTED: &str = "others are writing this user again and again; import once more";
+const CONTESTED: &str = "this user is being changed by too many writers; repeat the import";
 
 /// What became of a dump's documents. The six outcomes add up to `documents`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]

@@ -103,7 +103,7 @@ impl<D: UserDatabase> Import<'_, D> {
             return Ok(Plan::Done(DumpOutcome::Erased));
         }
         if !candidate.is_tombstone && here.iter().any(|it| !document::is_native(it)) {
-            let reason = "another program's document of this user is stored, which has no version to compare with";
+            let reason = "the stored document of this user is another program's and has no version to compare with";
             return Ok(refused(reason));
         }
         // An entry counts for nobody, and whoever put it there finds out when it is taken over.
@@ -116,9 +116,9 @@ impl<D: UserDatabase> Import<'_, D> {
             if found == version {
                 return Ok(match stored.contents.get(user) {
                     Some(Content::Same) => Plan::Done(DumpOutcome::Unchanged),
-                    Some(Content::Other) => {
-                        refused(&format!("version {version} is stored with other content"))
-                    }
+                    Some(Content::Other) => refused(&format!(
+                        "version {version} is stored with different content"
+                    )),
                     None => Plan::Changed,
                 });
             }
@@ -142,7 +142,7 @@ impl<D: UserDatabase> Import<'_, D> {
                     return Ok(match contents.get(user) {
                         Some(Content::Same) => Plan::Done(DumpOutcome::Unchanged),
                         Some(Content::Other) => refused(&format!(
-                            "{role} holds version {version} with other content"
+                            "{role} holds version {version} with different content"
                         )),
                         None => Plan::Changed,
                     });
@@ -178,9 +178,7 @@ impl<D: UserDatabase> Import<'_, D> {
             } else if whole.is_empty() {
                 Plan::Changed
             } else {
-                refused(
-                    "the user is stored already, and this document has no version to compare with",
-                )
+                refused("the user exists already, and this document has no version to compare with")
             });
         }
         for (role, claims) in beside {
@@ -199,7 +197,7 @@ impl<D: UserDatabase> Import<'_, D> {
 
 pub(super) fn hidden(found: Version, version: Version) -> String {
     format!(
-        "raseen_temp_user holds version {found} of the user, which would hide version {version}"
+        "raseen_temp_user holds version {found} of the user, which would take precedence over version {version}"
     )
 }
 

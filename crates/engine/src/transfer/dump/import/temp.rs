@@ -141,7 +141,7 @@ async fn enter_beside_others(
         let found = claims(temp, user, Consistency::Linearizable).await?;
         if found.iter().any(|it| !document::is_native(it)) {
             return Ok(DumpOutcome::Refused(
-                "another program's document of this user is stored, which has no version to compare with"
+                "the stored document of this user is another program's and has no version to compare with"
                     .to_owned(),
             ));
         }
@@ -205,7 +205,9 @@ fn compare(
     Some(if is_same {
         DumpOutcome::Imported
     } else {
-        DumpOutcome::Refused(format!("version {version} is stored with other content"))
+        DumpOutcome::Refused(format!(
+            "version {version} is stored with different content"
+        ))
     })
 }
 

@@ -200,7 +200,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         for (write, stored) in writes.iter().zip(stored) {
             let outcome = match stored {
                 _ if taken.contains(&write.index) => {
-                    DumpOutcome::Refused("another document has its _id".to_owned())
+                    DumpOutcome::Refused("another document has the same _id".to_owned())
                 }
                 InsertOutcome::Settled | InsertOutcome::Exists => DumpOutcome::Imported,
                 InsertOutcome::Rejected(fault) => {

@@ -26,7 +26,7 @@ pub(super) fn label(decision: &Decision) -> &'static str {
 }
 
 /// Why a caller with another account than the bound one is refused.
-const OTHER_ACCOUNT: &str = "the GitHub token belongs to another account than before";
+const OTHER_ACCOUNT: &str = "the GitHub token belongs to a different account than before";
 
 /// The decision that replaces this one where an internal user arrives with another GitHub account than the bound one.
 ///
@@ -48,7 +48,7 @@ pub(super) async fn otherwise_bound(state: &HttpState, detection: &Detection) ->
         (BindingCheck::Other, OnChange::Follow) => {
             warn!(
                 user_id = caller.user.as_str(),
-                user_type, "the user arrives with another GitHub account than before",
+                user_type, "the user's GitHub account has changed",
             );
             None
         }
@@ -137,7 +137,7 @@ pub(super) fn warn_of_ambiguity(detection: &Detection, kept: Kept) {
     let reason = match &detection.decision {
         Decision::Caller(caller) => caller.reason,
         Decision::CredentialsRequired { reason, .. } => reason,
-        Decision::AmbiguousIdentity => "a public user was named and credentials came along",
+        Decision::AmbiguousIdentity => "the request names a public user and carries credentials",
         Decision::InvalidUsername(_) | Decision::IdentityUnavailable => return,
     };
     warn!(
@@ -145,6 +145,6 @@ pub(super) fn warn_of_ambiguity(detection: &Detection, kept: Kept) {
         user_type = subject.user_type.as_str(),
         reason,
         more,
-        "it is not clear who is asking",
+        "the caller's identity is ambiguous",
     );
 }

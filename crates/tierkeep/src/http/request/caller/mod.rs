@@ -63,7 +63,7 @@ impl AuthenticatedCaller {
         state.traffic.holder(self.user_type(), self.from)
     }
 
-    /// Why the caller is taken for this user.
+    /// The reason for the decision.
     pub(in crate::http) fn reason(&self) -> &'static str {
         self.caller.reason
     }

@@ -43,14 +43,14 @@ macro_rules! causes {
     )*};
 }
 
-/// The service failed: a value cannot be written as JSON, or a conversion panicked.
+/// An internal error occurred: a value cannot be written as JSON, or a conversion panicked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct InternalError;
 
 /// Why a stored document is not shown.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::http) enum ShowError {
-    /// The service failed.
+    /// An internal error occurred.
     Internal(InternalError),
     /// What is stored is not valid BSON.
     Damaged(Damaged),
@@ -149,7 +149,7 @@ pub(in crate::http) enum BodyError {
     Invalid(InvalidBody),
     /// There is no memory for it.
     NoMemory(NoMemory),
-    /// The service failed.
+    /// An internal error occurred.
     Internal(InternalError),
 }
 
@@ -162,7 +162,7 @@ pub(in crate::http) struct QueryError(pub(in crate::http) &'static str);
 pub(in crate::http) enum UserConditionError {
     /// A header cannot be read.
     Malformed(&'static str),
-    /// The condition does not hold.
+    /// The condition is not met.
     Mismatch(Option<Version>),
     /// The document cannot be read to evaluate the condition.
     Read(UserReadError),
@@ -173,7 +173,7 @@ pub(in crate::http) enum UserConditionError {
 pub(in crate::http) enum RecordConditionError {
     /// A header cannot be read.
     Malformed(&'static str),
-    /// The condition does not hold.
+    /// The condition is not met.
     Mismatch(Option<Version>),
     /// The record cannot be read to evaluate the condition.
     Read(RecordReadError),
@@ -184,7 +184,7 @@ pub(in crate::http) enum RecordConditionError {
 pub(in crate::http) enum UserReadError {
     /// A database did not answer.
     Unavailable(StoreError),
-    /// The user's documents contradict each other.
+    /// The stored documents are in conflict.
     Quarantined(Quarantine),
     /// No copy of the user matches its own digest.
     Corrupt(Role),
@@ -219,7 +219,7 @@ pub(in crate::http) struct RecordWriteError(pub(in crate::http) HrError);
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::http) struct RecordRemoveError(pub(in crate::http) HrError);
 
-/// The user is not stored.
+/// The user does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct UserNotFound;
 
@@ -311,9 +311,9 @@ causes! {
         BodyError::TooLarge { limit_bytes } => Problem::BodyTooLarge { limit_bytes },
         BodyError::Timeout => Problem::BodyTimeout,
         BodyError::ContentRange => {
-            Problem::Malformed("a part of a document (Content-Range) cannot be put; send it whole")
+            Problem::Malformed("Content-Range is not supported; send the complete body")
         }
-        BodyError::BrokenOff => Problem::Malformed("the body broke off"),
+        BodyError::BrokenOff => Problem::Malformed("the body ended early"),
         BodyError::Invalid(error) => Problem::Body(error),
         BodyError::NoMemory(none) => none.into(),
         BodyError::Internal(error) => error.into(),

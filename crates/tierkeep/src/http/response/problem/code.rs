@@ -34,41 +34,41 @@ macro_rules! codes {
 
 codes! {
     /// The request cannot be read.
-    Malformed = "malformed", BAD_REQUEST, "The request cannot be read";
+    Malformed = "malformed", BAD_REQUEST, "The request is malformed";
     /// Strict mode: a public name and credentials at once.
-    AmbiguousIdentity = "ambiguous_identity", BAD_REQUEST, "A public user name and credentials came together";
+    AmbiguousIdentity = "ambiguous_identity", BAD_REQUEST, "The request has both a public user name and credentials";
     /// No sufficient credentials, and no name of a public user.
     CredentialsRequired = "credentials_required", UNAUTHORIZED, "Credentials or a user name are required";
     /// Known, but not allowed.
     RoleRequired = "role_required", FORBIDDEN, "A role is required";
     /// External users may only read.
-    PublicWritesOff = "public_writes_off", FORBIDDEN, "External users may only read here";
+    PublicWritesOff = "public_writes_off", FORBIDDEN, "External users have read-only access";
     /// No such path.
-    NotFound = "not_found", NOT_FOUND, "There is nothing at this path";
-    /// The user is not stored.
-    UserNotFound = "user_not_found", NOT_FOUND, "The user is not stored";
+    NotFound = "not_found", NOT_FOUND, "The path does not exist";
+    /// The user does not exist.
+    UserNotFound = "user_not_found", NOT_FOUND, "The user does not exist";
     /// The user is stored, the section is not.
-    SectionNotFound = "section_not_found", NOT_FOUND, "The section is not stored";
+    SectionNotFound = "section_not_found", NOT_FOUND, "The section does not exist";
     /// No section has this name.
-    UnknownSection = "unknown_section", NOT_FOUND, "There is no section of this name";
+    UnknownSection = "unknown_section", NOT_FOUND, "The section name is unknown";
     /// No collection of HR records has this name.
-    UnknownCollection = "unknown_collection", NOT_FOUND, "There is no collection of this name";
+    UnknownCollection = "unknown_collection", NOT_FOUND, "The collection name is unknown";
     /// The HR record is not stored.
-    RecordNotFound = "record_not_found", NOT_FOUND, "The record is not stored";
+    RecordNotFound = "record_not_found", NOT_FOUND, "The record does not exist";
     /// No database has this name.
-    UnknownDatabase = "unknown_database", NOT_FOUND, "There is no database of this name";
-    /// The path does not take this method.
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
+    UnknownDatabase = "unknown_database", NOT_FOUND, "The database name is unknown";
+    /// The path does not support this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not support this method";
     /// The body did not arrive in time.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     /// Documents contradict each other.
-    Conflict = "conflict", CONFLICT, "The user's documents contradict each other";
+    Conflict = "conflict", CONFLICT, "The stored documents are in conflict";
     /// The movement was stopped everywhere.
-    MoverPaused = "mover_paused", CONFLICT, "The movement is paused";
+    MoverPaused = "mover_paused", CONFLICT, "The mover is paused";
     /// A condition does not hold.
-    VersionMismatch = "version_mismatch", PRECONDITION_FAILED, "The condition does not hold";
+    VersionMismatch = "version_mismatch", PRECONDITION_FAILED, "The condition is not met";
     /// Over a limit of size.
-    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body or the document would be too large";
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body or the document is too large";
     /// Another type of body.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body's type is not supported";
     /// JSON that cannot be stored.
@@ -80,13 +80,13 @@ codes! {
     /// The stored document cannot be read.
     CorruptDocument = "corrupt_document", INTERNAL_SERVER_ERROR, "The stored document is damaged";
     /// A defect of the service.
-    Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "An internal error occurred";
     /// A database is unavailable.
-    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "A database is not available";
+    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "A database is unavailable";
     /// GitHub could not be asked.
-    IdentityUnavailable = "identity_unavailable", SERVICE_UNAVAILABLE, "The identity cannot be checked now";
+    IdentityUnavailable = "identity_unavailable", SERVICE_UNAVAILABLE, "The identity cannot be verified at the moment";
     /// It is unknown whether the write happened.
-    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "Whether the change was made is not known";
+    OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "The outcome of the change is unknown";
 }
 
 impl Code {

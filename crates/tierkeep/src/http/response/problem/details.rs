@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::Problem;
 use crate::http::response::answer;
 
-/// A refusal as it is sent: problem details (RFC 9457).
+/// An error: problem details (RFC 9457).
 #[derive(Serialize, ToSchema, Debug)]
 #[schema(as = Problem)]
 pub(in crate::http) struct ProblemDetails<'a> {
@@ -22,9 +22,9 @@ pub(in crate::http) struct ProblemDetails<'a> {
     kind: String,
     /// What the code means.
     title: &'a str,
-    /// The status, once more.
+    /// The HTTP status.
     status: u16,
-    /// What is wrong with this request.
+    /// The reason for this error.
     detail: Cow<'a, str>,
     /// The stable name.
     code: &'a str,

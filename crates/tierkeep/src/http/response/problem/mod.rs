@@ -50,17 +50,17 @@ pub enum Problem {
     #[error("{0}; send a JWT and a GitHub token, or name a public user with ?username=")]
     CredentialsRequired(&'static str),
     /// No valid JWT, where no other credential counts.
-    #[error("{0}; this takes a JWT with the role {1}")]
+    #[error("{0}; this requires a JWT with the role {1}")]
     JwtRequired(&'static str, RoleClaim),
     /// The movement was stopped everywhere.
-    #[error("the movement is paused; POST /v1/admin/mover/resume lets it go on")]
+    #[error("the mover is paused; resume it with POST /v1/admin/mover/resume")]
     MoverPaused,
     /// The databases are not open yet.
     #[error("the service is starting: its databases are not open yet")]
     Starting,
     /// GitHub could not be asked.
     #[error(
-        "who is asking cannot be found out now: GitHub, or the source of the keys for JWTs, could not be asked"
+        "the caller's identity cannot be verified at the moment: GitHub or the source of the JWT keys is unavailable"
     )]
     IdentityUnavailable {
         /// How long GitHub asked to be left alone, where it did.
@@ -73,7 +73,7 @@ pub enum Problem {
     #[error("send either credentials or ?username=, not both")]
     AmbiguousIdentity,
     /// Known, but not allowed.
-    #[error("this takes a JWT with the role {0}")]
+    #[error("this requires a JWT with the role {0}")]
     RoleRequired(RoleClaim),
     /// No section has this name.
     #[error("the sections are {0}")]
@@ -85,10 +85,10 @@ pub enum Problem {
     #[error("the databases are {}", database_names())]
     UnknownDatabase,
     /// The user is stored, the section is not.
-    #[error("the user is stored, but has no such section")]
+    #[error("the user exists, but has no such section")]
     SectionNotFound,
     /// External users may only read.
-    #[error("external users may only read here; TIERKEEP_PUBLIC_WRITES is off")]
+    #[error("external users have read-only access; TIERKEEP_PUBLIC_WRITES is off")]
     PublicWritesOff,
     /// Too many requests.
     #[error("too many requests; try again in {retry_after_seconds} s")]
@@ -97,19 +97,19 @@ pub enum Problem {
         retry_after_seconds: u64,
     },
     /// Too many public requests of others.
-    #[error("too many public requests are at work; try again in {BUSY_SECONDS} s")]
+    #[error("too many public requests are in progress; try again in {BUSY_SECONDS} s")]
     Busy,
     /// Public requests of others wait for databases that do not answer.
-    #[error("the databases do not answer the public requests that are at work; try again later")]
+    #[error("the databases do not answer the public requests in progress; try again later")]
     Stalled,
     /// Bodies of others use the memory for bodies.
     #[error("the memory for bodies is in use; try again later")]
     MemoryInUse,
     /// No such path.
-    #[error("there is nothing at this path")]
+    #[error("the path does not exist")]
     UnknownPath,
-    /// The path does not take this method.
-    #[error("the path does not take the method {0}")]
+    /// The path does not support this method.
+    #[error("the path does not support the method {0}")]
     UnknownMethod(Method),
     /// Another type of body.
     #[error("the body must be {0}")]
@@ -127,13 +127,13 @@ pub enum Problem {
     #[error("the databases did not answer in time")]
     ReadTimeout,
     /// A write took longer than a request may take.
-    #[error("the change took too long; read the document to see whether it was made")]
+    #[error("the change timed out; read the document to find out whether it was made")]
     WriteTimeout,
     /// The stored document cannot be read.
     #[error(transparent)]
     Damaged(Damaged),
     /// A defect of the service.
-    #[error("the service failed; the request id leads to the log")]
+    #[error("an internal error occurred; the log has the details under the request id")]
     Internal,
 }
 
@@ -243,7 +243,7 @@ fn database_names() -> String {
 
 fn unavailable(error: &StoreError) -> String {
     format!(
-        "{} is not available ({})",
+        "{} is unavailable ({})",
         error.database,
         error.class.as_str()
     )

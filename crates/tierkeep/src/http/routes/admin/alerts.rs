@@ -23,7 +23,7 @@ route_error! {
         Query(QueryError),
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -48,16 +48,16 @@ body! {
     }
 }
 
-/// Alerts, page by page, by kind and subject: those whose cause is not gone, or all.
+/// List alerts by kind and subject: open alerts, or all.
 #[utoipa::path(
     get,
     path = "/v1/admin/alerts",
     tag = "admin",
     operation_id = "list_alerts",
     params(
-        ("filter" = Option<String>, Query, pattern = "^(open|all)$", description = "open or all; open where nothing is said"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("filter" = Option<String>, Query, pattern = "^(open|all)$", description = "open or all (default open)"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = AlertPage),
@@ -112,7 +112,7 @@ fn filter(text: &str) -> Result<AlertFilter, QueryError> {
     match text {
         "open" => Ok(AlertFilter::Open),
         "all" => Ok(AlertFilter::All),
-        _ => Err(QueryError("filter is open or all")),
+        _ => Err(QueryError("filter must be open or all")),
     }
 }
 

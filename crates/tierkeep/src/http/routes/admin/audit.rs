@@ -28,7 +28,7 @@ route_error! {
         Query(QueryError),
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -68,7 +68,7 @@ impl PartialSchema for AuditItem {
             .required("seq")
             .required("unreadable");
         let either = AnyOfBuilder::new()
-            .description(Some("An entry of the trail, or what somebody made of one."))
+            .description(Some("An entry of the audit trail, intact or changed."))
             .item(Self::entry())
             .item(unreadable);
         RefOr::T(either.build().into())
@@ -105,17 +105,17 @@ body! {
     }
 }
 
-/// The audit trail, page by page, in the order in which its entries were chained.
+/// List the audit trail, oldest entries first.
 #[utoipa::path(
     get,
     path = "/v1/admin/audit",
     tag = "admin",
     operation_id = "list_audit",
     params(
-        ("kind" = Option<String>, Query, pattern = "^(decision|erasure|admin_action|hr_action|restore|import|failed_move|checkpoint)$", description = "only decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint"),
-        ("user" = Option<String>, Query, description = "only what is about this user, by id"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the page before"),
+        ("kind" = Option<String>, Query, pattern = "^(decision|erasure|admin_action|hr_action|restore|import|failed_move|checkpoint)$", description = "only entries of this kind: decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint"),
+        ("user" = Option<String>, Query, description = "only entries about this user, by id"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = AuditPage),
@@ -167,7 +167,7 @@ impl AuditListQuery {
 
 fn kind(text: &str) -> Result<AuditKind, QueryError> {
     AuditKind::parse(text).ok_or(QueryError(
-        "kind is decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint",
+        "kind must be decision, erasure, admin_action, hr_action, restore, import, failed_move or checkpoint",
     ))
 }
 

@@ -14,7 +14,7 @@ use crate::http::request::caller::Admin;
 use crate::http::state::HttpState;
 
 body! {
-    /// What a backup did.
+    /// The outcome of a backup.
     component BackedUpBody("BackedUp") from BackedUp {
         checked: u64,
         backed_up: u64,
@@ -24,14 +24,14 @@ body! {
         corrupt: u64,
         conflicts: u64,
         refused: u64,
-        /// The first documents that were not copied, and why.
+        /// The first documents that were not copied, and the reasons.
         problems: Vec<TroubleBody>,
         complete: bool,
         elapsed_ms: u64,
     }
 }
 
-/// Copy to the backup what main holds that has none, users and HR records. What is newer in the backup stays.
+/// Copy users' documents and HR records that have no backup from main to srie. Keeps newer documents in srie.
 #[utoipa::path(
     post,
     path = "/v1/admin/backup",
@@ -39,7 +39,7 @@ body! {
     operation_id = "backup",
     responses(
         (status = 200, description = "the same as `tierkeep backup --json`: `checked`, `backed_up`, `unchanged`, `newer_in_backup`, `erased`, `corrupt`, `conflicts`, `refused`, and the first `problems`", body = BackedUpBody),
-        (status = 202, description = "it takes long and goes on; `run_id` names it in the log", body = Begun),
+        (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),
         TaskError,
     ),
     security(("jwt" = [])),

@@ -23,7 +23,7 @@ route_error! {
         Query(QueryError),
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -57,17 +57,17 @@ body! {
     }
 }
 
-/// Migration records, page by page; those whose documents entered temp last come first.
+/// List migration records. Those of documents that entered temp last come first.
 #[utoipa::path(
     get,
     path = "/v1/admin/migrations",
     tag = "admin",
     operation_id = "list_migrations",
     params(
-        ("status" = Option<String>, Query, pattern = "^(pending|completed|failed)$", description = "only pending, completed or failed ones"),
-        ("user" = Option<String>, Query, description = "only this user's, by id"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the page before"),
+        ("status" = Option<String>, Query, pattern = "^(pending|completed|failed)$", description = "only records with this status: pending, completed or failed"),
+        ("user" = Option<String>, Query, description = "only records of this user, by id"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{24}$", description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = MigrationPage),
@@ -119,7 +119,7 @@ impl MigrationListQuery {
 }
 
 fn status(text: &str) -> Result<Status, QueryError> {
-    Status::parse(text).ok_or(QueryError("status is pending, completed or failed"))
+    Status::parse(text).ok_or(QueryError("status must be pending, completed or failed"))
 }
 
 fn cursor(text: &str) -> Result<ObjectId, QueryError> {

@@ -18,7 +18,7 @@ route_error! {
     SwitchMoverError after [RoleError] also [UserNotFound, OutcomeUnknown] {
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -33,22 +33,22 @@ pub(in crate::http) enum MoverSwitch {
 }
 
 body! {
-    /// Whether the movement is paused.
+    /// Whether the mover is paused.
     component Pausing("Pausing") {
         paused: bool,
-        /// whether it was otherwise before
+        /// whether the state changed
         changed: bool,
     }
 }
 
-/// Stop the movement everywhere, in every process, until it is resumed. Idempotent.
+/// Stop the mover in every process until it is resumed. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/admin/mover/pause",
     tag = "admin",
     operation_id = "pause_mover",
     responses(
-        (status = 200, description = "paused; `changed` says whether it was not already", body = Pausing),
+        (status = 200, description = "paused; `changed` is false if the mover was already paused", body = Pausing),
         SwitchMoverError,
     ),
     security(("jwt" = [])),
@@ -60,14 +60,14 @@ pub(in crate::http) async fn pause(
     switched(&state, &admin, MoverSwitch::Pause).await
 }
 
-/// Let the movement go on everywhere. Idempotent.
+/// Resume the mover in every process. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/admin/mover/resume",
     tag = "admin",
     operation_id = "resume_mover",
     responses(
-        (status = 200, description = "resumed; `changed` says whether it was not already", body = Pausing),
+        (status = 200, description = "resumed; `changed` is false if the mover was not paused", body = Pausing),
         SwitchMoverError,
     ),
     security(("jwt" = [])),

@@ -24,13 +24,13 @@ const DAY: Duration = Duration::from_hours(24);
 route_error! {
     /// Why there is no overview.
     OverviewError after [RoleError] also [UserNotFound] {
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
 body! {
-    /// The system at a glance.
+    /// The state of the system.
     component Overview("Overview") {
         databases: Vec<DatabaseBody>,
         due: Option<u64>,
@@ -57,8 +57,8 @@ body! {
 }
 
 body! {
-    /// What waits for its backup: moves begun and not completed, and HR records that `srie_main_hr` lacks; null where the
-    /// database that knows is away.
+    /// Pending backups: moves started and not completed, and HR records that are missing in `srie_main_hr`; null while
+    /// the database that stores the count is unavailable.
     component BackupPendingBody("BackupPending") from BackupPending {
         user: Option<u64>,
         hr: Option<u64>,
@@ -76,7 +76,7 @@ body! {
 }
 
 body! {
-    /// How far a run is.
+    /// The progress of a run.
     component RunBody("Run") from RunView {
         run_id: String,
         moved: i64,
@@ -87,7 +87,7 @@ body! {
 }
 
 body! {
-    /// What the mover is doing, and who.
+    /// The state of the mover, and the process that runs it.
     component MoverBody("Standing") from MoverStatus {
         phase: MoverPhase,
         holder: Option<HolderBody>,
@@ -113,7 +113,7 @@ body! {
 }
 
 body! {
-    /// So many documents, and their bytes of BSON.
+    /// A number of documents, and their BSON size in bytes.
     component AmountBody("Amount") from Amount {
         documents: u64,
         bytes: u64,
@@ -141,7 +141,7 @@ impl BodyOf<HourAhead> for HourBody {
 }
 
 body! {
-    /// What will move when.
+    /// The simulated moves.
     component SimulationBody("Simulation") from Simulation {
         from: Rfc3339,
         to: Rfc3339,
@@ -192,15 +192,15 @@ impl Overview {
     }
 }
 
-/// The system at a glance: the same as `tierkeep status --json`, with each database's breaker, the open alerts and
-/// what will move within the next 24 hours. What is not known while a database is away is null.
+/// The state of the system: the same as `tierkeep status --json`, with each database's breaker, the open alerts and
+/// the moves of the next 24 hours. Values that are unknown while a database is unavailable are null.
 #[utoipa::path(
     get,
     path = "/v1/admin/overview",
     tag = "admin",
     operation_id = "overview",
     responses(
-        (status = 200, description = "the system as it is now", body = Overview),
+        (status = 200, description = "the current state of the system", body = Overview),
         OverviewError,
     ),
     security(("jwt" = [])),

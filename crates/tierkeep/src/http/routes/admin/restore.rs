@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for InternalUser {
         };
         let user = fields::text(deserializer, parse).map_err(|_| {
             de::Error::custom(
-                "a user id here is internal_ and 24 hex digits; external users have no backup",
+                "a user id must be internal_ and 24 hex digits; external users have no backup",
             )
         });
         user.map(Self)
@@ -63,7 +63,7 @@ impl TryFrom<RestoreRequest> for RestoreOptions {
             }
             (None, None, Flag(true)) => RestoreScope::All,
             (_, _, _) => {
-                let why = "say whom to restore by one of user_id, user_ids (a list) and all: true";
+                let why = "name the users to restore with one of user_id, user_ids (a list) and all: true";
                 return Err(InvalidBody::Content(why.into()).into());
             }
         };
@@ -77,9 +77,11 @@ impl PartialSchema for RestoreRequest {
         let user = || of(Type::String).pattern(Some(INTERNAL_USER_ID));
         let users = ArrayBuilder::new().items(user()).build();
         let not_all = || Schema::from(constant(false).build());
-        let all = constant(true).description(Some("everybody, and HR records"));
+        let all = constant(true).description(Some("all users and HR records"));
         let either = AnyOfBuilder::new()
-            .description(Some("Whom to restore, said in one way."))
+            .description(Some(
+                "The users to restore: exactly one of `user_id`, `user_ids` and `all`.",
+            ))
             .item(one_way([
                 ("user_id", user().build().into()),
                 ("all", not_all()),
@@ -103,7 +105,7 @@ fn one_way<const N: usize>(fields: [(&str, Schema); N]) -> Object {
 impl ToSchema for RestoreRequest {}
 
 body! {
-    /// What a restoration did, or would do.
+    /// The outcome of a restore or a dry run.
     component RestoredBody("Restored") from Restored {
         checked: u64,
         restored: u64,
@@ -115,7 +117,7 @@ body! {
         conflicts: u64,
         refused: u64,
         missing: u64,
-        /// The first documents that were not brought back, and why.
+        /// The first documents that were not restored, and the reasons.
         problems: Vec<TroubleBody>,
         dry_run: bool,
         complete: bool,
@@ -131,17 +133,17 @@ body! {
     }
 }
 
-/// Bring documents back from the backup to main. What is newer in main stays, and who was erased stays erased.
+/// Restore documents from the backup to main. Keeps newer documents in main, and never restores erased users.
 #[utoipa::path(
     post,
     path = "/v1/admin/restore",
     tag = "admin",
     operation_id = "restore",
     request_body(content = RestoreRequest, content_type = "application/json",
-        description = "one of `user_id`, `user_ids` (a list) and `all` (true: everybody, and HR records); `dry_run`: only count"),
+        description = "one of `user_id`, `user_ids` (a list) and `all` (true: all users and HR records); `dry_run`: only count"),
     responses(
         (status = 200, description = "the same as `tierkeep restore --json`: `checked`, `restored`, `unchanged`, `newer_in_main`, `shadowed`, `erased`, `corrupt`, `conflicts`, `refused`, `missing`, and the first `problems`", body = RestoredBody),
-        (status = 202, description = "it takes long and goes on; `run_id` names it in the log", body = Begun),
+        (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),
         TaskError,
     ),
     security(("jwt" = [])),

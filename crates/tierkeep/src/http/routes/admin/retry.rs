@@ -29,7 +29,7 @@ route_error! {
         NotFound(UserNotFound),
         /// `evaluation_audit` did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -51,7 +51,7 @@ impl PartialSchema for RetryRequest {
     fn schema() -> RefOr<Schema> {
         let user_id = of(Type::String)
             .pattern(Some(USER_ID))
-            .description(Some("only this user's"));
+            .description(Some("only this user's moves"));
         RefOr::T(request([("user_id", user_id)], &[]).into())
     }
 }
@@ -59,22 +59,22 @@ impl PartialSchema for RetryRequest {
 impl ToSchema for RetryRequest {}
 
 body! {
-    /// How many are pending again.
+    /// The number of moves that are pending again.
     component RetriedBody("Retried") from Retried {
         retried: u64,
     }
 }
 
-/// Make moves that have failed for good ready to be tried again, with all their retries.
+/// Make moves that have failed permanently pending again, with all their retries.
 #[utoipa::path(
     post,
     path = "/v1/admin/migrations/retry",
     tag = "admin",
     operation_id = "retry_migrations",
     request_body(content = RetryRequest, content_type = "application/json",
-        description = "`user_id`: only this user's; without a body everybody's"),
+        description = "`user_id`: only this user's moves; without a body, all users'"),
     responses(
-        (status = 200, description = "`retried`: how many are pending again", body = RetriedBody),
+        (status = 200, description = "`retried`: the number of moves that are pending again", body = RetriedBody),
         RetryMigrationsError,
     ),
     security(("jwt" = [])),

@@ -34,7 +34,7 @@ route_error! {
         Paused(MoverPaused),
         /// A database did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -51,14 +51,14 @@ pub(in crate::http) struct RunRequest {
 }
 
 fn older_than<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let parse = |text: &str| units::duration(text).map_err(|form| format!("{form}, as a text"));
+    let parse = |text: &str| units::duration(text).map_err(|form| format!("{form}, as a string"));
     fields::text(deserializer, parse).map(Some)
 }
 
 impl PartialSchema for RunRequest {
     fn schema() -> RefOr<Schema> {
         let older_than = of(Type::String)
-            .description(Some("a duration in place of the retention"))
+            .description(Some("a duration that replaces the retention"))
             .pattern(Some("^[0-9]{1,4}(d|h|m|s|ms)$"))
             .examples(["30m"]);
         let fields = [
@@ -66,7 +66,7 @@ impl PartialSchema for RunRequest {
             ("older_than", older_than),
             (
                 "limit",
-                amount().description(Some("at most so many documents")),
+                amount().description(Some("the maximum number of documents")),
             ),
         ];
         RefOr::T(request(fields, &[]).into())
@@ -87,7 +87,7 @@ impl From<RunRequest> for RunOptions {
 }
 
 body! {
-    /// What a run did, or would do.
+    /// The outcome of a run or a dry run.
     component Counted("Counted") from Summary {
         run_id: String,
         scanned: u64,
@@ -103,17 +103,17 @@ body! {
     }
 }
 
-/// Move what is due now, beside every other mover; or see what would move.
+/// Move due documents now, concurrently with other movers, or count them with `dry_run`.
 #[utoipa::path(
     post,
     path = "/v1/admin/migrations/run",
     tag = "admin",
     operation_id = "run_migration",
     request_body(content = RunRequest, content_type = "application/json",
-        description = "`dry_run`: only count; `older_than`: a duration such as 30m in place of the retention; `limit`: at most so many documents"),
+        description = "`dry_run`: only count; `older_than`: a duration such as 30m that replaces the retention; `limit`: the maximum number of documents"),
     responses(
         (status = 200, description = "a dry run: the same as `tierkeep migrate run --dry-run --json`", body = Counted),
-        (status = 202, description = "begun; `run_id` names the run in records and logs", body = Begun),
+        (status = 202, description = "started; `run_id` identifies the run in records and logs", body = Begun),
         RunMigrationError,
     ),
     security(("jwt" = [])),

@@ -28,13 +28,13 @@ route_error! {
         Body(BodyError),
         /// A database did not answer.
         Database(StoreError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
 body! {
-    /// The run's name in records and logs.
+    /// The run's id in records and logs.
     component Begun("Begun") {
         run_id: String,
     }
@@ -111,7 +111,7 @@ fn log(action: &str, run_id: &str, error: &RestoreError) {
             user_type = "internal",
             run_id,
             %error,
-            "{action}: a database is another one now",
+            "{action}: a different database answers now",
         ),
     }
 }

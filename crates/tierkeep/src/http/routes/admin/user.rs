@@ -23,13 +23,13 @@ route_error! {
     ExplainUserError after [RoleError] also [] {
         /// No database holds anything about the user.
         NotFound(UserNotFound),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
 body! {
-    /// Everything about one user's data but its content.
+    /// The state of one user's data, without its content.
     component ExplanationBody("Explanation") from Explanation {
         user_id: String,
         user_type: UserType,
@@ -111,7 +111,7 @@ texts! {
     RecordStatus ["pending", "completed", "failed"];
 }
 
-/// One user: every copy, which one counts, why, and what happens next. The same as `tierkeep explain --json`.
+/// Show one user: every copy, which one is current, and what happens next. The same as `tierkeep explain --json`.
 #[utoipa::path(
     get,
     path = "/v1/admin/users/{user_id}",
@@ -119,7 +119,7 @@ texts! {
     operation_id = "explain_user",
     params(("user_id" = String, Path, description = "internal_… or external_…")),
     responses(
-        (status = 200, description = "every copy but its content", body = ExplanationBody),
+        (status = 200, description = "every copy, without its content", body = ExplanationBody),
         ExplainUserError,
     ),
     security(("jwt" = [])),

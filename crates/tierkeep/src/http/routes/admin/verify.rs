@@ -49,7 +49,7 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
     fn try_from(request: VerifyRequest) -> Result<Self, BodyError> {
         let repair = request.repair.0;
         if request.prefer.is_some() && !repair {
-            let why = "prefer says how to repair; give repair: true with it";
+            let why = "prefer needs repair: true";
             return Err(InvalidBody::Content(why.into()).into());
         }
         Ok(Self {
@@ -62,11 +62,18 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
 
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
-        let mend = "mend what differs";
-        let sample = || amount().description(Some("about so many documents in place of all"));
+        let mend = "repair differences";
+        let sample = || {
+            amount().description(Some(
+                "compare a random sample of about this many documents instead of \
+        all",
+            ))
+        };
         let prefer = of(Type::String)
             .enum_values(Some(["main", "srie"]))
-            .description(Some("whom to believe where digests do not decide"));
+            .description(Some(
+                "the copy to keep where versions and digests do not decide",
+            ));
         let compare = [
             ("repair", of(Type::Boolean).description(Some(mend))),
             ("sample", sample()),
@@ -77,7 +84,7 @@ impl PartialSchema for VerifyRequest {
             ("sample", sample()),
         ];
         let either = AnyOfBuilder::new()
-            .description(Some("Without repair nothing is changed."))
+            .description(Some("Without `repair`, nothing is changed."))
             .item(request(compare, &[]))
             .item(request(repair, &["repair", "prefer"]));
         RefOr::T(either.build().into())
@@ -87,7 +94,7 @@ impl PartialSchema for VerifyRequest {
 impl ToSchema for VerifyRequest {}
 
 body! {
-    /// What the comparison of main with its backup found.
+    /// The outcome of a comparison of main with its backup.
     component VerifiedBody("Verified") from Verified {
         checked: u64,
         matched: u64,
@@ -96,7 +103,7 @@ body! {
         different: u64,
         repaired: u64,
         in_flight: u64,
-        /// The first ones; the counts say how many there are.
+        /// The first findings; the counts include all of them.
         findings: Vec<DifferenceBody>,
         complete: bool,
         elapsed_ms: u64,
@@ -117,17 +124,17 @@ body! {
     }
 }
 
-/// Compare main with its backup, users and HR records, and mend what differs where that is asked for.
+/// Compare users' documents and HR records in main with their backups, and repair differences if `repair` is true.
 #[utoipa::path(
     post,
     path = "/v1/admin/verify",
     tag = "admin",
     operation_id = "verify",
     request_body(content = VerifyRequest, content_type = "application/json",
-        description = "`repair`: mend what differs; `prefer`: main or srie, whom to believe where digests do not decide; `sample`: about so many documents in place of all"),
+        description = "`repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
     responses(
         (status = 200, description = "the same as `tierkeep verify --json`: `checked`, `matched`, `missing_in_backup`, `missing_in_main`, `different`, `repaired`, `in_flight`, and the first `findings`", body = VerifiedBody),
-        (status = 202, description = "it takes long and goes on; `run_id` names it in the log", body = Begun),
+        (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),
         TaskError,
     ),
     security(("jwt" = [])),

@@ -23,7 +23,7 @@ route_error! {
     ReadDatabaseError after [] also [] {
         /// The path names no database.
         Unknown(UnknownDatabase),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
@@ -37,22 +37,22 @@ impl IntoResponses for UnknownName {
     }
 }
 
-/// A row for each database.
+/// One item per database.
 #[derive(Serialize, ToSchema, Debug)]
 pub(in crate::http) struct DatabasesHealth {
     /// All seven.
     databases: Vec<DatabaseHealth>,
 }
 
-/// Whether each of the seven databases answers, and how fast. `error` is a class, never a host or a server's text.
+/// Whether each of the seven databases answers, and how fast. `error` is a class, never a host or a server's message.
 #[utoipa::path(
     get,
     path = "/health/databases",
     tag = "health",
     operation_id = "databases",
     responses(
-        (status = 200, description = "every database that the service cannot do without is up", body = DatabasesHealth),
-        (status = 503, description = "one of them is down", body = DatabasesHealth),
+        (status = 200, description = "every database that the service requires is up", body = DatabasesHealth),
+        (status = 503, description = "a required database is down", body = DatabasesHealth),
     ),
 )]
 pub(in crate::http) async fn all(
@@ -72,8 +72,8 @@ pub(in crate::http) async fn all(
     operation_id = "database",
     params(("name" = String, Path, description = "the database's role, for example `raseen_temp_user`")),
     responses(
-        (status = 200, description = "it is up", body = DatabaseHealth),
-        (status = 503, description = "it is down", body = DatabaseHealth),
+        (status = 200, description = "the database is up", body = DatabaseHealth),
+        (status = 503, description = "the database is down", body = DatabaseHealth),
         UnknownName,
     ),
 )]

@@ -18,12 +18,12 @@ use crate::http::response::problem::causes::InternalError;
 use crate::http::state::HttpState;
 use crate::http::state::probe::{Findings, Phase};
 
-/// Whether the service is fit to serve.
+/// Health of the service.
 #[derive(Serialize, ToSchema, Debug)]
 pub(in crate::http) struct Health {
     /// `ok`, `degraded`, `starting`, `draining` or `down`.
     status: &'static str,
-    /// What is wrong, in no particular words.
+    /// The reasons, as text without a fixed form.
     reasons: Vec<String>,
 }
 
@@ -47,17 +47,17 @@ impl Health {
             } else {
                 ""
             };
-            format!("{what}{role} is away")
+            format!("{what}{role} is unavailable")
         };
         let mut reasons: Vec<String> = findings.away().map(is_away).collect();
         let unwritable = findings.unwritable.iter();
-        reasons.extend(unwritable.map(|(role, why)| format!("{role} takes no writes ({why})")));
+        reasons.extend(unwritable.map(|(role, why)| format!("{role} refuses writes ({why})")));
         reasons.extend(findings.spool_refuses.map(|share| {
             let whose = match share {
-                SpoolShare::Public => "of public callers",
-                SpoolShare::Reserved => "of internal users",
+                SpoolShare::Public => "about public callers",
+                SpoolShare::Reserved => "about internal users",
             };
-            format!("the spool of the audit trail takes no more decisions {whose}")
+            format!("the spool of the audit trail is full for decisions {whose}")
         }));
         let temp = RaseenTempUser::ROLE;
         if findings.overdue {
@@ -88,19 +88,19 @@ impl Health {
     }
 }
 
-/// Whether the process lives.
+/// Whether the process is running.
 #[utoipa::path(
     get,
     path = "/health/live",
     tag = "health",
     operation_id = "live",
-    responses((status = 200, description = "it does", body = Health)),
+    responses((status = 200, description = "the process is running", body = Health)),
 )]
 pub(in crate::http) async fn live() -> Result<Response, InternalError> {
     answer::json(StatusCode::OK, &Health::of("ok", Vec::new()))
 }
 
-/// Whether requests should be sent here.
+/// Whether this process accepts requests.
 #[utoipa::path(
     get,
     path = "/health/ready",

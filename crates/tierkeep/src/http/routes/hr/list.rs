@@ -27,12 +27,13 @@ route_error! {
         Read(RecordReadError),
         /// A record cannot be shown.
         Show(ShowError),
-        /// The service failed.
+        /// An internal error occurred.
         Internal(InternalError),
     }
 }
 
-/// The records of a collection, whole, page by page, in order of their ids. A page ends early where records are large.
+/// List the complete records of a collection, in order of their ids. A page of large records may be shorter than
+/// `limit`.
 #[utoipa::path(
     get,
     path = "/v1/hr/{collection}",
@@ -40,14 +41,14 @@ route_error! {
     operation_id = "list_hr_records",
     params(
         ("collection" = String, Path, description = "the collection's name"),
-        ("limit" = Option<usize>, Query, description = "at most so many, 1 to 1000; 100 where nothing is said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<usize>, Query, description = "page size, 1 to 1000 (default 100)"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "`items`, and `next_cursor`, which is null on the last page", body = Object,
             headers(
-                ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+                ("Tierkeep-Source" = String, description = "srie_main_hr if the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
         ListRecordsError,
     ),

@@ -22,7 +22,7 @@ route_error! {
     ReadRecordError after [RoleError, ShowError, UnknownCollection, InvalidRecord] also [] {
         /// The record cannot be read.
         Read(RecordReadError),
-        /// The record is not stored.
+        /// The record does not exist.
         NotFound(RecordNotFound),
         /// A condition does not hold.
         Condition(RecordConditionError),
@@ -70,17 +70,17 @@ route_error! {
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 where the record is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 where the record is at one of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions; 412 if the record has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "quoted versions; 304 if the record has one of them"),
     ),
     responses(
-        (status = 200, description = "the whole record: as it was put, with `_id`, `created_at`, `updated_at` and `metadata`", body = Object,
+        (status = 200, description = "the complete record: as it was stored, with `_id`, `created_at`, `updated_at` and `metadata`", body = Object,
             headers(
                 ("ETag" = String, description = "the quoted version of the record"),
-                ("Tierkeep-Source" = String, description = "srie_main_hr when the answer comes from the backup"),
-                ("Tierkeep-Inexact" = String, description = "names the values of the answer that would not be stored as they were if they were put back"),
+                ("Tierkeep-Source" = String, description = "srie_main_hr if the answer comes from the backup"),
+                ("Tierkeep-Inexact" = String, description = "lists the values in the answer that JSON cannot represent exactly"),
             )),
-        (status = 304, description = "the caller's copy is still right"),
+        (status = 304, description = "the caller's copy is current"),
         ReadRecordError,
     ),
     security(("jwt" = [])),
@@ -110,7 +110,7 @@ pub(in crate::http) async fn get(
     Ok(answer::from_source(answer, source))
 }
 
-/// Put a record into `raseen_main_hr` and its backup, whether there was one or not.
+/// Create or replace a record in `raseen_main_hr` and its backup.
 #[utoipa::path(
     put,
     path = "/v1/hr/{collection}/{id}",
@@ -119,13 +119,13 @@ pub(in crate::http) async fn get(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the record is stored"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the record exists"),
     ),
     request_body(content = Object, content_type = "application/json", description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`"),
     responses(
-        (status = 200, description = "replaced; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
-        (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 200, description = "replaced; the complete record. `metadata.backup_status` is `completed`, or `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "created; the complete record", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         WriteRecordError,
     ),
     security(("jwt" = [])),
@@ -149,16 +149,16 @@ pub(in crate::http) async fn put(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
-        ("If-None-Match" = Option<String>, Header, description = "* creates only; 412 where the record is stored"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only create; 412 if the record exists"),
     ),
     request_body(
         content((Object = "application/merge-patch+json"), (Object = "application/json")),
         description = "one JSON object, without the keys `_id`, `created_at`, `updated_at` and `metadata`; null removes a key",
     ),
     responses(
-        (status = 200, description = "changed; the whole record. `metadata.backup_status` is `completed`, or `pending` while the backup is away", body = Object, headers(("ETag" = String, description = "the quoted version"))),
-        (status = 201, description = "the record is new; the same", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 200, description = "changed; the complete record. `metadata.backup_status` is `completed`, or `pending` while the backup is unavailable", body = Object, headers(("ETag" = String, description = "the quoted version"))),
+        (status = 201, description = "created; the complete record", body = Object, headers(("ETag" = String, description = "the quoted version"))),
         WriteRecordError,
     ),
     security(("jwt" = [])),
@@ -219,10 +219,10 @@ async fn write(
     params(
         ("collection" = String, Path, description = "the collection's name"),
         ("id" = String, Path, description = "the record's id: 1 to 128 of A-Z, a-z, 0-9, ., _, :, @ and -"),
-        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 where the record is at none of them"),
+        ("If-Match" = Option<String>, Header, description = "quoted versions, or * for any; 412 if the record has none of them"),
     ),
     responses(
-        (status = 204, description = "removed; from the backup too, or as soon as that is back"),
+        (status = 204, description = "removed from main, and from the backup as soon as that is available"),
         RemoveRecordError,
     ),
     security(("jwt" = [])),
