@@ -13,6 +13,19 @@ use tokio::process::Command;
 use crate::test::Surroundings;
 use crate::variable;
 
+/// Runs tests; one that takes ten minutes ends the run with the stack of each thread, instead of holding it up.
+pub(crate) const PYTEST: [&str; 9] = [
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-o",
+    "faulthandler_timeout=600",
+    "-o",
+    "faulthandler_exit_on_timeout=true",
+];
+
 /// Names a Chromium of one's own.
 const CHROMIUM_VARIABLE: &str = "CHROMIUM_BIN";
 /// Where systems keep it.
@@ -51,7 +64,7 @@ async fn run(
     let target = variable("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let mut command = Command::new(python);
     command
-        .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+        .args(PYTEST)
         .arg(&tests)
         .current_dir(root)
         .env("PYTHONDONTWRITEBYTECODE", "1")

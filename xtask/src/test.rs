@@ -3,6 +3,7 @@
 //! A step that fails does not hide what the later ones would say; the summary at the end names all.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -103,42 +104,64 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
         Step::new("lint as it is built", &built(&[]), &[]),
         Step::new("lint with otel", &built(&["--features", "otel"]), &[]),
     ];
-    let mut outcomes = vec![("tidy", tidy::run(root))];
+    let mut outcomes = Outcomes::default();
+    outcomes.take("tidy", async { tidy::run(root) }).await;
     for step in steps {
-        outcomes.push((step.name, cargo(root, &step, &surroundings).await));
+        let run = cargo(root, &step, &surroundings);
+        outcomes.take(step.name, run).await;
     }
-    outcomes.push(("test", tests(root, &surroundings, extra).await));
+    let run = tests(root, &surroundings, extra);
+    outcomes.take("test", run).await;
     println!("\n--- properties: pytest");
-    let outcome = python::properties(root, &surroundings).await;
-    outcomes.push(("properties", outcome));
+    let run = python::properties(root, &surroundings);
+    outcomes.take("properties", run).await;
     println!("\n--- python: the wheel, its checks and its tests");
-    let outcome = wheel::test(root, &surroundings).await;
-    outcomes.push(("python", outcome));
+    let run = wheel::test(root, &surroundings);
+    outcomes.take("python", run).await;
     println!("\n--- dashboard: pytest, in Chromium");
-    let outcome = python::dashboard(root, &surroundings).await;
-    outcomes.push(("dashboard", outcome));
+    let run = python::dashboard(root, &surroundings);
+    outcomes.take("dashboard", run).await;
     println!("\n--- deploy: pytest, on deploy/ and docs/");
-    let outcome = python::deploy(root, &surroundings).await;
-    outcomes.push(("deploy", outcome));
+    let run = python::deploy(root, &surroundings);
+    outcomes.take("deploy", run).await;
     if let Some(mongod) = &mut mongod {
         // Where it ended, steps failed for want of it: this says why.
-        outcomes.push(("database", mongod.still_runs()));
+        outcomes.take("database", async { mongod.still_runs() }).await;
     }
-    println!();
-    let mut failed = Vec::new();
-    for (name, outcome) in outcomes {
-        match outcome {
-            Ok(()) => println!("ok      {name}"),
-            Err(error) => {
-                println!("FAILED  {name}: {error:#}");
-                failed.push(name);
-            }
-        }
-    }
+    let failed = outcomes.shown();
     if failed.is_empty() {
         Ok(())
     } else {
         bail!("{} failed", failed.join(", "))
+    }
+}
+
+/// What came of each step, and how long it took.
+#[derive(Default)]
+struct Outcomes(Vec<(&'static str, Result<()>, Duration)>);
+
+impl Outcomes {
+    async fn take(&mut self, name: &'static str, step: impl Future<Output = Result<()>>) {
+        let began = Instant::now();
+        let outcome = step.await;
+        self.0.push((name, outcome, began.elapsed()));
+    }
+
+    /// Prints all of them and answers the names of those that failed.
+    fn shown(self) -> Vec<&'static str> {
+        println!();
+        let mut failed = Vec::new();
+        for (name, outcome, took) in self.0 {
+            let seconds = took.as_secs();
+            match outcome {
+                Ok(()) => println!("ok      {name} ({seconds} s)"),
+                Err(error) => {
+                    println!("FAILED  {name} ({seconds} s): {error:#}");
+                    failed.push(name);
+                }
+            }
+        }
+        failed
     }
 }
 

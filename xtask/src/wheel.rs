@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tokio::process::Command;
 
-use crate::python::{environment, succeed};
+use crate::python::{PYTEST, environment, succeed};
 use crate::test::Surroundings;
 use crate::variable;
 
@@ -87,7 +87,7 @@ pub(crate) async fn test(root: &Path, surroundings: &Surroundings<'_>) -> Result
     for place in [&package, &example] {
         let mut tests = Command::new(&python);
         tests
-            .args(["-m", "pytest", "-q", "-p", "no:cacheprovider"])
+            .args(PYTEST)
             .current_dir(place)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TIERKEEP_BIN", &binary)

@@ -16,6 +16,9 @@ REPLACEMENTS = (
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),
     (r"\baclose\b", "close"),
+    # Only tasks can be cancelled.
+    (r"\bto_its_end\(self\._http, request\)", "self._http.send(request)"),
+    (r"^from \.\._cancellation import to_its_end\n", ""),
     (r"\banyio\.sleep\b", "time.sleep"),
     (r"^import anyio$", "import time"),
     (r"\basyncio\.run\(([^\n]*)\)$", r"\1"),

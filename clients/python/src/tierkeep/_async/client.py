@@ -13,6 +13,7 @@ import httpx
 
 from .. import _routes as routes
 from .. import errors, results
+from .._cancellation import to_its_end
 from .._protocol import Body, Call, Caller, Retry, Version
 from ..credentials import ANONYMOUS, Credentials
 
@@ -459,7 +460,7 @@ class AsyncClient:
         timeout = httpx.Timeout(self._caller.timeout, connect=CONNECT_TIMEOUT, pool=None)
         request.extensions = {"timeout": timeout.as_dict()}
         try:
-            return await self._http.send(request)
+            return await to_its_end(self._http, request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.ProxyError) as error:
             raise errors.NotSentError(f"the service cannot be reached: {error}", request_id) from error
         except httpx.TimeoutException as error:
