@@ -26,7 +26,8 @@ mod users;
 
 pub use alerts::channel::{About, Channel, ChannelKind, Notice, Undelivered};
 pub use alerts::delivery::{AlertDelivery, Round, SHOWN, When};
-pub use alerts::{Alert, AlertFilter, AlertKind, AlertPage, Alerts, ChannelView};
+pub use alerts::list::{AlertCursor, AlertFilter, AlertPage};
+pub use alerts::{Alert, AlertKind, Alerts, ChannelView};
 pub use audit::{
     AuditDecisions, AuditFilter, AuditPage, AuditSettings, AuditTrail, Decided, Kept, Listed,
     MemorySpool, Portion, PruneError, Pruned, Refused, Spool, SpoolShare,

@@ -52,7 +52,7 @@ fn types_are_kept_apart() {
 #[case("[]", "object")]
 #[case("7", "object")]
 #[case(r#"{"$oid":"507f1f77bcf86cd799439011"}"#, "object")]
-#[case(r#"{"a":1,"a":2}"#, "twice")]
+#[case(r#"{"a":1,"a":2}"#, "duplicated")]
 #[case(r#"{"a":18446744073709551616}"#, "int64")]
 #[case(r#"{"a":9223372036854775808}"#, "int64")]
 #[case(r#"{"a":1e999}"#, "f64")]
@@ -75,13 +75,13 @@ fn types_are_kept_apart() {
 #[case(r#"{"a":{"$code":"c","$scope":{},"$more":1}}"#, "$more")]
 #[case(
     r#"{"a":{"$oid":"507f1f77bcf86cd799439011","$oid":"507f1f77bcf86cd799439011"}}"#,
-    "twice"
+    "duplicated"
 )]
 #[case(
     r#"{"a":{"k1":1,"k2":1,"k3":1,"k4":1,"k5":1,"k6":1,"k7":1,"k8":1,"k3":{},"k9":1}}"#,
     "k3"
 )]
-#[case(r#"{"a":[{"b":1},{"b":2,"b":3}]}"#, "twice")]
+#[case(r#"{"a":[{"b":1},{"b":2,"b":3}]}"#, "duplicated")]
 #[case("{\"a\\u0000b\":1}", "NUL")]
 fn what_cannot_be_stored_is_refused(#[case] json: &str, #[case] named: &str) {
     let InvalidBody::Content(message) = parse(json.as_bytes()).unwrap_err() else {

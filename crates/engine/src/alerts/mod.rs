@@ -7,6 +7,7 @@
 pub(crate) mod channel;
 mod channel_state;
 pub(crate) mod delivery;
+pub(crate) mod list;
 mod telling_held;
 
 use std::sync::Arc;
@@ -152,25 +153,6 @@ pub struct ChannelView {
     pub last_told: Option<String>,
     /// How many attempts have failed since.
     pub failures: u32,
-}
-
-/// Which alerts are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum AlertFilter {
-    /// Those whose cause is not gone.
-    #[default]
-    Open,
-    /// Resolved ones too.
-    All,
-}
-
-/// One page of alerts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AlertPage {
-    /// The alerts, by kind and subject.
-    pub items: Vec<Alert>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<String>,
 }
 
 /// The alerts of a deployment.
@@ -344,49 +326,6 @@ impl Alerts {
         let (page, next) = pages::page(store.as_ref(), collection::ALERTS, &find).await?;
         *after = next;
         Ok(page.iter().filter_map(|alert| read(alert)).collect())
-    }
-}
-
-impl Alerts {
-    /// At most `limit` alerts, those after the place `after`.
-    ///
-    /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer.
-    pub async fn page(
-        &self,
-        filter: AlertFilter,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<AlertPage, StoreError> {
-        let query = match filter {
-            AlertFilter::Open => Query::Equal(doc! { "resolved_at": Bson::Null }),
-            AlertFilter::All => Query::All,
-        };
-        let after = after.map(|id| Cursor {
-            staged_at: Bson::Null,
-            id: Bson::String(id.to_owned()),
-        });
-        // One more than wanted says whether there are more.
-        let find = Find::new(query).after(after).limit(limit.saturating_add(1));
-        let store = self.engine.databases.audit_db().store();
-        let mut page = repeating(|| store.find(collection::ALERTS, &find)).await?;
-        let more = page.len() > limit;
-        page.truncate(limit);
-        let last = page.last().and_then(|alert| alert.get_str("_id").ok());
-        Ok(AlertPage {
-            next: last.filter(|_| more).map(ToOwned::to_owned),
-            items: page.iter().filter_map(|alert| read(alert)).collect(),
-        })
-    }
-
-    /// How many alerts are open.
-    ///
-    /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer.
-    pub async fn count_open(&self) -> Result<u64, StoreError> {
-        let store = self.engine.databases.audit_db().store();
-        let open = Query::Equal(doc! { "resolved_at": Bson::Null });
-        repeating(|| store.count(collection::ALERTS, &open)).await
     }
 }
 

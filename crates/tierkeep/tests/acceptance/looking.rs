@@ -87,7 +87,7 @@ fn with_all_databases_away_every_look_ends_soon_and_says_unknown() {
         let line = |line: &&str| line.starts_with("  ") && line.ends_with(&cause);
         let line = told.lines().find(line).unwrap();
         assert!(Role::ALL.iter().all(|role| line.contains(role.name())));
-        assert!(told.contains("help: TIERKEEP_CLUSTER_URL"), "{told}");
+        assert!(told.contains("TIERKEEP_CLUSTER_URL"), "{told}");
         assert!(!told.contains("_DB_URL"), "{told}");
         match arguments[0] {
             "status" | "migrate" => {

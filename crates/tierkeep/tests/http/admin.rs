@@ -1,5 +1,7 @@
 //! What an administrator sees of the movement and tells it.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 use tierkeep_core::clock;
@@ -161,6 +163,10 @@ async fn a_run_is_begun_counted_and_seen(
     let cursor = first["next_cursor"].as_str().unwrap();
     let second = list(&format!("limit=3&status=completed&cursor={cursor}")).await;
     assert_eq!(second["items"].as_array().unwrap().len(), 2);
+    let all = list("").await;
+    let ids = all["items"].as_array().unwrap().iter();
+    let ids: Vec<_> = ids.map(|record| record["migration_id"].as_str()).collect();
+    assert!(ids.is_sorted_by(|one, other| one > other), "{ids:?}");
     assert_eq!(second["next_cursor"], Value::Null);
     assert_eq!(list("status=failed").await["items"], json!([]));
     let user = native_user(2, 1).id().to_owned();
@@ -322,6 +328,14 @@ async fn alerts_are_listed_page_by_page(
         ["user 0", "user 1", "user 2", "user 4"]
     );
     assert_eq!(subjects("all").await.len(), 5);
+    // What was raised last comes first.
+    world.clock.advance(Duration::from_secs(1));
+    let kind = AlertKind::MigrationFailed;
+    alerts.raise(kind, "user 2", "again").await.unwrap();
+    assert_eq!(
+        subjects("open").await,
+        ["user 2", "user 0", "user 1", "user 4"]
+    );
     for wrong in ["filter=some", "limit=0", "limit=1001", "cursor=%25"] {
         let ask = admin(&world, "GET", "/v1/admin/alerts").query(wrong);
         ask.send().await.refused(400, "malformed");

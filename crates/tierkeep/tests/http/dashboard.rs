@@ -250,7 +250,7 @@ async fn pages_load_nothing_from_elsewhere_and_stay_in_no_cache() {
         script.header("content-type"),
         Some("text/javascript; charset=utf-8")
     );
-    for word in ["http", "eval", "innerHTML ="] {
+    for word in ["http", "eval", "innerHTML = "] {
         assert!(!script.text().contains(word), "{word}");
     }
 }
@@ -314,7 +314,7 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     assert!(paused.text().contains("The mover is paused everywhere."));
     assert!(world.mover.service.is_paused().await.unwrap());
     let again = page(&world, &cookie, "/ui/").await;
-    assert!(!again.text().contains("role=\"status\""), "told once");
+    assert!(!again.text().contains("id=\"notice\""), "told once");
     let post = world
         .ask("POST", "/ui/actions/run")
         .header("cookie", &cookie);
@@ -388,7 +388,7 @@ async fn a_comparison_that_cannot_be_made_is_refused_and_tells_nothing_later() {
         assert!(refused.text().contains(away.name()), "{}", refused.text());
         world.faults.heal();
         let next = page(&world, &cookie, "/ui/backup").await.expect(200);
-        assert!(!next.text().contains("role=\"status\""), "{away}");
+        assert!(!next.text().contains("id=\"notice\""), "{away}");
     }
 }
 

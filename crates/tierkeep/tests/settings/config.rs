@@ -113,7 +113,7 @@ fn everything_wrong_is_said_at_once() {
         "\"metadata\" is a reserved field",
         "lists \"scan_cache\" twice",
         "\"tierkeep_identity\" has a reserved name",
-        "names \"hr\" twice",
+        "lists \"hr\" twice",
         "HR collection \"a.b\" is not",
         "unknown variable TIERKEEP_COLOUR",
         "SECRET_KEY has 5 bytes",
@@ -524,7 +524,7 @@ fn the_secrets_of_the_data_directory_are_shown_as_set() {
     "mongodb://me:hunter2@a,b/?directConnection=true",
     "its option \"directConnection\""
 )]
-#[case("mongodb://me:hunter2@h/?w=-7&appName=x", "its option \"w\", or")]
+#[case("mongodb://me:hunter2@h/?w=-7&appName=x", "its option \"w\" or")]
 #[case("mongodb://me:hun:ter2@h/", "percent-encoded")]
 fn what_the_driver_does_not_understand_is_found_without_a_server(
     #[case] url: &str,

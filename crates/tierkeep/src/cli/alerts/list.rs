@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use tierkeep_engine::{Alert, AlertFilter, AlertPage, Alerts};
+use tierkeep_engine::{Alert, AlertCursor, AlertFilter, AlertPage, Alerts};
 
 use super::super::{Context, table};
 use crate::exit::{self, Exit};
@@ -20,8 +20,8 @@ pub struct ListArgs {
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub limit: usize,
     /// Start after this alert: the cursor that the previous page ended with
-    #[arg(long, value_name = "CURSOR")]
-    pub cursor: Option<String>,
+    #[arg(long, value_name = "CURSOR", value_parser = cursor)]
+    pub cursor: Option<AlertCursor>,
 }
 
 #[derive(Serialize)]
@@ -29,6 +29,10 @@ struct AlertListing {
     /// None while `evaluation_audit` is away.
     items: Option<Vec<Alert>>,
     next_cursor: Option<String>,
+}
+
+fn cursor(text: &str) -> Result<AlertCursor, String> {
+    AlertCursor::parse(text).ok_or_else(|| "not a cursor that `tierkeep alerts list` printed".to_owned())
 }
 
 /// Shows a page of alerts.
@@ -43,11 +47,11 @@ pub(super) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
         AlertFilter::Open
     };
     let alerts = Alerts::new(Arc::clone(&look.engine));
-    let page = alerts.page(filter, args.cursor.as_deref(), args.limit);
+    let page = alerts.page(filter, args.cursor.as_ref(), args.limit);
     let page = match page.await {
         Ok(AlertPage { items, next }) => AlertListing {
             items: Some(items),
-            next_cursor: next,
+            next_cursor: next.map(|next| next.to_string()),
         },
         Err(error) if exit::of_store(&error) == Exit::Unreachable => AlertListing {
             items: None,

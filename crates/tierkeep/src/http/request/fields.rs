@@ -334,17 +334,17 @@ mod tests {
     #[rstest]
     #[case(
         r#"{"dryrun":true}"#,
-        "the field \"dryrun\" is not known here; the fields are dry_run, limit, colour"
+        "the field \"dryrun\" is unknown; the fields are dry_run, limit, colour"
     )]
-    #[case(r#"{"dry_run":"yes"}"#, "dry_run is true or false")]
-    #[case(r#"{"dry_run":null}"#, "dry_run is true or false")]
-    #[case(r#"{"limit":0}"#, "limit is a whole number above 0")]
-    #[case(r#"{"limit":-1}"#, "limit is a whole number above 0")]
-    #[case(r#"{"limit":7.5}"#, "limit is a whole number above 0")]
-    #[case(r#"{"limit":null}"#, "limit is a whole number above 0")]
-    #[case(r#"{"limit":{"of":7}}"#, "limit is a whole number above 0")]
-    #[case(r#"{"colour":7}"#, "colour is red")]
-    #[case(r#"{"colour":"blue"}"#, "colour is red")]
+    #[case(r#"{"dry_run":"yes"}"#, "dry_run must be true or false")]
+    #[case(r#"{"dry_run":null}"#, "dry_run must be true or false")]
+    #[case(r#"{"limit":0}"#, "limit must be a whole number above 0")]
+    #[case(r#"{"limit":-1}"#, "limit must be a whole number above 0")]
+    #[case(r#"{"limit":7.5}"#, "limit must be a whole number above 0")]
+    #[case(r#"{"limit":null}"#, "limit must be a whole number above 0")]
+    #[case(r#"{"limit":{"of":7}}"#, "limit must be a whole number above 0")]
+    #[case(r#"{"colour":7}"#, "colour must be red")]
+    #[case(r#"{"colour":"blue"}"#, "colour must be red")]
     fn an_error_names_the_field_and_what_it_takes(#[case] body: &str, #[case] expected: &str) {
         let error = read_json(body).unwrap_err();
         assert_eq!(error, InvalidBody::Content(expected.to_owned()));

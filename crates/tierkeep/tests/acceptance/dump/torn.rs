@@ -165,7 +165,7 @@ async fn a_dump_of_tierkeep_without_its_manifest_and_a_torn_gzip_are_refused() {
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(
-        said.contains(&format!("{MAIN}.gz: it is no whole gzip")),
+        said.contains(&format!("{MAIN}.gz: it is not a complete gzip")),
         "{said}"
     );
 

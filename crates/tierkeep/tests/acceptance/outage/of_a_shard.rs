@@ -83,7 +83,7 @@ async fn an_outage_of_one_shard_is_named_and_users_on_the_other_are_served() {
     );
     let reasons = ready["reasons"].to_string();
     assert!(
-        reasons.contains("a shard of raseen_temp_user is away"),
+        reasons.contains("a shard of raseen_temp_user is unavailable"),
         "{reasons}"
     );
     for n in &here {

@@ -6,7 +6,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tierkeep_core::store::StoreError;
-use tierkeep_engine::{Alert, AlertFilter, AlertKind};
+use tierkeep_engine::{Alert, AlertCursor, AlertFilter, AlertKind};
 
 use super::super::error::route_error;
 use crate::http::openapi::schema::{BodyOf, Rfc3339, body};
@@ -48,7 +48,7 @@ body! {
     }
 }
 
-/// List alerts by kind and subject: open alerts, or all.
+/// List alerts, newest first: open alerts, or all.
 #[utoipa::path(
     get,
     path = "/v1/admin/alerts",
@@ -73,11 +73,13 @@ pub(in crate::http) async fn get(
     let query = AlertListQuery::read(&uri)?;
     let alerts = state.mover.service.alerts();
     let page = alerts
-        .page(query.filter, query.after.as_deref(), query.limit)
+        .page(query.filter, query.after.as_ref(), query.limit)
         .await?;
     let page = AlertPage {
         items: BodyOf::body_of(page.items),
-        next_cursor: page.next.map(|place| URL_SAFE_NO_PAD.encode(place)),
+        next_cursor: page
+            .next
+            .map(|cursor| URL_SAFE_NO_PAD.encode(cursor.to_string())),
     };
     Ok(answer::json(StatusCode::OK, &page)?)
 }
@@ -85,7 +87,7 @@ pub(in crate::http) async fn get(
 /// Which page is asked for.
 struct AlertListQuery {
     filter: AlertFilter,
-    after: Option<String>,
+    after: Option<AlertCursor>,
     limit: usize,
 }
 
@@ -116,9 +118,9 @@ fn filter(text: &str) -> Result<AlertFilter, QueryError> {
     }
 }
 
-fn cursor(text: &str) -> Result<String, QueryError> {
-    let place = URL_SAFE_NO_PAD.decode(text).ok();
-    place
-        .and_then(|place| String::from_utf8(place).ok())
+fn cursor(text: &str) -> Result<AlertCursor, QueryError> {
+    let decoded = URL_SAFE_NO_PAD.decode(text).ok();
+    decoded
+        .and_then(|text| AlertCursor::parse(std::str::from_utf8(&text).ok()?))
         .ok_or(query::INVALID_CURSOR)
 }
