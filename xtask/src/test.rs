@@ -126,7 +126,9 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
     outcomes.take("deploy", run).await;
     if let Some(mongod) = &mut mongod {
         // Where it ended, steps failed for want of it: this says why.
-        outcomes.take("database", async { mongod.still_runs() }).await;
+        outcomes
+            .take("database", async { mongod.still_runs() })
+            .await;
     }
     let failed = outcomes.shown();
     if failed.is_empty() {

@@ -32,7 +32,8 @@ struct AlertListing {
 }
 
 fn cursor(text: &str) -> Result<AlertCursor, String> {
-    AlertCursor::parse(text).ok_or_else(|| "not a cursor that `tierkeep alerts list` printed".to_owned())
+    AlertCursor::parse(text)
+        .ok_or_else(|| "not a cursor that `tierkeep alerts list` printed".to_owned())
 }
 
 /// Shows a page of alerts.

@@ -6,9 +6,11 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::Value;
 use tierkeep_core::audit::AuditKind;
+use tierkeep_core::store::StoreError;
 use tierkeep_engine::{AuditFilter, Listed};
 
 use super::operator::Operator;
+use super::overview::within;
 use super::page::{Frame, PageResult, Place, ok};
 use super::words::{When, Words};
 use crate::http::response::problem::Problem;
@@ -51,7 +53,8 @@ struct Audit {
     frame: Frame,
     search: AuditSearch,
     kinds: [&'static str; 8],
-    lines: Vec<Line>,
+    /// None while the audit database is unavailable.
+    lines: Option<Vec<Line>>,
     next: Option<String>,
     nobody: bool,
     newest_first: bool,
@@ -71,19 +74,14 @@ pub(super) async fn get(
         user,
     };
     let newest_first = filter == AuditFilter::default() && !nobody;
-    let (lines, next) = if nobody {
-        (Vec::new(), None)
+    let found = if nobody {
+        Some((Vec::new(), None))
     } else if newest_first {
-        newest(&state, &search, by.words).await?
+        within(newest(&state, &search, by.words)).await
     } else {
-        let after = search.cursor.parse().ok();
-        let page = state.audit.page(&filter, after, PAGE).await?;
-        let kind = filter.kind.map_or("", AuditKind::as_str);
-        let user = filter.user.as_ref().map_or("", |user| user.as_str());
-        let next = page.next;
-        let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&cursor={at}"));
-        (lines(&page.items, by.words), next)
+        within(filtered(&state, &search, &filter, by.words)).await
     };
+    let (lines, next) = found.map_or((None, None), |(lines, next)| (Some(lines), next));
     ok(&Audit {
         frame: Frame::inside("Audit trail", Some(Place::Audit), &by),
         search,
@@ -95,12 +93,31 @@ pub(super) async fn get(
     })
 }
 
+/// What of the trail is shown, and the address of what follows.
+type Found = (Vec<Line>, Option<String>);
+
+/// The entries that the filter lets through, from the oldest on.
+async fn filtered(
+    state: &HttpState,
+    search: &AuditSearch,
+    filter: &AuditFilter,
+    words: Words,
+) -> Result<Found, StoreError> {
+    let after = search.cursor.parse().ok();
+    let page = state.audit.page(filter, after, PAGE).await?;
+    let kind = filter.kind.map_or("", AuditKind::as_str);
+    let user = filter.user.as_ref().map_or("", |user| user.as_str());
+    let next = page.next;
+    let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&cursor={at}"));
+    Ok((lines(&page.items, words), next))
+}
+
 /// The last entries before a place, or of all; and where those before them are.
 async fn newest(
     state: &HttpState,
     search: &AuditSearch,
     words: Words,
-) -> Result<(Vec<Line>, Option<String>), Problem> {
+) -> Result<Found, StoreError> {
     let before: Option<i64> = search.before.parse().ok();
     let before = match before {
         Some(before) => before,

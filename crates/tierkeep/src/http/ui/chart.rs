@@ -4,7 +4,10 @@ use tierkeep_engine::Simulation;
 
 use super::words::{bytes, many, number};
 
-const LEFT: u64 = 46;
+/// Room for the longest text of the scale, in the size that narrow pages have.
+const LEFT: u64 = 70;
+/// Room for half of a label beside the last bar.
+const RIGHT: u64 = 24;
 const BOTTOM: u64 = 150;
 const TOP: u64 = 14;
 const STEP: u64 = 26;
@@ -90,7 +93,7 @@ impl Chart {
             });
         }
         let lines = [0, scale / 2, scale];
-        let lines = lines.map(|value| (BOTTOM - height(value, scale), number(value)));
+        let lines = lines.map(|value| (BOTTOM - height(value, scale), short(value)));
         let busiest = all.iter().max_by_key(|(_, _, amount)| amount.documents);
         let busiest = busiest.filter(|(_, _, amount)| amount.documents > 0);
         Self {
@@ -103,7 +106,7 @@ impl Chart {
                 let documents = many(amount.documents, "document", "documents");
                 format!("{when}, {documents}")
             }),
-            width: x + 4,
+            width: x + RIGHT,
             bottom: BOTTOM,
             left: LEFT,
         }
@@ -117,6 +120,15 @@ fn height(value: u64, scale: u64) -> u64 {
     u64::try_from(height)
         .unwrap_or(BOTTOM - TOP)
         .max(u64::from(value > 0) * 2)
+}
+
+/// A round number, five characters long at most as long as people have that many documents.
+fn short(value: u64) -> String {
+    match value {
+        0..10_000 => number(value),
+        10_000..1_000_000 => format!("{}k", value / 1_000),
+        _ => format!("{}M", value / 1_000_000),
+    }
 }
 
 /// The next of 2, 4, 10, 20, 40, 100 and so on: half of it is a whole number too.
@@ -151,6 +163,16 @@ mod tests {
     #[case(u64::MAX, u64::MAX)]
     fn the_scale_is_a_round_number(#[case] most: u64, #[case] scale: u64) {
         assert_eq!(ceiling(most), scale);
+    }
+
+    #[rstest]
+    #[case(5_000, "5,000")]
+    #[case(10_000, "10k")]
+    #[case(200_000, "200k")]
+    #[case(1_000_000, "1M")]
+    #[case(500_000_000, "500M")]
+    fn the_scale_has_short_texts(#[case] value: u64, #[case] expected: &str) {
+        assert_eq!(short(value), expected);
     }
 
     #[test]

@@ -169,6 +169,11 @@ impl Agreement {
                     "good",
                     "Main and its backup agree; temp holds a newer version, which moves to main when it is due.",
                 ),
+                Some(temp) if temp.state == LIVE && temp.version < main.version => say(
+                    "bad",
+                    "Temp holds an older version than main. An operator has to decide which one is current: see the \
+                     Migrations page.",
+                ),
                 Some(_) | None => say(
                     "good",
                     "Main and its backup agree: the same version and the same digest.",
@@ -195,6 +200,8 @@ impl Agreement {
     }
 }
 
+/// How the state of a copy with content is called.
+const LIVE: &str = "live";
 /// How the state of what is left of somebody is called.
 const ERASED: &str = "erased";
 
