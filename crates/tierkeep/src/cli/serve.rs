@@ -10,7 +10,7 @@ use tierkeep_core::repeats::Repeats;
 use tierkeep_engine::{
     AlertDelivery, AuditKeeper, Bindings, Channel, Engine, ErasureService, GuardSettings,
     HrRecords, MigrationService, Opened, Purpose, Reconciler, Upkeep, Users, VerificationWatch,
-    Watch, Worker,
+    Waiting, Watch, Worker,
 };
 use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
 use tokio::sync::watch;
@@ -73,7 +73,9 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let mover = MigrationService::new(Arc::clone(&engine), service.settings.mover);
     let by_hand = Mover::new(mover.clone(), service.settings.scan_interval, stop.clone());
+    let (waits, waiting) = watch::channel(None);
     let parts = StateParts {
+        waiting,
         phases,
         detector,
         mover: by_hand.clone(),
@@ -90,6 +92,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         metrics,
         by_hand.service.clone(),
         service.settings.scan_interval,
+        waits,
         stop.clone(),
     ));
     listeners.open(state);
@@ -272,6 +275,7 @@ fn detector(service: &ServiceSettings, context: &Context) -> anyhow::Result<User
 
 /// What the routes share with the rest of the service.
 struct StateParts {
+    waiting: watch::Receiver<Option<Waiting>>,
     phases: watch::Receiver<Phase>,
     detector: Arc<UserTypeDetector>,
     mover: Mover,
@@ -286,10 +290,6 @@ fn state(
     context: &Context,
 ) -> HttpState {
     let settings = &service.settings;
-    let overdue_after = settings
-        .mover
-        .retention
-        .saturating_add(settings.scan_interval.saturating_mul(2));
     let limits = Limits {
         max_body_internal_bytes: service.http.max_body.internal_bytes,
         max_body_external_bytes: service.http.max_body.external_bytes,
@@ -307,7 +307,12 @@ fn state(
         limits,
         audit: engine.audit_trail().clone(),
         traffic: Traffic::new(service.http.traffic.clone(), &http::steady()),
-        health: HealthSource::new(parts.mover.service.clone(), parts.phases, overdue_after),
+        health: HealthSource::new(
+            parts.mover.service.clone(),
+            parts.phases,
+            settings.scan_interval,
+            parts.waiting,
+        ),
         mover: parts.mover,
         metrics: parts.metrics,
         channels: parts.channels,

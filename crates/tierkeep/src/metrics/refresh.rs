@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use tierkeep_core::db::Role;
-use tierkeep_engine::{Inspector, MigrationService};
+use tierkeep_engine::{Inspector, MigrationService, Waiting};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +22,12 @@ const REST: u32 = 100;
 /// How often what was measured is cleared up after.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Looks until `stop` is cancelled.
+/// Looks until `stop` is cancelled; `waits` hears what waits.
 pub async fn refresh(
     metrics: Metrics,
     service: MigrationService,
     scan_interval: Duration,
+    waits: watch::Sender<Option<Waiting>>,
     stop: CancellationToken,
 ) {
     let engine = service.engine();
@@ -34,6 +36,7 @@ pub async fn refresh(
             let began = Instant::now();
             if let Ok(waiting) = Inspector::from(&service).waiting(scan_interval).await {
                 metrics.waits(waiting);
+                waits.send_replace(Some(waiting));
             }
             rest(began, WAITING_EVERY).await;
         }

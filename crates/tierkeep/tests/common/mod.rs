@@ -187,7 +187,7 @@ impl World {
         );
         let (phase, watched) = watch::channel(Phase::Serving);
         let service = MigrationService::new(Arc::clone(&engine), MoverSettings::default());
-        let health = HealthSource::new(service.clone(), watched, 25 * HOUR);
+        let health = HealthSource::new(service.clone(), watched, HOUR, watch::channel(None).1);
         let mover = Mover::new(service, HOUR, CancellationToken::new());
         let erasures = ErasureService::new(Arc::clone(&engine));
         let state = HttpState::from(Shared {

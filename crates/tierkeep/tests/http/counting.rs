@@ -160,6 +160,15 @@ async fn every_output_has_the_same_counts(
         let says_none = page.text().contains("No document is quarantined");
         assert_eq!(says_none, quarantined == 0, "{path}");
     }
+    // Readiness.
+    let ready: Value = world.ask("GET", "/health/ready").send().await.value();
+    let reasons = ready["reasons"].to_string();
+    assert_eq!(reasons.contains("overdue"), overdue > 0, "{reasons}");
+    assert_eq!(
+        reasons.contains("quarantined"),
+        quarantined > 0,
+        "{reasons}"
+    );
     // The metrics.
     let looked = looked_at(&world).await;
     for (name, expected) in [

@@ -140,8 +140,9 @@ async fn a_database_that_was_not_admitted_counts_as_away() {
 }
 
 #[rstest]
+// Due after a day, and late two looks of an hour after it.
 #[case(26, "degraded")]
-#[case(24, "ok")]
+#[case(25, "ok")]
 #[tokio::test]
 async fn overdue_documents_degrade(#[case] hours: u32, #[case] word: &str) {
     let world = World::new(Backend::Memory).await;

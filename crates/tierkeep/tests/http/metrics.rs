@@ -252,7 +252,9 @@ async fn hr_records_are_counted_and_so_is_what_their_backup_lacks() {
 pub(super) async fn looked_at(world: &World) -> Exposition {
     let stop = CancellationToken::new();
     let service = world.mover.service.clone();
-    let refreshing = refresh(world.state.metrics.clone(), service, HOUR, stop.clone());
+    let (waits, _) = tokio::sync::watch::channel(None);
+    let metrics = world.state.metrics.clone();
+    let refreshing = refresh(metrics, service, HOUR, waits, stop.clone());
     // In memory everything is there at the first look, before the first rest.
     let refreshed = tokio::time::timeout(Duration::from_millis(50), refreshing).await;
     assert!(refreshed.is_err(), "nobody told it to stop");

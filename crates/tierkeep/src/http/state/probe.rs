@@ -10,10 +10,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
-use tierkeep_core::clock;
-use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
-use tierkeep_core::store::{Class, Find, Query};
-use tierkeep_engine::{ConnectionManager, Inspector, MigrationService, SpoolShare};
+use tierkeep_core::db::Role;
+use tierkeep_core::store::Class;
+use tierkeep_engine::{ConnectionManager, Inspector, MigrationService, SpoolShare, Waiting};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +45,8 @@ pub enum Phase {
 pub struct HealthSource {
     service: MigrationService,
     phase: watch::Receiver<Phase>,
-    overdue_after: Duration,
+    scan_interval: Duration,
+    waiting: watch::Receiver<Option<Waiting>>,
     found: Arc<tokio::sync::Mutex<Option<(Instant, Findings)>>>,
     watched: Arc<Mutex<Watched>>,
 }
@@ -55,8 +55,6 @@ pub struct HealthSource {
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Watched {
     databases: BTreeMap<Role, DatabaseHealth>,
-    /// Whether documents are overdue, and whether some are quarantined.
-    documents: Option<(bool, bool)>,
 }
 
 /// The result of probing all databases.
@@ -114,32 +112,27 @@ impl Findings {
 }
 
 impl Watched {
-    /// The results, once they are complete.
-    fn findings(&self) -> Option<Findings> {
-        let (overdue, quarantined) = self.documents?;
+    /// All seven databases, once each was probed.
+    fn databases(&self) -> Option<Vec<DatabaseHealth>> {
         let databases = Role::ALL.map(|role| self.databases.get(&role).cloned());
-        Some(Findings {
-            databases: databases.into_iter().collect::<Option<_>>()?,
-            overdue,
-            quarantined,
-            unwritable: Vec::new(),
-            spool_refuses: None,
-        })
+        databases.into_iter().collect()
     }
 }
 
 impl HealthSource {
-    /// Health of the service's databases. Documents that have been in temp for `overdue_after` (the retention
-    /// and two scan intervals) count as overdue.
+    /// Health of the service's databases. `waiting` is what was counted last, by whatever counts for the metrics too; without
+    /// it, or while it has no count yet, each probe counts.
     pub fn new(
         service: MigrationService,
         phase: watch::Receiver<Phase>,
-        overdue_after: Duration,
+        scan_interval: Duration,
+        waiting: watch::Receiver<Option<Waiting>>,
     ) -> Self {
         Self {
             service,
             phase,
-            overdue_after,
+            scan_interval,
+            waiting,
             found: Arc::default(),
             watched: Arc::default(),
         }
@@ -150,7 +143,6 @@ impl HealthSource {
         let rows = join_all(Role::ALL.map(|role| self.watch_database(role)));
         tokio::select! {
             _ = rows => {}
-            () = self.watch_documents() => {}
             () = stop.cancelled() => {}
         }
         *self.watched() = Watched::default();
@@ -168,14 +160,6 @@ impl HealthSource {
         }
     }
 
-    async fn watch_documents(&self) {
-        loop {
-            let documents = tokio::join!(self.overdue(), self.quarantined());
-            self.watched().documents = Some(documents);
-            tokio::time::sleep(PROBE_INTERVAL).await;
-        }
-    }
-
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,13 +172,9 @@ impl HealthSource {
     /// The last results of the watch; without one, the results of the last second, else those of a probe now, which
     /// concurrent callers share.
     pub(in crate::http) async fn findings(&self) -> Findings {
-        let watched = self.watched().clone();
-        if let Some(findings) = watched.findings() {
-            return Findings {
-                unwritable: self.unwritable(),
-                spool_refuses: self.spool_refuses(),
-                ..findings
-            };
+        let (databases, waiting) = (self.watched().databases(), *self.waiting.borrow());
+        if let (Some(databases), Some(waiting)) = (databases, waiting) {
+            return self.found(databases, Some(waiting));
         }
         let mut found = self.found.lock().await;
         if let Some((at, findings)) = &*found
@@ -209,12 +189,18 @@ impl HealthSource {
 
     async fn probe(&self) -> Findings {
         let probes = Role::ALL.map(|role| self.database(role, PROBE_TIMEOUT));
-        let (databases, overdue, quarantined) =
-            tokio::join!(join_all(probes), self.overdue(), self.quarantined());
+        let inspector = Inspector::from(&self.service);
+        let count = timeout(PROBE_TIMEOUT, inspector.waiting(self.scan_interval));
+        let (databases, waiting) = tokio::join!(join_all(probes), count);
+        self.found(databases, waiting.ok().and_then(Result::ok))
+    }
+
+    fn found(&self, databases: Vec<DatabaseHealth>, waiting: Option<Waiting>) -> Findings {
+        let quarantined = waiting.and_then(|waiting| waiting.quarantined);
         Findings {
             databases,
-            overdue,
-            quarantined,
+            overdue: waiting.is_some_and(|waiting| waiting.overdue > 0),
+            quarantined: quarantined.is_some_and(|quarantined| quarantined > 0),
             unwritable: self.unwritable(),
             spool_refuses: self.spool_refuses(),
         }
@@ -272,24 +258,5 @@ impl HealthSource {
                 Ok(Ok(shards)) => (!shards.is_empty()).then_some(SHARD_AWAY),
             },
         }
-    }
-
-    async fn overdue(&self) -> bool {
-        let store = self.databases().raseen_temp_db().store();
-        let probe = async {
-            let now = store.hello().await.ok()?.now;
-            let late = Query::Due(clock::before(now, self.overdue_after));
-            let find = Find::new(late).limit(1).head();
-            let found = store.find(RaseenTempUser::USERS, &find).await.ok()?;
-            Some(!found.is_empty())
-        };
-        matches!(timeout(PROBE_TIMEOUT, probe).await, Ok(Some(true)))
-    }
-
-    async fn quarantined(&self) -> bool {
-        let inspector = Inspector::from(&self.service);
-        let probe = inspector.quarantined(1);
-        let found = timeout(PROBE_TIMEOUT, probe).await;
-        matches!(found, Ok(Ok(marks)) if !marks.is_empty())
     }
 }
