@@ -10,6 +10,8 @@ use tracing::{error, warn};
 
 /// How many are kept at most.
 const MOST: usize = 1_000;
+/// The name of the kind that the breaker logs itself.
+const BREAKER_OPEN: &str = "breaker_open";
 
 /// One alert that is not stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,17 +73,20 @@ impl HeldAlerts {
             error!(
                 kind,
                 subject,
-                message,
+                reason = message,
                 "an alert is lost: evaluation_audit is unavailable, and too many alerts are in memory",
             );
             return;
         }
-        warn!(
-            kind,
-            subject,
-            message,
-            "an alert is kept in memory until evaluation_audit is available again",
-        );
+        // That a database was given up has its own line, which names the database.
+        if kind != BREAKER_OPEN {
+            warn!(
+                kind,
+                subject,
+                reason = message,
+                "an alert is kept in memory until evaluation_audit is available again",
+            );
+        }
         all.insert(raised.key(), raised);
     }
 

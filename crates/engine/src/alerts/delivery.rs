@@ -20,6 +20,7 @@ use tierkeep_core::clock;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
 use tierkeep_core::document;
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -126,15 +127,20 @@ impl AlertDelivery {
 
     async fn deliver_stored(&self, stop: &CancellationToken) {
         let mut when = When::Now;
+        let waits = Repeats::default();
         while !stop.is_cancelled() {
             for channel in &self.channels {
                 let round = stop.run_until_cancelled(self.round(channel.as_ref(), when));
-                if let Some(Err(error)) = round.await {
+                let now = self.engine.clock().now();
+                if let Some(Err(error)) = round.await
+                    && let Some(more) = waits.due(error.database, now)
+                {
                     warn!(
                         user_type = "internal",
                         database = %error.database,
                         error = error.class.as_str(),
-                        "alerts are not delivered: the database is unavailable",
+                        more,
+                        "stored alerts are not delivered while the database is unavailable",
                     );
                 }
             }

@@ -15,6 +15,7 @@ use tierkeep_core::clock;
 use tierkeep_core::db::{Database, RaseenMainHr, Role};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::hr::{self, BackupStatus, HrCollection, HrId, marked};
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::version::Version;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,8 @@ pub struct Reconciler {
     /// Whether the alert is known to be open or not.
     alerted: Option<bool>,
     looked_at_tombstones: Option<DateTime>,
+    /// Which databases the alert waits for, as the log says.
+    alert_waits: Repeats<Role>,
 }
 
 impl Reconciler {
@@ -89,6 +92,7 @@ impl Reconciler {
             failing: None,
             alerted: None,
             looked_at_tombstones: None,
+            alert_waits: Repeats::default(),
         }
     }
 
@@ -329,12 +333,18 @@ impl Reconciler {
         };
         match told {
             Ok(()) => self.alerted = Some(late),
-            Err(error) => error!(
-                user_type = "internal",
-                database = %error.database,
-                error = error.class.as_str(),
-                "the alert about HR backups is waiting for a database",
-            ),
+            Err(error) => {
+                let now = self.engine.clock().now();
+                if let Some(more) = self.alert_waits.due(error.database, now) {
+                    error!(
+                        user_type = "internal",
+                        database = %error.database,
+                        error = error.class.as_str(),
+                        more,
+                        "the alert about HR backups is waiting for a database",
+                    );
+                }
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use tierkeep_core::document;
 use tierkeep_core::erasure::Stage;
 use tierkeep_core::hr::{HrCollection, HrId};
 use tierkeep_core::mover::{Record, Status, record_field};
+use tierkeep_core::repeats::Repeats;
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ pub struct Upkeep {
     retirement: Option<Retirement>,
     /// When it last looked which alerts are to be told again.
     reminded: Option<Duration>,
+    /// Which databases it waits for, as the log says.
+    waits: Repeats<Role>,
 }
 
 impl Upkeep {
@@ -73,6 +76,7 @@ impl Upkeep {
             grace,
             retirement: None,
             reminded: None,
+            waits: Repeats::default(),
         }
     }
 
@@ -118,12 +122,15 @@ impl Upkeep {
             cleared, finished, removed, alerted, watched, reminded, resolved, retired,
         ];
         for outcome in outcomes {
-            if let Err(error) = outcome {
+            let Err(error) = outcome else { continue };
+            let now = self.engine.clock().now();
+            if let Some(more) = self.waits.due(error.database, now) {
                 error!(
                     user_type = "internal",
                     database = %error.database,
                     error = error.class.as_str(),
                     code = error.code,
+                    more,
                     "the upkeep is waiting for a database",
                 );
             }

@@ -170,7 +170,8 @@ impl Known {
     fn failed(&mut self, why: Class) {
         self.asked_at = Some(Instant::now());
         self.hangs = why == Class::Timeout;
-        if self.failed.replace(why) != Some(why) {
+        // How calls fail changes while the database stays unavailable.
+        if self.failed.replace(why).is_none() {
             warn!(
                 user_type = "internal",
                 database = %Role::EvaluationAudit,

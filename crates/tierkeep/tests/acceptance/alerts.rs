@@ -365,12 +365,17 @@ async fn while_every_server_is_stopped_people_are_told_and_the_list_knows_it_aft
     let mut set = ReplicaSet::start("dark", &free_ports::<1>()).await;
     let url = |role: Role| set.url(role.name(), "serverSelectionTimeoutMS=2000");
     let deployment = told_to(&receiver, url);
-    let _service = deployment.serve();
+    let service = deployment.serve();
     let stopped = std::time::Instant::now();
     set.kill(0);
     until_told_of(&receiver, Role::EvaluationAudit).await;
     let rest = Duration::from_secs(20).saturating_sub(stopped.elapsed());
     tokio::time::sleep(rest).await;
+    // A line for each database, and few about what waits for them.
+    let log = service.log.lock().unwrap().clone();
+    let wrong = |line: &&String| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+    let wrong: Vec<_> = log.iter().filter(wrong).collect();
+    assert!((7..=16).contains(&wrong.len()), "{wrong:#?}");
     set.heal().await;
     let began = std::time::Instant::now();
     loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
@@ -169,6 +169,7 @@ impl Deployment {
         Service {
             child: command.spawn().unwrap(),
             base: String::new(),
+            log: Arc::default(),
         }
     }
 
@@ -199,10 +200,17 @@ impl Deployment {
             }
             seen.push(line);
         };
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
         Service {
             child,
             base: format!("http://{address}"),
+            log,
         }
     }
 }
@@ -211,6 +219,8 @@ impl Deployment {
 pub struct Service {
     child: Child,
     pub base: String,
+    /// What it has logged since it listens.
+    pub log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Service {
