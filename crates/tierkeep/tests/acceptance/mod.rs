@@ -24,6 +24,7 @@ mod poison;
 pub mod program;
 mod quarantine;
 mod refusals;
+mod rotation;
 mod servers;
 mod service;
 mod sharded;

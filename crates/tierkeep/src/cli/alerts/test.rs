@@ -31,7 +31,7 @@ struct ChannelTest {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = AlertConfig::of(&context.loaded)?;
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
-    let channels = channels(&config, &clock)?;
+    let channels = channels(&config, &clock)?.all;
     if channels.is_empty() {
         return Err(UsageError {
             message: "no channel for alerts is configured".into(),
