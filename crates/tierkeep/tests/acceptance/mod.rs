@@ -31,4 +31,5 @@ mod sharded;
 mod time_zones;
 mod topologies;
 mod traces;
+mod upgrade;
 mod watching;
