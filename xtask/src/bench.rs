@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use crate::mongod::{Mongod, Room};
 use crate::python::environment;
+use crate::release;
 
 /// Measures on a server of its own, with `arguments` for the measuring program.
 pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()> {
@@ -21,7 +22,8 @@ pub(crate) async fn run(root: &Path, arguments: &[String]) -> anyhow::Result<()>
         .status()
         .await?;
     ensure!(built.success(), "the release build failed");
-    let mongod = Mongod::start(root, Room::Ample).await?;
+    let binary = release::asked_for(None, root)?;
+    let mongod = Mongod::start(&binary, &release::cache(root)?, Room::Ample).await?;
     let target = root.join("target");
     let scratch = tempfile::Builder::new()
         .prefix("bench-")

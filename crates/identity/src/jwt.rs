@@ -4,13 +4,15 @@
 //! the injected clock's, or say anything of a token's content in an error. The header is read for
 //! `alg`, `kid` and `crit` alone, so `jwk`, `jku`, `x5u` and `x5c` cannot matter (RFC 8725, section 3).
 //!
-//! Where to look next: `keys` (settings to keys), `remote` (keys behind a URL), `claims` (what a believed payload must say),
-//! `issue` (development tokens).
+//! Where to look next: `keys` (settings to keys), `shared` (keys that may be replaced), `remote` (keys behind a URL), `claims`
+//! (what a believed payload must say), `refused` (why a token is not believed), `issue` (development tokens).
 
 mod claims;
 mod issue;
 mod keys;
+mod refused;
 mod remote;
+mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,10 +28,13 @@ use tierkeep_core::user::UserId;
 
 pub use issue::{IssueError, issue_development_token};
 pub use keys::{JwtKeyError, JwtKeys};
+pub use refused::JwtRefused;
 pub use remote::KeysUnavailable;
+pub use shared::{Look, NewerKeys, SharedKeys};
 
 use keys::{Algorithm, Key, Keyring};
 use remote::RemoteKeys;
+use shared::may_be_of_newer_keys;
 
 /// The longest token that is looked at.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -126,97 +131,18 @@ impl VerifiedJwt {
     }
 }
 
-/// Why a token is not believed. Holds nothing of the token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum JwtRefused {
-    /// Longer than [`MAX_TOKEN_BYTES`].
-    TooLong,
-    /// Not three parts of unpadded base64url.
-    Malformed,
-    /// The header is no JSON object with a text `alg`.
-    Header,
-    /// The header demands an extension (RFC 7515, section 4.1.11); none is supported.
-    Critical,
-    /// Another algorithm than the key's.
-    Algorithm,
-    /// No configured key has this `kid`, or the token names none.
-    UnknownKey,
-    /// The keys could not be fetched since the program began, so that no token can be checked.
-    NoKeysYet,
-    /// No configured key made this signature.
-    Signature,
-    /// The payload is no JSON object, or repeats a claim.
-    Claims,
-    /// `exp` is missing.
-    ExpiryMissing,
-    /// `exp`, `nbf` or `iat` is no number of seconds that a date can express.
-    TimeMalformed,
-    /// `exp` has passed.
-    Expired,
-    /// `nbf` lies ahead.
-    NotYetValid,
-    /// `iat` lies ahead.
-    IssuedInFuture,
-    /// `type` is not `access`.
-    Type,
-    /// `iss` is not the configured one.
-    Issuer,
-    /// `aud` does not include the configured one.
-    Audience,
-    /// `sub` is not 24 hex digits.
-    Subject,
-    /// `github_login` is no text.
-    GithubLogin,
-    /// `github_id` is neither a number nor a numeric text.
-    GithubId,
-}
-
-impl JwtRefused {
-    /// The reason as a fixed text, fit for logs and answers.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::TooLong => "the JWT is too long",
-            Self::Malformed => "the JWT is malformed",
-            Self::Header => "the JWT's header is malformed",
-            Self::Critical => "the JWT's header requires an unsupported extension",
-            Self::Algorithm => "the JWT's algorithm is not the configured one",
-            Self::UnknownKey => "the JWT's kid is not that of a configured key",
-            Self::NoKeysYet => "the keys that verify JWTs have not been fetched yet",
-            Self::Signature => "the JWT's signature is invalid",
-            Self::Claims => "the JWT's payload is malformed",
-            Self::ExpiryMissing => "the JWT has no expiry",
-            Self::TimeMalformed => "a time in the JWT is malformed",
-            Self::Expired => "the JWT has expired",
-            Self::NotYetValid => "the JWT is not valid yet",
-            Self::IssuedInFuture => "the JWT was issued in the future",
-            Self::Type => "the JWT is not an access token",
-            Self::Issuer => "the JWT's issuer is not the configured one",
-            Self::Audience => "the JWT's audience is not the configured one",
-            Self::Subject => "the JWT's subject is not 24 hexadecimal digits",
-            Self::GithubLogin => "the JWT's github_login is malformed",
-            Self::GithubId => "the JWT's github_id is malformed",
-        }
-    }
-}
-
-impl fmt::Display for JwtRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
-impl std::error::Error for JwtRefused {}
-
 /// The keys in use.
 #[derive(Debug)]
 enum Keys {
-    Fixed(Keyring),
+    Shared(SharedKeys),
     Remote(RemoteKeys),
 }
 
 /// Believes tokens that a configured key signed and whose claims hold at the clock's time.
 pub struct JwtVerifier {
     keys: Keys,
+    /// Where newer ones than the shared keys may be.
+    newer: Option<Arc<dyn NewerKeys>>,
     issuer: Option<String>,
     audience: Option<String>,
     clock: Arc<dyn Clock>,
@@ -247,15 +173,31 @@ impl JwtVerifier {
         let keys = match keys {
             JwtKeys::JwksUrl(url) => Keys::Remote(RemoteKeys::new(&url)?),
             fixed @ (JwtKeys::Secret { .. } | JwtKeys::PublicKeyPem(_) | JwtKeys::Jwks(_)) => {
-                Keys::Fixed(Keyring::new(fixed)?)
+                Keys::Shared(SharedKeys::new(fixed)?)
             }
         };
         Ok(Self {
             keys,
+            newer: None,
             issuer,
             audience,
             clock,
         })
+    }
+
+    /// The keys in use, so that they can be replaced; `None` where they are fetched from a URL.
+    pub fn shared_keys(&self) -> Option<SharedKeys> {
+        match &self.keys {
+            Keys::Shared(keys) => Some(keys.clone()),
+            Keys::Remote(_) => None,
+        }
+    }
+
+    /// Has newer keys looked for before a token is refused that other keys might believe.
+    #[must_use]
+    pub fn with_newer_keys(mut self, newer: Arc<dyn NewerKeys>) -> Self {
+        self.newer = Some(newer);
+        self
     }
 
     /// Reads a token, or says why it is not believed.
@@ -263,6 +205,22 @@ impl JwtVerifier {
     /// # Errors
     /// [`JwtRefused`], which holds nothing of the token.
     pub fn verify(&self, token: &str) -> Result<VerifiedJwt, JwtRefused> {
+        self.verify_by(self.keys_in_use(), token)
+    }
+
+    /// The keys that a token is checked against; none where they could not be fetched yet.
+    fn keys_in_use(&self) -> Option<Arc<Keyring>> {
+        match &self.keys {
+            Keys::Shared(keys) => Some(keys.current()),
+            Keys::Remote(remote) => remote.current(),
+        }
+    }
+
+    fn verify_by(
+        &self,
+        keys: Option<Arc<Keyring>>,
+        token: &str,
+    ) -> Result<VerifiedJwt, JwtRefused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtRefused::TooLong);
         }
@@ -277,7 +235,8 @@ impl JwtVerifier {
         }
         let payload = decoded(payload)?;
 
-        self.check_signature(&header, signed, signature)?;
+        let keys = keys.ok_or(JwtRefused::NoKeysYet)?;
+        checked(&keys, &header, signed, signature)?;
         let payload = object(&payload).ok_or(JwtRefused::Claims)?;
         claims::read(
             &payload,
@@ -287,22 +246,46 @@ impl JwtVerifier {
         )
     }
 
-    /// Reads a token; where it names a key that is not known and keys come from a URL, these are fetched first, within what
-    /// they may be. Cancel safe.
+    /// Reads a token; where the keys in use do not believe it, newer ones are looked for first: those behind a URL where the
+    /// token names a key that is not known, within what they may be; else where [`JwtVerifier::with_newer_keys`] says.
+    /// Cancel safe.
     ///
     /// # Errors
     /// As [`JwtVerifier::verify`].
     pub async fn verify_with_new_keys(&self, token: &str) -> Result<VerifiedJwt, JwtRefused> {
-        let verified = self.verify(token);
+        let verified = match &self.keys {
+            Keys::Shared(keys) => return self.verify_with_shared(keys, token).await,
+            Keys::Remote(_) => self.verify(token),
+        };
         let is_unknown = matches!(
             verified,
             Err(JwtRefused::UnknownKey | JwtRefused::NoKeysYet)
         );
-        let Keys::Remote(remote) = &self.keys else {
-            return verified;
-        };
-        if is_unknown && remote.look_for_new().await {
+        if is_unknown
+            && let Keys::Remote(remote) = &self.keys
+            && remote.look_for_new().await
+        {
             return self.verify(token);
+        }
+        verified
+    }
+
+    async fn verify_with_shared(
+        &self,
+        keys: &SharedKeys,
+        token: &str,
+    ) -> Result<VerifiedJwt, JwtRefused> {
+        let before = keys.current();
+        let verified = self.verify_by(Some(Arc::clone(&before)), token);
+        if let (Err(refused), Some(newer)) = (&verified, &self.newer)
+            && may_be_of_newer_keys(*refused)
+        {
+            newer.look().await;
+            let now = keys.current();
+            // Another request may have replaced them meanwhile.
+            if !Arc::ptr_eq(&before, &now) {
+                return self.verify_by(Some(now), token);
+            }
         }
         verified
     }
@@ -313,23 +296,8 @@ impl JwtVerifier {
     /// [`KeysUnavailable`]; the previous keys stay in use.
     pub async fn refresh_keys(&self) -> Result<(), KeysUnavailable> {
         match &self.keys {
-            Keys::Fixed(_) => Ok(()),
+            Keys::Shared(_) => Ok(()),
             Keys::Remote(remote) => remote.refresh().await,
-        }
-    }
-
-    fn check_signature(
-        &self,
-        header: &Header,
-        signed: &str,
-        signature: &str,
-    ) -> Result<(), JwtRefused> {
-        match &self.keys {
-            Keys::Fixed(keys) => checked(keys, header, signed, signature),
-            Keys::Remote(remote) => {
-                let keys = remote.current().ok_or(JwtRefused::NoKeysYet)?;
-                checked(&keys, header, signed, signature)
-            }
         }
     }
 }

@@ -51,6 +51,7 @@ pub use github::{
     GithubVerifier, QuestionLimit, Unlimited, Unreachable,
 };
 pub use jwt::{
-    IssueError, JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable,
-    RoleClaim, VerifiedJwt, install_crypto_provider, issue_development_token,
+    IssueError, JwtKeyError, JwtKeys, JwtRefused, JwtSettings, JwtVerifier, KeysUnavailable, Look,
+    NewerKeys, RoleClaim, SharedKeys, VerifiedJwt, install_crypto_provider,
+    issue_development_token,
 };

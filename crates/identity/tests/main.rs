@@ -12,4 +12,5 @@ mod keys;
 mod property_5_authentication_requirements;
 mod remote_keys;
 mod secrecy;
+mod shared_keys;
 mod support;

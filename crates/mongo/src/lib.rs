@@ -7,15 +7,19 @@
 //!
 //! Where to look: [`connect`] (connection strings, clients, [`Servers`]), [`store`] (the trait's methods), [`legacy`]
 //! (reading the predecessor's database), `query` (what is sent), `error` (what failures mean), `sight` (which
-//! servers were not reached, and why).
+//! servers were not reached, and why), [`product`] (whether a server is MongoDB), [`rights`] (what its user may do).
 
 pub mod connect;
 mod error;
 pub mod legacy;
+pub mod product;
 mod query;
+pub mod rights;
 mod sight;
 pub mod store;
 
 pub use connect::{ConnectError, Servers, misunderstood, weaker_than_majority};
 pub use legacy::{LegacyDatabase, LegacyError, database_in_path};
+pub use product::TESTED;
+pub use rights::{MissingRight, Need};
 pub use store::{Deviation, MongoStore, ServerFacts, Topology};

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use bson::raw::{CString, RawArrayBuf, RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, Document, rawdoc};
+use tierkeep_core::document::SCHEMA_VERSION;
 
 /// How long the server may work on a page.
 pub(crate) const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -112,12 +113,21 @@ fn millis(limit: Duration) -> i64 {
     i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The document is live: `metadata.state` says so or is missing.
+/// The document is live: `metadata.state` says so or is missing, and its form is known.
 fn is_live() -> RawDocumentBuf {
-    rawdoc! { "$or": [
+    let is_live = rawdoc! { "$or": [
         { "$eq": ["$metadata.state", "live"] },
         { "$eq": [{ "$type": "$metadata.state" }, "missing"] },
-    ] }
+    ] };
+    rawdoc! { "$and": [is_live, is_of_known_form()] }
+}
+
+/// The document's `metadata.schema_version` is not above what this version of tierkeep knows.
+fn is_of_known_form() -> RawDocumentBuf {
+    rawdoc! { "$not": [{ "$and": [
+        { "$isNumber": "$metadata.schema_version" },
+        { "$gt": ["$metadata.schema_version", SCHEMA_VERSION] },
+    ] }] }
 }
 
 /// The document is neither entering nor erased.

@@ -14,8 +14,8 @@ pub(crate) mod wire;
 mod writing;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,6 +52,15 @@ pub struct MongoStore {
     sight: Sight,
     /// Whether a router has answered.
     is_routed: Arc<AtomicBool>,
+    /// The server process that was last asked what it is, and its product where it is not MongoDB.
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// A server process, as it names itself, and what it is.
+#[derive(Clone, Debug)]
+struct Known {
+    process: String,
+    imitator: Option<&'static str>,
 }
 
 impl MongoStore {
@@ -65,6 +74,7 @@ impl MongoStore {
             cleared: Arc::default(),
             sight: Sight::default(),
             is_routed: Arc::default(),
+            known: Arc::default(),
         }
     }
 
@@ -135,7 +145,10 @@ impl Store for MongoStore {
         let reply = self.send(query::hello(), LIMIT).await.map_err(at)?;
         self.is_routed
             .store(reply::is_of_router(&reply), Ordering::Release);
-        reply::hello(&reply, self.database.name()).map_err(at)
+        let mut hello = reply::hello(&reply, self.database.name()).map_err(at)?;
+        let imitator = self.imitator(&reply, &hello.server.process).await;
+        hello.imitator = imitator.map_err(at)?;
+        Ok(hello)
     }
 
     async fn prepare(&self, layout: &Layout) -> Result<()> {

@@ -4,10 +4,12 @@
 //! binary.
 //!
 //! Where to look: [`ShardedCluster`] (starting one, moving chunks, killing shards), `router` (what becomes of a command, and
-//! what a router for tests cannot show), `routing` (the config server's tables), [`process`] (one mongod), `wire`, `node`.
+//! what a router for tests cannot show), `routing` (the config server's tables), [`process`] (one mongod), [`imitation`] (a
+//! server that says that it is another product), `wire`, `node`.
 
 mod chunks;
 mod cluster;
+pub mod imitation;
 mod node;
 pub mod process;
 mod router;

@@ -178,6 +178,7 @@ impl Store for SqliteStore {
                     ..ServerIdentity::default()
                 },
                 database: inner.role.name().to_owned(),
+                imitator: None,
             })
         })
         .await

@@ -433,10 +433,15 @@ pub(crate) fn columns(document: &RawDocument) -> [ToSqlOutput<'_>; COLUMNS.len()
     }
     let version = document::metadata(document).and_then(|m| m.get_i64(field::VERSION).ok());
     let staged_at = document::staged_at(document).map(bson::DateTime::timestamp_millis);
+    // A live document of a newer form is found where it is due, and not deleted as a live one.
+    let state = match document::stored_state(document) {
+        Some(State::Live) => document::state(document),
+        state @ (Some(State::Entering | State::Erased) | None) => state,
+    };
     [
         or_null(document::user_id(document)),
         or_null(version),
-        or_null(document::state(document).map(State::as_str)),
+        or_null(state.map(State::as_str)),
         or_null(staged_at),
         or_null(document.get_str("status").ok()),
         or_null(document::backup_status(document)),

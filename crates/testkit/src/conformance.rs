@@ -140,6 +140,7 @@ macro_rules! conformance_suite {
             an_older_guard_holds_for_lower_versions_only
             a_whole_guard_sees_every_byte
             hostile_documents_are_replaced_as_wholes
+            a_document_of_a_newer_form_is_left_alone
             a_foreign_document_is_replaced_in_place
             a_fields_guard_compares_fields
             a_confirmed_entry_is_live_and_staged_now

@@ -253,6 +253,7 @@ impl Store for MemoryStore {
                 ..ServerIdentity::default()
             },
             database: self.role.name().to_owned(),
+            imitator: None,
         })
     }
 

@@ -162,6 +162,7 @@ fn of_connect(error: &ConnectError) -> Exit {
         | ConnectError::TtlIndex { .. }
         | ConnectError::ShardKey { .. }
         | ConnectError::Hazard { .. }
+        | ConnectError::Imitator { .. }
         | ConnectError::Missing(_) => Exit::Usage,
         ConnectError::Store(error) => of_store(error),
     }
@@ -262,6 +263,11 @@ fn remedy(error: &anyhow::Error) -> Option<&str> {
     if let Some(error) = error.downcast_ref::<Unreachable>() {
         return Some(&error.remedy);
     }
+    if error.chain().any(is_unauthorized) {
+        return Some(
+            "tierkeep doctor names each right that the user of a connection string lacks, and the command that grants it",
+        );
+    }
     let source = error.chain().find_map(|cause| {
         let import = cause.downcast_ref::<ImportError>();
         cause.downcast_ref::<SourceError>().or(match import {
@@ -273,6 +279,16 @@ fn remedy(error: &anyhow::Error) -> Option<&str> {
         "check MONGODB_URL or the LEGACY_ variable of that database, that the server runs, and that its user can read; \
          no data is lost, so repeat the command"
     })
+}
+
+/// Whether a database refused its user, not that of the predecessor's database.
+fn is_unauthorized(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let connect = cause.downcast_ref::<ConnectError>();
+    let store = cause.downcast_ref::<StoreError>().or(match connect {
+        Some(ConnectError::Store(error)) => Some(error),
+        Some(_) | None => None,
+    });
+    store.is_some_and(|error| error.class == Class::Unauthorized)
 }
 
 #[cfg(test)]
@@ -312,6 +328,14 @@ mod tests {
             of(&Err::<(), _>(error).context("while starting").unwrap_err()),
             exit
         );
+    }
+
+    #[test]
+    fn a_missing_right_leads_to_doctor() {
+        let error = anyhow::Error::from(ConnectError::Store(store(Class::Unauthorized)));
+        assert!(message(&error).contains("\n  help: tierkeep doctor names each right"));
+        let error = anyhow::Error::from(store(Class::DiskFull));
+        assert!(!message(&error).contains("help"));
     }
 
     #[test]

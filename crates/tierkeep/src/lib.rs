@@ -1,7 +1,7 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
 //! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
-//! [`alerts`] (telling people), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), `terminal` (what may reach
+//! [`alerts`] (telling people), [`reload`] (keys that change on disk), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), `terminal` (what may reach
 //! one), [`heap`] (memory).
 
 pub mod alerts;
@@ -19,6 +19,7 @@ pub mod lookup;
 pub mod metrics;
 pub mod open;
 pub mod output;
+pub mod reload;
 pub mod spool;
 pub mod telemetry;
 pub(crate) mod terminal;

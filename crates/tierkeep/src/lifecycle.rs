@@ -22,6 +22,40 @@ pub fn cancel_on_signal(stop: CancellationToken) {
     });
 }
 
+/// Each SIGHUP of this process, which ends it no longer from the moment that this is made.
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    signals: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    /// From now on.
+    pub fn of_this_process() -> Self {
+        Self {
+            #[cfg(unix)]
+            signals: {
+                use tokio::signal::unix::{SignalKind, signal};
+                let signals = signal(SignalKind::hangup());
+                signals
+                    .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be listened for"))
+                    .ok()
+            },
+        }
+    }
+
+    /// Waits for the next; several that came meanwhile are one. Cancel safe.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signals) = &mut self.signals
+            && signals.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(unix)]
 async fn signalled() -> bool {
     use tokio::signal::unix::{SignalKind, signal};

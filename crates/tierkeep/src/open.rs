@@ -46,12 +46,21 @@ pub async fn open(
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::over(stores)?;
     let audit = settings.audit.settings(purpose)?;
-    let databases =
-        ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
+    let databases = manager(stores, clock, settings)?;
     let opened = databases.open(settings.connect, purpose).await;
     let opened = opened.map_err(|error| explained(error, settings))?;
     databases.watch_identities();
     Ok((Arc::new(Engine::with_audit(databases, audit)), opened))
+}
+
+fn manager(
+    stores: Vec<Arc<dyn Store>>,
+    clock: Arc<dyn Clock>,
+    settings: &Settings,
+) -> Result<ConnectionManager, ConnectError> {
+    Ok(ConnectionManager::new(stores, clock)?
+        .with_hr_collections(settings.hr_collections.clone())
+        .with_imitators(settings.untested_server))
 }
 
 /// What a look found.
@@ -108,8 +117,7 @@ pub async fn look(servers: &Servers, settings: &Settings) -> anyhow::Result<Look
     #[cfg(feature = "crash-points")]
     let stores = crate::crash_points::over(stores)?;
     let audit = settings.audit.settings(Purpose::Look)?;
-    let databases =
-        ConnectionManager::new(stores, clock)?.with_hr_collections(settings.hr_collections.clone());
+    let databases = manager(stores, clock, settings)?;
     let away = databases.look().await?;
     let roles: Vec<Role> = away.iter().map(Unreached::role).collect();
     Ok(Look {

@@ -154,6 +154,8 @@ class DatabaseHealth:
     latency_ms: float | None = None
     error: str | None = None
     """The class of the error, such as ``timeout`` or ``refused``."""
+    warning: str | None = None
+    """That its server is another product than MongoDB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ pub fn classify(document: &RawDocument, now: DateTime, retention: Duration) -> C
 
 fn classify_native(document: &RawDocument, cutoff: DateTime) -> Candidate {
     match document::state(document) {
-        None => return Candidate::Quarantine(Quarantine::State),
+        None => return Candidate::Quarantine(Quarantine::of_state(document)),
         Some(State::Entering | State::Erased) => return Candidate::Hidden,
         Some(State::Live) => {}
     }

@@ -39,6 +39,8 @@ pub struct Hello {
     pub server: ServerIdentity,
     /// The database's name on that server.
     pub database: String,
+    /// What the server is, where it is another product than the one whose protocol it speaks: it promises less.
+    pub imitator: Option<&'static str>,
 }
 
 /// A server or a file in which a database is, and why it was last not reached.
@@ -454,7 +456,9 @@ pub trait Store: Send + Sync + Debug {
     /// Changes the one document `id` if `guard` holds, in one atomic step.
     ///
     /// (L17) Of two concurrent writes under guards that exclude each other, one applies. (L18) Nothing
-    /// is ever created. (L19) Dates that the change asks for are the server's.
+    /// is ever created. (L19) Dates that the change asks for are the server's. (L31) No
+    /// guard that asks for a state holds for a document of a newer form than this version knows
+    /// ([`document::newer_form`]), nor is it deleted by its version.
     async fn write(
         &self,
         collection: &str,

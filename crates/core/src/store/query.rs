@@ -131,7 +131,7 @@ pub enum Query {
     /// Those whose `user_id` is one of these, whatever their `_id` or state, in no order.
     Users(Vec<String>),
     /// Documents that entered temp at or before this time and are neither entering nor erased, ordered by
-    /// (`staged_at`, `_id`). One whose state is unknown is among them, so that somebody hears of it. Found
+    /// (`staged_at`, `_id`). One whose state or form is unknown is among them, so that somebody hears of it. Found
     /// by index.
     Due(DateTime),
     /// Documents that entered temp at or before this time, whatever their state, ordered by (`staged_at`, `_id`): those
@@ -162,7 +162,7 @@ impl Query {
             }
             Self::Due(before) => {
                 !matches!(
-                    document::state(document),
+                    document::stored_state(document),
                     Some(State::Entering | State::Erased)
                 ) && document::staged_at(document).is_some_and(|staged| staged <= *before)
             }

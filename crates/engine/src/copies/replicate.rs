@@ -193,7 +193,7 @@ impl PairSync<'_> {
                 Plan::Adopt if self.dry_run && target.is_empty() => self.counts.carried += 1,
                 Plan::Adopt if self.dry_run => self.counts.unchanged += 1,
                 Plan::Adopt if last => {
-                    self.trouble(name, "it is being changed by too many writers")
+                    self.trouble(name, "it is being changed by too many writers");
                 }
                 Plan::Adopt => match self.adopt(name).await? {
                     None => again.push(name.clone()),

@@ -87,6 +87,18 @@ pub enum ConnectError {
         /// The option.
         hazard: Hazard,
     },
+    /// The server is another product than MongoDB, and promises less.
+    #[error(
+        "the server of {role} ({}) is {product}, on which nothing was tested: it promises less than moving documents safely \
+         needs; use MongoDB, or start all the same with TIERKEEP_UNTESTED_SERVER=on",
+        role.url_variable()
+    )]
+    Imitator {
+        /// The role.
+        role: Role,
+        /// What the server is.
+        product: &'static str,
+    },
     /// The stores do not fit the roles.
     #[error("no store was given for {0}")]
     Missing(Role),

@@ -71,6 +71,8 @@ pub struct ConnectionManager {
     pub(super) randomness: Arc<dyn Randomness>,
     pub(super) connect_retries: Arc<ConnectRetries>,
     pub(super) hr_collections: Arc<[HrCollection]>,
+    /// Whether servers are taken that are not what they speak like.
+    pub(super) takes_imitators: bool,
 }
 
 impl fmt::Debug for ConnectionManager {
@@ -113,6 +115,7 @@ impl ConnectionManager {
             randomness: Arc::new(System),
             connect_retries,
             hr_collections: HrCollection::defaults().into(),
+            takes_imitators: false,
         })
     }
 
@@ -128,6 +131,20 @@ impl ConnectionManager {
     pub fn with_hr_collections(mut self, collections: Vec<HrCollection>) -> Self {
         self.hr_collections = collections.into();
         self
+    }
+
+    /// Admits servers of other products than MongoDB too, on which nothing was tested ([`Hello::imitator`]).
+    #[must_use]
+    pub fn with_imitators(mut self, taken: bool) -> Self {
+        self.takes_imitators = taken;
+        self
+    }
+
+    /// The admitted databases whose servers are other products than MongoDB, and which.
+    pub fn imitators(&self) -> Vec<(Role, &'static str)> {
+        let hellos = self.identities.hellos();
+        let imitator = |(role, hello): (&Role, &Hello)| Some((*role, hello.imitator?));
+        hellos.iter().filter_map(imitator).collect()
     }
 
     /// Collections of HR records.

@@ -143,6 +143,9 @@ impl ConnectionManager {
     ) -> Result<(), ConnectError> {
         let mut all: BTreeMap<Role, Hello> = self.identities.hellos().clone();
         all.extend(reached.clone());
+        if !self.takes_imitators {
+            refuse_imitators(&reached)?;
+        }
         refuse_same_database(&all)?;
         let mut stamps = BTreeMap::new();
         for role in reached.keys() {
@@ -231,6 +234,15 @@ async fn refuse_shard_key(store: &dyn Store) -> Result<(), ConnectError> {
     let role = store.role();
     let foreign = shards::foreign_key(store).await?;
     foreign.map_or(Ok(()), |key| Err(ConnectError::ShardKey { role, key }))
+}
+
+/// Refuses products that speak the protocol of MongoDB: they do not keep all of its promises.
+fn refuse_imitators(reached: &BTreeMap<Role, Hello>) -> Result<(), ConnectError> {
+    let imitator = |(role, hello): (&Role, &Hello)| Some((*role, hello.imitator?));
+    let found = reached.iter().find_map(imitator);
+    found.map_or(Ok(()), |(role, product)| {
+        Err(ConnectError::Imitator { role, product })
+    })
 }
 
 fn refuse_same_database(hellos: &BTreeMap<Role, Hello>) -> Result<(), ConnectError> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tierkeep_core::adopt::Quarantine;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase};
-use tierkeep_core::document::{self, State};
+use tierkeep_core::document::{self, State, field};
 use tierkeep_core::mover::Item;
 use tierkeep_core::store::{Find, Query, StoreError, id_order};
 use tierkeep_core::user::UserId;
@@ -143,6 +143,10 @@ impl Scan {
         reason: &str,
         document: &RawDocument,
     ) -> Result<bool, StoreError> {
+        // This version may know a form that an earlier one did not.
+        if document::newer_form(document).is_none() && is_of_a_form(reason) {
+            return Ok(false);
+        }
         let user = document::user_id(document).and_then(|user| UserId::parse(user).ok());
         let Some(user) =
             user.filter(|user| reason == Quarantine::SeveralClaims(user.clone()).to_string())
@@ -157,6 +161,11 @@ impl Scan {
         .await?;
         Ok(claims.len() > 1)
     }
+}
+
+/// Whether the reason of a mark is a form that was not known, whichever that was and whoever said it.
+fn is_of_a_form(reason: &str) -> bool {
+    reason.starts_with(field::METADATA) && reason.contains(field::SCHEMA_VERSION)
 }
 
 /// Whether the user has written `document` since copies were found to contradict `item`: they still do.

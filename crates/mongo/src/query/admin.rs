@@ -17,6 +17,16 @@ pub(crate) fn build_info() -> RawDocumentBuf {
     rawdoc! { "buildInfo": 1 }
 }
 
+/// Asks what the user of this connection is allowed to do. Takes no right.
+pub(crate) fn connection_status() -> RawDocumentBuf {
+    rawdoc! { "connectionStatus": 1, "showPrivileges": true, "maxTimeMS": millis(READ_LIMIT) }
+}
+
+/// Asks with which options the server was started; for the database `admin`. What is not MongoDB is known by its refusal.
+pub(crate) fn command_line() -> RawDocumentBuf {
+    rawdoc! { "getCmdLineOpts": 1 }
+}
+
 /// Lists the collections that hold documents, with their options.
 pub(crate) fn list_collections() -> RawDocumentBuf {
     rawdoc! {
@@ -136,6 +146,8 @@ mod tests {
         let commands: Vec<_> = [
             hello(),
             build_info(),
+            connection_status(),
+            command_line(),
             list_collections(),
             list_indexes("users"),
             sharded("raseen_main_user"),

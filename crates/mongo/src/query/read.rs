@@ -300,7 +300,8 @@ fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
 }
 
 /// In index order of (`metadata.staged_at`, `_id`), which crosses types, from `from` (inclusive) up to `to`
-/// (exclusive) or the end. Sorted for the same reason as [`by_id_index`].
+/// (exclusive) or the end. Sorted for the same reason as [`by_id_index`]. The end is named: left to itself MongoDB 5.0 leaves
+/// out what is staged at the highest value of all, and later releases do not.
 ///
 /// Where a document has an array among the indexed values, the server sorts by itself instead of reading the index in
 /// order; it may write to disk then, so that a large collection does not make it give up.
@@ -311,9 +312,8 @@ fn by_staged_index(from: &RawDocumentBuf, to: Option<&RawDocumentBuf>) -> RawDoc
         "allowDiskUse": true,
         "min": from.clone(),
     };
-    if let Some(to) = to {
-        order.append(cstr!("max"), to.clone());
-    }
+    let end = || staged_bound(RawBson::MaxKey, RawBson::MaxKey);
+    order.append(cstr!("max"), to.map_or_else(end, Clone::clone));
     order
 }
 

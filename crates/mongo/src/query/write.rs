@@ -11,8 +11,8 @@ use tierkeep_core::user::Section;
 use tierkeep_core::version::{Version, Window};
 
 use super::{
-    COMMAND_BYTES, READ_LIMIT, fields_equal, has_type, id_runs, is_live, literal, millis, path,
-    raw, size_of, write_concern,
+    COMMAND_BYTES, READ_LIMIT, fields_equal, has_type, id_runs, is_live, is_of_known_form, literal,
+    millis, path, raw, size_of, write_concern,
 };
 
 /// Whether a plain insert would store other bytes: the server fills a zero timestamp at the top level with
@@ -233,10 +233,12 @@ fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
         }
         Guard::Entry { nonce } => {
             all.push(rawdoc! { "$eq": ["$metadata.state", "entering"] });
+            all.push(is_of_known_form());
             all.push(rawdoc! { "$eq": ["$metadata.nonce", literal(nonce.as_str())] });
         }
         Guard::Tombstone(version) => {
             all.push(rawdoc! { "$eq": ["$metadata.state", "erased"] });
+            all.push(is_of_known_form());
             all.push(has_type("metadata.version", "long"));
             all.push(version_is(*version));
         }
@@ -258,10 +260,12 @@ fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
 
 /// The document equals `whole`: same fields in the same order with values that compare as equal, and as many
 /// bytes. What is left open, a double for an int64, the caller settles by reading the document first.
+///
+/// One of a list of one: MongoDB 5.0 fails to optimise a plain equality of the whole document (code 16409).
 fn is_whole(whole: &RawDocumentBuf) -> RawArrayBuf {
     RawArrayBuf::from_iter([
         has_size(whole),
-        rawdoc! { "$eq": ["$$ROOT", literal(whole.clone())] },
+        rawdoc! { "$in": ["$$ROOT", [literal(whole.clone())]] },
     ])
 }
 

@@ -1,10 +1,16 @@
-//! What a server is and what a database lacks, for whoever looks for what is wrong. Only asks.
+//! What a server is, what its user may do and what a database lacks, to find out what is wrong. Only asks.
 
-use tierkeep_core::store::{IndexLayout, Layout, Result};
+use std::sync::PoisonError;
 
-use super::{LIMIT, MongoStore, reply};
+use bson::raw::{RawDocument, RawDocumentBuf};
+use tierkeep_core::breaker::Reach;
+use tierkeep_core::store::{IndexLayout, Layout, Result, Store as _};
+
+use super::{Known, LIMIT, MongoStore, reply};
 use crate::error::Failure;
+use crate::product::{self, Product};
 use crate::query;
+use crate::rights::{self, MissingRight};
 
 /// How a server is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +30,8 @@ pub struct ServerFacts {
     pub version: String,
     /// How it is set up.
     pub topology: Topology,
+    /// What it is, where it is not MongoDB.
+    pub imitator: Option<&'static str>,
 }
 
 /// What a database lacks, or has besides.
@@ -81,10 +89,69 @@ impl MongoStore {
             Ok(ServerFacts {
                 version: version.to_owned(),
                 topology,
+                imitator: self.imitator(&hello, "").await?,
             })
         };
         let facts: Result<_, Failure> = facts.await;
         facts.map_err(self.at("server_facts"))
+    }
+
+    /// The product that said `hello`, where it is not MongoDB. A process that names itself is asked once.
+    pub(super) async fn imitator(
+        &self,
+        hello: &RawDocument,
+        process: &str,
+    ) -> Result<Option<&'static str>, Failure> {
+        if let Some(known) = self.known_as(process) {
+            return Ok(known.imitator);
+        }
+        let build = answered(self.send(query::build_info(), LIMIT).await)?.ok();
+        let build = build.as_deref();
+        let places = self.sight.whereabouts();
+        let hosts = places.iter().map(|it| it.place.as_str());
+        let mut found = product::product(hello, build, hosts);
+        if found == Product::Unclear {
+            let admin = self.beside("admin");
+            let asked = admin.send(query::command_line(), LIMIT).await;
+            let code = match asked {
+                // A code that MongoDB has given to something else.
+                Err(refusal) if product::is_of_another(refusal.code) => refusal.code,
+                asked => answered(asked)?.map_or_else(|refusal| refusal.code, |_| 0),
+            };
+            found = product::by_refusal(code, build);
+        }
+        let imitator = match found {
+            Product::Other(name) => Some(name),
+            Product::MongoDb | Product::Unclear => None,
+        };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Known {
+            process: process.to_owned(),
+            imitator,
+        });
+        Ok(imitator)
+    }
+
+    fn known_as(&self, process: &str) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .clone()
+            .filter(|it| it.process == process && !process.is_empty())
+    }
+
+    /// Asks which rights the user of this connection lacks, of those that a database with `layout` needs.
+    ///
+    /// # Errors
+    /// [`StoreError`](tierkeep_core::store::StoreError) when it did not answer.
+    pub async fn missing_rights(&self, layout: &Layout) -> Result<Vec<MissingRight>> {
+        let asked = self.send(query::connection_status(), LIMIT).await;
+        let status = asked.map_err(self.at("missing_rights"))?;
+        let database = self.database.name();
+        Ok(rights::missing(
+            &status,
+            database,
+            layout,
+            self.is_sharded(),
+        ))
     }
 
     /// Compares the database with `layout`.
@@ -143,5 +210,15 @@ impl MongoStore {
             }
         }
         Ok(deviations)
+    }
+}
+
+/// The answer or the refusal of a server that can be reached; an error where it cannot.
+fn answered(
+    reply: Result<RawDocumentBuf, Failure>,
+) -> Result<Result<RawDocumentBuf, Failure>, Failure> {
+    match reply {
+        Err(failure) if Reach::of(failure.class) != Reach::Answered => Err(failure),
+        reply => Ok(reply),
     }
 }

@@ -204,6 +204,7 @@ pub(crate) fn hello(reply: &RawDocument, database: &str) -> Result<Hello, Failur
             member: reply.get_str("me").unwrap_or_default().to_owned(),
         },
         database: database.to_owned(),
+        imitator: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::raw::{RawArrayBuf, RawBson};
 use bson::{Bson, DateTime, doc, rawdoc};
 use tierkeep_core::document::{self, Edit, State, field};
-use tierkeep_core::store::{Change, Guard, Query, Store, Written};
+use tierkeep_core::store::{Change, Fence, Guard, Query, Store, Written};
 
 use super::fixture::{Bench, id_of, live, live_at, live_within, record, set_section, version};
 use crate::documents::{SeedUser, hostile_documents, native_user};
@@ -246,6 +246,49 @@ pub async fn hostile_documents_are_replaced_as_wholes(store: &Arc<dyn Store>) {
             .await;
         assert!(written == Written::Applied(plain.clone()), "{name}");
     }
+}
+
+/// L31: what a newer version wrote is found where it is due, and no guard of a state holds for it.
+pub async fn a_document_of_a_newer_form_is_left_alone(store: &Arc<dyn Store>) {
+    let bench = Bench::prepared(store, "a_document_of_a_newer_form_is_left_alone").await;
+    let newer = |n, state| {
+        let user = native_user(n, 5).state(state).dated(date(1));
+        user.set_meta(field::SCHEMA_VERSION, document::SCHEMA_VERSION + 1)
+    };
+    let live_one = newer(1, State::Live);
+    let entering = newer(2, State::Entering).set_meta(field::NONCE, "nonce");
+    let erased = newer(3, State::Erased);
+    let doubled = native_user(4, 5)
+        .dated(date(1))
+        .set_meta(field::SCHEMA_VERSION, 2.0);
+    let known = native_user(5, 5)
+        .dated(date(1))
+        .set_meta(field::SCHEMA_VERSION, 1.0);
+    let users = [&live_one, &entering, &erased, &doubled, &known];
+    for user in users {
+        bench.given_one(&user.build()).await;
+    }
+    let section = set_section(rawdoc! {}, "op");
+    for user in [&live_one, &doubled] {
+        bench
+            .unmatched(user.id(), &live_at(5, "op"), &section)
+            .await;
+    }
+    bench
+        .unmatched(entering.id(), &entry("nonce"), &admit())
+        .await;
+    bench
+        .unmatched(erased.id(), &Guard::Tombstone(version(5)), &Change::Remove)
+        .await;
+    let ids: Vec<Bson> = users.iter().map(|user| user.id().into()).collect();
+    let fence = Fence::Version {
+        version: version(5),
+        ids,
+    };
+    assert_eq!(bench.delete(&[fence]).await, 1, "the one of a known form");
+    let due = bench.count(&Query::Due(date(2))).await;
+    assert_eq!(due, 2, "those that are live");
+    assert_eq!(bench.count(&Query::All).await, 4);
 }
 
 /// A document of another program, named whole, takes its final form in one step.

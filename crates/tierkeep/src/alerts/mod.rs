@@ -18,22 +18,30 @@ use tierkeep_engine::{AlertKind, Channel, Notice};
 use crate::config::AlertConfig;
 
 pub use email::Email;
-pub use webhook::Webhook;
+pub use webhook::{Webhook, WebhookKey};
+
+/// The ways out of the process.
+#[derive(Debug, Default)]
+pub struct Channels {
+    /// Each channel.
+    pub all: Vec<Arc<dyn Channel>>,
+    /// What signs the webhook's messages, where there is one.
+    pub webhook_key: Option<WebhookKey>,
+}
 
 /// The channels that the settings name.
 ///
 /// # Errors
 /// A secret that can be neither read nor made, or a client that cannot be.
-pub fn channels(
-    config: &AlertConfig,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
-    let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+pub fn channels(config: &AlertConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<Channels> {
+    let mut channels = Channels::default();
     if let Some(webhook) = &config.webhook {
-        channels.push(Arc::new(Webhook::new(webhook, Arc::clone(clock))?));
+        let webhook = Webhook::new(webhook, Arc::clone(clock))?;
+        channels.webhook_key = Some(webhook.key());
+        channels.all.push(Arc::new(webhook));
     }
     if let Some(email) = &config.email {
-        channels.push(Arc::new(Email::new(email)?));
+        channels.all.push(Arc::new(Email::new(email)?));
     }
     Ok(channels)
 }

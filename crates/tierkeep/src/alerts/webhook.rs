@@ -1,6 +1,6 @@
 //! The webhook: a POST of JSON, signed as Standard Webhooks say.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -28,8 +28,32 @@ const USER_AGENT: &str = concat!("tierkeep/", env!("CARGO_PKG_VERSION"));
 pub struct Webhook {
     client: Client,
     url: Url,
-    key: SecretSlice<u8>,
+    key: WebhookKey,
     clock: Arc<dyn Clock>,
+}
+
+/// The bytes that sign what is posted, which may be replaced at any time. Clones share them.
+#[derive(Clone, Debug)]
+pub struct WebhookKey(Arc<RwLock<SecretSlice<u8>>>);
+
+impl WebhookKey {
+    fn new(key: Vec<u8>) -> Self {
+        Self(Arc::new(RwLock::new(key.into())))
+    }
+
+    /// Signs everything from now on.
+    pub fn replace(&self, key: Vec<u8>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key.into();
+    }
+
+    /// Source: Standard Webhooks, "Signature scheme".
+    fn signature(&self, id: &str, seconds: i64, body: &str) -> Option<String> {
+        let key = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret()).ok()?;
+        mac.update(format!("{id}.{seconds}.{body}").as_bytes());
+        let signature = STANDARD.encode(mac.finalize().into_bytes());
+        Some(format!("v1,{signature}"))
+    }
 }
 
 impl std::fmt::Debug for Webhook {
@@ -100,17 +124,14 @@ impl Webhook {
                 .map_err(reqwest::Error::without_url)
                 .context(unfit)?,
             url: Url::parse(config.url.expose_secret()).context(unfit)?,
-            key: config.key()?.into(),
+            key: WebhookKey::new(config.key()?),
             clock,
         })
     }
 
-    /// Source: Standard Webhooks, "Signature scheme".
-    fn signature(&self, id: &str, seconds: i64, body: &str) -> Option<String> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.expose_secret()).ok()?;
-        mac.update(format!("{id}.{seconds}.{body}").as_bytes());
-        let signature = STANDARD.encode(mac.finalize().into_bytes());
-        Some(format!("v1,{signature}"))
+    /// What signs, so that it can be replaced.
+    pub fn key(&self) -> WebhookKey {
+        self.key.clone()
     }
 }
 
@@ -128,7 +149,7 @@ impl Channel for Webhook {
         let body = serde_json::to_string(&Payload::of(notice));
         let body = body.map_err(|_| unmade("the message cannot be formatted as JSON"))?;
         let seconds = self.clock.now().timestamp_millis().div_euclid(1_000);
-        let signature = self.signature(&notice.id, seconds, &body);
+        let signature = self.key.signature(&notice.id, seconds, &body);
         let signature = signature.ok_or_else(|| unmade("the message cannot be signed"))?;
         let answer = self
             .client
@@ -164,5 +185,22 @@ fn undelivered(error: &reqwest::Error) -> Undelivered {
     Undelivered {
         reason: reason.to_owned(),
         may_have_arrived,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_signs_can_be_replaced_and_does_not_print() {
+        let key = WebhookKey::new(b"the first secret of the tests".to_vec());
+        let signed = || key.signature("msg_1", 1_800_000_000, "{}").unwrap();
+        let first = signed();
+        assert_eq!(signed(), first);
+        key.clone()
+            .replace(b"the second secret of the tests".to_vec());
+        assert_ne!(signed(), first);
+        assert!(!format!("{key:?}").contains("secret of"), "{key:?}");
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use tierkeep_core::clock::Clock;
 use tierkeep_engine::{Engine, Opened, Purpose};
 
-use crate::config::{Loaded, Problems, ServiceSettings, Settings};
+use crate::config::{Inputs, Loaded, Problems, ServiceSettings, Settings};
 use crate::open::{Look, Servers, look, open};
 use crate::output::{Format, Output};
 
 /// What a verb gets besides its arguments.
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// What the settings were gathered from, to gather them again.
+    pub inputs: Inputs,
     /// All layers of settings, for verbs that look at settings themselves.
     pub loaded: Loaded,
     /// Output format.

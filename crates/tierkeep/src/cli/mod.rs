@@ -148,7 +148,7 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Print a JWT, if this process has the signing secret
     ///
-    /// With a data directory, the secret is the directory's own unless SECRET_KEY is set. On MongoDB, a token is valid
+    /// With a data directory, the secret is the directory's own unless another is set. On MongoDB, a token is valid
     /// for at most 12h and is recorded in the audit trail.
     Token(token::TokenArgs),
     /// Print a completion script for a shell

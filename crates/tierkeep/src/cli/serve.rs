@@ -12,7 +12,9 @@ use tierkeep_engine::{
     HrRecords, MigrationService, Opened, Purpose, Reconciler, Upkeep, Users, VerificationWatch,
     Waiting, Watch, Worker,
 };
-use tierkeep_identity::{GithubVerification, GithubVerifier, JwtVerifier, UserTypeDetector};
+use tierkeep_identity::{
+    GithubVerification, GithubVerifier, JwtVerifier, NewerKeys, UserTypeDetector,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use tracing::{info, warn};
 
 use super::Context;
 use super::listeners::Listeners;
-use crate::alerts::channels;
+use crate::alerts::{WebhookKey, channels};
 use crate::clock::SystemClock;
 use crate::config::shown;
 use crate::config::{Backend, ServiceSettings};
@@ -29,8 +31,9 @@ use crate::exit::Exit;
 use crate::http::{
     self, BodyMemory, HealthSource, HttpState, Limits, Mover, Phase, Sessions, Shared, Traffic,
 };
-use crate::lifecycle;
+use crate::lifecycle::{self, Hangups};
 use crate::metrics::{self, Metrics};
+use crate::reload::SecretFiles;
 
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
@@ -46,15 +49,17 @@ pub struct ServeArgs {
 /// Wrong configuration, databases that cannot be reached, an address that is taken.
 pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let service = context.service()?;
-    let detector = Arc::new(detector(&service, context)?);
+    let hangups = Hangups::of_this_process();
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
     let channels = channels(&service.settings.alerts, &clock)?;
+    let (detector, secrets) = detector(&service, context, channels.webhook_key)?;
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
     // The addresses are taken first: a second service must not open the databases and then fail.
     let listeners = Listeners::at(&service.http, &metrics, &stop)?;
     let (address, ops_address) = (listeners.address(), listeners.ops_address().map(display));
     lifecycle::cancel_on_signal(stop.clone());
+    let secrets = tokio::spawn(secrets.watch(hangups, stop.clone()));
     info!(%address, ops_address, "starting: opening the databases");
     let opening = context.open(&service.settings, Purpose::Serve);
     let Some(opened) = stop.run_until_cancelled(opening).await else {
@@ -80,7 +85,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         detector,
         mover: by_hand.clone(),
         metrics: metrics.clone(),
-        channels: channels.clone().into(),
+        channels: channels.all.clone().into(),
     };
     let state = state(&service, &engine, parts, context);
     let identity = beside_detector(&state, &stop);
@@ -108,7 +113,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let standing = tokio::spawn(standing(&service, &engine).run(stop.clone()));
     let keeper = AuditKeeper::new(Arc::clone(&engine));
     let keeper = tokio::spawn(keeper.run(stop.clone()));
-    let delivery = AlertDelivery::new(Arc::clone(&engine), channels);
+    let delivery = AlertDelivery::new(Arc::clone(&engine), channels.all);
     let delivery = tokio::spawn(delivery.run(stop.clone()));
     info!(%address, ops_address, "listening");
     greet(&service, listeners.ops_address().unwrap_or(address));
@@ -131,6 +136,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
         (keeper, "the audit monitor"),
         (delivery, "the delivery of alerts"),
         (pending, "the query for pending erasures"),
+        (secrets, "the watch over keys and secrets"),
     ])
     .await;
     ended(identity).await;
@@ -266,11 +272,24 @@ fn warn_of_weak_trail(service: &ServiceSettings, engine: &Engine) {
     }
 }
 
-/// Who tells callers apart. Made before a database is opened: it may find the settings unfit.
-fn detector(service: &ServiceSettings, context: &Context) -> anyhow::Result<UserTypeDetector> {
+/// Who tells callers apart, and what reads its keys and the secret that signs alerts again. Made before a database is opened:
+/// it may find the settings unfit.
+fn detector(
+    service: &ServiceSettings,
+    context: &Context,
+    webhook_key: Option<WebhookKey>,
+) -> anyhow::Result<(Arc<UserTypeDetector>, Arc<SecretFiles>)> {
     let jwt = JwtVerifier::new(service.identity.jwt()?, Arc::clone(&context.clock))?;
+    let secrets = Arc::new(SecretFiles::new(
+        context.inputs.clone(),
+        &context.loaded,
+        jwt.shared_keys(),
+        webhook_key,
+    ));
+    let jwt = jwt.with_newer_keys(Arc::clone(&secrets) as Arc<dyn NewerKeys>);
     let github = GithubVerifier::new(&service.identity.github)?;
-    Ok(UserTypeDetector::new(jwt, github, service.identity.strict))
+    let detector = UserTypeDetector::new(jwt, github, service.identity.strict);
+    Ok((Arc::new(detector), secrets))
 }
 
 /// What the routes share with the rest of the service.

@@ -58,6 +58,7 @@ fn prepare_and_dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     let traces = telemetry::init(style, level(cli), clock.clone(), &inputs.environment);
 
     let context = Context {
+        inputs,
         loaded,
         format: result_format(&cli.global),
         clock,

@@ -14,11 +14,11 @@ use super::connection_string::decoded;
 use super::databases::{DATA_DIR, Missing};
 use super::loaded::Loaded;
 use super::problem::{Problem, Problems};
-use super::secret_key::{SecretKeyError, webhook_secret};
+use super::secret_key::{SecretKeyError, webhook_secret, webhook_secret_again};
 use super::settings::finish;
 
 const WEBHOOK_URL: &str = "TIERKEEP_ALERT_WEBHOOK_URL";
-const WEBHOOK_SECRET: &str = "TIERKEEP_ALERT_WEBHOOK_SECRET";
+pub(super) const WEBHOOK_SECRET: &str = "TIERKEEP_ALERT_WEBHOOK_SECRET";
 const EMAIL: &str = "TIERKEEP_ALERT_EMAIL";
 /// What the text of a webhook's secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
@@ -89,6 +89,17 @@ impl AlertConfig {
         let config = alerts(loaded, &mut missing, &mut problems);
         finish(Some(config), loaded, &missing, problems)
     }
+
+    /// Where alerts are posted by these settings, whatever is wrong with others.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings of the webhook, at once.
+    pub fn webhook_of(loaded: &Loaded) -> Result<Option<WebhookConfig>, Problems> {
+        let mut problems = loaded.problems_about(&[WEBHOOK_URL, WEBHOOK_SECRET]);
+        let mut missing = Vec::new();
+        let webhook = webhook(loaded, &mut missing, &mut problems);
+        finish(Some(webhook), loaded, &missing, problems)
+    }
 }
 
 impl WebhookConfig {
@@ -97,9 +108,24 @@ impl WebhookConfig {
     /// # Errors
     /// When the secret of the data directory can be neither read nor made.
     pub fn key(&self) -> Result<Vec<u8>, SecretKeyError> {
+        self.key_by(webhook_secret)
+    }
+
+    /// The same; makes none where the data directory has lost its own.
+    ///
+    /// # Errors
+    /// When the secret of the data directory cannot be read.
+    pub fn key_again(&self) -> Result<Vec<u8>, SecretKeyError> {
+        self.key_by(webhook_secret_again)
+    }
+
+    fn key_by(
+        &self,
+        kept: impl FnOnce(&Path) -> Result<SecretString, SecretKeyError>,
+    ) -> Result<Vec<u8>, SecretKeyError> {
         let secret = match &self.secret {
             WebhookSecret::Given(secret) => secret.clone(),
-            WebhookSecret::Kept(data_dir) => webhook_secret(data_dir)?,
+            WebhookSecret::Kept(data_dir) => kept(data_dir)?,
         };
         let text = secret.expose_secret();
         // Somebody may have put a text of their own into the file.

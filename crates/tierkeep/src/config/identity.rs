@@ -12,13 +12,14 @@ use tierkeep_identity::{
 
 use super::databases::{CLUSTER_URL, DATA_DIR, Missing};
 use super::loaded::{Effective, Loaded};
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use super::secret_key::{self, SecretKeyError};
+use super::settings::finish;
 use super::small_file;
 use crate::clock::SystemClock;
 
 pub(super) const SECRET_KEY: &str = "SECRET_KEY";
-const SECRET_KEY_PREVIOUS: &str = "SECRET_KEY_PREVIOUS";
+pub(super) const SECRET_KEY_PREVIOUS: &str = "SECRET_KEY_PREVIOUS";
 pub(super) const PUBLIC_KEY_FILE: &str = "TIERKEEP_JWT_PUBLIC_KEY_FILE";
 pub(super) const JWKS_FILE: &str = "TIERKEEP_JWKS_FILE";
 pub(super) const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
@@ -70,6 +71,38 @@ impl IdentitySettings {
 }
 
 impl KeySource {
+    /// Where the keys are by these settings, whatever is wrong with others.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings of keys, at once.
+    pub fn of(loaded: &Loaded) -> Result<Self, Problems> {
+        let names = [
+            SECRET_KEY,
+            SECRET_KEY_PREVIOUS,
+            PUBLIC_KEY_FILE,
+            JWKS_FILE,
+            JWKS_URL,
+        ];
+        let mut problems = loaded.problems_about(&names);
+        let mut missing = Vec::new();
+        let source = keys(loaded, &mut missing, &mut problems);
+        finish(source, loaded, &missing, problems)
+    }
+
+    /// The keys; makes no secret where the data directory has lost its own.
+    ///
+    /// # Errors
+    /// When the secret of the data directory cannot be read.
+    pub fn read_again(&self) -> Result<JwtKeys, SecretKeyError> {
+        match self {
+            Self::Given(keys) => Ok(keys.clone()),
+            Self::DataDir { data_dir, previous } => Ok(JwtKeys::Secret {
+                current: secret_key::read_again(data_dir)?,
+                previous: previous.clone(),
+            }),
+        }
+    }
+
     fn keys(&self) -> Result<JwtKeys, SecretKeyError> {
         match self {
             Self::Given(keys) => Ok(keys.clone()),

@@ -68,6 +68,18 @@ impl Loaded {
         &self.problems
     }
 
+    /// What is wrong with these settings; everything where a layer could not be read, which may have held them.
+    pub fn problems_about(&self, names: &[&str]) -> Vec<Problem> {
+        let is_about = |subject: &String| {
+            let own = subject.strip_suffix(table::FILE_SUFFIX);
+            names
+                .iter()
+                .any(|name| subject == name || own == Some(name))
+        };
+        let concerns = |problem: &&Problem| !self.complete || problem.subjects.iter().any(is_about);
+        self.problems.iter().filter(concerns).cloned().collect()
+    }
+
     /// Whether every layer could be read, so that what is missing is really missing.
     pub fn is_complete(&self) -> bool {
         self.complete

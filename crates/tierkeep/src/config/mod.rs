@@ -6,7 +6,7 @@
 //!
 //! Where to look: [`table`] (every setting), [`source`] (the layers), [`loaded`] (the layers put together),
 //! [`settings`] (the types), [`databases`], [`identity`], [`audit`], [`alerts`] and [`legacy`] (what must hold
-//! between values).
+//! between values), [`rotated`] (keys and secrets that are read again).
 
 pub mod alerts;
 pub mod audit;
@@ -22,6 +22,7 @@ mod layers;
 pub mod legacy;
 pub mod loaded;
 pub mod problem;
+pub mod rotated;
 pub mod secret_key;
 pub mod settings;
 pub mod shown;

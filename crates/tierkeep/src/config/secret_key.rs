@@ -102,6 +102,22 @@ pub fn webhook_secret(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
     read_or_make_kept(data_dir, WEBHOOK)
 }
 
+/// The secret of `data_dir` as it is now; makes none.
+///
+/// # Errors
+/// [`SecretKeyError`] where there is none, or none that can be used.
+pub fn read_again(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
+    read_kept(&data_dir.join(SIGNING.file_name), SIGNING)
+}
+
+/// The secret that signs the alerts of `data_dir` as it is now; otherwise as [`read_again`].
+///
+/// # Errors
+/// As [`read_again`].
+pub fn webhook_secret_again(data_dir: &Path) -> Result<SecretString, SecretKeyError> {
+    read_kept(&data_dir.join(WEBHOOK.file_name), WEBHOOK)
+}
+
 /// The settings whose values a data directory keeps where they are not given, each with the name of its file.
 pub(super) fn files() -> [(&'static str, &'static str); 3] {
     [
@@ -125,12 +141,19 @@ fn read_or_make_kept(data_dir: &Path, kept: Kept) -> Result<SecretString, Secret
     if !path.try_exists().map_err(failed)? {
         make(data_dir, &path, kept)?;
     }
-    let text = read(&path).map_err(failed)?;
+    read_kept(&path, kept)
+}
+
+fn read_kept(path: &Path, kept: Kept) -> Result<SecretString, SecretKeyError> {
+    let text = read(path).map_err(|error| SecretKeyError::Io {
+        path: path.to_owned(),
+        error,
+    })?;
     let secret = text.trim();
     if secret.len() < SECRET_BYTES {
         let length_bytes = secret.len();
         return Err(SecretKeyError::Short {
-            path,
+            path: path.to_owned(),
             length_bytes,
             loss: kept.loss,
         });

@@ -25,6 +25,8 @@ pub struct Settings {
     pub backend: Backend,
     /// How patiently they are connected to.
     pub connect: ConnectSettings,
+    /// Whether servers are taken that only speak the protocol of MongoDB.
+    pub untested_server: bool,
     /// How the mover works.
     pub mover: MoverSettings,
     /// How often the service looks for documents that are due.
@@ -154,6 +156,7 @@ impl Settings {
         Some(Self {
             backend,
             connect,
+            untested_server: loaded.is_on("TIERKEEP_UNTESTED_SERVER"),
             mover,
             scan_interval,
             verify_period: loaded.duration("TIERKEEP_VERIFY_PERIOD"),

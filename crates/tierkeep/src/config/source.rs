@@ -84,6 +84,12 @@ pub struct Inputs {
     pub usual_config: Option<PathBuf>,
 }
 
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs").finish_non_exhaustive()
+    }
+}
+
 /// An option of the command line that stands for a setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flag {

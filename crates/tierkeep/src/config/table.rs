@@ -159,6 +159,12 @@ pub const GROUPS: &[Group] = &[
                 Some("200ms"),
                 "Delay before the first retry; doubles, with jitter, up to 10 s.",
             ),
+            now(
+                "TIERKEEP_UNTESTED_SERVER",
+                ValueKind::Switch,
+                Some("off"),
+                "on starts on servers that speak the protocol of MongoDB and are another product, such as Amazon DocumentDB; every health answer warns of them.",
+            ),
         ],
     },
     Group {

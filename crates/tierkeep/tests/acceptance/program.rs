@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -103,7 +103,12 @@ impl Deployment {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tierkeep"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_tierkeep")), arguments)
+    }
+
+    /// The same, of another build.
+    pub fn command_of(&self, build: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(build);
         command
             .args(arguments)
             .env_clear()
@@ -224,6 +229,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// One that listens at `base`.
+    pub fn of(child: Child, base: String) -> Self {
+        Self {
+            child,
+            base,
+            log: Arc::default(),
+        }
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

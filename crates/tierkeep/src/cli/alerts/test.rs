@@ -22,7 +22,7 @@ struct Tested {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = AlertConfig::of(&context.loaded)?;
     let clock: Arc<dyn Clock> = Arc::clone(&context.clock);
-    let channels = channels(&config, &clock)?;
+    let channels = channels(&config, &clock)?.all;
     if channels.is_empty() {
         return Err(UsageError {
             message: "no alert channel is configured".into(),

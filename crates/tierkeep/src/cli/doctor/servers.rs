@@ -1,11 +1,14 @@
-//! What the MongoDB servers are: versions, replica sets, write concerns, and what the databases lack.
+//! What the MongoDB servers are: products, versions, replica sets, write concerns, what their users may not do, and what the
+//! databases lack.
 
 use std::collections::BTreeSet;
 
 use tierkeep_core::db::Role;
 use tierkeep_core::store::Store as _;
 use tierkeep_engine::{Finding, Severity, layout};
-use tierkeep_mongo::{Deviation, ServerFacts, Servers, Topology, weaker_than_majority};
+use tierkeep_mongo::{
+    Deviation, MissingRight, Need, ServerFacts, Servers, TESTED, Topology, weaker_than_majority,
+};
 
 use crate::config::{Backend, Settings};
 use crate::open::mongo_stores;
@@ -30,16 +33,21 @@ pub(super) async fn examine(
             continue;
         }
         match store.server_facts().await {
-            Ok(facts) => findings.extend(unfit(role, &facts)),
+            Ok(facts) => {
+                findings.extend(unfit(role, &facts));
+                findings.extend(untested(role, &facts, settings.untested_server));
+            }
+            Err(error) => findings.push(Finding::unanswered(&error)),
+        }
+        let layout = layout(role, &settings.hr_collections);
+        match store.missing_rights(&layout).await {
+            Ok(missing) => findings.extend(missing.iter().map(|it| lacks(role, it))),
             Err(error) => findings.push(Finding::unanswered(&error)),
         }
         if !prepared.contains(&role) {
             continue;
         }
-        match store
-            .deviations(&layout(role, &settings.hr_collections))
-            .await
-        {
+        match store.deviations(&layout).await {
             Ok(found) => findings.extend(found.iter().map(|found| deviates(role, found))),
             Err(error) => findings.push(Finding::unanswered(&error)),
         }
@@ -90,6 +98,76 @@ fn unfit(role: Role, facts: &ServerFacts) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// What the tests do not cover: another product, or a series of releases that none of the tested ones belongs to.
+fn untested(role: Role, facts: &ServerFacts, is_taken: bool) -> Option<Finding> {
+    if let Some(product) = facts.imitator {
+        let message = format!("the server of {role} is {product}, on which nothing was tested");
+        let (severity, remedy) = if is_taken {
+            let remedy = "use MongoDB; TIERKEEP_UNTESTED_SERVER=on starts all the same";
+            (Severity::Warning, remedy)
+        } else {
+            let remedy = "use MongoDB, or start all the same with TIERKEEP_UNTESTED_SERVER=on";
+            (Severity::Error, remedy)
+        };
+        return Some(Finding::new("product", severity, role, message, remedy));
+    }
+    let version = &facts.version;
+    let is_tested = TESTED
+        .iter()
+        .any(|tested| series(tested) == series(version));
+    let is_newer = series(version) > series(TESTED.last()?);
+    if is_tested || !is_newer {
+        return None;
+    }
+    let message = format!(
+        "the server of {role} is MongoDB {version}; the tests of this version of tierkeep ran on {}",
+        TESTED.join(", ")
+    );
+    let remedy = "docs/operations/servers.md says what was tested; try a newer release beside the present one first";
+    Some(Finding::new(
+        "version",
+        Severity::Note,
+        role,
+        message,
+        remedy,
+    ))
+}
+
+/// The first two numbers of a version.
+fn series(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next())
+}
+
+fn lacks(role: Role, missing: &MissingRight) -> Finding {
+    let action = missing.action;
+    let (severity, consequence) = match missing.need {
+        Need::Work => (Severity::Error, "tierkeep cannot work without it"),
+        Need::Prepare => (
+            Severity::Warning,
+            "tierkeep init, and whatever makes a lost collection again, cannot make indexes or validators without it",
+        ),
+        Need::ShardKeys => (
+            Severity::Warning,
+            "what the collections are sharded by cannot be checked without it",
+        ),
+        Need::ShardNames => (
+            Severity::Note,
+            "a shard that is away cannot be named without it",
+        ),
+    };
+    Finding::new(
+        "rights",
+        severity,
+        role,
+        format!(
+            "the user of {} lacks the right {action}: {consequence}",
+            role.url_variable()
+        ),
+        missing.grant(),
+    )
 }
 
 fn deviates(role: Role, deviation: &Deviation) -> Finding {
@@ -161,9 +239,45 @@ mod tests {
         let facts = ServerFacts {
             version: version.to_owned(),
             topology,
+            imitator: None,
         };
         let found = unfit(Role::SrieMainUser, &facts);
         let found: Vec<&str> = found.iter().map(|finding| finding.check).collect();
         assert_eq!(found, checks);
+    }
+
+    #[rstest]
+    #[case("5.0.4", None)]
+    #[case("6.0.31", None)]
+    #[case("5.3.1", None)]
+    #[case("7.0.5", Some(Severity::Note))]
+    #[case("8.2.0-rc1", Some(Severity::Note))]
+    fn a_newer_server_than_the_tested_ones_is_a_note(
+        #[case] version: &str,
+        #[case] severity: Option<Severity>,
+    ) {
+        let facts = ServerFacts {
+            version: version.to_owned(),
+            topology: Topology::ReplicaSet,
+            imitator: None,
+        };
+        let found = untested(Role::SrieMainUser, &facts, false);
+        assert_eq!(found.as_ref().map(|it| it.severity), severity);
+        assert!(found.is_none_or(|it| it.message.contains("5.0.4, 6.0.5, 6.0.27")));
+    }
+
+    #[test]
+    fn another_product_is_an_error_unless_it_is_taken() {
+        let facts = ServerFacts {
+            version: "7.0.77".to_owned(),
+            topology: Topology::ReplicaSet,
+            imitator: Some("FerretDB"),
+        };
+        for (is_taken, severity) in [(false, Severity::Error), (true, Severity::Warning)] {
+            let found = untested(Role::SrieMainUser, &facts, is_taken).unwrap();
+            assert_eq!(found.severity, severity);
+            assert!(found.message.contains("FerretDB"));
+            assert!(found.remedy.contains("TIERKEEP_UNTESTED_SERVER=on"));
+        }
     }
 }

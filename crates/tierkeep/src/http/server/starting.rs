@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 pub fn starting(opened: Arc<OnceLock<Router>>, metrics: Metrics) -> Router {
     let known = metrics.clone();
     let routes = Router::new()
-        .route("/health/live", get(health::live))
+        .route("/health/live", get(health::live_without_databases))
         .route("/health/ready", get(ready))
         .route("/metrics", get(async move || exposition::text(&known)))
         .fallback(async || Problem::Starting);

@@ -70,6 +70,8 @@ pub(in crate::http) struct Findings {
     pub(in crate::http) unwritable: Vec<(Role, &'static str)>,
     /// The share of the audit trail's spool that takes no more.
     pub(in crate::http) spool_refuses: Option<SpoolShare>,
+    /// Databases on servers that are not MongoDB, with a warning for each.
+    pub(in crate::http) warnings: Vec<(Role, String)>,
 }
 
 /// One database.
@@ -88,6 +90,9 @@ pub(in crate::http) struct DatabaseHealth {
     /// The class of the error: `timeout`, `refused`, `no_server`, `auth` and so on; `shard_away` if a shard is
     /// unavailable.
     pub(in crate::http) error: Option<&'static str>,
+    /// That its server is another product than MongoDB; left out where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) warning: Option<String>,
 }
 
 impl Findings {
@@ -203,7 +208,18 @@ impl HealthSource {
             quarantined: quarantined.is_some_and(|quarantined| quarantined > 0),
             unwritable: self.unwritable(),
             spool_refuses: self.spool_refuses(),
+            warnings: self.warnings(),
         }
+    }
+
+    /// What every health answer warns of while the service works on servers on which nothing was tested. Asks nothing.
+    pub(in crate::http) fn warnings(&self) -> Vec<(Role, String)> {
+        let found = self.databases().imitators().into_iter();
+        let warning = |(role, product)| {
+            let text = format!("the server of {role} is {product}, on which nothing was tested");
+            (role, text)
+        };
+        found.map(warning).collect()
     }
 
     fn spool_refuses(&self) -> Option<SpoolShare> {
@@ -238,7 +254,13 @@ impl HealthSource {
             latency_ms: error.is_none().then_some(milliseconds),
             breaker: breaker.as_str(),
             error,
+            warning: self.warning_of(role),
         }
+    }
+
+    fn warning_of(&self, role: Role) -> Option<String> {
+        let mut warnings = self.warnings().into_iter();
+        warnings.find(|(of, _)| *of == role).map(|(_, text)| text)
     }
 
     async fn error_of(&self, role: Role, limit: Duration) -> Option<&'static str> {

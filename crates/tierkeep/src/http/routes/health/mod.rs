@@ -66,6 +66,7 @@ impl Health {
         if findings.quarantined {
             reasons.push(format!("documents in {temp} are quarantined"));
         }
+        reasons.extend(findings.warnings.iter().map(|(_, text)| text.clone()));
         let status = if findings.is_down() {
             "down"
         } else if reasons.is_empty() {
@@ -96,7 +97,16 @@ impl Health {
     operation_id = "live",
     responses((status = 200, description = "the process is running", body = Health)),
 )]
-pub(in crate::http) async fn live() -> Result<Response, InternalError> {
+pub(in crate::http) async fn live(
+    State(state): State<HttpState>,
+) -> Result<Response, InternalError> {
+    let warnings = state.health.warnings().into_iter();
+    let reasons = warnings.map(|(_, text)| text).collect();
+    answer::json(StatusCode::OK, &Health::of("ok", reasons))
+}
+
+/// The same, before the databases are open.
+pub(in crate::http) async fn live_without_databases() -> Result<Response, InternalError> {
     answer::json(StatusCode::OK, &Health::of("ok", Vec::new()))
 }
 
