@@ -23,17 +23,16 @@ def main() -> None:
     """Takes every picture."""
     FOLDER.mkdir(exist_ok=True)
     with scene.shown() as shown:
-        take(shown)
+        user = f"/ui/users/internal_{shown.poisoned}"
+        take(shown, {"overview": "/ui/", "user": user, "backup": "/ui/backup", "databases": "/ui/databases"})
+    with scene.conflict() as shown:
+        take(shown, {"migrations": "/ui/migrations"})
+    with scene.outage(["raseen_main_user", "evaluation_audit"]) as shown:
+        take(shown, {"outage": "/ui/"})
 
 
-def take(shown: scene.Scene) -> None:
-    """Signs in and takes the pages."""
-    pages = {
-        "overview": "/ui/",
-        "user": f"/ui/users/internal_{shown.poisoned}",
-        "backup": "/ui/backup",
-        "databases": "/ui/databases",
-    }
+def take(shown: scene.Scene, pages: dict[str, str]) -> None:
+    """Signs in and takes the pages: names of pictures and paths."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ["CHROMIUM_BIN"], args=["--no-sandbox"]
