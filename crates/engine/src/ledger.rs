@@ -105,8 +105,8 @@ impl Ledger {
         found.iter().map(whom).collect()
     }
 
-    /// To be called before any of these tombstones is put where it may have been removed already: it is removed
-    /// once more after another grace, and nobody's id stays behind.
+    /// To be called before any of these tombstones is put where it may have been removed already: it is removed again
+    /// after another grace period, so that no erased user's id stays behind.
     pub(crate) async fn reopen(&self, tombstones: &[RawDocumentBuf]) -> Result<(), StoreError> {
         let Some(key) = self.key().await? else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Whether anybody waits for an answer of this process, and for how long that has not been so. Counts; what follows from it is the
-//! worker's to decide.
+//! Whether a request waits for an answer of this process, and for how long none has. Only counts; the worker decides
+//! what follows from it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub struct Notice {
     pub id: String,
     /// When it was made, RFC 3339.
     pub at: String,
-    /// What it is about; nothing where somebody only wants to see whether it arrives.
+    /// What it is about; `None` in a message that only tests whether messages arrive.
     pub about: Option<About>,
     /// How many alerts there are.
     pub total: u64,
@@ -60,7 +60,7 @@ pub struct Notice {
     pub alerts: Vec<Alert>,
 }
 
-/// Why a message was not delivered, as far as anybody knows.
+/// Why a message was not delivered, as far as is known.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Undelivered {

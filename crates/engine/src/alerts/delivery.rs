@@ -56,9 +56,9 @@ const STALE: Duration = Duration::from_hours(24 * 7);
 /// What came of a look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Round {
-    /// It is not time yet, or somebody else is at it.
+    /// It is not time yet, or another process holds the channel's lease.
     Waits,
-    /// So many messages were delivered, and nothing is left to tell.
+    /// This many messages were delivered, and none is left to deliver.
     Told(usize),
     /// A message could not be delivered; it is tried again.
     Failed,
@@ -69,7 +69,7 @@ pub enum Round {
 pub enum When {
     /// When it is time.
     Due,
-    /// Now, unless somebody else is at it.
+    /// Now, unless another process holds the channel's lease.
     Now,
 }
 
@@ -262,7 +262,8 @@ impl ClaimedChannel<'_> {
         Ok(repeating(|| audit.hello()).await?.now)
     }
 
-    /// Writes on the state, unless somebody else has taken the turn; answers whether it was written.
+    /// Sets these fields of the state, unless another process has claimed the channel since; answers whether they were
+    /// set.
     async fn note(&self, set: Document) -> Result<bool, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let id = self.channel.kind().control();

@@ -32,7 +32,7 @@ use crate::databases::pages::{self, Pages};
 use crate::databases::retry::repeating;
 use crate::held_alerts::Held;
 
-/// How often a count that somebody else raised meanwhile is read again.
+/// How often a count that a concurrent writer raised meanwhile is read again.
 const ROUNDS: u32 = 8;
 /// How long storing an alert may take before it is kept in memory.
 pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(5);
@@ -41,11 +41,11 @@ pub(crate) const TOLD_AT: &str = "told_at";
 
 /// What an alert is about, and who says that its cause is gone.
 ///
-/// Upkeep asks the databases about those whose cause can be looked up there. A breaker is that of a
-/// process: each raises its own in each round, and one that no process has raised for a minute is over. Of the others
-/// ([`AlertKind::BackupLag`], [`AlertKind::VerificationDifference`], [`AlertKind::AuditChainBroken`]) only whoever
-/// raised them knows: the same watcher calls [`Alerts::resolve`] when it looks again and all is well, also in its
-/// first look after a start, since the alert may be that of a process that has ended.
+/// Upkeep asks the databases about those whose cause can be looked up there. An alert of a breaker belongs to a
+/// process: each process raises its own in each round, and one that no process has raised for a minute is over. The
+/// others ([`AlertKind::BackupLag`], [`AlertKind::VerificationDifference`], [`AlertKind::AuditChainBroken`]) are known
+/// only to the watcher that raised them: the same watcher calls [`Alerts::resolve`] when it looks again and finds
+/// nothing wrong, also in its first look after a start, since a process that has ended may have raised the alert.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertKind {

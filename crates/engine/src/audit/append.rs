@@ -41,7 +41,7 @@ pub(super) struct Lane(Mutex<Queue>);
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<(Draft, oneshot::Sender<Outcome>)>,
-    /// Somebody is writing, and will take what waits.
+    /// A writer is running and will take what waits.
     busy: bool,
 }
 
@@ -135,7 +135,7 @@ impl AuditTrail {
         let mut refused = 0;
         let mut left = drafts;
         while !left.is_empty() {
-            // After an error nobody knows where the trail ends.
+            // After an error the end of the trail is unknown.
             let head = match known.take() {
                 Some(head) => head,
                 None => self.head_after(Head::EMPTY).await?,
@@ -235,7 +235,7 @@ impl AuditTrail {
         };
         let find = Find::new(Query::All).limit(limit).after(Some(cursor));
         let page = repeating(|| store.find(collection::AUDIT_TRAIL, &find)).await?;
-        // What has another `_id` was put there by somebody else; the verification names it.
+        // A document with another kind of `_id` was put there by another program; the verification names it.
         let last = page.iter().filter_map(place_of).next_back();
         Ok((last.unwrap_or(low), page.len() >= limit))
     }
@@ -249,7 +249,7 @@ fn place_of(document: &RawDocumentBuf) -> Option<Head> {
         .and_then(Mac::parse);
     Some(Head {
         count,
-        // The chain goes on behind an entry that somebody altered; the verification names it.
+        // The chain goes on behind an entry that was altered; the verification names it.
         hash: Entry::read(document).map_or(hash.unwrap_or(Mac::NONE), |entry| entry.hash),
     })
 }

@@ -1,9 +1,9 @@
 //! Which decisions are written: each user's first, and every ambiguous, changed or refused one; or all. What one address
 //! causes again within a minute is counted (`counted`).
 //!
-//! A decision has changed when a user comes with another account than before. What this process has seen is
-//! remembered for so many users; of others the trail is asked, by the id that their first decision has in every
-//! process, so that two of them write it once.
+//! A decision has changed when a user comes with another account than before. The process remembers the decisions that
+//! it has seen for a limited number of users; for other users it asks the trail, by the id that their first decision
+//! has in every process, so that two processes write it once.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -325,7 +325,7 @@ impl AuditTrail {
             if self.is_there(same).await? {
                 return Ok(Seen::Same);
             }
-            // Whoever comes without an account comes with no other one; what was decided before was ambiguous.
+            // A caller without an account does not come with a different one: the earlier decision was ambiguous.
             Ok::<_, StoreError>(if has_account && self.is_there(any).await? {
                 Seen::Other
             } else {

@@ -118,7 +118,7 @@ impl AuditTrail {
             if !self.is_spooling() {
                 break;
             }
-            // Nobody may spool between the last look and the end of the spooling.
+            // No writer may spool between the last look and the end of the spooling.
             let _turn = self.0.turn.write().await;
             if self.take().await?.is_none() {
                 self.0.spooling.store(false, Ordering::Release);

@@ -37,7 +37,7 @@ pub struct AuditFilter {
 pub enum Listed {
     /// An entry.
     Entry(Box<Entry>),
-    /// Somebody made this of what was an entry; the verification says more.
+    /// This was an entry and has been altered; the verification says more.
     Unreadable {
         /// The place that it claims.
         seq: Option<i64>,

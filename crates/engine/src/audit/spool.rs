@@ -84,7 +84,7 @@ pub trait Spool: Send + Sync + fmt::Debug {
     /// When there is no more room in this share, or the operating system says no; nothing of it counts then.
     fn push(&self, drafts: &[Draft], share: SpoolShare) -> io::Result<()>;
 
-    /// The oldest that nobody else is handing out.
+    /// The oldest portion that no other caller is handing out.
     ///
     /// # Errors
     /// What the operating system says.

@@ -101,7 +101,7 @@ impl Pair {
                 temp = self.in_temp(names, Find::new(Query::All)).await?;
                 fences = self.fences(names).await?;
             }
-            // Records are no users: nothing is in temp, and nobody is in the ledger.
+            // Records are not users: temp holds none of them, and the ledger has no entry for them.
             CopyKind::Hr => {}
         }
         Ok(names

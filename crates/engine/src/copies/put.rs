@@ -123,7 +123,7 @@ pub(crate) async fn put(
     Ok(placed)
 }
 
-/// How often a record is looked at that somebody else changes at the same time.
+/// How often a record is looked at while a concurrent writer changes it.
 const ROUNDS: u32 = 8;
 
 /// As [`put_newer`], for HR records, which need no `user_id`.
@@ -165,7 +165,7 @@ async fn put_record(pair: &Pair, to: Side, record: &RawDocumentBuf) -> Result<Pu
         let change = Change::Replace(record.clone());
         match repeating(|| store.write(&pair.collection, &id, &guard, &change)).await? {
             Written::Applied(_) => return Ok(Put::Settled),
-            // Somebody else was faster, or an answer was lost: the next look says.
+            // A concurrent writer was faster, or an answer was lost: the next look shows which.
             Written::Unmatched => {}
             Written::Rejected(fault) => return Ok(Put::Rejected(fault)),
             Written::TooLarge => return Ok(rejected("it is too large")),

@@ -346,7 +346,7 @@ impl Store for CircuitBreaker {
         match armed.admit() {
             Admitted::Through(pass) => self.greet(armed, armed.in_flight(pass)).await,
             Admitted::Probe(pass) => self.probe(armed, pass).await,
-            // Whoever asks how it is wants to know what is wrong.
+            // A caller that asks for the state of the database is told what is wrong.
             Admitted::Refused(class) => Err(armed.error("hello", class)),
         }
     }

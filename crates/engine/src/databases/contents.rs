@@ -52,7 +52,7 @@ pub struct CollectionContents {
     pub oldest: Option<String>,
     /// When the youngest of them was made.
     pub newest: Option<String>,
-    /// The names of the indexes that are there, whoever made them.
+    /// The names of the existing indexes, whichever program made them.
     pub indexes: Vec<String>,
 }
 

@@ -48,7 +48,7 @@ pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
             name: collection::MIGRATION_RECORDS.into(),
             indexes: vec![
                 IndexLayout::over(&["user_id", "version"]),
-                // What is completed is most of all, and nobody looks for it by this index.
+                // Most records are completed, and no query looks for those by this index.
                 IndexLayout::over(&["status", "_id"]).above(Status::Completed.as_str()),
             ],
             keeps_out: None,

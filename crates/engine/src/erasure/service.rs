@@ -1,8 +1,7 @@
 //! Erasing a user: an entry in the ledger, which is the point of no return, then a tombstone in every
 //! database, each verified; later the tombstones go and the entry stays.
 //!
-//! Every step may be repeated by anybody. Rule source: the contract's section 3 and the protocol's
-//! section 5.
+//! Any process may repeat any step. Rule source: the contract's section 3 and the protocol's section 5.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -286,8 +285,8 @@ impl ErasureService {
         Ok(())
     }
 
-    /// Removes the tombstones of this erasure where others have ended it meanwhile, grace and all: whoever stood still
-    /// that long has put them once more.
+    /// Removes the tombstones of this erasure if other processes have meanwhile ended it, including its grace period: a
+    /// process that was stalled for that long has written them again.
     async fn take_back(&self, user: &UserId, entry: &Erasure) -> Result<(), StoreError> {
         let now = self.engine.ledger().entry(user).await?;
         match (now, entry.fence()) {

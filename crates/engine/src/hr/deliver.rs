@@ -264,8 +264,8 @@ impl Delivery<'_> {
         Ok(outcomes)
     }
 
-    /// Main holds another version by now. Whoever was stopped for long may have brought back what was long removed:
-    /// it looks after writing, and puts in order what it did.
+    /// Main holds another version by now. A process that was stopped for long may have brought back a version that was
+    /// removed long ago: it looks again after writing and corrects what it wrote.
     async fn look_again(&self, copy: &RawDocumentBuf) -> Result<DeliveryOutcome, StoreError> {
         let Some(version) = document::version(copy) else {
             return Ok(DeliveryOutcome::Again);

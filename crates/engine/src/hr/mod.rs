@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! Where to look: `read`, `write`, `deliver` (one page from main to srie), `reconcile` (whoever delivers later),
-//! `tombstones` (what is left of deletions).
+//! Where to look: `read`, `write`, `deliver` (one page from main to srie), `reconcile` (delivers what is pending
+//! later), `tombstones` (what is left of deletions).
 
 mod deliver;
 mod floor;
@@ -63,7 +63,7 @@ pub struct HrFound {
 }
 
 impl HrFound {
-    /// The version; `None` for a record that another program wrote and nobody has changed since.
+    /// The version; `None` for a record that another program wrote and that has not changed since.
     pub fn version(&self) -> Option<Version> {
         tierkeep_core::document::version(&self.record)
     }
@@ -119,8 +119,8 @@ pub enum HrError {
          shows both"
     )]
     Corrupt(Role),
-    /// An answer was lost, and so many others wrote since that the record no longer tells whether this change was
-    /// made.
+    /// An answer was lost, and after too many later changes by other writers the record no longer tells whether this
+    /// change was made.
     #[error(
         "an answer of raseen_main_hr was lost, and too many later changes hide whether this one was made"
     )]

@@ -76,7 +76,7 @@ impl HrRecords {
                     failed(&error);
                     HrError::Unavailable(main.clone())
                 })?;
-                // Where srie has nothing either, nobody knows.
+                // If srie has no copy either, it is unknown whether the record exists.
                 let record = found.filter(is_shown).ok_or(HrError::Unavailable(main))?;
                 if !is_sound(&record) {
                     return Err(HrError::Corrupt(Backup::ROLE));

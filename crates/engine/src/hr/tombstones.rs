@@ -1,6 +1,6 @@
 //! What is left of deletions: removed once srie holds it too and its grace is over, from srie first.
 //!
-//! A tombstone in main outlives the one in srie, so that whoever delivers an older version late finds it there.
+//! A tombstone in main outlives the one in srie, so that a process that delivers an older version late finds it there.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) async fn remove(
             let left = repeating(|| srie.find(collection, &left)).await?;
             if let Some(left) = left.first() {
                 if document::version(left) < Some(version) {
-                    // Somebody brought an older version back: the tombstone goes there once more.
+                    // Another process brought an older version back: the tombstone is delivered to srie again.
                     let when = doc! { "metadata.version": version.get() };
                     let set = doc! { "metadata.backup_status": BackupStatus::Pending.as_str() };
                     repeating(|| main.amend(collection, std::slice::from_ref(&id), &when, &set))

@@ -119,7 +119,7 @@ impl HrRecords {
         };
         for round in 0..ROUNDS {
             match self.round(&mut write).await {
-                // A crash here leaves the mark: whoever reconciles delivers it.
+                // A crash here leaves the mark: a reconciler delivers the record.
                 Ok(Round::Done(receipt)) => return Ok(self.backed_up(collection, receipt).await),
                 Ok(Round::Again) => self.pause(round).await,
                 Err(error) => return Err(logged(error)),

@@ -29,9 +29,9 @@ pub enum MoverPhase {
     Idle,
     /// Documents are due; a service moves them at its next look.
     Waiting,
-    /// Somebody holds the lease and moves documents.
+    /// A process holds the lease and moves documents.
     Moving,
-    /// Documents have been due for longer than two scan intervals, nothing of their own keeps them, and nobody
+    /// Documents have been due for longer than two scan intervals, no reason of their own keeps them, and no process
     /// moves them.
     Stuck,
     /// The movement was stopped everywhere.
@@ -54,7 +54,7 @@ impl MoverPhase {
     }
 }
 
-/// Who is at work.
+/// The process at work.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Holder {
     /// Names the claim; another with each.
@@ -70,7 +70,7 @@ pub struct Holder {
 pub struct MoverStatus {
     /// What the mover is doing.
     pub phase: MoverPhase,
-    /// Who is at work, where somebody is. Runs by hand beside a service do not show.
+    /// The process at work, if there is one. Runs started by hand beside a service are not shown.
     pub holder: Option<Holder>,
     /// What stopped a run last, however long ago.
     pub last_error: Option<LastError>,

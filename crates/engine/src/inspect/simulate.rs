@@ -31,7 +31,7 @@ const PAGE: usize = 1_000;
 /// About how many bytes of heads are in memory at once.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// So many documents, and how large they are together.
+/// A number of documents, and how large they are together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Amount {
     /// How many.

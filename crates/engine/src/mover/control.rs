@@ -73,7 +73,7 @@ impl MigrationService {
         Ok(is_change)
     }
 
-    /// An id for a run that somebody is told of before it begins.
+    /// An id for a run that is announced before it begins.
     pub fn fresh_run_id(&self) -> String {
         self.engine.randomness().id()
     }

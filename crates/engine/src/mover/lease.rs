@@ -1,10 +1,9 @@
 //! The mover's lease: a claim that keeps several services from scanning the same documents at once.
 //!
-//! It saves work and nothing else. Whoever holds no claim, or lost it unawares, moves as safely as the
-//! holder: versions are what guards a move. So nothing here needs clocks that agree. A claim stands while
-//! its time, by the clock of the database that keeps it, has not come and is no further away than a claim
-//! lasts; and it falls, whatever clocks say, when somebody has seen no sign of its holder for as long by
-//! their own reckoning.
+//! It saves work and nothing else. A mover that holds no claim, or has lost it without noticing, moves as safely as the
+//! holder, because versions guard a move. So nothing here needs clocks that agree. A claim stands while its time, by
+//! the clock of the database that keeps it, has not come and is no further away than a claim lasts; and it falls,
+//! whatever the clocks say, when a waiting process has measured that it has seen no sign of the holder for as long.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +33,7 @@ const RENEWED_EVERY: Duration = Duration::from_secs(2);
 /// How often a race for the lease is entered before it is left to the others.
 const ROUNDS: usize = 3;
 
-/// What somebody who waits for the lease has seen of its holder.
+/// What a process that waits for the lease has seen of its holder.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaseObserver(Option<(Sign, Instant)>);
 
@@ -149,7 +148,7 @@ struct RunReport {
 }
 
 impl MigrationService {
-    /// Claims the mover's lease; `None` while somebody else's claim stands.
+    /// Claims the mover's lease; `None` while another claim stands.
     ///
     /// `observer` is what this caller has seen of the holder in earlier attempts.
     ///
@@ -177,7 +176,7 @@ impl MigrationService {
                 let inserted = repeating(|| store.insert(collection::LEASES, &whole)).await?;
                 match inserted.first() {
                     Some(Inserted::Stored) => return Ok(Some(first)),
-                    // Somebody was faster, or the answer to an insert of our own was lost.
+                    // Another process was faster, or the answer to this call's own insert was lost.
                     Some(Inserted::Exists | Inserted::Rejected(_)) | None => continue,
                     Some(Inserted::Unsettled(error)) => return Err(error.clone()),
                 }
@@ -229,8 +228,8 @@ impl Claim {
         }
     }
 
-    /// Does the work and gives signs of life meanwhile. Cancels `lost` once the claim is somebody else's,
-    /// and goes on until the work is done.
+    /// Does the work and renews the claim meanwhile. Cancels `lost` once another process has the claim, and goes on
+    /// until the work is done.
     pub async fn during<T>(&self, work: impl Future<Output = T>, lost: &CancellationToken) -> T {
         let signs = async {
             loop {
@@ -269,7 +268,7 @@ impl Claim {
         let written = repeating(|| store.write(collection::LEASES, &id, &guard, &change)).await?;
         match written {
             Written::Applied(_) => Ok(true),
-            // An answer that was lost, to a write of our own, looks the same as somebody else's claim.
+            // A lost answer to this holder's own write looks the same as the claim of another process.
             Written::Unmatched | Written::TooLarge | Written::Rejected(_) => {
                 let found = read(&self.service.engine).await?;
                 Ok(found.is_some_and(|it| it.holder == self.holder && it.fence == self.fence))

@@ -12,9 +12,9 @@ pub(super) struct Told<'a> {
 }
 
 impl MigrationService {
-    /// One look of a service: moves what is due unless somebody else is at it; `None` when somebody is.
+    /// One look of a service: moves what is due, unless another process holds the lease; then it answers `None`.
     ///
-    /// A run whose lease is taken over finishes the batches at work and leaves the rest to the other.
+    /// A run whose lease is taken over finishes the batches at work and leaves the rest to the new holder.
     ///
     /// # Errors
     /// [`MoveError`] when a database was away.
@@ -41,8 +41,8 @@ impl MigrationService {
         outcome.map(Some)
     }
 
-    /// Moves what is due, whoever else does: with the lease where it is free, so that services need not, and
-    /// else beside its holder.
+    /// Moves what is due even while another process does: with the lease if it is free, so that services need not move,
+    /// and beside its holder otherwise.
     ///
     /// # Errors
     /// [`MoveError`] when a database was away.

@@ -163,7 +163,7 @@ impl Scan {
     }
 }
 
-/// Whether the reason of a mark is a form that was not known, whichever that was and whoever said it.
+/// Whether the reason of a mark is a form that was not known, whichever form that was and whichever process said so.
 fn is_of_a_form(reason: &str) -> bool {
     reason.starts_with(field::METADATA) && reason.contains(field::SCHEMA_VERSION)
 }

@@ -49,11 +49,11 @@ pub struct MoverSettings {
     pub batch_documents: usize,
     /// About the most bytes in a batch.
     pub batch_bytes: usize,
-    /// The most batches at work at once; together they hold about as many bytes as so many full ones.
+    /// The most batches at work at once; together they hold about as many bytes as this many full batches.
     pub batches_in_flight: usize,
     /// About the most documents moved in a second, by all batches of this service together.
     pub max_rate: Option<NonZeroU32>,
-    /// After a batch none begins for so many times as long as it took.
+    /// After a batch none begins for this many times the duration of that batch.
     pub pause_factor: u32,
     /// The wait before a document's first retry; doubles, up to an hour.
     pub retry_backoff: Duration,
@@ -92,7 +92,7 @@ pub struct RunOptions {
     pub limit: Option<u64>,
     /// In place of the rate of the settings.
     pub max_rate: Option<NonZeroU32>,
-    /// The id of the run, where somebody was told it already.
+    /// The id of the run, if it was announced already.
     pub run_id: Option<String>,
 }
 

@@ -119,8 +119,9 @@ impl ScanQueue {
         };
     }
 
-    /// Fills the window with so many of what was staged longest: those before the first whose `_id` is of no plain type.
-    /// Where that is the first of all, the window stays empty, and it is looked at where it stands.
+    /// Fills the window with up to `documents` of the documents staged longest: those before the first whose `_id` is
+    /// not of a plain type. If that is the very first, the window stays empty, and that document is looked at where it
+    /// stands.
     async fn open_window(&mut self, store: &dyn Store, documents: usize) -> Result<(), StoreError> {
         let size = Size {
             documents: documents.min(MOST_PLACES),
@@ -138,7 +139,7 @@ impl ScanQueue {
         let mut ids: Vec<Bson> = places.iter().map(|place| document::id(place)).collect();
         let oldest = ids.first().cloned();
         ids.sort_by_cached_key(id_order);
-        // It begins with the oldest, so that none waits for ever where runs end before a window does.
+        // The window begins with the oldest, so that no document waits indefinitely when runs end before a window does.
         if let Some(at) = ids.iter().position(|id| Some(id) == oldest.as_ref()) {
             ids.rotate_left(at);
         }

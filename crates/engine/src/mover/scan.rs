@@ -264,7 +264,7 @@ impl Scan {
                         outcomes.left(1);
                     }
                 }
-                // Whether it is gone, changed, or somebody is entering: the next pass looks again.
+                // It is gone, it has changed, or a writer is entering it: the next pass looks again.
                 Adoption::Again => outcomes.left(1),
                 Adoption::Quarantined(reason) => {
                     outcomes.scanned(1);

@@ -83,8 +83,8 @@ impl Throttle {
         self.state().opens_at.filter(|at| *at > now)
     }
 
-    /// A batch of so many documents begins: at a rate of n a second the next one may follow once these have had
-    /// their time.
+    /// Notes that a batch of this many documents begins: at a rate of n a second the next one may follow once these
+    /// have had their time.
     pub(crate) fn begin(&self, settings: &MoverSettings, documents: usize, now: Instant) -> Begun {
         let mut state = self.state();
         if let Some(rate) = settings.max_rate {

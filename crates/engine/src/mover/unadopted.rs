@@ -39,7 +39,7 @@ pub(crate) struct Plans {
     pub(crate) moves: Vec<Planned>,
     /// These are adopted first.
     pub(crate) adopts: Vec<RawDocumentBuf>,
-    /// So many are gone, or wait for an erasure that is still clearing temp.
+    /// How many are gone, or wait for an erasure that is still clearing temp.
     pub(crate) left: u64,
 }
 

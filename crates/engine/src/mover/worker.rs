@@ -151,6 +151,6 @@ impl Worker {
 enum Tick {
     /// What was due was moved, as far as the databases let it.
     Looked,
-    /// Somebody else is at it.
+    /// Another process holds the lease.
     Elsewhere,
 }

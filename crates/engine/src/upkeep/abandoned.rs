@@ -1,4 +1,4 @@
-//! The janitor: clears entries into temp that nobody will confirm any more.
+//! The janitor: clears entries into temp that no writer will confirm any more.
 //!
 //! An entry is cleared once its nonce was seen twice, a minute apart by a clock that only runs forwards, so
 //! no date in any document and no wall clock decides. Clearing a living writer's entry is harmless: its

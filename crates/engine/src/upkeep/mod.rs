@@ -80,7 +80,7 @@ impl Upkeep {
         }
     }
 
-    /// Removes completed migration records once they are older than this; kept for ever where nothing is said.
+    /// Removes completed migration records once they are older than this; `None` keeps them indefinitely.
     #[must_use]
     pub fn with_record_retention(mut self, retention: Option<Duration>) -> Self {
         self.retirement =

@@ -96,6 +96,6 @@ impl<'a> Write<'a> {
 /// What one round of a write came to.
 pub(super) enum Round {
     Done(Receipt),
-    /// A race was lost, or somebody is entering: look again.
+    /// A race was lost, or another writer is entering: look again.
     Again,
 }

@@ -53,7 +53,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// The version; `None` for a document that another program wrote and nobody has changed since.
+    /// The version; `None` for a document that another program wrote and that has not changed since.
     pub fn version(&self) -> Option<Version> {
         tierkeep_core::document::version(&self.document)
     }
@@ -131,7 +131,7 @@ pub enum UsersError {
          shows both"
     )]
     Corrupt(Role),
-    /// An answer was lost, and so many others wrote since that the document no longer tells whether this
+    /// An answer was lost, and after too many later changes by other writers the document no longer tells whether this
     /// change was made.
     #[error("an answer of {0} was lost, and too many later changes hide whether this one was made")]
     OutcomeUnknown(Role),

@@ -199,7 +199,8 @@ impl Users {
             .await;
     }
 
-    /// Main cannot be reached: srie answers, and where srie has nothing either, nobody knows.
+    /// Main cannot be reached: the answer comes from srie; if srie has no copy either, it is unknown whether the user
+    /// exists.
     async fn read_backup(
         &self,
         user: &UserId,

@@ -77,7 +77,7 @@ impl<'a> Examination<'a> {
                 }
                 return Ok(false);
             }
-            // What nobody could adopt is backed up all the same.
+            // A document that cannot be adopted is backed up all the same.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
             if unread && document::version(main).is_none() && main.as_bytes() == srie.as_bytes() {
                 self.verified.matched();
@@ -120,7 +120,7 @@ impl<'a> Examination<'a> {
         self.settle().await
     }
 
-    /// Of those that are equal, whoever was erased is no match.
+    /// Looks up the equal documents in the ledger: those of an erased user are not a match.
     async fn look_up_equal(&mut self) -> Result<(), StoreError> {
         let equal = std::mem::take(&mut self.equal);
         let mut fences = vec![None; equal.len()];
@@ -168,7 +168,7 @@ impl<'a> Examination<'a> {
                 if certain {
                     settled.insert(name, (sight, verdict));
                 } else if look == LOOKS {
-                    // It changes between any two looks, so somebody is at it.
+                    // It changes between any two looks, so another writer is at work on it.
                     settled.insert(name, (sight, Verdict::InFlight));
                 } else {
                     before.insert(name.clone(), sight);

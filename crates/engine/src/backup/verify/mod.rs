@@ -31,11 +31,11 @@ pub use watch::VerificationWatch;
 /// What a verification should do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VerifyOptions {
-    /// Mend what differs, where it is certain what is right.
+    /// Repair what differs, where it is certain what is right.
     pub repair: bool,
     /// The copy to keep where versions and digests do not decide.
     pub prefer: Option<Side>,
-    /// About so many documents in place of all.
+    /// About this many documents instead of all.
     pub sample: Option<u64>,
 }
 

@@ -16,7 +16,7 @@ use crate::copies::put::{self, PutOutcome};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones;
 
-/// How often a document is looked at that somebody else changes at the same time.
+/// How often a document is looked at while a concurrent writer changes it.
 const ROUNDS: u32 = 8;
 
 /// Mends the document of this name; answers whether both sides agree now.
@@ -153,7 +153,7 @@ async fn replace(
             put::check_erasures(pair, std::slice::from_ref(by)).await?;
             Ok(true)
         }
-        // Somebody else was faster, or an answer was lost: the next look says.
+        // A concurrent writer was faster, or an answer was lost: the next look shows which.
         Written::Unmatched => Ok(true),
         Written::TooLarge | Written::Rejected(_) => Ok(false),
     }

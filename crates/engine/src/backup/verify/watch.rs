@@ -245,7 +245,7 @@ impl VerificationWatch {
         }))
     }
 
-    /// Writes the pass down, unless somebody else has meanwhile.
+    /// Stores the pass, unless another process has stored one meanwhile; answers whether it was stored.
     async fn keep(&self, pass: &Pass) -> Result<bool, StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let next = Pass {

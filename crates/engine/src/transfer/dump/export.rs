@@ -17,10 +17,9 @@ use crate::transfer::dump::{
     DumpError, DumpProgress, DumpService, away_now, blocking, files, metadata,
 };
 
-/// The order in which databases are read. A document that moves meanwhile is written to srie and main before it
-/// leaves temp, so whoever reads temp, main, srie in this order finds it at least once; HR records are
-/// written to their main database first. The ledger comes last: it knows every erasure that a tombstone before it
-/// stands for.
+/// The order in which databases are read. A document that moves meanwhile is written to srie and main before it leaves
+/// temp, so reading temp, main, srie in this order finds it at least once; HR records are written to their main
+/// database first. The ledger comes last: it has an entry for every erasure whose tombstone was read before it.
 const ORDER: [Role; 7] = [
     Role::ExternalUsers,
     Role::RaseenTempUser,
@@ -83,7 +82,7 @@ impl DumpService {
             let root = root.clone();
             move || {
                 new_directory(&root)?;
-                // Whoever finds this and no manifest knows that the export was cut off.
+                // This file without a manifest shows that the export was cut off.
                 new_file(&root.join(UNFINISHED))?;
                 sync_directory(&root)
             }

@@ -64,7 +64,7 @@ pub trait DumpProgress: Send + Sync {
     /// The dump has this many documents, where that is known before the first is done.
     fn expect(&self, documents: u64);
 
-    /// So many documents of the dump are done.
+    /// This many documents of the dump are done.
     fn report(&self, documents: u64);
 }
 

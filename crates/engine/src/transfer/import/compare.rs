@@ -20,9 +20,9 @@ pub enum Compared {
     Equal,
     /// Nothing.
     Missing,
-    /// What an import stored, and nobody changed, but with other content; or a backup that lacks it.
+    /// What an import stored, unchanged since, but with other content; or a backup that lacks it.
     Different,
-    /// What an import stored and somebody changed since.
+    /// What an import stored and what was changed since.
     Changed,
     /// The user's own, never imported.
     Own,

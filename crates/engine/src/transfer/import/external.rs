@@ -93,7 +93,7 @@ impl Import {
         for (index, outcome) in new.iter().zip(outcomes) {
             taken[*index] = match outcome {
                 Inserted::Stored => ImportOutcome::Stored,
-                // Somebody else was faster, or this run itself, and the answer was lost: look again.
+                // Another writer was faster, or this run itself inserted it and the answer was lost: look again.
                 Inserted::Exists => ImportOutcome::Busy,
                 Inserted::Rejected(fault) => refused(arrivals[*index], &fault.to_string()),
                 Inserted::Unsettled(error) => return Err(error),

@@ -33,8 +33,8 @@ impl Import {
     /// Takes in these records of one collection; answers what became of each, in their order. No id may be among
     /// them twice.
     ///
-    /// Dropping the future is as harmless as a crash: what is in main and not in srie is delivered by the next run,
-    /// or by whoever reconciles.
+    /// Dropping the future is as harmless as a crash: what is in main and not in srie is delivered by the next run, or
+    /// by a reconciler.
     ///
     /// # Errors
     /// [`StoreError`] when a database did not answer. Some may be stored all the same.
@@ -158,7 +158,7 @@ impl Import {
             for ((index, record), inserted) in new.into_iter().zip(repeating(insert).await?) {
                 match inserted {
                     Inserted::Stored => sent.push((index, record, ImportOutcome::Stored)),
-                    // Somebody else was faster, or this run itself, and the answer was lost: look again.
+                    // Another writer was faster, or this run itself inserted it and the answer was lost: look again.
                     Inserted::Exists => {}
                     Inserted::Rejected(fault) => {
                         taken[index] = rejected(arrivals[index], fault.to_string());
@@ -176,7 +176,7 @@ impl Import {
         for ((index, _, outcome), delivered) in sent.into_iter().zip(delivered) {
             taken[index] = match delivered {
                 DeliveryOutcome::Completed => outcome,
-                // Written by somebody else meanwhile, or put in order first: look again.
+                // Written by another process meanwhile, or put in order first: look again.
                 DeliveryOutcome::Superseded | DeliveryOutcome::Again => ImportOutcome::Busy,
                 DeliveryOutcome::Held(reason) => rejected(arrivals[index], reason),
             };

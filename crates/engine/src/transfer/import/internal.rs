@@ -144,7 +144,7 @@ impl Import {
                 match copied {
                     Copied::Settled => {}
                     Copied::Rejected(reason) => taken[*index] = refused(arrivals[*index], reason),
-                    // Somebody else's content has this version there: whoever it is was faster.
+                    // Another writer's content has this version there: that writer was faster.
                     Copied::Contradicted(_) | Copied::Refused(_) | Copied::Unsettled => {
                         taken[*index] = ImportOutcome::Busy;
                     }
@@ -182,8 +182,8 @@ impl Import {
         self.mark_erased_internal(&places, &items, taken).await
     }
 
-    /// Whoever entered temp before main was written here has not seen it: an entry is taken out, and whoever is
-    /// live at no higher version keeps its own.
+    /// A writer that entered temp before main was written here has not seen the copy in main: its entry is withdrawn,
+    /// and a user whose own document is live in temp at no higher version keeps that document.
     async fn look_at_temp(
         &self,
         places: &[usize],
@@ -200,7 +200,7 @@ impl Import {
             let claims = found.remove(item.user.as_str()).unwrap_or_default();
             match CurrentCopy::among(claims, &item.user) {
                 CurrentCopy::Entering(entry) if document::version(&entry) <= Some(item.version) => {
-                    // Its maker cannot confirm it any more, and looks at main again.
+                    // Its writer cannot confirm it any more, and looks at main again.
                     let nonce = document::nonce(&entry).unwrap_or_default();
                     withdraw(&self.engine, &item.user, nonce).await?;
                     taken[*index] = ImportOutcome::Busy;
@@ -242,7 +242,7 @@ impl Import {
         Ok(())
     }
 
-    /// Takes what an import stored, and nobody changed, out of main and srie again.
+    /// Takes what an import stored, if unchanged since, out of main and srie again.
     async fn remove_imported(&self, user: &UserId) -> Result<(), StoreError> {
         take_out(self.engine.databases.raseen_main_db(), user).await?;
         take_out(self.engine.databases.srie_main_db(), user).await

@@ -1,10 +1,11 @@
 //! Taking in users whose documents were put together from elsewhere.
 //!
-//! Every step may be repeated, by anybody, at any time: what an earlier run stored is found by the fingerprint of
-//! what it was made from, what anybody changed since is left alone, and who was erased stays erased. Nothing here
-//! knows where the documents come from. Where to look: `external`, `internal` (where each goes and in which
-//! order), `hr` (records), `settle` (what may be done about a document that is there), `compare` (what is there
-//! against what should be), `place` (how far changes of elsewhere were followed).
+//! Any process may repeat any step at any time: a document that an earlier run stored is found by the fingerprint of
+//! what it was made from, a document that was changed since is left alone, and an erased user stays erased. Nothing
+//! here knows where the documents come from. Where to look: `external`, `internal` (where each goes and in which
+//! order), `steps` (what is to be done about each internal user), `hr` (records), `stored_form` (what may be done about
+//! a stored document), `compare` (what is stored against what should be), `resume_token` (how far changes of elsewhere
+//! were followed).
 
 mod compare;
 mod external;
@@ -40,7 +41,7 @@ const ROUNDS: u32 = 8;
 pub enum ImportOutcome {
     /// Stored; in a dry run: would be.
     Stored,
-    /// What an earlier run stored, and nobody changed, gave way to this.
+    /// Stored in place of what an earlier run stored and what was not changed since.
     Replaced,
     /// Stored by an earlier run.
     Same,
@@ -50,7 +51,7 @@ pub enum ImportOutcome {
     Own,
     /// Erased: left out for good.
     Erased,
-    /// Being written by somebody else at this moment: left to the next run.
+    /// Being written by another writer at this moment: left to the next run.
     Busy,
     /// It cannot be stored.
     Refused(Refusal),

@@ -1,4 +1,4 @@
-//! How far the changes of elsewhere were followed, kept in `evaluation_audit`. Saves work: whoever follows looks at
+//! How far the changes of elsewhere were followed, kept in `evaluation_audit`. Only saves work: a follower looks at
 //! everything once when it starts.
 
 use bson::raw::RawDocumentBuf;

@@ -23,7 +23,7 @@ pub(super) enum Step {
     Replace,
     /// To srie and main, at this version.
     ImportToMain(Version),
-    /// An import of a moment ago stands in main beside whoever signed up meanwhile.
+    /// A recent import stands in main, and temp holds the document of a user who signed up meanwhile.
     RemoveImported,
 }
 

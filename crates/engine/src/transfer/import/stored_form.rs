@@ -13,9 +13,9 @@ use tierkeep_core::version::Version;
 pub(crate) enum ImportedState {
     /// An earlier run stored it, from the same.
     Same(Version),
-    /// An earlier run stored it, from something else, and nobody changed it since.
+    /// An earlier run stored it, from something else, and it was not changed since.
     Older(Version),
-    /// An earlier run stored it, and somebody changed it since.
+    /// An earlier run stored it, and it was changed since.
     Changed,
     /// It was never imported.
     Own,
@@ -41,7 +41,7 @@ pub(crate) fn standing_of(stored: &RawDocument, fingerprint: &str) -> ImportedSt
     }
 }
 
-/// Whether an import stored `copy`, and nobody changed it since.
+/// Whether an import stored `copy`, and it was not changed since.
 pub(crate) fn is_as_imported(copy: &RawDocument) -> bool {
     document::imported(copy).is_some_and(|(_, version)| document::version(copy) == Some(version))
 }

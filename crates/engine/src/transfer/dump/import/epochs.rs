@@ -43,7 +43,7 @@ pub(crate) async fn carry_over(
             continue;
         };
         if entry.epoch >= epoch {
-            // One that is pending was begun by an import that was cut off, or by somebody else.
+            // A pending one was begun by an import that was cut off, or by another process.
             return Ok(is_tombstone && entry.stage == Stage::Pending);
         }
         // What is stored of earlier lives goes, wherever it is.

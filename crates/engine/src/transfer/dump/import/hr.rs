@@ -62,7 +62,7 @@ pub(crate) async fn page(
                 let change = Change::Replace(record);
                 match repeating(|| store.write(collection, &key, &guard, &change)).await? {
                     Written::Applied(_) => DumpOutcome::Imported,
-                    // Somebody else was faster, or the answer was lost.
+                    // A concurrent writer was faster, or the answer was lost.
                     Written::Unmatched | Written::TooLarge => DumpOutcome::NewerKept,
                     Written::Rejected(fault) => {
                         DumpOutcome::Refused(format!("the database refuses it: {fault}"))

@@ -106,7 +106,7 @@ impl<D: UserDatabase> Import<'_, D> {
             let reason = "the stored document of this user is another program's and has no version to compare with";
             return Ok(refused(reason));
         }
-        // An entry counts for nobody, and whoever put it there finds out when it is taken over.
+        // An entry is not counted, and its writer finds out when it is taken over.
         if let Some(head) = native(here, &candidate.user).filter(|head| !is_entry(head))
             && let Some(found) = document::version(head)
         {

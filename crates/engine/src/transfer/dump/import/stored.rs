@@ -15,7 +15,7 @@ use crate::databases::retry::repeating;
 /// The most bytes of documents that are held at once, but for one that is larger.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The heads of documents, so many at once as may be held.
+/// The heads of documents, as many at once as may be held.
 pub(crate) fn heads() -> Find {
     Find::new(Query::All).max_bytes(PAGE_BYTES).head()
 }
@@ -27,8 +27,8 @@ pub(crate) enum Content {
     Other,
 }
 
-/// What is stored under the `_id`s of `documents`, by user. Where that is nothing, or another version, there is no
-/// entry: it has moved or changed since somebody saw this version there.
+/// What is stored under the `_id`s of `documents`, by user. A user whose document is missing, or has another version,
+/// has no entry: the document has moved or changed since this version was seen there.
 pub(crate) async fn compared<D: UserDatabase>(
     database: &Handle<D>,
     documents: &[&RawDocumentBuf],

@@ -23,11 +23,11 @@ use crate::transfer::dump::import::{CONTESTED, DumpOutcome};
 
 /// How many documents are confirmed at once.
 const AT_ONCE: usize = 16;
-/// How often, and how long apart, a document that somebody else is putting there is waited for: longer than an
-/// entry of a writer that has died stands.
+/// How often, and how long apart, a document is waited for that another writer is putting there: longer than an entry
+/// of a writer that has died stands.
 const ROUNDS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(200);
-/// What the nonces of imports begin with: whoever imports may take such an entry over at once.
+/// What the nonces of imports begin with: any import may take such an entry over at once.
 const NONCE: &str = "import-";
 
 /// Puts live documents with versions into temp.
@@ -57,7 +57,7 @@ pub(crate) async fn enter(
             Inserted::Unsettled(error) => return Err(error),
         }
     }
-    // A crash here leaves entries that nobody sees; the next import takes them over, else the janitor removes them.
+    // A crash here leaves entries that no read shows; the next import takes them over, or the janitor removes them.
     let mut confirming = stream::iter(confirmable(engine, &placed).await?)
         .map(|(candidate, verdict)| {
             let nonce = nonce.as_str();

@@ -213,7 +213,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         Ok(outcomes)
     }
 
-    /// Whoever was erased while their document was written is erased again: the ledger is looked at after writing.
+    /// Erases again the users who were erased while their documents were written: the ledger is read after writing.
     async fn mark_erased(
         &self,
         writes: &[Candidate],
@@ -244,7 +244,7 @@ impl<'a, D: UserDatabase> Import<'a, D> {
         Ok(())
     }
 
-    /// A copy in main that an older one in temp hides, because somebody wrote there meanwhile, is said.
+    /// Reports each copy in main that an older one in temp hides because another writer wrote there meanwhile.
     async fn look_for_hidden(
         &self,
         writes: &[Candidate],
