@@ -255,7 +255,7 @@ pub enum Class {
     Undecided,
     /// srie holds it, main does not.
     Orphan,
-    /// Somebody was erased and content of before is there.
+    /// The user was erased, and content from before the erasure is there.
     ErasedButPresent,
     /// A copy cannot be read as what it should be.
     Unreadable,

@@ -1,6 +1,6 @@
 //! HR records: their collections and ids, what a record looks like, and what of it is shown.
 //!
-//! A record is the object that somebody put, between `_id` and the fields that tierkeep keeps: `created_at`,
+//! A record is the object that a caller put, between `_id` and the fields that tierkeep keeps: `created_at`,
 //! `updated_at` and `metadata`. The mark `metadata.backup_status: pending` is the outbox: what carries it in main is
 //! delivered to srie, deletions (tombstones) included. Must never hold a user: a document of a user cannot become a
 //! record, because the fields it is kept by are refused here ([`Content::new`]).
@@ -153,7 +153,7 @@ impl fmt::Display for HrId {
     }
 }
 
-/// What somebody put: an object without the fields that tierkeep keeps.
+/// What a caller put: an object without the fields that tierkeep keeps.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Content(RawDocumentBuf);
 
@@ -177,7 +177,7 @@ impl Content {
         }
     }
 
-    /// What somebody put into a stored record.
+    /// What a caller put into a stored record.
     pub fn of(record: &RawDocument) -> Self {
         Self(document::without(record, &RESERVED, &[]))
     }

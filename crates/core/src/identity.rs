@@ -146,7 +146,7 @@ pub fn decide(evidence: Evidence, strict: bool) -> Decision {
                 reason: "the GitHub token is missing",
             }
         }
-        // Nobody is internal on a token that was not checked.
+        // No caller is internal by a token that was not checked.
         (NameEvidence::Absent, JwtEvidence::Valid(_), GithubEvidence::Unchecked) => {
             Decision::CredentialsRequired {
                 ambiguous,

@@ -48,7 +48,7 @@ pub mod audit_field {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditKind {
-    /// Who somebody was taken for.
+    /// Which user a caller was taken for.
     Decision,
     /// A user was erased.
     Erasure,
@@ -353,7 +353,7 @@ impl Entry {
         DateTime::from_millis(self.draft.at)
     }
 
-    /// The hash that it has if nobody changed it.
+    /// The hash that it has if it was not changed.
     pub fn expected_hash(&self, key: &AuditKey) -> Mac {
         mac(&self.draft, self.seq, self.prev, key)
     }

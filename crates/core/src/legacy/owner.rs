@@ -202,7 +202,7 @@ pub struct Account {
     pub email: Option<String>,
 }
 
-/// Reads an account; `None` where its `_id` is nobody's.
+/// Reads an account; `None` if its `_id` is not a valid internal id.
 pub fn account(document: &RawDocument) -> Option<Account> {
     let fields = Fields::of(document);
     let id = hex(&fields.text(field::ID)?)?;

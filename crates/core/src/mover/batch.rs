@@ -328,8 +328,8 @@ impl Entry {
         }
     }
 
-    /// Whether it moves without having been adopted: its version was chosen above all copies, so a newer one only means that
-    /// somebody else works on the user.
+    /// Whether it moves without having been adopted: its version was chosen above all copies, so a newer one only means
+    /// that another process works on the user.
     fn is_foreign(&self) -> bool {
         self.item.original.is_some()
     }

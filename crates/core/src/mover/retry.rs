@@ -50,8 +50,9 @@ pub fn next_attempt(
     Attempt { gave_up, set }
 }
 
-/// What the record becomes after a database refused its document for a reason that is not known to be the document's, when
-/// `refusals` such refusals came before: the retries stay, and the next attempt waits as after so many failed ones.
+/// What the record becomes after a database refused its document for a reason that is not known to be the document's,
+/// when `refusals` such refusals came before: the retries stay, and the next attempt waits as after that many failed
+/// ones.
 pub fn held_attempt(
     refusals: i32,
     backoff: Duration,

@@ -130,9 +130,8 @@ pub enum Query {
     Ids(Vec<Bson>),
     /// Those whose `user_id` is one of these, whatever their `_id` or state, in no order.
     Users(Vec<String>),
-    /// Documents that entered temp at or before this time and are neither entering nor erased, ordered by
-    /// (`staged_at`, `_id`). One whose state or form is unknown is among them, so that somebody hears of it. Found
-    /// by index.
+    /// Documents that entered temp at or before this time and are neither entering nor erased, ordered by (`staged_at`,
+    /// `_id`). One whose state or form is unknown is among them, so that it can be reported. Found by index.
     Due(DateTime),
     /// Documents that entered temp at or before this time, whatever their state, ordered by (`staged_at`, `_id`): those
     /// that are due, and the few that are entering or erased. Found by index; of [`Fields::SortKey`] it says everything.
