@@ -1,7 +1,7 @@
 //! From a connection string to a store. Owns the clients and their time limits.
 //!
-//! Nothing here waits for a server: a connection string that parses gives a store, and whether anybody
-//! listens shows with its first operation. A connection string never reaches an error, a log or `Debug`.
+//! Nothing here waits for a server: a connection string that parses gives a store, and whether a server listens shows
+//! with its first operation. A connection string never reaches an error, a log or `Debug`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -178,8 +178,8 @@ struct Opened {
     sight: Sight,
 }
 
-/// The clients that are open, one for each connection string, so that roles on one cluster share their
-/// connections. `external_users` has its own: what the public asks for takes no connection from anybody else.
+/// The clients that are open, one for each connection string, so that roles on one cluster share their connections.
+/// `external_users` has its own: public requests take no connection from other requests.
 #[derive(Default)]
 pub struct Servers {
     open: Mutex<HashMap<Key, Opened>>,

@@ -80,7 +80,7 @@ impl Servers {
     }
 }
 
-/// The database that the path of a connection string names. Contacts nobody.
+/// The database that the path of a connection string names. Contacts no server.
 pub fn database_in_path(url: &SecretString) -> Option<String> {
     let parsed = mongodb::options::ConnectionString::parse(url.expose_secret()).ok()?;
     parsed.default_database

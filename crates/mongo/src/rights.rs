@@ -95,8 +95,8 @@ fn actions(layout: &Layout) -> Vec<(&'static str, Need)> {
     actions
 }
 
-/// The rights that the user of this connection lacks in `database`, by the answer to `connectionStatus`; none where nobody is
-/// authenticated, because a server without access control grants everything.
+/// The rights that the user of this connection lacks in `database`, by the answer to `connectionStatus`; none if no
+/// user is authenticated, because a server without access control grants everything.
 pub(crate) fn missing(
     status: &RawDocument,
     database: &str,

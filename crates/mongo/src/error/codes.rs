@@ -90,7 +90,7 @@ pub(super) const GROUPS: &[Group] = &[
     operation(Class::NoServer, &[
         (70, "ShardNotFound"), (71, "ReplicaSetNotFound"), (149, "NoConfigPrimary"), (199, "ReplicaSetMonitorRemoved"),
     ]),
-    // Somebody else holds the document or its collection, and what was begun is undone.
+    // Another operation holds the document or its collection, and what was begun is undone.
     operation(Class::Busy, &[
         (24, "LockTimeout"), (46, "LockBusy"), (107, "LockFailed"), (112, "WriteConflict"),
         (117, "ConflictingOperationInProgress"), (208, "TooManyLocks"), (226, "AtomicityFailure"),
@@ -126,7 +126,7 @@ pub(super) const GROUPS: &[Group] = &[
         (334, "MechanismUnavailable"), (337, "AuthenticationAbandoned"), (390, "InvalidSignature"),
         (391, "ReauthenticationRequired"), (392, "InvalidJWT"), (404, "LDAPRoleAcquisitionError"),
     ]),
-    // The user may not do it, or nobody may write at the moment: an operator has to allow it.
+    // The user may not do it, or no user may write at the moment: an operator has to allow it.
     operation(Class::Unauthorized, &[
         (13, "Unauthorized"), (371, "UserWritesBlocked"),
     ]),

@@ -46,7 +46,7 @@ impl MongoStore {
             .collect())
     }
 
-    /// The indexes of a collection; none where somebody dropped it meanwhile.
+    /// The indexes of a collection; none if it was dropped meanwhile.
     pub(super) async fn indexes_of(
         &self,
         collection: &str,
@@ -62,7 +62,7 @@ impl MongoStore {
         for wanted in &layout.collections {
             if !known.contains_key(&wanted.name) {
                 match self.change(query::create(&wanted.name), LIMIT).await {
-                    // Somebody else was faster.
+                    // Another process was faster.
                     Err(failure) if failure.code == error::NAMESPACE_EXISTS => {}
                     created => {
                         created?;

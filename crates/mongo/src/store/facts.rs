@@ -53,7 +53,7 @@ pub enum Deviation {
         /// What no `user_id` in it may begin with.
         keeps_out: &'static str,
     },
-    /// A collection has a unique index that nobody here asked for: it can refuse documents.
+    /// A collection has a unique index that tierkeep did not ask for: it can refuse documents.
     OtherUnique {
         /// The collection.
         collection: String,

@@ -17,8 +17,8 @@ use super::{LIMIT, MongoStore, reply};
 use crate::error::{self, Blame, Failure, WriteError};
 use crate::query::{self, Recognised};
 
-/// How often an upsert that lost a race is repeated. Whoever won it has stored a document by then, so the
-/// first repeat settles it unless that document is deleted again at once.
+/// How often an upsert that lost a race is repeated. The winner has stored a document by then, so the first repeat
+/// settles it unless that document is deleted again at once.
 const RACES: usize = 10;
 /// The largest document that the server stores.
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
