@@ -1,6 +1,6 @@
 //! Opening a file: making it, telling whether it is one of ours, and setting up each connection.
 //!
-//! A file that belongs to somebody else is never changed. The directory is the caller's to make.
+//! A file that belongs to another program is never changed. The caller makes the directory.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -32,9 +32,9 @@ const STATEMENTS_KEPT: usize = 64;
 
 /// Only one file at a time is opened in this process.
 ///
-/// POSIX drops all of a process's locks on a file when any descriptor of it is closed, also one that
-/// SQLite knows nothing of (<https://sqlite.org/howtocorrupt.html>, 2.2). A file that does not exist
-/// yet is made outside SQLite, so nobody else in this process may open it meanwhile.
+/// POSIX drops all of a process's locks on a file when any descriptor of it is closed, also one that SQLite knows
+/// nothing of (<https://sqlite.org/howtocorrupt.html>, 2.2). A file that does not exist yet is made outside SQLite, so
+/// no other thread of this process may open it meanwhile.
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// Why a file was not opened.

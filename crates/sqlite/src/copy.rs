@@ -93,7 +93,7 @@ impl Snapshot {
 fn copy(source: &Connection, target: &mut Connection) -> rusqlite::Result<()> {
     let backup = Backup::new(source, target)?;
     let mut left = TRIES;
-    // All pages in one step: the snapshot holds, and writers in write-ahead mode wait for nobody who reads.
+    // All pages in one step: the snapshot holds, and writers in write-ahead mode do not wait for readers.
     loop {
         let step = backup.step(-1)?;
         if step == StepResult::Done {

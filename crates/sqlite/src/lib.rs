@@ -8,9 +8,9 @@
 //! changed row), `index` (which indexes they have), `query` (reading), `write` (changing), `damage` (looking for what is changed),
 //! `store` (the trait), `copy` (copying a file in use), `error` (what SQLite's codes mean).
 //!
-//! Several processes use one file at once: writers wait for each other, readers wait for nobody. What
-//! was acknowledged survives a crash and a power loss, as far as the disk keeps its promises: the files
-//! are in write-ahead mode with `synchronous=FULL`.
+//! Several processes use one file at once: writers wait for each other, readers do not wait. What was acknowledged
+//! survives a crash and a power loss, as far as the disk stores what it confirms: the files are in write-ahead mode
+//! with `synchronous=FULL`.
 
 mod checkpoint;
 mod checksum;

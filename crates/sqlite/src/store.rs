@@ -22,7 +22,7 @@ use crate::presence::Presence;
 use crate::table::{self, Table};
 use crate::{connect, damage, index, query, write};
 
-/// Connections for reading that are kept while nobody reads.
+/// How many connections for reading are kept open while they are not in use.
 const READERS_KEPT: usize = 8;
 
 /// A logical database in one SQLite file.
@@ -61,7 +61,7 @@ impl SqliteStore {
         })))
     }
 
-    /// Runs `body` in a transaction of its own that nobody else writes beside.
+    /// Runs `body` in a transaction of its own, beside which no other transaction writes.
     async fn writing<T: Send + 'static>(
         &self,
         operation: &'static str,

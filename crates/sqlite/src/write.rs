@@ -1,4 +1,4 @@
-//! Changing documents: each function is the body of one transaction that nobody else writes beside.
+//! Changing documents: each function is the body of one transaction, beside which no other transaction writes.
 //!
 //! Every outcome is decided by the core's functions before a row is touched, so a document that is
 //! refused needs no rollback of the others.
