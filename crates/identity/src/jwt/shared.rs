@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::JwtRefused;
 use super::keys::{JwtKeyError, JwtKeys, Keyring};
 
-/// The keys in use. Clones share them, so that whoever reads them from a file can replace them.
+/// The keys in use. Clones share them, so that the code that reads newer ones from a file can replace them.
 #[derive(Clone, Debug)]
 pub struct SharedKeys(Arc<RwLock<Arc<Keyring>>>);
 
