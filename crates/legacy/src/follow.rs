@@ -1,4 +1,4 @@
-//! Following the predecessor while it keeps running: the copy, then every change, until nobody writes there any
+//! Following the predecessor while it keeps running: the copy, then every change, until no program writes there any
 //! more.
 //!
 //! A change only says which document changed; its user is put together again from what the source holds by then. Where

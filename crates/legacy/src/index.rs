@@ -228,7 +228,7 @@ pub(crate) fn wanted(kind: SourceKind) -> Vec<&'static str> {
     }
 }
 
-/// Whose an entry is, by its own word or by the accounts; or why nobody's.
+/// The user an entry belongs to, as the entry itself or the accounts say; or why it belongs to no user.
 fn owner(
     claim: &Result<Claim, Refusal>,
     scratch: &Scratch,

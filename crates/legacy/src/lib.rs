@@ -96,11 +96,11 @@ pub enum ImportError {
     BrokenOff,
 }
 
-/// Is told how an import goes on.
+/// Receives the progress of an import.
 pub trait Progress: Send + Sync {
-    /// So many of so many documents were looked at.
+    /// `done` of `all` documents were looked at.
     fn looked_at(&self, done: u64, all: u64);
-    /// So many of so many documents of users are accounted for.
+    /// `done` of `all` documents of users are accounted for.
     fn settled(&self, done: u64, all: u64);
     /// Changes are followed.
     fn follows(&self, followed: &Followed);

@@ -13,7 +13,7 @@ use crate::{ImportError, Importer};
 const TOGETHER: u32 = 100;
 /// The most that a report lists.
 const LISTED: usize = 10_000;
-/// About the most bytes of them, as somebody's ids may be long.
+/// About the most bytes of them, as ids in the source may be long.
 const LISTED_BYTES: usize = 4 * 1024 * 1024;
 
 /// The refused documents of one import.

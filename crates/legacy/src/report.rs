@@ -86,7 +86,7 @@ impl Tally {
         }
     }
 
-    /// Whether anybody is being written.
+    /// Whether any user is being written.
     pub(crate) fn is_busy(&self) -> bool {
         self.skips.keys().any(|(_, rule)| *rule == BUSY)
     }

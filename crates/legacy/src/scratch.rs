@@ -123,7 +123,7 @@ impl Scratch {
         Ok(count > 0)
     }
 
-    /// The accounts that somebody may be.
+    /// The accounts that may be meant by `join`.
     pub fn matching(&self, join: &Join) -> Result<Vec<String>> {
         let connection = self.connection();
         let mut select = connection.prepare_cached(

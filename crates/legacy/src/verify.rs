@@ -23,7 +23,7 @@ pub struct Verification {
     pub matched: u64,
     /// Not stored at all.
     pub missing: u64,
-    /// Stored with other content than the source has, although nobody changed it in tierkeep.
+    /// Stored with other content than the source has, although it was not changed in tierkeep.
     pub different: u64,
     /// Changed in tierkeep since; no difference.
     pub changed: u64,
