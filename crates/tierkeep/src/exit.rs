@@ -74,7 +74,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<OutputError>() {
         return Some(match error {
-            // Whoever read the results has seen enough.
+            // The process that read the results has closed the output: it has read enough.
             OutputError::Closed => Exit::Done,
             OutputError::Io(_) | OutputError::Json(_) => Exit::Failed,
         });
@@ -230,7 +230,7 @@ fn of_class(class: Class) -> Exit {
 pub fn report(error: &anyhow::Error) -> Exit {
     let exit = of(error);
     if exit != Exit::Done {
-        // Nobody is left to be told that nobody listens.
+        // If stderr is closed, no output is left to report that on.
         let message = message(error);
         let _ = io::stderr().write_all(harmless(&message).as_bytes());
     }

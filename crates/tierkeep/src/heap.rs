@@ -1,13 +1,14 @@
 //! The heap: owns what the C library's allocator is told.
 //!
 //! glibc gives threads arenas of their own, up to eight for each processor, and each keeps what was freed in it; and
-//! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as
-//! it works with. And whoever asks for a limit of mapped buffers gets a heap that shrinks at every chance, and takes the
-//! same pages from the kernel again a moment later. The allocator can be told only by an unsafe call, or by the environment
-//! before the process begins.
+//! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as it
+//! works with. And a process that sets the size from which buffers are mapped gets a heap that shrinks at every chance,
+//! and takes the same pages from the kernel again a moment later. The allocator can be configured only by an unsafe
+//! call, or by the environment before the process begins.
 
-/// Puts the process in its own place once, with an allocator that gives back; where that is not possible, it goes on as
-/// it is. Keeps the process id, the arguments and what is open. What somebody set is left alone.
+/// Executes the program again in this process, once, with an allocator that gives memory back; if that is not possible,
+/// the process goes on as it is. Keeps the process id, the arguments and what is open. Variables that are set already
+/// are left alone.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(
     clippy::disallowed_methods,

@@ -381,8 +381,8 @@ fn file(data_dir: &Path, role: Role) -> PathBuf {
     data_dir.join(format!("{role}.db"))
 }
 
-/// Erasures that were verified while the copy was made may be missing in the files that were copied first: in the
-/// copy they are pending again, and whoever serves it brings them to every database.
+/// Erasures that were verified while the copy was made may be missing in the files that were copied first: in the copy
+/// they are pending again, and a process that serves the copy brings them to every database.
 async fn begin_erasures_again(audit: &SqliteStore, begun: DateTime) -> Result<(), StoreError> {
     let since = clock::before(begun, MARGIN);
     let verified = doc! { erasure_field::STAGE: Stage::Verified.as_str() };

@@ -1,8 +1,8 @@
 //! A spool in a directory: decisions that wait there survive a crash of this process and of the machine.
 //!
-//! Each process appends JSON lines to a file of its own, locked while it does, and begins another one when that
-//! is long. Whoever can lock a file may deliver it: its process has closed it, or has ended. Lines that a crash
-//! cut off were never promised to anybody.
+//! Each process appends JSON lines to a file of its own, locked while it does, and begins another one when that is
+//! long. Any process that can lock a file may deliver it: the process that wrote it has closed it, or has ended. Lines
+//! that a crash cut off were never acknowledged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ use crate::config::private_directory;
 /// All that may wait in a directory, in bytes, and how much of it is kept for internal users' decisions.
 const MOST_BYTES: u64 = 64 << 20;
 const RESERVED_BYTES: u64 = 16 << 20;
-/// After so many bytes a file is closed.
+/// After this many bytes a file is closed.
 const FILE_BYTES: u64 = 256 << 10;
 const ENDING: &str = "spool";
 
@@ -62,7 +62,7 @@ impl FileSpool {
         }
     }
 
-    /// How many entries wait in files that nobody has written to since `before`.
+    /// How many entries wait in files that no process has written to since `before`.
     ///
     /// # Errors
     /// What the operating system says.
@@ -70,7 +70,7 @@ impl FileSpool {
         let mut waiting = 0;
         for name in self.files()?.into_keys() {
             let path = self.directory.join(name);
-            // Somebody may have delivered it meanwhile.
+            // Another process may have delivered it meanwhile.
             let Ok(metadata) = fs::metadata(&path) else {
                 continue;
             };
@@ -86,7 +86,7 @@ impl FileSpool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file that nobody but this process has ever seen under its name without its lock.
+    /// A file that no other process has ever seen under its name without its lock.
     fn begin(&self, state: &mut State) -> io::Result<Open> {
         private_directory(&self.directory)?;
         let name = format!("{}-{:08}.{ENDING}", self.process, state.next);
@@ -217,7 +217,7 @@ impl Spool for FileSpool {
     }
 }
 
-/// A last line without an end was cut off by a crash: whoever wrote it was never told that it is kept.
+/// A last line without an end was cut off by a crash: its writer was never told that it is kept.
 fn portion(name: String, bytes: &[u8]) -> Portion {
     let mut portion = Portion {
         name,

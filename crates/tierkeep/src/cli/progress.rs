@@ -45,7 +45,7 @@ impl Progress {
         progress
     }
 
-    /// Counts what these databases hold, where somebody watches: only then is the end worth the count.
+    /// Counts what these databases hold if the bar is shown: only then is the total worth the count.
     pub(crate) async fn counting(self, engine: &Engine, roles: &[Role]) -> Self {
         if !self.is_shown {
             return self;
@@ -61,7 +61,7 @@ impl Progress {
         self
     }
 
-    /// Whether anybody sees a bar.
+    /// Whether the bar is shown.
     pub(crate) fn is_shown(&self) -> bool {
         self.is_shown
     }

@@ -82,7 +82,7 @@ pub async fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Exit> 
     context.output().result(&restored, text)?;
     for problem in restored.problems.iter().filter(|_| args.user.is_some()) {
         let said = format!("error: {}: {}\n", problem.id, problem.reason);
-        // Nobody is left to be told that nobody listens.
+        // If stderr is closed, no output is left to report that on.
         let _ = io::Write::write_all(&mut io::stderr(), harmless(&said).as_bytes());
     }
     Ok(if restored.failed() > 0 || !restored.complete {

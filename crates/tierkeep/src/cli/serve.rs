@@ -257,7 +257,7 @@ fn reconciler(service: &ServiceSettings, engine: &Arc<Engine>) -> Reconciler {
     Reconciler::new(engine, settings.reconcile_interval, settings.tombstone_ttl)
 }
 
-/// What an audit trail that nobody configured cannot do.
+/// Warns of what an audit trail that was not configured cannot do.
 fn warn_of_weak_trail(service: &ServiceSettings, engine: &Engine) {
     if !engine.audit_trail().has_own_key() {
         warn!(

@@ -49,7 +49,7 @@ struct StatusReport {
     status: Status,
     /// When it was looked at, by the clock of this process, RFC 3339.
     at: String,
-    /// How many alerts are open; none where nobody could say.
+    /// How many alerts are open; `None` if that is unknown.
     open_alerts: Option<u64>,
     /// The shards that are away, of each database that lacks some.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -128,7 +128,7 @@ impl WebhookConfig {
             WebhookSecret::Kept(data_dir) => kept(data_dir)?,
         };
         let text = secret.expose_secret();
-        // Somebody may have put a text of their own into the file.
+        // An operator may have put another text into the file.
         Ok(key_of(text).unwrap_or_else(|| text.as_bytes().to_vec()))
     }
 }

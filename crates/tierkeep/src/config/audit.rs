@@ -14,7 +14,7 @@ use super::secret_key::{self, SecretKeyError};
 use crate::spool::FileSpool;
 
 const KEY: &str = "TIERKEEP_AUDIT_KEY";
-/// The shortest key that nobody guesses.
+/// The shortest key that is too long to guess.
 const KEY_BYTES: usize = 16;
 /// The spool's directory in the data directory.
 const SPOOL: &str = "spool";

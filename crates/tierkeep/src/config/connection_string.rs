@@ -1,5 +1,5 @@
-//! MongoDB connection strings, as far as they say which database they lead to. Owns the comparison of two
-//! of them; must never print one, resolve a name, or contact anybody.
+//! MongoDB connection strings, as far as they say which database they lead to. Owns the comparison of two of them; must
+//! never print one, resolve a name, or contact a server.
 //!
 //! Notation: MongoDB manual, "Connection Strings".
 

@@ -1,5 +1,5 @@
-//! Which seven databases there are. Owns the choice of backend and the proof, before anybody is contacted,
-//! that no two roles lead to one database. Must never fall back to anything that was not asked for.
+//! Which seven databases there are. Owns the choice of backend and the proof, before any server is contacted, that no
+//! two roles lead to one database. Must never fall back to anything that was not asked for.
 //!
 //! Rule source: the mission's Property 7 ("Database Connection String Correctness").
 

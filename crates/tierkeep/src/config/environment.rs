@@ -2,7 +2,8 @@
 
 use super::source::Raw;
 
-/// All variables of the process. A value that is no UTF-8 is kept as unfit; such a name is nobody's.
+/// All variables of the process. A value that is not UTF-8 is kept as unfit; a variable whose name is not UTF-8 is left
+/// out.
 pub fn environment() -> Vec<(String, Raw)> {
     std::env::vars_os()
         .filter_map(|(name, value)| {

@@ -1,5 +1,5 @@
-//! Where the predecessor's data is. Owns which databases an import reads; must never fall back to a server or a
-//! name that nobody gave.
+//! Where the predecessor's data is. Owns which databases an import reads; must never fall back to a server or a name
+//! that was not given.
 
 use secrecy::SecretString;
 

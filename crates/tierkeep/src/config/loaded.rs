@@ -23,7 +23,7 @@ const QUOTED_MAX: usize = 80;
 pub struct Effective {
     /// The setting.
     pub setting: &'static Setting,
-    /// Its value, read; `None` where nobody gave one and there is no default.
+    /// Its value, read; `None` if none was given and there is no default.
     pub value: Option<Value>,
     /// The value as it was written; `None` for secrets too.
     pub text: Option<String>,
@@ -34,7 +34,7 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// Nobody gave a value, not even one that cannot be read.
+    /// No value was given, not even one that cannot be read.
     pub fn is_absent(&self) -> bool {
         self.value.is_none() && self.source == Source::Default
     }

@@ -60,7 +60,7 @@ pub enum SecretKeyError {
         /// What went wrong.
         error: io::Error,
     },
-    /// Somebody emptied it, or put something of their own into it.
+    /// The file was emptied, or other content was put into it.
     #[error(
         "{path} holds {length_bytes} bytes; at least {SECRET_BYTES} are required; remove the file to have a new secret \
          generated ({loss})",
@@ -197,7 +197,8 @@ fn place(data_dir: &Path, path: &Path, kept: Kept) -> io::Result<()> {
     }
 }
 
-/// Others need to know where their secret came from; nobody waits for that of the trail.
+/// Reports that a secret was made. Other secrets have users that need to know where theirs came from; the trail's has
+/// none.
 fn made(path: &Path, kept: Kept) {
     let (file, made) = (path.display(), kept.made);
     if kept.file_name == AUDIT.file_name {

@@ -1,5 +1,5 @@
-//! The settings as types: what the verbs get. Owns what values mean together; a value of these types is
-//! complete and free of contradictions, as far as that can be known without contacting anybody.
+//! The settings as types: what the verbs get. Owns what values mean together; a value of these types is complete and
+//! free of contradictions, as far as that can be known without contacting a server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -35,7 +35,7 @@ pub struct Settings {
     pub verify_period: Duration,
     /// How long the tombstone of an erased user stays.
     pub tombstone_ttl: Duration,
-    /// How long completed migration records are kept; for ever where nothing is said.
+    /// How long completed migration records are kept; `None` keeps them indefinitely.
     pub record_retention: Option<Duration>,
     /// Collections of HR records.
     pub hr_collections: Vec<HrCollection>,
@@ -338,7 +338,7 @@ pub(super) fn finish<T>(
     missing: &[Missing],
     mut problems: Vec<Problem>,
 ) -> Result<T, Problems> {
-    // Where a file could not be read, nobody knows what is missing.
+    // If a file could not be read, it is unknown what is missing.
     if !missing.is_empty() && loaded.is_complete() {
         problems.insert(0, all_missing(missing));
     }

@@ -13,7 +13,7 @@ pub struct Setting {
     pub name: &'static str,
     /// What its value may be.
     pub kind: ValueKind,
-    /// Its value where nobody gives one.
+    /// Its value if none is given.
     pub default: Option<&'static str>,
     /// What it is for, in one line.
     pub doc: &'static str,

@@ -114,7 +114,7 @@ impl Metrics {
         self.0.handle.render()
     }
 
-    /// Clears up after what was measured; for a timer, so that nothing piles up while nobody asks.
+    /// Clears up after what was measured; for a timer, so that nothing piles up while the metrics are not read.
     pub fn upkeep(&self) {
         self.0.handle.run_upkeep();
     }

@@ -19,10 +19,10 @@ pub use list::ListArgs;
 pub use prune::PruneArgs;
 pub use verify::VerifyArgs;
 
-/// Who stands in the trail for somebody at the command line.
+/// The actor that the trail names for an operator at the command line.
 pub(crate) const COMMAND_LINE: &str = "command line";
 
-/// Writes into the trail what somebody at the command line is about to do; it must not be done without it.
+/// Writes into the trail what an operator at the command line is about to do; it must not be done without this entry.
 ///
 /// # Errors
 /// [`StoreError`] when `evaluation_audit` did not answer.

@@ -84,7 +84,7 @@ async fn late(engine: &Arc<Engine>) -> Result<Vec<Finding>, StoreError> {
     Ok(findings)
 }
 
-/// So many, in words.
+/// This count with the matching noun.
 fn many(count: u64, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }

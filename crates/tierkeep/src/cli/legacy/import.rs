@@ -108,7 +108,7 @@ pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyho
     Ok(if stopped { Exit::Failed } else { Exit::Done })
 }
 
-/// Made before anything is imported, so that nobody learns of a wrong path at the end.
+/// Made before anything is imported, so that a wrong path is reported at the beginning and not at the end.
 fn create(path: &Path) -> Result<(PathBuf, File), UsageError> {
     let file = File::create(path).map_err(|error| UsageError {
         message: format!("--refused {}: {error}", path.display()),

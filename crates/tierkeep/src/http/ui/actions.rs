@@ -126,7 +126,7 @@ impl Action {
         Ok(())
     }
 
-    /// Answers what was done, where nobody else tells it.
+    /// Takes the action and answers what was done, unless that is told elsewhere.
     async fn done(&self, state: &HttpState, by: &Operator) -> Result<Option<String>, Problem> {
         let admin = &by.admin;
         Ok(Some(match self {

@@ -33,7 +33,7 @@ impl Level {
 }
 
 impl Safety {
-    /// What is known comes to this. `status` and `alerts` are none where nobody could say.
+    /// What is known comes to this. `status` and `alerts` are `None` if they are unknown.
     pub(super) fn of(away: &[Role], status: Option<&Status>, alerts: Option<&[Alert]>) -> Self {
         let mut safety = Self {
             level: Level::Good,

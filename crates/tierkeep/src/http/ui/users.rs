@@ -32,7 +32,7 @@ pub(super) struct UserSearch {
 struct UserSearchPage {
     frame: Frame,
     q: String,
-    /// Why nobody was found.
+    /// Why no user was found.
     why: Option<String>,
 }
 
@@ -202,7 +202,7 @@ impl Agreement {
 
 /// How the state of a copy with content is called.
 const LIVE: &str = "live";
-/// How the state of what is left of somebody is called.
+/// How the state of what is left of an erased user is called.
 const ERASED: &str = "erased";
 
 fn same(main: &Copy, srie: &Copy) -> bool {

@@ -115,7 +115,7 @@ pub(super) fn number(number: impl Borrow<u64>) -> String {
     text
 }
 
-/// So many of these, with the right ending.
+/// This count with its noun in the singular or plural.
 pub(super) fn many(count: u64, one: &str, more: &str) -> String {
     let noun = if count == 1 { one } else { more };
     format!("{} {noun}", number(count))
