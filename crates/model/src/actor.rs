@@ -119,7 +119,7 @@ pub enum Outcome {
     Read(u32, Option<Version>),
     /// A user was erased for the how manieth time, and whether from every database.
     Erased(u32, i64, bool),
-    /// Nothing that anybody may rely on.
+    /// Nothing that any actor may rely on.
     Nothing,
 }
 
@@ -364,7 +364,7 @@ const AT_ONCE: ConnectSettings = ConnectSettings {
 pub struct Making {
     /// How the mover works.
     pub settings: MoverSettings,
-    /// Somebody erases.
+    /// An actor erases.
     pub erasing: bool,
     /// Documents may be quarantined.
     pub quarantine: bool,
@@ -477,18 +477,17 @@ impl Rig {
     }
 }
 
-/// Somebody who is no part of any scenario.
+/// A user who is not part of any scenario.
 const NOBODY: u32 = u32::MAX;
 
-/// The ledger's key is kept for good by whoever has read it, so it is read before anything is replayed.
+/// An engine keeps the ledger's key for good once it has read it, so it is read before anything is replayed.
 async fn know_the_key(engine: &Arc<Engine>) {
     let erasures = ErasureService::new(Arc::clone(engine));
     let erased = erasures.erase(&user(NOBODY)).await;
     erased.expect("databases in memory");
 }
 
-/// Seven empty databases with their layout, their stamps and, where somebody erases, the ledger's key, at
-/// the time `now`.
+/// Seven empty databases with their layout, their stamps and, if an actor erases, the ledger's key, at the time `now`.
 pub fn opened(now: DateTime, erasing: bool) -> Vec<MemoryStore> {
     let clock = Arc::new(ManualClock::new(now));
     let stores: Vec<MemoryStore> = Role::ALL

@@ -115,7 +115,7 @@ impl Check {
         }
     }
 
-    /// Carries out what an actor asks, and what it asks then that concerns nobody else.
+    /// Carries out what an actor asks, and what it asks then that concerns no other actor.
     fn act(&self, moment: &mut Moment, at: usize, how: Action) -> Option<()> {
         let mut how = how;
         let mut first = true;
@@ -143,9 +143,9 @@ impl Check {
         }
     }
 
-    /// Whether the order of this call and those of others makes no difference to anybody, so that only one
-    /// order is gone through: what nobody else writes may be read at once, and what nobody else looks at may be
-    /// written at once where nothing can go wrong with it.
+    /// Whether the order of this call and those of other actors makes no difference to any actor, so that only one
+    /// order is explored: what no other actor writes may be read at once, and what no other actor looks at may be
+    /// written at once if nothing can go wrong with it.
     fn concerns_nobody(&self, moment: &Moment, at: usize, call: &Call) -> bool {
         let (trouble, adopting) = (&moment.trouble, self.scenario.adopting);
         let others = |writing| {

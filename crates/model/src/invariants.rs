@@ -64,7 +64,7 @@ pub struct Known<'a> {
     pub retention: Duration,
     /// Whether documents may be quarantined.
     pub quarantine: bool,
-    /// Whether tombstones may go while somebody still writes.
+    /// Whether tombstones may go while an actor still writes.
     pub graceless: bool,
     /// How often a user can have been erased at most.
     pub most_erasures: i64,
@@ -217,7 +217,7 @@ pub fn first_life_is_gone(
     broken([(16, gone)])
 }
 
-/// Looks at what a mover left that nobody disturbed.
+/// Looks at what a mover left that no other actor disturbed.
 pub fn at_rest(rest: &Databases, known: Known<'_>) -> Option<Broken> {
     let snapshot = Snapshot::of(rest);
     let rested = kit::temp_drains(&snapshot.temp, known.now, known.retention)

@@ -41,17 +41,17 @@ pub struct Scenario {
     pub retention: Duration,
     /// How much time passes at once.
     pub wait: Duration,
-    /// Of the actors, the last so many begin only when no more time passes.
+    /// This many of the actors, the last ones, begin only when no more time passes.
     pub late: usize,
     /// Documents may be quarantined.
     pub quarantine: bool,
     /// There are documents of other programs, so that clients too write to main and srie.
     pub adopting: bool,
-    /// Tombstones may go while somebody still writes: what comes late is buried once it is there, not kept out.
+    /// Tombstones may go while an actor still writes: what comes late is erased once it is there, not kept out.
     pub graceless: bool,
     /// Main was put back from an older copy: what srie holds of the sections of this name must never be lost.
     pub kept: Option<&'static str>,
-    /// The check ends after about so many steps, those that begin a way first; without it all are taken.
+    /// The check ends after about this many steps, those that begin a way first; without it all are taken.
     pub most: Option<usize>,
     /// The guard that is missing.
     #[cfg(feature = "mutants")]
@@ -90,7 +90,7 @@ impl Scenario {
         self.actors.iter().any(inserts)
     }
 
-    /// How often a user can have been erased at most: as often as somebody asks, and as the copies say.
+    /// How often a user can have been erased at most: as often as actors ask, and as the copies say.
     pub(crate) fn most_erasures(&self) -> i64 {
         let asked = self
             .actors

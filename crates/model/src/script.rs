@@ -55,7 +55,7 @@ enum Scene {
     Opening,
     /// An actor is run again.
     Replay(Replay),
-    /// Nobody is watched: these stores answer, at one time.
+    /// No actor is watched: these stores answer, at one time.
     Live(Vec<MemoryStore>, DateTime, u32),
 }
 
