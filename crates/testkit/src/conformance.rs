@@ -1,9 +1,9 @@
 //! The laws of [`Store`] as a suite that every backend runs: one async function for each law, named as
 //! a sentence, which panics where the law is broken.
 //!
-//! Each law works in a collection that is called like itself, so subjects may share a database as long
-//! as it was empty. A law may make indexes by [`Store::prepare`], and never relies on a layout that
-//! somebody else prepared. It never sleeps and never asks which backend it runs on.
+//! Each law works in a collection that is called like itself, so subjects may share a database as long as it was empty.
+//! A law may make indexes by [`Store::prepare`], and never relies on a layout that it did not prepare itself. It never
+//! sleeps and never asks which backend it runs on.
 //!
 //! A backend's test binary calls [`conformance_suite!`](crate::conformance_suite) once:
 //!

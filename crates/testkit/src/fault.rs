@@ -171,8 +171,8 @@ impl Faults {
         }
     }
 
-    /// Makes a database unable to say what becomes of this user's document, with a code that is nobody's in
-    /// particular, while it stores others.
+    /// Makes a database unable to say what becomes of this user's document, with an unspecific code, while it stores
+    /// others.
     pub fn unsettle(&self, database: Role, user: &str) {
         self.lock().unsettled.push((database, user.to_owned()));
     }

@@ -107,7 +107,7 @@ impl MemoryStore {
         self.data().of(collection).documents.remove(&id_order(id))
     }
 
-    /// Pretends that somebody made an index that deletes by age.
+    /// Pretends that another program made an index that deletes by age.
     pub fn plant_ttl_index(&self, collection: &str, index: &str) {
         self.data().ttl.push(FoundIndex {
             collection: collection.to_owned(),
@@ -116,7 +116,7 @@ impl MemoryStore {
         });
     }
 
-    /// Pretends that somebody made the collection with these options.
+    /// Pretends that another program made the collection with these options.
     pub fn plant_collection(&self, collection: FoundCollection) {
         self.data().odd.insert(collection.name.clone(), collection);
     }

@@ -113,7 +113,7 @@ pub async fn what_has_no_user_is_replaced(store: &Arc<dyn Store>) {
     assert!(replaces(&bench, &higher, &second).await);
 }
 
-/// L15: a version of another type is somebody else's, and not compared.
+/// L15: a version of another type is another program's, and not compared.
 pub async fn versions_of_other_types_are_left_alone(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "versions_of_other_types_are_left_alone").await;
     let odd: Vec<RawBson> = vec![
