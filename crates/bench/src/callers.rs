@@ -24,11 +24,11 @@ const FIRST_NEW: u64 = 1 << 32;
 /// What a request is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum CallKind {
-    /// A section of somebody who is stored is read.
+    /// A section of a stored user is read.
     Read,
     /// It is replaced.
     Write,
-    /// The first section of somebody is written.
+    /// The first section of a user is written.
     Create,
 }
 

@@ -1,5 +1,5 @@
-//! A door before a server: whoever connects to it reaches the server, until it is shut. Then connections end and
-//! new ones are refused, as if the server were gone.
+//! A door before a server: every connection to it reaches the server, until it is shut. Then connections end and new
+//! ones are refused, as if the server were gone.
 
 use std::net::SocketAddr;
 

@@ -33,7 +33,7 @@ const HALF: Duration = Duration::from_secs(5);
 /// How long the service is given to get used to a change.
 const BETWEEN: Duration = Duration::from_secs(1);
 const USERS: u64 = 500;
-/// So many public users are known.
+/// How many public users are known.
 const NAMES: u64 = 1_000;
 const BOUND: &str = "TIERKEEP_PUBLIC_CONCURRENCY";
 /// As good as none.

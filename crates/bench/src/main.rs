@@ -62,7 +62,7 @@ struct Arguments {
     /// The folder of the documents that are brought up to date; without it results are only printed
     #[arg(long, hide = true)]
     out: Option<PathBuf>,
-    /// End as soon as the standard input does, which whoever started this holds open
+    /// End as soon as the standard input does, which the starting process holds open
     #[arg(long, hide = true)]
     tied: bool,
     /// How many documents are moved; growth and memory go from a fifth of it to four times it
@@ -178,7 +178,7 @@ impl Bench {
         }
     }
 
-    /// The variables that lead the release binary to `place`, and the settings that somebody wants for it.
+    /// The variables that lead the release binary to `place`, and the settings that the arguments give for it.
     fn environment_of(&self, place: &place::Place) -> Vec<(String, String)> {
         let mut environment = place.environment();
         environment.extend(self.arguments.set.iter().cloned());
@@ -248,7 +248,7 @@ fn main() -> Result<()> {
     outcome
 }
 
-/// Waits until whoever started this has gone.
+/// Waits until the process that started this one has gone.
 async fn left_alone() {
     let read = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     tokio::task::spawn_blocking(read).await.ok();

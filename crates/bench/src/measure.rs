@@ -94,7 +94,7 @@ impl Server {
         requests.context("the server does not say how many requests it had")
     }
 
-    /// Brings everything written so far to disk, so that nobody pays for what came before.
+    /// Brings everything written so far to disk, so that no measurement pays for what came before.
     pub async fn settle(&self) -> Result<()> {
         let fsync: Document = doc! { "fsync": 1 };
         self.client.database("admin").run_command(fsync).await?;
@@ -143,8 +143,8 @@ impl Stopwatch {
         })
     }
 
-    /// What `documents` took since the start, up to the server's next checkpoint: who deletes last would
-    /// otherwise leave the server's work on it to nobody.
+    /// What `documents` took since the start, up to the server's next checkpoint: otherwise the server's work on the
+    /// last deletions would count for no measurement.
     pub async fn stop(self, documents: u64) -> Result<Measured> {
         if let Some(server) = &self.server {
             server.settle().await?;

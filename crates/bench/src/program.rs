@@ -17,7 +17,7 @@ pub const SECRET: &str = "a-secret-of-the-benchmark-of-enough-bytes";
 const INTERVAL: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `binary` with `arguments` in this environment and no other, away from anybody's settings.
+/// `binary` with `arguments` in this environment and no other, away from any user's settings.
 pub fn command(
     binary: &Path,
     environment: &[(String, String)],
