@@ -164,7 +164,7 @@ async fn perform(task: Task, root: &Path) -> Result<()> {
     }
 }
 
-/// Waits until somebody wants the task to end.
+/// Waits until a signal asks the task to end.
 async fn stopped() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminated = signal(SignalKind::terminate())?;

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 pub(crate) const URL_VARIABLE: &str = "TIERKEEP_TEST_MONGODB_URL";
 
 const REPLICA_SET: &str = "tierkeep";
-/// After so many seconds the server closes files that nobody uses. Each test has databases of its own, with some files
-/// for each collection. With the ten minutes that are usual, the faster tests are, the more files are open at once, and a
-/// server that may open no more ends itself.
+/// After this many seconds the server closes files that are not in use. Each test has databases of its own, with some
+/// files for each collection. With the usual ten minutes, the faster the tests are, the more files are open at once,
+/// and a server that may open no more ends itself.
 const IDLE_SECONDS: u32 = 30;
 /// Starts a command with the highest limit of open files that is allowed here.
 const AS_MANY_FILES_AS_ALLOWED: &str = r#"ulimit -n "$(ulimit -Hn)"; exec "$0" "$@""#;
@@ -73,7 +73,7 @@ impl Mongod {
         let folder = tempfile::Builder::new()
             .prefix("data-")
             .tempdir_in(parent)?;
-        // Free now; should somebody take it meanwhile, the server says so and ends.
+        // Free now; if another process takes it meanwhile, the server says so and ends.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Command::new("sh")
             .args(["-c", AS_MANY_FILES_AS_ALLOWED])

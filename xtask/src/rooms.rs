@@ -134,7 +134,7 @@ fn by_path<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     line.split(path).skip(1).map(first_name)
 }
 
-/// The rooms that a line names by as many `super::` as lead out of a file so many modules deep.
+/// The rooms that a line names by as many `super::` as lead out of a file this many modules deep.
 fn by_super(line: &str, depth: usize) -> impl Iterator<Item = &str> {
     let out = "super::".repeat(depth);
     line.match_indices("super::")

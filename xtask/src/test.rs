@@ -106,7 +106,7 @@ pub(crate) async fn run(
     extra: &[String],
 ) -> Result<()> {
     let scratch = scratch()?;
-    // First, so that nobody waits for a build only to hear that there is no server.
+    // First, so that a missing server is reported before a long build and not after it.
     let (binary, mut mongod) = match variable(URL_VARIABLE) {
         Some(_) if server.is_some() => bail!("{URL_VARIABLE} is set, which excludes --server"),
         Some(_) => (None, None),
