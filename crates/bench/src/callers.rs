@@ -158,7 +158,7 @@ impl Callers {
                 let mut samples = Vec::new();
                 let mut pace = tokio::time::interval(PACE);
                 pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                // Each begins elsewhere, and all come by everybody.
+                // Each worker begins elsewhere, and all go through every user.
                 for known in callers.tokens.iter().cycle().skip(worker * 83) {
                     tokio::select! {
                         _ = pace.tick() => {}

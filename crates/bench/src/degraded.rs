@@ -50,7 +50,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let at_work = Callers::of(0..USERS)?.ask(&service.url, CROWD, &stop);
     let mut windows = Vec::new();
     let (mut named, mut cleared) = (Vec::new(), Vec::new());
-    // Everybody is known, and every connection open.
+    // Every user is known, and every connection open.
     tokio::time::sleep(HALF).await;
     for _ in 0..rounds {
         let calm = half().await;

@@ -28,7 +28,7 @@ impl Door {
         })
     }
 
-    /// Shuts it; answers when everybody is out.
+    /// Shuts it; answers when every connection has ended.
     pub async fn shut(&mut self) {
         if let Some(open) = self.open.take() {
             open.abort();

@@ -111,7 +111,7 @@ async fn flooded(bench: &Bench, home: &Home, bound: Option<&str>, rounds: usize)
     let at_work = Callers::of(0..USERS)?.ask(&service.url, CROWD, &stop);
     let mut windows = Vec::new();
     let mut answered = Answered::default();
-    // Everybody is known, and every connection open.
+    // Every user is known, and every connection open.
     tokio::time::sleep(HALF).await;
     for _ in 0..rounds {
         let calm = half().await;

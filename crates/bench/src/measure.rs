@@ -143,8 +143,8 @@ impl Stopwatch {
         })
     }
 
-    /// What `documents` took since the start, up to the server's next checkpoint: otherwise the server's work on the
-    /// last deletions would count for no measurement.
+    /// What `documents` took since the start, up to the server's next checkpoint: otherwise a contender that deletes
+    /// last would leave the server's work on the deletions unmeasured.
     pub async fn stop(self, documents: u64) -> Result<Measured> {
         if let Some(server) = &self.server {
             server.settle().await?;

@@ -12,7 +12,7 @@ use crate::store::Class;
 /// When a breaker opens, and how long it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BreakerSettings {
-    /// This many calls in a row that did not reach the database open it; the least is one.
+    /// This many calls in a row that did not reach the database open it; zero counts as one.
     pub failures: u32,
     /// The longest wait before the first look whether the database is back; doubles with each look in vain.
     pub first_wait: Duration,

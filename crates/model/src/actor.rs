@@ -29,9 +29,9 @@ use crate::script::{Script, ScriptedStore, Stage};
 
 /// The section of those who each have their own, by the actor's number.
 pub const SECTIONS: [&str; 4] = ["first", "second", "third", "fourth"];
-/// The section that everybody appends to.
+/// The section that every actor appends to.
 pub const LIST: &str = "list";
-/// The section that everybody merges into.
+/// The section that every actor merges into.
 pub const MERGED: &str = "merged";
 /// How often a client that loses its race tries again.
 const TRIES: usize = 3;

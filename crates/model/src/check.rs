@@ -260,8 +260,8 @@ impl Check {
         }
     }
 
-    /// Everybody crashes here, the faults stop, and one mover goes to work: looked at once for what the
-    /// databases hold.
+    /// Every actor crashes here, the faults stop, and one mover goes to work: looked at once for what the databases
+    /// hold.
     fn rest(&self, moment: &mut Moment) {
         if moment.broken.is_some() {
             return;

@@ -296,7 +296,7 @@ fn equal(begins: &str, mut values: Vec<Value>, fields: &Document, order: &str) -
         values.extend(user_values(user));
     }
     if let Ok(status) = fields.get_str("status") {
-        // One user has few; the plus keeps the statuses of everybody from being gone through.
+        // One user has few; the plus keeps the statuses of all users from being gone through.
         rest.push_str(if user.is_some() {
             " AND +status = ?"
         } else {

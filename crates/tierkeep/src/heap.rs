@@ -2,9 +2,9 @@
 //!
 //! glibc gives threads arenas of their own, up to eight for each processor, and each keeps what was freed in it; and
 //! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as it
-//! works with. And a process that sets the size from which buffers are mapped gets a heap that shrinks at every chance,
-//! and takes the same pages from the kernel again a moment later. The allocator can be configured only by an unsafe
-//! call, or by the environment before the process begins.
+//! works with. And a process that sets a limit for mapped buffers gets a heap that shrinks at every chance, and takes
+//! the same pages from the kernel again a moment later. The allocator can be configured only by an unsafe call, or by
+//! the environment before the process begins.
 
 /// Executes the program again in this process, once, with an allocator that gives memory back; if that is not possible,
 /// the process goes on as it is. Keeps the process id, the arguments and what is open. Variables that are set already

@@ -21,9 +21,9 @@ use crate::databases::error::ConnectError;
 /// Whose documents are brought back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreScope {
-    /// These internal users'.
+    /// Those of these internal users.
     Users(Vec<UserId>),
-    /// Everybody's, and all HR records.
+    /// Those of all users, and all HR records.
     All,
 }
 

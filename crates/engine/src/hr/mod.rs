@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! Where to look: `read`, `write`, `deliver` (one page from main to srie), `reconcile` (delivers what is pending
-//! later), `tombstones` (what is left of deletions).
+//! Where to look: `read`, `write`, `deliver` (one page from main to srie), `reconcile` (later delivery of what is
+//! pending), `tombstones` (what is left of deletions).
 
 mod deliver;
 mod floor;

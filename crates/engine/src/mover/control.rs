@@ -21,9 +21,9 @@ use crate::mover::pause;
 /// Whose failed moves are tried again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failed {
-    /// Everybody's.
+    /// Those of all users.
     All,
-    /// This user's.
+    /// Those of this user.
     Of(UserId),
 }
 

@@ -197,8 +197,8 @@ fn place(data_dir: &Path, path: &Path, kept: Kept) -> io::Result<()> {
     }
 }
 
-/// Reports that a secret was made. Other secrets have users that need to know where theirs came from; the trail's has
-/// none.
+/// Logs that a secret was made: as a warning, since its users need to know where it came from; the trail's has no users
+/// to warn.
 fn made(path: &Path, kept: Kept) {
     let (file, made) = (path.display(), kept.made);
     if kept.file_name == AUDIT.file_name {

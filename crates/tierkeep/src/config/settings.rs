@@ -103,7 +103,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// The form of log lines that someone asked for.
+/// The form of log lines that was asked for.
 pub fn log_format(loaded: &Loaded) -> Option<LogFormat> {
     match loaded.text("TIERKEEP_LOG")? {
         "json" => Some(LogFormat::Json),

@@ -1,4 +1,4 @@
-//! Where values come from, before anyone looks at what they say. Owns the order of the layers.
+//! Where values come from, before their contents are read. Owns the order of the layers.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

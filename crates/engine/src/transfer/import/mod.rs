@@ -41,7 +41,7 @@ const ROUNDS: u32 = 8;
 pub enum ImportOutcome {
     /// Stored; in a dry run: would be.
     Stored,
-    /// Stored in place of what an earlier run stored and what was not changed since.
+    /// Stored in place of what an earlier run stored, which was not changed since.
     Replaced,
     /// Stored by an earlier run.
     Same,

@@ -14,7 +14,7 @@ use super::words::{When, Words};
 use crate::http::request::caller::Admin;
 use crate::http::state::HttpState;
 
-/// An administrator with a session. As an extractor it shows everybody else the sign-in form.
+/// An administrator with a session. As an extractor it shows every other caller the sign-in form.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
     pub(super) admin: Admin,

@@ -23,7 +23,7 @@ use crate::transfer::dump::import::{CONTESTED, DumpOutcome};
 
 /// How many documents are confirmed at once.
 const AT_ONCE: usize = 16;
-/// How often, and how long apart, a document is waited for that another writer is putting there: longer than an entry
+/// How often, and how long apart, a document that another writer is putting there is waited for: longer than an entry
 /// of a writer that has died stands.
 const ROUNDS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(200);
