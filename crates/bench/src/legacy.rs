@@ -25,7 +25,7 @@ const COPY: &str = "benchlegacy_copy";
 const AT_ONCE: usize = 500;
 const AT_ONCE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Which users there are.
+/// Which types of users there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Users {
     /// External ones: one copy each.
