@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -18,28 +18,32 @@ use tokio::time::{Instant, sleep};
 use super::program::{Backend, Deployment, SERVE, Service};
 use crate::tokens::{ED25519, P256, Signer, header_of, hs256};
 
-const SUBJECT: &str = "507f1f77bcf86cd799439011";
+/// The subject of one caller.
+fn subject(caller: usize) -> String {
+    format!("507f1f77bcf86cd7994390{caller:02}")
+}
+
 const FIRST: &str = "the first secret, of 32 bytes or more";
 const SECOND: &str = "the second secret, of 32 bytes or more";
 const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How many callers ask at once, and how many answers each has between two changes.
-const CALLERS: u64 = 4;
-const ANSWERS: u64 = 40;
+const CALLERS: usize = 4;
+const ANSWERS: usize = 40;
 
-fn claims() -> Value {
+fn claims(caller: usize) -> Value {
     let now = SystemClock.now().timestamp_millis() / 1000;
-    json!({ "sub": SUBJECT, "type": "access", "iat": now - 5, "exp": now + 3600 })
+    json!({ "sub": subject(caller), "type": "access", "iat": now - 5, "exp": now + 3600 })
 }
 
-fn by_secret(secret: &str) -> String {
-    hs256(header_of("HS256"), claims(), secret)
+fn by_secret(secret: &str, caller: usize) -> String {
+    hs256(header_of("HS256"), claims(caller), secret)
 }
 
-fn by_key(signer: &Signer, kid: &str) -> String {
+fn by_key(signer: &Signer, kid: &str, caller: usize) -> String {
     let mut header = header_of(signer.algorithm());
     header["kid"] = kid.into();
-    signer.sign(header, claims())
+    signer.sign(header, claims(caller))
 }
 
 /// Puts a file in place of another at once, as rotations should.
@@ -122,26 +126,26 @@ fn deployment() -> Deployment {
     deployment
 }
 
-/// Callers that go on asking with the token of the moment; none may be refused.
+/// Callers, each a user of its own, that go on asking with the token of the moment; none may be refused.
 struct Load {
-    token: Arc<RwLock<String>>,
-    answers: Arc<AtomicU64>,
+    tokens: Arc<RwLock<Vec<String>>>,
+    answers: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     callers: Vec<tokio::task::JoinHandle<Vec<(StatusCode, String)>>>,
 }
 
 impl Load {
-    fn start(service: &Service, token: String) -> Self {
+    fn start(service: &Service, token: impl FnMut(usize) -> String) -> Self {
         let mut load = Self {
-            token: Arc::new(RwLock::new(token)),
+            tokens: Arc::new(RwLock::new((0..CALLERS).map(token).collect())),
             answers: Arc::default(),
             stop: Arc::default(),
             callers: Vec::new(),
         };
         for caller in 0..CALLERS {
             let url = service.url("/v1/user/scan_cache");
-            let (token, answers, stop) = (
-                Arc::clone(&load.token),
+            let (tokens, answers, stop) = (
+                Arc::clone(&load.tokens),
                 Arc::clone(&load.answers),
                 Arc::clone(&load.stop),
             );
@@ -149,7 +153,7 @@ impl Load {
                 let client = Client::new();
                 let mut refused = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let token = token.read().unwrap().clone();
+                    let token = tokens.read().unwrap()[caller].clone();
                     let put = client.put(&url).bearer_auth(token);
                     let put = put.header("x-github-token", "gho_something");
                     let answer = put.json(&json!({ "caller": caller })).send().await.unwrap();
@@ -176,8 +180,8 @@ impl Load {
     }
 
     /// The issuer signs with another key from now on.
-    fn signs(&self, token: String) {
-        *self.token.write().unwrap() = token;
+    fn signs(&self, token: impl FnMut(usize) -> String) {
+        *self.tokens.write().unwrap() = (0..CALLERS).map(token).collect();
     }
 
     async fn ends(self) {
@@ -197,10 +201,10 @@ async fn a_key_of_a_set_is_rotated_under_load_and_no_request_fails() {
     replace(&file, &set(std::slice::from_ref(&old)));
     let deployment = deployment.with("TIERKEEP_JWKS_FILE", file.to_str().unwrap());
     let logged = Logged::start(&deployment);
-    let load = Load::start(&logged.service, by_key(&ED25519, "old"));
+    let load = Load::start(&logged.service, |caller| by_key(&ED25519, "old", caller));
     load.goes_on().await;
     replace(&file, &set(&[old, new.clone()]));
-    load.signs(by_key(&P256, "new"));
+    load.signs(|caller| by_key(&P256, "new", caller));
     load.goes_on().await;
     replace(&file, &set(&[new]));
     load.goes_on().await;
@@ -209,7 +213,7 @@ async fn a_key_of_a_set_is_rotated_under_load_and_no_request_fails() {
         .until_told("keys that check JWTs were read again", 2)
         .await;
     assert_eq!(
-        logged.status(&by_key(&ED25519, "old")).await,
+        logged.status(&by_key(&ED25519, "old", 0)).await,
         StatusCode::UNAUTHORIZED
     );
     load.goes_on().await;
@@ -227,19 +231,19 @@ async fn a_secret_is_rotated_under_load_and_no_request_fails() {
         .with("SECRET_KEY_FILE", current.to_str().unwrap())
         .with("SECRET_KEY_PREVIOUS_FILE", previous.to_str().unwrap());
     let logged = Logged::start(&deployment);
-    let load = Load::start(&logged.service, by_secret(FIRST));
+    let load = Load::start(&logged.service, |caller| by_secret(FIRST, caller));
     load.goes_on().await;
     replace(&current, SECOND);
-    load.signs(by_secret(SECOND));
+    load.signs(|caller| by_secret(SECOND, caller));
     load.goes_on().await;
     // Tokens of before stay valid until the operator takes their secret away.
-    assert!(logged.status(&by_secret(FIRST)).await.is_success());
+    assert!(logged.status(&by_secret(FIRST, 0)).await.is_success());
     replace(&previous, SECOND);
     logged
         .until_told("keys that check JWTs were read again", 2)
         .await;
     assert_eq!(
-        logged.status(&by_secret(FIRST)).await,
+        logged.status(&by_secret(FIRST, 0)).await,
         StatusCode::UNAUTHORIZED
     );
     load.ends().await;
@@ -253,7 +257,7 @@ async fn a_broken_file_is_reported_and_the_keys_of_before_stay() {
     replace(&file, &set(&[ED25519.jwk("old")]));
     let deployment = deployment.with("TIERKEEP_JWKS_FILE", file.to_str().unwrap());
     let logged = Logged::start(&deployment);
-    let token = by_key(&ED25519, "old");
+    let token = by_key(&ED25519, "old", 0);
     assert!(logged.status(&token).await.is_success());
     replace(&file, "{\"keys\": [");
     logged.until_told(KEPT, 1).await;
@@ -269,7 +273,7 @@ async fn a_broken_file_is_reported_and_the_keys_of_before_stay() {
         assert!(logged.status(&token).await.is_success());
     }
     replace(&file, &set(&[P256.jwk("new")]));
-    assert!(logged.status(&by_key(&P256, "new")).await.is_success());
+    assert!(logged.status(&by_key(&P256, "new", 0)).await.is_success());
     assert_eq!(logged.status(&token).await, StatusCode::UNAUTHORIZED);
     let log = logged.log.lock().unwrap().join("\n");
     assert!(
@@ -284,7 +288,7 @@ async fn the_data_directorys_own_secret_is_read_again_and_never_made_again() {
     let logged = Logged::start(&deployment);
     let file = deployment.dir.path().join("data").join("secret.key");
     let first = fs::read_to_string(&file).unwrap();
-    let token = by_secret(first.trim());
+    let token = by_secret(first.trim(), 0);
     assert!(logged.status(&token).await.is_success());
     fs::remove_file(&file).unwrap();
     logged.hang_up();
@@ -292,6 +296,6 @@ async fn the_data_directorys_own_secret_is_read_again_and_never_made_again() {
     assert!(!file.exists());
     assert!(logged.status(&token).await.is_success());
     replace(&file, SECOND);
-    assert!(logged.status(&by_secret(SECOND)).await.is_success());
+    assert!(logged.status(&by_secret(SECOND, 0)).await.is_success());
     assert_eq!(logged.status(&token).await, StatusCode::UNAUTHORIZED);
 }
