@@ -105,7 +105,7 @@ async fn what_is_wrong_with_a_connection_is_said_without_its_secrets() {
     let wrong = right.replace("owner:hunter2", "owner:hunter22");
     let (deployment, refused) = said(deployment, &wrong);
     assert!(
-        refused.contains("the user name or the password is refused"),
+        refused.contains("the user name or password was rejected"),
         "{refused}"
     );
 
@@ -115,7 +115,7 @@ async fn what_is_wrong_with_a_connection_is_said_without_its_secrets() {
         stranger.display()
     );
     let (deployment, refused) = said(deployment, &server.url("", "raseen_main_user", &options));
-    assert!(refused.contains("refused"), "{refused}");
+    assert!(refused.contains("rejected"), "{refused}");
 
     let port = server.port();
     let (_, unasked) = said(deployment, &server.url("", "raseen_main_user", ""));
