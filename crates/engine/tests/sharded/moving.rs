@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{cluster, database, namespaces, plant_due, world};
 use crate::scale;
-use crate::world::{Backend, World};
+use crate::world::World;
 
 const MOVED: u32 = 2_000;
 const TEMP: Role = Role::RaseenTempUser;
@@ -72,8 +72,7 @@ async fn a_move_that_crashes_at_every_step_converges_while_chunks_move() {
     world.settings.batch_documents = MoverSettings::default().batch_documents;
     let namespaces = namespaces(world.stores.values()).await;
     let (mut crashes, mut chunks) = (0, 0);
-    // After each call in a full run, else after every fifth.
-    for at in scale::calls(Backend::Mongo) {
+    for at in 0.. {
         let planted = plant_due(&world, MOVED).await;
         let shuffle = cluster.shuffle(namespaces.clone());
         world.faults.crash_after(at);
