@@ -68,8 +68,10 @@ impl Progress {
 
     /// There are this many.
     pub(crate) fn expect(&self, all: u64) {
-        self.bar.set_length(all);
-        self.style(WITH_END);
+        if self.bar.length() != Some(all) {
+            self.bar.set_length(all);
+            self.style(WITH_END);
+        }
     }
 
     /// Another kind of work begins.

@@ -2,7 +2,7 @@
 //!
 //! Owns everything between the command line, the environment and `tierkeep.toml` on one side and the types [`Settings`]
 //! and [`ServiceSettings`] on the other. Must never contact a database, fall back to something that was not asked for,
-//! or let the value of a secret out. All that is wrong is found in one go.
+//! or reveal the value of a secret. One check finds all problems.
 //!
 //! Where to look: [`table`] (every setting), [`source`] (the layers), [`loaded`] (the layers put together),
 //! [`settings`] (the types), [`databases`], [`identity`], [`audit`], [`alerts`] and [`legacy`] (what must hold

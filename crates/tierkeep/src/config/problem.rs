@@ -47,7 +47,7 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong, found in one go. Never empty.
+/// All problems of one check. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub struct Problems(Vec<Problem>);
 

@@ -37,8 +37,11 @@ pub async fn refresh(
             if let Ok(waiting) = Inspector::from(&service).waiting(scan_interval).await {
                 metrics.waits(waiting);
                 waits.send_replace(Some(waiting));
+                rest(began, WAITING_EVERY).await;
+            } else {
+                // How long a database took to fail is no measure of what a look costs it.
+                tokio::time::sleep(WAITING_EVERY).await;
             }
-            rest(began, WAITING_EVERY).await;
         }
     };
     let counting = async {

@@ -125,8 +125,8 @@ impl Watched {
 }
 
 impl HealthSource {
-    /// Health of the service's databases. `waiting` is what was counted last, by whatever counts for the metrics too; without
-    /// it, or while it has no count yet, each probe counts.
+    /// Health of the service's databases. With a watch, `waiting` has the last count of what waits, which the refresh of the
+    /// metrics makes; without a watch, each probe counts.
     pub fn new(
         service: MigrationService,
         phase: watch::Receiver<Phase>,
@@ -177,9 +177,9 @@ impl HealthSource {
     /// The last results of the watch; without one, the results of the last second, else those of a probe now, which
     /// concurrent callers share.
     pub(in crate::http) async fn findings(&self) -> Findings {
-        let (databases, waiting) = (self.watched().databases(), *self.waiting.borrow());
-        if let (Some(databases), Some(waiting)) = (databases, waiting) {
-            return self.found(databases, Some(waiting));
+        let watched = self.watched().databases();
+        if let Some(databases) = watched {
+            return self.found(databases, *self.waiting.borrow());
         }
         let mut found = self.found.lock().await;
         if let Some((at, findings)) = &*found
