@@ -42,6 +42,7 @@ pub(crate) const HOUSES: [House; 3] = [
             "ledger",
             "audit",
             "context",
+            "intents",
             "claims",
             "github_binding",
             "alerts",

@@ -178,6 +178,8 @@ pub fn appropriate_database(user_type: UserType, category: DataCategory) -> Role
 pub mod collection {
     /// Migration records, in `evaluation_audit`.
     pub const MIGRATION_RECORDS: &str = "migration_records";
+    /// The intents of batches at work, in `evaluation_audit`.
+    pub const MIGRATION_INTENTS: &str = "migration_intents";
     /// Quarantine marks and the pause switch, in `evaluation_audit`.
     pub const CONTROL: &str = "control";
     /// The erasure ledger, in `evaluation_audit`.

@@ -16,6 +16,7 @@ mod github_binding;
 mod held_alerts;
 mod hr;
 mod inspect;
+mod intents;
 mod ledger;
 mod mover;
 mod mutant;

@@ -8,7 +8,7 @@ use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location};
-use tierkeep_core::mover::{Planned, Record, main_form};
+use tierkeep_core::mover::{Move, Planned, main_form};
 use tierkeep_core::store::{Change, Guard, Written};
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_core::version::Version;
@@ -228,7 +228,7 @@ async fn a_version_under_which_another_document_began_to_move_is_not_taken(
     }
     let foreign = adopt::foreign(&document, UserType::Internal).unwrap();
     let begun = Planned::of_foreign(document.clone(), &foreign, Version::FIRST);
-    let record = Record::pending(&begun.item, "a run", world.ago(HOUR).await);
+    let record = Move::of(&begun.item).pending("a run", world.ago(HOUR).await);
     world
         .store(Role::EvaluationAudit)
         .insert("migration_records", &[record])
@@ -295,7 +295,7 @@ async fn what_its_program_takes_back_before_it_is_copied_is_no_incident(
     let document = SeedUser::new(1, world.ago(DAY + HOUR).await).build();
     let foreign = adopt::foreign(&document, UserType::Internal).unwrap();
     let begun = Planned::of_foreign(document, &foreign, Version::FIRST);
-    let record = Record::pending(&begun.item, "a run", world.ago(HOUR).await);
+    let record = Move::of(&begun.item).pending("a run", world.ago(HOUR).await);
     world
         .store(Role::EvaluationAudit)
         .insert("migration_records", &[record])

@@ -44,6 +44,7 @@ mod quarantine;
 mod restoring;
 mod scale;
 mod sharded;
+mod sharing;
 mod simulate;
 mod sizes;
 mod skew;

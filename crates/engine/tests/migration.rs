@@ -357,7 +357,6 @@ async fn a_document_that_is_refused_with_an_unknown_code_waits_longer_each_time_
 #[rstest]
 #[case(Role::SrieMainUser)]
 #[case(Role::RaseenMainUser)]
-#[case(Role::EvaluationAudit)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_of_which_a_database_cannot_say_anything_waits_alone(
     #[case] odd: Role,

@@ -24,6 +24,7 @@ use tierkeep_engine::{
 };
 use tierkeep_mongo::MongoStore;
 use tierkeep_sqlite::SqliteStore;
+use tierkeep_testkit::invariants::with_announced;
 use tierkeep_testkit::{Faults, ManualClock, MemoryStore};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -345,9 +346,12 @@ impl World {
         }
     }
 
+    /// The migration records, and those that the intents of batches stand for.
     pub async fn records(&self) -> Vec<RawDocumentBuf> {
-        self.everything(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
-            .await
+        let audit = Role::EvaluationAudit;
+        let intents = self.everything(audit, collection::MIGRATION_INTENTS).await;
+        let records = self.everything(audit, collection::MIGRATION_RECORDS).await;
+        with_announced(records, &intents)
     }
 
     /// Puts a document straight into a user collection, as another program would.

@@ -160,13 +160,14 @@ impl Program {
     pub fn touches(self, role: Role, collection: &str, writing: bool, adopting: bool) -> bool {
         let users = role != Role::EvaluationAudit;
         let ledger = collection == collection::ERASURES;
+        let moves = [collection::MIGRATION_INTENTS, collection::MIGRATION_RECORDS];
         match self {
             Self::Move => !(writing && ledger),
             Self::Put { .. } | Self::Rewrite { .. } | Self::Append { .. } | Self::Merge { .. } => {
                 if writing {
                     role == Role::RaseenTempUser || (users && adopting)
                 } else {
-                    users || ledger
+                    users || ledger || (adopting && moves.contains(&collection))
                 }
             }
             Self::Read { .. } => !writing && (users || ledger),

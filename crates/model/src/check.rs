@@ -159,7 +159,9 @@ impl Check {
             })
         };
         let collection = call.collection.as_str();
-        let shared = [collection::MIGRATION_RECORDS, collection::ERASURES].contains(&collection);
+        let of_moves = [collection::MIGRATION_INTENTS, collection::MIGRATION_RECORDS];
+        let of_moves = of_moves.contains(&collection);
+        let shared = of_moves || collection == collection::ERASURES;
         if call.role == Role::EvaluationAudit && !shared {
             return true;
         }
@@ -178,7 +180,7 @@ impl Check {
         }
         if call.is_write() {
             let safe = trouble.lost == 0 && trouble.crashes == 0;
-            return safe && collection == collection::MIGRATION_RECORDS && !others(false);
+            return safe && of_moves && !others(false);
         }
         !others(true)
     }

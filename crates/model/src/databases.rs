@@ -11,6 +11,7 @@ use tierkeep_core::bson;
 use tierkeep_core::clock::Clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::store::Store as _;
+use tierkeep_testkit::invariants::with_announced;
 use tierkeep_testkit::{ManualClock, MemoryStore};
 
 use crate::call::{Answer, Call};
@@ -63,9 +64,11 @@ impl Databases {
         self.all(role, role.users().unwrap_or_default())
     }
 
-    /// The migration records.
+    /// The migration records, and those that the intents of batches stand for.
     pub fn records(&self) -> Vec<RawDocumentBuf> {
-        self.all(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
+        let records = self.all(Role::EvaluationAudit, collection::MIGRATION_RECORDS);
+        let intents = self.all(Role::EvaluationAudit, collection::MIGRATION_INTENTS);
+        with_announced(records, &intents)
     }
 
     /// Everything in a collection.

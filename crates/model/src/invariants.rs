@@ -19,7 +19,7 @@ use crate::actor::{Ack, LIST, MERGED, listed, user};
 use crate::databases::Databases;
 
 /// The names of the invariants, by their place in [`Broken::which`].
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "1: what was acknowledged is in temp or main",
     "2: a reader never misses what was acknowledged",
     "3: every acknowledged write is contained once in the copy that counts",
@@ -40,6 +40,7 @@ pub const NAMES: [&str; 20] = [
     "erasures: no request erases twice",
     "rolled back: what srie alone holds is in every later copy",
     "4: what another program wrote and left temp is in main and srie",
+    "9: what was recorded stays recorded",
 ];
 
 /// An invariant that does not hold.
@@ -123,6 +124,10 @@ pub fn after_a_step(before: &Databases, after: &Databases, known: Known<'_>) -> 
         (
             10,
             kit::what_left_temp_has_a_record(&temp_before, temp, &records),
+        ),
+        (
+            20,
+            kit::what_was_recorded_stays_recorded(&before.records(), &records),
         ),
         (
             11,

@@ -79,6 +79,18 @@ fn a_move_without_a_record_is_found() {
 }
 
 #[test]
+fn an_intent_that_is_removed_before_its_moves_have_records_is_found() {
+    let scenario = Scenario {
+        trouble: Trouble {
+            crashes: 1,
+            ..Trouble::default()
+        },
+        ..due([MOVE])
+    };
+    falls(Mutant::IntentRemovedFirst, scenario, 20);
+}
+
+#[test]
 fn an_erasure_without_tombstones_is_found() {
     falls(Mutant::ErasureWithoutTombstones, due([MOVE, ERASE]), 3);
 }

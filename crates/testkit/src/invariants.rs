@@ -16,6 +16,7 @@ use bson::raw::{RawDocument, RawDocumentBuf};
 use tierkeep_core::clock;
 use tierkeep_core::digest::{Digest, fingerprint};
 use tierkeep_core::document::{self, State};
+use tierkeep_core::mover::Intent;
 use tierkeep_core::version::Version;
 
 /// Whether an invariant holds, or what breaks it.
@@ -212,6 +213,23 @@ pub fn versions_never_fall(before: &[RawDocumentBuf], after: &[RawDocumentBuf]) 
     Ok(())
 }
 
+/// The records, and a pending one for each move that an intent names and that has none yet.
+pub fn with_announced(
+    mut records: Vec<RawDocumentBuf>,
+    intents: &[RawDocumentBuf],
+) -> Vec<RawDocumentBuf> {
+    for intent in intents {
+        let intent = Intent::read(intent).expect("an intent");
+        for announced in intent.records() {
+            let id = |record: &RawDocumentBuf| record.get_object_id("_id").ok();
+            if !records.iter().any(|record| id(record) == id(&announced)) {
+                records.push(announced);
+            }
+        }
+    }
+    records
+}
+
 /// 9: there is at most one migration record of each user and version.
 pub fn each_user_and_version_has_at_most_one_record(records: &[RawDocumentBuf]) -> Verdict {
     let mut seen = BTreeSet::new();
@@ -240,6 +258,24 @@ pub fn what_left_temp_has_a_record(
         });
         check(temp.contains_key(user) || recorded, || {
             format!("{user} left temp at {version} and no record says so")
+        })?;
+    }
+    Ok(())
+}
+
+/// 9: a move that has a record, or is named by an intent, keeps it. That of a document of another program aside, which may be
+/// withdrawn before anything is copied.
+pub fn what_was_recorded_stays_recorded(
+    before: &[RawDocumentBuf],
+    after: &[RawDocumentBuf],
+) -> Verdict {
+    let id = |record: &RawDocumentBuf| record.get_object_id("_id").ok();
+    let left: BTreeSet<_> = after.iter().filter_map(id).collect();
+    let is_own = |record: &&RawDocumentBuf| record.get_str("adopted_from").is_err();
+    for record in before.iter().filter(is_own) {
+        check(id(record).is_none_or(|id| left.contains(&id)), || {
+            let user = record.get_str("user_id").unwrap_or_default();
+            format!("the record of a move of {user} is gone")
         })?;
     }
     Ok(())
@@ -351,6 +387,8 @@ pub fn main_equals_srie(main: &[RawDocumentBuf], srie: &[RawDocumentBuf]) -> Ver
 
 #[cfg(test)]
 mod tests {
+    use bson::oid::ObjectId;
+    use bson::raw::cstr;
     use bson::rawdoc;
     use tierkeep_core::document::Location;
 
@@ -467,6 +505,18 @@ mod tests {
         assert_eq!(once(&[record("failed")]), Ok(()));
         assert!(once(&[record("failed"), record("pending")]).is_err());
         let there = [moved(1, 3)];
+        let stays = what_was_recorded_stays_recorded;
+        let named = || {
+            let mut named = record("pending");
+            named.append(cstr!("_id"), ObjectId::from_bytes([1; 12]));
+            named
+        };
+        assert_eq!(stays(&[named()], &[named()]), Ok(()));
+        assert!(stays(&[named()], &[]).is_err());
+        let mut foreign = named();
+        foreign.append(cstr!("adopted_from"), "a fingerprint");
+        assert_eq!(stays(&[foreign], &[]), Ok(()));
+
         let completed = completed_records_are_in_main_and_srie;
         assert_eq!(completed(&[record("completed")], &there, &there), Ok(()));
         assert_eq!(completed(&[record("pending")], &[], &[]), Ok(()));

@@ -30,7 +30,7 @@ pub struct Copies<'a> {
 pub enum Action<'a> {
     /// Look whether temp holds another document of the same user, whatever its `_id`.
     Claims(Vec<&'a Item>),
-    /// Make sure that each has a pending record.
+    /// Make sure that each has a pending record, or is named by the intent of the batch.
     Record(Vec<&'a Item>),
     /// Put each copy into the target, unless the same or a newer version is there.
     Copy(Target, Copies<'a>),
@@ -43,7 +43,7 @@ pub enum Action<'a> {
     Erasures(Vec<&'a Item>),
     /// Delete each from temp at exactly its version.
     Delete(Vec<&'a Item>),
-    /// Mark the records completed.
+    /// Make sure that each has a completed record.
     Complete(Vec<&'a Item>),
     /// Nothing is left to do.
     Done,
@@ -62,6 +62,17 @@ pub enum Copied {
     Refused(String),
     /// The target could not say; the document waits for a later run.
     Unsettled,
+}
+
+/// What became of the announcement of one move.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recorded {
+    /// It has a record, or the intent of the batch names it.
+    Announced,
+    /// It goes no further now, for this reason.
+    Stays(Copied),
+    /// Another run is moving it, and this batch leaves it alone.
+    Elsewhere,
 }
 
 /// What a copy was found to be.
@@ -93,7 +104,7 @@ pub enum Observation {
     /// To [`Action::Claims`]: whether it is its user's only document.
     Claims(Vec<bool>),
     /// To [`Action::Record`].
-    Recorded(Vec<Copied>),
+    Recorded(Vec<Recorded>),
     /// To [`Action::Copy`].
     Copied(Vec<Copied>),
     /// To [`Action::ReadBack`]: (srie, main).

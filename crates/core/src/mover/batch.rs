@@ -5,7 +5,7 @@ use std::fmt;
 
 use bson::raw::RawDocumentBuf;
 
-use super::action::{Action, Copied, Copies, Observation, Seen, SeenInTemp, Target};
+use super::action::{Action, Copied, Copies, Observation, Recorded, Seen, SeenInTemp, Target};
 use super::item::Item;
 use super::plan::Planned;
 use crate::adopt::Quarantine;
@@ -42,9 +42,10 @@ pub enum Phase {
     Claims,
     /// Nothing is written.
     Record,
-    /// Every document has a pending record; whether those of other programs still stand as they were read is not known.
+    /// Every document has a pending record or is named by the batch's intent; whether those of other programs still stand as
+    /// they were read is not known.
     Standing,
-    /// Every document has a pending record.
+    /// Every document has a pending record or is named by the batch's intent.
     Backup,
     /// srie holds what it accepted.
     Promote,
@@ -88,6 +89,8 @@ enum Progress {
 struct Entry {
     item: Item,
     standing: Progress,
+    /// Its move was announced: by its record, or by the intent of the batch.
+    announced: bool,
 }
 
 /// A batch of documents on their way, between two actions.
@@ -127,8 +130,12 @@ impl Batch {
         let (entries, copies) = planned
             .into_iter()
             .map(|Planned { item, copy }| {
-                let standing = Progress::In;
-                (Entry { item, standing }, copy)
+                let entry = Entry {
+                    item,
+                    standing: Progress::In,
+                    announced: false,
+                };
+                (entry, copy)
             })
             .unzip();
         Self {
@@ -197,7 +204,7 @@ impl Batch {
                 self.from
             }
             (Phase::Record, Observation::Recorded(recorded)) => {
-                self.each(recorded, Entry::copied)?;
+                self.each(recorded, Entry::recorded)?;
                 Phase::Standing
             }
             (Phase::Standing, Observation::Temp(seen)) => {
@@ -291,6 +298,16 @@ impl Batch {
         Ok(())
     }
 
+    /// The documents whose move was announced and is not known to be complete: each needs a record that says so.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Item> {
+        let is_finished =
+            |it: &Entry| matches!(it.standing, Progress::Out(Fate::Moved | Fate::Superseded));
+        let entries = self.entries.iter();
+        entries
+            .filter(move |it| it.announced && !is_finished(it))
+            .map(|it| &it.item)
+    }
+
     /// What became of each document; [`Fate::Deferred`] for those the batch did not finish.
     pub fn fates(self) -> impl Iterator<Item = (Item, Fate)> {
         self.entries.into_iter().map(|entry| {
@@ -336,6 +353,15 @@ impl Entry {
 
     fn out(&mut self, fate: Fate) {
         self.standing = Progress::Out(fate);
+    }
+
+    fn recorded(&mut self, recorded: Recorded) {
+        self.announced = recorded != Recorded::Elsewhere;
+        match recorded {
+            Recorded::Announced => {}
+            Recorded::Stays(why) => self.copied(why),
+            Recorded::Elsewhere => self.out(Fate::Deferred),
+        }
     }
 
     fn copied(&mut self, copied: Copied) {

@@ -11,14 +11,16 @@
 
 mod action;
 mod batch;
+mod intent;
 mod item;
 mod plan;
 mod record;
 mod retry;
 
-pub use action::{Action, Copied, Copies, Observation, Seen, SeenInTemp, Target};
+pub use action::{Action, Copied, Copies, Observation, Recorded, Seen, SeenInTemp, Target};
 pub use batch::{Batch, Fate, OutOfOrder, Phase};
+pub use intent::{Intent, IntentHead};
 pub use item::{Item, Original};
 pub use plan::{Candidate, Park, Planned, Verify, classify, main_form};
-pub use record::{Record, Status, record_field};
+pub use record::{Move, Record, Status, record_field};
 pub use retry::{Attempt, RETRIES, held_attempt, next_attempt};

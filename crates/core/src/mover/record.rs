@@ -1,4 +1,4 @@
-//! Migration records: one for each (user, version), written before anything moves.
+//! Migration records: one for each (user, version).
 
 use bson::raw::{RawBson, RawDocument, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
@@ -70,6 +70,77 @@ impl Status {
     }
 }
 
+/// What a record says of the move that it is about, whatever becomes of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Move {
+    /// The `_id` of its record.
+    pub record: ObjectId,
+    /// Whose document.
+    pub user: String,
+    /// Which version.
+    pub version: Version,
+    /// The document's size in temp, in bytes of BSON.
+    pub size: u64,
+    /// The fingerprint of what another program wrote and moves without having been adopted.
+    pub adopted_from: Option<String>,
+}
+
+impl Move {
+    /// The move of this document.
+    pub fn of(item: &Item) -> Self {
+        let original = item.original.as_ref();
+        Self {
+            record: item.record,
+            user: item.user.to_string(),
+            version: item.version,
+            size: item.size,
+            adopted_from: original.map(|it| it.fingerprint.clone()),
+        }
+    }
+
+    /// Its record, pending, as it is stored.
+    pub fn pending(&self, run_id: &str, started_at: DateTime) -> RawDocumentBuf {
+        self.record(Status::Pending, run_id, started_at, None)
+    }
+
+    /// Its record, completed, as it is stored.
+    pub fn completed(&self, run_id: &str, started_at: DateTime, now: DateTime) -> RawDocumentBuf {
+        self.record(Status::Completed, run_id, started_at, Some(now))
+    }
+
+    fn record(
+        &self,
+        status: Status,
+        run_id: &str,
+        started_at: DateTime,
+        finished_at: Option<DateTime>,
+    ) -> RawDocumentBuf {
+        let size = i64::try_from(self.size).unwrap_or(i64::MAX);
+        let mut record = RawDocumentBuf::new();
+        record.append(cstr!("_id"), self.record);
+        record.append(cstr!("migration_id"), self.record);
+        record.append(cstr!("user_id"), self.user.as_str());
+        record.append(cstr!("source_db"), Role::RaseenTempUser.name());
+        record.append(cstr!("target_db"), Role::RaseenMainUser.name());
+        record.append(cstr!("backup_db"), Role::SrieMainUser.name());
+        record.append(cstr!("migration_date"), finished_at.unwrap_or(started_at));
+        record.append(cstr!("status"), status.as_str());
+        record.append(cstr!("data_size"), size);
+        record.append(cstr!("retry_count"), 0_i32);
+        record.append(cstr!("version"), self.version.get());
+        record.append(cstr!("run_id"), run_id);
+        record.append(cstr!("started_at"), started_at);
+        let finished = finished_at.map_or(RawBson::Null, RawBson::DateTime);
+        record.append(cstr!("finished_at"), finished);
+        record.append(cstr!("next_attempt_at"), RawBson::Null);
+        record.append(cstr!("error"), RawBson::Null);
+        if let Some(fingerprint) = &self.adopted_from {
+            record.append(cstr!("adopted_from"), fingerprint.as_str());
+        }
+        record
+    }
+}
+
 /// What planning needs to know of a record that exists.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
@@ -122,32 +193,6 @@ impl Record {
                 .ok()
                 .map(str::to_owned),
         })
-    }
-
-    /// A new pending record as it is stored.
-    pub fn pending(item: &Item, run_id: &str, now: DateTime) -> RawDocumentBuf {
-        let size = i64::try_from(item.size).unwrap_or(i64::MAX);
-        let mut record = RawDocumentBuf::new();
-        record.append(cstr!("_id"), item.record);
-        record.append(cstr!("migration_id"), item.record);
-        record.append(cstr!("user_id"), item.user.as_str());
-        record.append(cstr!("source_db"), Role::RaseenTempUser.name());
-        record.append(cstr!("target_db"), Role::RaseenMainUser.name());
-        record.append(cstr!("backup_db"), Role::SrieMainUser.name());
-        record.append(cstr!("migration_date"), now);
-        record.append(cstr!("status"), Status::Pending.as_str());
-        record.append(cstr!("data_size"), size);
-        record.append(cstr!("retry_count"), 0_i32);
-        record.append(cstr!("version"), item.version.get());
-        record.append(cstr!("run_id"), run_id);
-        record.append(cstr!("started_at"), now);
-        record.append(cstr!("finished_at"), RawBson::Null);
-        record.append(cstr!("next_attempt_at"), RawBson::Null);
-        record.append(cstr!("error"), RawBson::Null);
-        if let Some(original) = &item.original {
-            record.append(cstr!("adopted_from"), original.fingerprint.as_str());
-        }
-        record
     }
 
     /// Whether it is the record of this item, and not of another document that moves under the same version.

@@ -23,6 +23,7 @@ use tierkeep_core::version::Version;
 use crate::claims::versions;
 use crate::context::Engine;
 use crate::databases::retry::repeating;
+use crate::intents;
 use crate::mutant::Mutant;
 
 /// The most bytes of heads that are read at once.
@@ -76,6 +77,14 @@ pub(crate) async fn open_moves(
     if engine.mutation().has(Mutant::OpenMovesUnseen) {
         return Ok(open);
     }
+    // Before the records: an intent is removed only once its moves have records.
+    for intent in intents::open(engine).await? {
+        let of_user = intent.of_user(user.as_str());
+        open.extend(of_user.map(|it| OpenMove {
+            version: it.version,
+            adopted_from: None,
+        }));
+    }
     let store = engine.databases.audit_db().store();
     for status in [Status::Pending, Status::Failed] {
         let of_user = doc! {
@@ -91,6 +100,7 @@ pub(crate) async fn open_moves(
         }));
     }
     open.sort();
+    open.dedup();
     Ok(open)
 }
 

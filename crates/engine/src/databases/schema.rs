@@ -54,6 +54,11 @@ pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
             keeps_out: None,
         });
         collections.push(CollectionLayout {
+            name: collection::MIGRATION_INTENTS.into(),
+            indexes: Vec::new(),
+            keeps_out: None,
+        });
+        collections.push(CollectionLayout {
             name: collection::CONTROL.into(),
             indexes: vec![IndexLayout::over(&["kind", "_id"])],
             keeps_out: None,

@@ -21,6 +21,7 @@ use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::user::{UserId, UserType};
 
 use crate::inspect::Inspector;
+use crate::intents;
 use crate::mover::quarantine::Marks;
 
 /// One copy of a user's document.
@@ -264,6 +265,8 @@ impl Inspector {
 
     /// The latest, by version; `None` where they cannot be read.
     async fn records_of(&self, user: &UserId) -> Option<Vec<RecordView>> {
+        // Before the records: an intent is removed only once its moves have records.
+        let announced = intents::open(&self.engine).await.ok()?;
         let store = self.engine.databases.audit_db().store();
         let query = Query::Newest(doc! { record_field::USER_ID: user.as_str() });
         let found = store
@@ -274,6 +277,16 @@ impl Inspector {
             .iter()
             .filter_map(|record| record_view(record))
             .collect();
+        for intent in &announced {
+            let pending = intent
+                .of_user(user.as_str())
+                .filter_map(|it| record_view(&it.pending(&intent.run_id, intent.begun_at)));
+            for record in pending {
+                if !records.iter().any(|it| it.version == record.version) {
+                    records.push(record);
+                }
+            }
+        }
         records.sort_by_key(|record| Reverse(record.version));
         Some(records)
     }

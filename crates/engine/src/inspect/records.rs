@@ -1,18 +1,23 @@
 //! Migration records as an operator sees them, page by page.
 
-use bson::raw::RawDocument;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, DateTime, doc, oid::ObjectId};
 use serde::Serialize;
 use tierkeep_core::brief::brief;
 use tierkeep_core::bson;
 use tierkeep_core::content::rfc3339;
 use tierkeep_core::db::collection;
-use tierkeep_core::mover::{Status, record_field};
+use tierkeep_core::mover::{Move, Status, record_field};
 use tierkeep_core::store::{Cursor, Find, Query, StoreError};
 use tierkeep_core::user::UserId;
 
+use crate::context::Engine;
 use crate::databases::retry::repeating;
 use crate::inspect::Inspector;
+use crate::intents;
 
 /// Which records are wanted.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -109,6 +114,8 @@ impl Inspector {
         if let Some(user) = &filter.user {
             fields.insert(record_field::USER_ID, user.as_str());
         }
+        // Before the records: an intent is removed only once its moves have records.
+        let announced = self.announced(filter, after, limit).await?;
         let after = after.map(|id| Cursor {
             staged_at: Bson::DateTime(DateTime::MIN),
             id: Bson::ObjectId(id),
@@ -119,6 +126,10 @@ impl Inspector {
             .limit(limit.saturating_add(1));
         let audit = self.engine.databases.audit_db().store();
         let mut page = repeating(|| audit.find(collection::MIGRATION_RECORDS, &find)).await?;
+        if !announced.is_empty() {
+            page.extend(without_record(&self.engine, announced).await?);
+            page.sort_by_cached_key(|record| Reverse(record.get_object_id("_id").ok()));
+        }
         let more = page.len() > limit;
         page.truncate(limit);
         let last = page
@@ -132,4 +143,45 @@ impl Inspector {
             next: last.filter(|_| more),
         })
     }
+
+    /// The moves that intents name, as pending records: the first ones of a page, and one more.
+    async fn announced(
+        &self,
+        filter: &RecordFilter,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        if filter.status.is_some_and(|it| it != Status::Pending) {
+            return Ok(Vec::new());
+        }
+        let is_wanted = |it: &&Move| {
+            let is_user = |user: &UserId| user.as_str() == it.user;
+            filter.user.as_ref().is_none_or(is_user) && after.is_none_or(|after| it.record < after)
+        };
+        let mut page = Vec::new();
+        for intent in intents::open(&self.engine).await? {
+            let wanted = intent.moves.iter().filter(is_wanted);
+            page.extend(wanted.map(|it| (it.record, it.pending(&intent.run_id, intent.begun_at))));
+        }
+        page.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        page.truncate(limit.saturating_add(1));
+        Ok(page.into_iter().map(|(_, record)| record).collect())
+    }
+}
+
+/// Those of `announced` that have no record yet.
+async fn without_record(
+    engine: &Engine,
+    announced: Vec<RawDocumentBuf>,
+) -> Result<Vec<RawDocumentBuf>, StoreError> {
+    let id = |record: &RawDocumentBuf| record.get_object_id("_id").ok();
+    let ids = announced.iter().filter_map(id);
+    let find = Find::new(Query::Ids(ids.map(Bson::ObjectId).collect()))
+        .limit(announced.len())
+        .keys();
+    let audit = engine.databases.audit_db().store();
+    let found = repeating(|| audit.find(collection::MIGRATION_RECORDS, &find)).await?;
+    let found: BTreeSet<ObjectId> = found.iter().filter_map(id).collect();
+    let is_new = |record: &RawDocumentBuf| id(record).is_some_and(|id| !found.contains(&id));
+    Ok(announced.into_iter().filter(is_new).collect())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::doc;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
 use tierkeep_core::brief::brief;
@@ -17,6 +17,7 @@ use tierkeep_core::store::{Query, StoreError};
 use crate::hr::HrRecords;
 use crate::inspect::Inspector;
 use crate::inspect::mover_status::{Known, MoverStatus};
+use crate::intents;
 use crate::mover::backlog::{self, Backlog};
 use crate::mover::pause::is_paused;
 use crate::mover::quarantine::Marks;
@@ -191,13 +192,20 @@ impl Inspector {
         let begun = Query::Equal(begun);
         let audit = self.engine.databases.audit_db().store();
         let records = HrRecords::new(Arc::clone(&self.engine));
-        let (user, hr) = join(
+        let (user, announced, hr) = tokio::join!(
             audit.count(collection::MIGRATION_RECORDS, &begun),
+            intents::open(&self.engine),
             records.pending(),
-        )
-        .await;
+        );
+        let announced = announced.map(|intents| {
+            let moves: usize = intents.iter().map(|intent| intent.moves.len()).sum();
+            u64::try_from(moves).unwrap_or(u64::MAX)
+        });
         BackupPending {
-            user: user.ok(),
+            user: user
+                .ok()
+                .zip(announced.ok())
+                .map(|(user, announced)| user + announced),
             hr: hr.ok(),
         }
     }

@@ -4,10 +4,11 @@
 //! The databases of a move are named by type, so a wrong pair does not compile.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, doc, oid::ObjectId};
+use bson::{Bson, DateTime, doc, oid::ObjectId};
 use tierkeep_core::bson;
 use tierkeep_core::db::{
     BackedUp, Database as _, EvaluationAudit, Promotes, RaseenTempUser, Role, UserDatabase,
@@ -16,8 +17,8 @@ use tierkeep_core::db::{
 use tierkeep_core::document::{self, State};
 use tierkeep_core::erasure::{Erasure, Stage};
 use tierkeep_core::mover::{
-    Action, Batch, Copied, Item, Observation, OutOfOrder, Phase, Record, SeenInTemp, Status,
-    Target, Verify, record_field,
+    Action, Batch, Copied, Intent, Item, Move, Observation, OutOfOrder, Phase, Record, Recorded,
+    SeenInTemp, Status, Target, Verify, record_field,
 };
 use tierkeep_core::store::Handle;
 use tierkeep_core::store::{Fence, Find, Inserted, Query, StoreError};
@@ -29,8 +30,10 @@ use crate::context::Engine;
 use crate::copies::batch::{copy, read, read_back, unsettled};
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written};
+use crate::intents::{self, Stored};
 use crate::mover::MoverSettings;
 use crate::mover::foreign;
+use crate::mover::sharing::{Claimed, SIGN_EVERY, Sharing};
 use crate::mutant::Mutant;
 #[cfg(feature = "mutants")]
 use crate::mutant::wrong;
@@ -52,6 +55,12 @@ pub(crate) struct Movement {
     run_id: String,
     verify: Verify,
     foreign_writers: bool,
+    /// What other runs are moving; none where this one does not look.
+    sharing: Option<Arc<Sharing>>,
+    /// Of the batch that this movement takes along, once it is written.
+    intent: OnceLock<Intent>,
+    /// A record of the batch was refused: the intent stands in its place.
+    keeps_intent: Arc<AtomicBool>,
 }
 
 /// Why a batch stopped before its end; nothing is lost.
@@ -69,7 +78,12 @@ pub(crate) enum Stopped {
 }
 
 impl Movement {
-    pub(crate) fn new(engine: &Arc<Engine>, run_id: &str, settings: &MoverSettings) -> Self {
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        run_id: &str,
+        settings: &MoverSettings,
+        sharing: Option<Arc<Sharing>>,
+    ) -> Self {
         Self {
             temp: engine.databases.raseen_temp_db().clone(),
             main: engine.databases.raseen_main_db().clone(),
@@ -79,15 +93,47 @@ impl Movement {
             run_id: run_id.to_owned(),
             verify: settings.verify,
             foreign_writers: settings.foreign_writers,
+            sharing,
+            intent: OnceLock::new(),
+            keeps_intent: Arc::default(),
         }
     }
 
-    /// Takes the batch through its phases until it is done or enters `until`.
+    /// Shows other runs that the batch is at work; never ends.
+    pub(crate) async fn give_signs<T>(&self) -> T {
+        for beat in 1.. {
+            tokio::time::sleep(SIGN_EVERY).await;
+            if let (Some(_), Some(intent)) = (&self.sharing, self.intent.get()) {
+                let audit = self.audit.store().as_ref();
+                // Without the sign another run takes the same documents along.
+                intents::give_sign(audit, &intent.id, beat).await.ok();
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Takes the batch through its phases until it is done or enters `until`, and closes its intent. One that cannot be closed
+    /// is expanded by a later run.
     pub(crate) async fn advance(
         &self,
-        mut batch: Batch,
+        batch: Batch,
         until: Option<Phase>,
     ) -> Result<Batch, Box<Stopped>> {
+        match self.steps(batch, until).await {
+            Ok(batch) => match self.close(&batch).await {
+                Ok(()) => Ok(batch),
+                Err(error) => Err(Box::new(Stopped::Database { batch, error })),
+            },
+            Err(stopped) => {
+                if let Stopped::Database { batch, .. } = stopped.as_ref() {
+                    self.close(batch).await.ok();
+                }
+                Err(stopped)
+            }
+        }
+    }
+
+    async fn steps(&self, mut batch: Batch, until: Option<Phase>) -> Result<Batch, Box<Stopped>> {
         while batch.phase() != Phase::Done && Some(batch.phase()) != until {
             let step = debug_span!("move.step", phase = ?batch.phase());
             #[cfg(feature = "mutants")]
@@ -158,29 +204,72 @@ impl Movement {
         }))
     }
 
-    /// A pending record for each; those of earlier attempts are kept.
-    async fn record(&self, items: &[&Item]) -> Result<Vec<Copied>, StoreError> {
+    /// One intent for the documents that temp holds in their final form, and a pending record for each of the others: a
+    /// version of theirs is for one document alone, and a writer that adopts it looks for that record. Records of earlier
+    /// attempts are kept.
+    async fn record(&self, items: &[&Item]) -> Result<Vec<Recorded>, StoreError> {
         if self.engine.mutation().has(Mutant::MoveWithoutRecord) {
-            return Ok(vec![Copied::Settled; items.len()]);
+            return Ok(vec![Recorded::Announced; items.len()]);
         }
         let now = self.engine.clock().now();
-        let records: Vec<RawDocumentBuf> = items
-            .iter()
-            .map(|item| Record::pending(item, &self.run_id, now))
-            .collect();
+        let elsewhere = self.announce(items, now).await?;
+        let is_foreign =
+            |item: &&&Item| item.original.is_some() && !elsewhere.has(item.user.as_str());
+        let foreign: Vec<&Item> = items.iter().filter(is_foreign).copied().collect();
+        let recorded = self.record_foreign(&foreign, now).await?;
+        let mut recorded = recorded.into_iter();
+        let held = self.held_by_erasures(items).await?;
+        let outcome = |(item, held): (&&Item, Option<String>)| {
+            if elsewhere.has(item.user.as_str()) {
+                return Recorded::Elsewhere;
+            }
+            let recorded = match item.original {
+                Some(_) => recorded.next().unwrap_or(Copied::Unsettled),
+                None => Copied::Settled,
+            };
+            match (recorded, held) {
+                (Copied::Settled, None) => Recorded::Announced,
+                (Copied::Settled, Some(held)) => Recorded::Stays(Copied::Refused(held)),
+                (recorded, _) => Recorded::Stays(recorded),
+            }
+        };
+        Ok(items.iter().zip(held).map(outcome).collect())
+    }
+
+    /// Writes the intent of the batch; answers which of its documents another run had announced before.
+    async fn announce(&self, items: &[&Item], now: DateTime) -> Result<Claimed, StoreError> {
+        if self.sharing.is_none() && items.iter().all(|item| item.original.is_some()) {
+            return Ok(Claimed::default());
+        }
+        let id = self.engine.randomness().id();
+        let intent = self
+            .intent
+            .get_or_init(|| Intent::of(&id, &self.run_id, now, items));
+        intents::announce(self.audit.store().as_ref(), intent).await?;
+        match &self.sharing {
+            Some(sharing) => sharing.claimed_before(&self.engine, intent).await,
+            None => Ok(Claimed::default()),
+        }
+    }
+
+    async fn record_foreign(
+        &self,
+        items: &[&Item],
+        now: DateTime,
+    ) -> Result<Vec<Copied>, StoreError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let record = |item: &&Item| Move::of(item).pending(&self.run_id, now);
+        let records: Vec<RawDocumentBuf> = items.iter().map(record).collect();
         let store = self.audit.store();
         let inserted = repeating(|| store.insert(collection::MIGRATION_RECORDS, &records)).await?;
-        let held = self.held_by_erasures(items).await?;
         let taken = self.taken_by_others(items, &inserted).await?;
         Ok(inserted
             .into_iter()
             .zip(items)
-            .zip(held)
-            .map(|((outcome, item), held)| match outcome {
+            .map(|(outcome, item)| match outcome {
                 Inserted::Exists if taken.contains(&item.record) => Copied::Unsettled,
-                Inserted::Stored | Inserted::Exists if held.is_some() => {
-                    Copied::Refused(held.unwrap_or_default())
-                }
                 Inserted::Stored | Inserted::Exists => Copied::Settled,
                 Inserted::Rejected(fault) => {
                     Copied::Rejected(format!("its migration record was refused: {fault}"))
@@ -197,9 +286,7 @@ impl Movement {
         items: &[&Item],
         inserted: &[Inserted],
     ) -> Result<Vec<ObjectId>, StoreError> {
-        let exists = |(item, outcome): &(&&Item, &Inserted)| {
-            item.original.is_some() && matches!(outcome, Inserted::Exists)
-        };
+        let exists = |(_, outcome): &(&&Item, &Inserted)| matches!(outcome, Inserted::Exists);
         let items: Vec<&Item> = items
             .iter()
             .zip(inserted)
@@ -316,25 +403,64 @@ impl Movement {
         Ok(usize::try_from(gone).unwrap_or(usize::MAX))
     }
 
+    /// Inserts a completed record where there is none, and amends the others.
     async fn complete(&self, items: &[&Item]) -> Result<(), StoreError> {
-        let ids: Vec<Bson> = items
-            .iter()
+        #[cfg(feature = "mutants")]
+        if self.engine.mutation().has(Mutant::IntentRemovedFirst)
+            && let Some(intent) = self.intent.get()
+        {
+            intents::remove(self.audit.store().as_ref(), &intent.id).await?;
+        }
+        let now = self.engine.clock().now();
+        let begun_at = self.intent.get().map_or(now, |intent| intent.begun_at);
+        let (foreign, own): (Vec<&Item>, Vec<&Item>) =
+            items.iter().partition(|item| item.original.is_some());
+        let record = |item: &&Item| Move::of(item).completed(&self.run_id, begun_at, now);
+        let records: Vec<RawDocumentBuf> = own.iter().map(record).collect();
+        let store = self.audit.store();
+        let stored = intents::insert_records(store.as_ref(), &records).await?;
+        if stored.contains(&Stored::Refused) {
+            self.keeps_intent.store(true, Ordering::Relaxed);
+        }
+        let existed = own.into_iter().zip(stored);
+        let existed =
+            existed.filter_map(|(item, stored)| (stored == Stored::Existed).then_some(item));
+        let ids: Vec<Bson> = foreign
+            .into_iter()
+            .chain(existed)
             .map(|item| Bson::ObjectId(item.record))
             .collect();
-        let set = Record::completed(&self.run_id, self.engine.clock().now());
-        let store = self.audit.store();
+        let set = Record::completed(&self.run_id, now);
         // One that another mover gave up, or completed a moment ago, is rare.
         let mut left = u64::try_from(ids.len()).unwrap_or(u64::MAX);
         for status in [Status::Pending, Status::Failed] {
+            if left == 0 {
+                break;
+            }
             let when = doc! { record_field::STATUS: status.as_str() };
             let amended =
                 repeating(|| store.amend(collection::MIGRATION_RECORDS, &ids, &when, &set)).await?;
             left = left.saturating_sub(amended);
-            if left == 0 {
-                break;
-            }
         }
         Ok(())
+    }
+
+    /// Gives each move of the batch that is not complete a pending record, and removes the intent; it stays where a record was
+    /// refused.
+    async fn close(&self, batch: &Batch) -> Result<(), StoreError> {
+        let Some(intent) = self.intent.get() else {
+            return Ok(());
+        };
+        let unfinished = batch.unfinished().filter(|item| item.original.is_none());
+        let records: Vec<RawDocumentBuf> = unfinished
+            .map(|item| Move::of(item).pending(&intent.run_id, intent.begun_at))
+            .collect();
+        let audit = self.audit.store().as_ref();
+        let stored = intents::insert_records(audit, &records).await?;
+        if stored.contains(&Stored::Refused) || self.keeps_intent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        intents::remove(audit, &intent.id).await
     }
 }
 

@@ -35,14 +35,15 @@ impl MigrationService {
             return Ok(None);
         };
         let halt = stop.child_token();
-        let run = self.migrate_expired_data(RunOptions::default(), &claim, &halt);
+        let service = self.sharing();
+        let run = service.migrate_expired_data(RunOptions::default(), &claim, &halt);
         let outcome = claim.during(run, &halt).await;
         claim.release().await;
         outcome.map(Some)
     }
 
     /// Moves what is due even while another process does: with the lease if it is free, so that services need not move,
-    /// and beside its holder otherwise.
+    /// and beside its holder otherwise. What another run is moving is left to that run, for 8 seconds at most.
     ///
     /// # Errors
     /// [`MoveError`] when a database was away.
@@ -62,16 +63,28 @@ impl MigrationService {
                 .flatten()
         };
         let Some(claim) = claim else {
-            return self.migrate_expired_data(options, progress, stop).await;
+            return self
+                .sharing()
+                .migrate_expired_data(options, progress, stop)
+                .await;
         };
         let told = Told {
             claim: &claim,
             progress,
         };
-        let run = self.migrate_expired_data(options, &told, stop);
+        let service = self.sharing();
+        let run = service.migrate_expired_data(options, &told, stop);
         let outcome = claim.during(run, &CancellationToken::new()).await;
         claim.release().await;
         outcome
+    }
+
+    /// The same service, which leaves to other runs what they are moving.
+    fn sharing(&self) -> Self {
+        Self {
+            shares: true,
+            ..self.clone()
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod run;
 pub(crate) mod run_log;
 mod scan;
 mod schedule;
+mod sharing;
 mod throttle;
 mod unadopted;
 pub(crate) mod worker;
@@ -154,6 +155,8 @@ pub struct MigrationService {
     pub(crate) engine: Arc<Engine>,
     pub(crate) settings: MoverSettings,
     pace: Pace,
+    /// Whether it leaves to other runs what they are moving.
+    shares: bool,
     throttle: Arc<Throttle>,
 }
 
@@ -173,6 +176,7 @@ impl MigrationService {
             engine,
             settings,
             pace: Pace::Full,
+            shares: false,
             throttle: Arc::default(),
         }
     }

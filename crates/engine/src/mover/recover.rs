@@ -1,5 +1,6 @@
 //! Completing the records of moves that were cut off after their last deletion.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -19,16 +20,29 @@ use crate::context::Engine;
 use crate::databases::pages::Pages;
 use crate::databases::retry::repeating;
 use crate::erasure::tombstones::{self, Written};
+use crate::intents;
 
 /// The most bytes of heads that are read at once.
 const MOST_HEAD_BYTES: usize = 4 * 1024 * 1024;
 
-/// Reads the pending records; where temp no longer holds the version and main and srie hold at least it,
+/// Expands the intents of batches that were cut off, all but those in `live`, and reads the pending records; where temp no longer holds the version and main and srie hold at least it,
 /// the move is complete. Reads temp first, then main, then srie.
 pub(crate) async fn complete_what_moved(
     engine: &Arc<Engine>,
     run_id: &str,
+    live: &HashSet<String>,
 ) -> Result<(), StoreError> {
+    let without_record = intents::expand(engine, live).await?;
+    let alerts = Alerts::new(Arc::clone(engine));
+    for it in without_record {
+        let message = format!(
+            "evaluation_audit does not store the record of the move of version {}",
+            it.version
+        );
+        alerts
+            .raise(AlertKind::MigrationIncident, &it.user, &message)
+            .await?;
+    }
     let audit = engine.databases.audit_db().store();
     let pending = doc! { record_field::STATUS: Status::Pending.as_str() };
     let find = Find::new(Query::Equal(pending));

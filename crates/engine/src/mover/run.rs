@@ -4,9 +4,11 @@ use crate::mover::executor::{Movement, Stopped};
 use crate::mover::outcomes::RunOutcomes;
 use crate::mover::pause::PauseCheck;
 use crate::mover::scan::Scan;
+use crate::mover::sharing::Sharing;
 use crate::mover::throttle::{Begun, Throttle};
 use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary, recover, run_log};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tierkeep_core::mover::{Batch, Phase, Planned};
 use tierkeep_core::store::StoreError;
@@ -17,6 +19,9 @@ use tracing::{Instrument as _, debug_span, error, info};
 
 /// After this many passes in a row without progress, a run leaves the rest to a later one.
 pub(super) const IDLE_PASSES: u32 = 40;
+
+/// The shortest wait before another pass where other runs are moving what is left.
+const BESIDE_CLAIMS: Duration = Duration::from_millis(250);
 
 pub(super) type Worked = Result<Batch, Box<Stopped>>;
 
@@ -129,7 +134,9 @@ impl MigrationService {
             .hello()
             .await?
             .now;
-        let mut scan = Scan::start(self, options, now, retention).await?;
+        let shares = self.shares && part.is_none() && !options.dry_run;
+        let sharing = shares.then(|| Arc::new(Sharing::new(&outcomes.run_id())));
+        let mut scan = Scan::start(self, options, now, retention, sharing).await?;
         let mut idle = 0;
         loop {
             outcomes.begin_pass();
@@ -150,7 +157,10 @@ impl MigrationService {
             if idle > IDLE_PASSES {
                 break;
             }
-            let wait = Duration::from_millis(25 * u64::from(idle.min(20)));
+            let mut wait = Duration::from_millis(25 * u64::from(idle.min(20)));
+            if scan.has_met_claims() {
+                wait = wait.max(BESIDE_CLAIMS);
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => break,
@@ -160,7 +170,11 @@ impl MigrationService {
         outcomes.settle_pass();
         if part.is_none() && !options.dry_run && !stop.is_cancelled() {
             scan.release_mended().await?;
-            recover::complete_what_moved(&self.engine, &outcomes.run_id()).await?;
+            let live = match scan.sharing() {
+                Some(sharing) => sharing.live(&self.engine).await?,
+                None => HashSet::new(),
+            };
+            recover::complete_what_moved(&self.engine, &outcomes.run_id(), &live).await?;
         }
         outcomes.quarantined(scan.quarantined().await?);
         Ok(())
@@ -175,7 +189,8 @@ impl MigrationService {
         progress: &dyn Progress,
         stop: &PauseCheck,
     ) -> Result<(), StoreError> {
-        let movement = Movement::new(&self.engine, &outcomes.run_id(), &self.settings);
+        let sharing = scan.sharing().cloned();
+        let movement = Movement::new(&self.engine, &outcomes.run_id(), &self.settings, sharing);
         let mut at_work = AtWork::default();
         let mut failure = None;
         loop {
@@ -294,13 +309,13 @@ pub(super) async fn work(
     planned: Vec<Planned>,
     part: Option<Part>,
 ) -> Result<Batch, Box<Stopped>> {
-    match part {
-        None => movement.advance(Batch::new(planned), None).await,
-        Some(Part::Backup) => {
-            movement
-                .advance(Batch::new(planned), Some(Phase::Promote))
-                .await
-        }
-        Some(Part::CleanUp) => movement.advance(Batch::to_clean_up(planned), None).await,
+    let (batch, until) = match part {
+        None => (Batch::new(planned), None),
+        Some(Part::Backup) => (Batch::new(planned), Some(Phase::Promote)),
+        Some(Part::CleanUp) => (Batch::to_clean_up(planned), None),
+    };
+    tokio::select! {
+        done = movement.advance(batch, until) => done,
+        never = movement.give_signs() => never,
     }
 }

@@ -26,6 +26,7 @@ use crate::mover::outcomes::{RunOutcomes, Tried};
 use crate::mover::pause::PauseCheck;
 use crate::mover::quarantine::Marks;
 use crate::mover::queue::{ScanQueue, Stage};
+use crate::mover::sharing::Sharing;
 use crate::mover::throttle::Size;
 use crate::mover::unadopted::{self, Unadopted};
 use crate::mover::{MigrationService, MoverSettings, RunOptions};
@@ -51,6 +52,10 @@ pub(crate) struct Scan {
     pub(super) nameless: bool,
     /// In a dry run, the users whom several documents of the page claim: a run finds them when it adopts.
     contested: Contested,
+    /// What other runs are moving; none where this one does not look.
+    sharing: Option<Arc<Sharing>>,
+    /// Whether this pass left documents to other runs.
+    has_met_claims: bool,
     /// In a dry run, documents with marks are not written, only counted here.
     pub(super) unmarked: u64,
 }
@@ -61,6 +66,7 @@ impl Scan {
         options: &RunOptions,
         now: DateTime,
         retention: Duration,
+        sharing: Option<Arc<Sharing>>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             service: service.clone(),
@@ -74,6 +80,8 @@ impl Scan {
             adopted: 0,
             nameless: false,
             contested: Contested::default(),
+            sharing,
+            has_met_claims: false,
             unmarked: 0,
         })
     }
@@ -109,6 +117,37 @@ impl Scan {
         self.queue.rewind();
         self.unmarked = 0;
         self.attempts = None;
+        self.has_met_claims = false;
+    }
+
+    pub(crate) fn sharing(&self) -> Option<&Arc<Sharing>> {
+        self.sharing.as_ref()
+    }
+
+    /// Whether this pass left documents to other runs.
+    pub(crate) fn has_met_claims(&self) -> bool {
+        self.has_met_claims
+    }
+
+    /// Leaves out what other runs are moving.
+    async fn unclaimed(
+        &mut self,
+        mut page: Vec<RawDocumentBuf>,
+        outcomes: &mut RunOutcomes,
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let Some(sharing) = &self.sharing else {
+            return Ok(page);
+        };
+        let claimed = sharing.claimed(&self.service.engine).await?;
+        if claimed.is_empty() {
+            return Ok(page);
+        }
+        let read = page.len();
+        page.retain(|it| document::user_id(it).is_none_or(|user| !claimed.has(user)));
+        let left = read - page.len();
+        self.has_met_claims |= left > 0;
+        outcomes.left(u64::try_from(left).unwrap_or(u64::MAX));
+        Ok(page)
     }
 
     pub(crate) async fn quarantined(&self) -> Result<u64, StoreError> {
@@ -132,6 +171,7 @@ impl Scan {
             };
             let store = self.service.engine.databases.raseen_temp_db().store();
             let page = self.queue.page(store.as_ref(), size, left).await?;
+            let page = self.unclaimed(page, outcomes).await?;
             if page.is_empty() {
                 continue;
             }

@@ -38,6 +38,8 @@ pub enum Mutant {
     HigherIsFine,
     /// A move begins without a record of it.
     MoveWithoutRecord,
+    /// The intent of a batch is removed before its moves have records.
+    IntentRemovedFirst,
     /// An erasure removes what is there and leaves no tombstones.
     ErasureWithoutTombstones,
     /// A tombstone goes over whatever is there, newer lives included.

@@ -34,6 +34,7 @@ use crate::copies::sound::is_sound;
 use crate::databases::retry::repeating;
 use crate::erasure::service::ErasureService;
 use crate::hr::HrRecords;
+use crate::intents;
 use crate::mover::quarantine::is_marked;
 use crate::upkeep::abandoned::Janitor;
 use crate::upkeep::old_records::Retirement;
@@ -200,7 +201,7 @@ impl Upkeep {
             }
             AlertKind::MigrationIncident => {
                 let pending = self.records(&alert.subject, Status::Pending).await?;
-                Ok(!pending.is_empty())
+                Ok(!pending.is_empty() || self.is_announced(&alert.subject).await?)
             }
             AlertKind::CopiesConflict => self.is_marked(&alert.subject).await,
             AlertKind::CorruptDocument => self.is_damaged(&alert.subject).await,
@@ -270,6 +271,12 @@ impl Upkeep {
             .iter()
             .filter_map(|record| Record::read(record))
             .collect())
+    }
+
+    /// Whether an intent names a move of this user, which has no record then.
+    async fn is_announced(&self, user: &str) -> Result<bool, StoreError> {
+        let intents = intents::open(&self.engine).await?;
+        Ok(intents.iter().any(|it| it.of_user(user).next().is_some()))
     }
 
     /// Whether temp still holds the version of one of these records, or what another program wrote and they may be about.

@@ -18,6 +18,7 @@ use tierkeep_testkit::invariants::{
     external_ids_stay_in_external_users, main_equals_srie, nothing_moves_before_its_retention,
     temp_drains, temp_never_holds_a_lower_live_version_than_main, versions_never_fall,
     what_left_temp_has_a_record, what_left_temp_is_in_main_and_srie,
+    what_was_recorded_stays_recorded, with_announced,
 };
 
 use super::actors::marks;
@@ -40,13 +41,21 @@ pub async fn look(stage: &Stage, ids: &[UserId]) -> Sight {
         let store = stage.store(role);
         store.find(role.users().unwrap(), &find).await.unwrap()
     };
+    let audit = stage.store(Role::EvaluationAudit);
+    let all = Find::new(Query::All);
+    let intents = audit.find(collection::MIGRATION_INTENTS, &all).await;
     let mut records = Vec::new();
     for user in &users {
         let find = Find::new(Query::Equal(doc! { record_field::USER_ID: user }));
-        let audit = stage.store(Role::EvaluationAudit);
         let found = audit.find(collection::MIGRATION_RECORDS, &find).await;
         records.extend(found.unwrap());
     }
+    let mut records = with_announced(records, &intents.unwrap());
+    records.retain(|record| {
+        users
+            .iter()
+            .any(|user| record.get_str("user_id").ok() == Some(user))
+    });
     Sight {
         temp: copies(Role::RaseenTempUser).await,
         main: copies(Role::RaseenMainUser).await,
@@ -71,6 +80,7 @@ impl Sight {
         claimed_digests_are_true(srie)?;
         what_left_temp_is_in_main_and_srie(&before.temp, temp, main, srie)?;
         what_left_temp_has_a_record(&before.temp, temp, records)?;
+        what_was_recorded_stays_recorded(&before.records, records)?;
         versions_never_fall(&before.main, main)?;
         versions_never_fall(&before.srie, srie)?;
         versions_never_fall(&live(&before.temp), &live(temp))?;

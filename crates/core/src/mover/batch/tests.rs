@@ -52,7 +52,12 @@ fn copies(planned: &[Planned]) -> Copies<'_> {
 fn recorded(planned: &[Planned]) -> Batch {
     Batch::new(planned.to_vec())
         .observe(Observation::Claims(vec![true; planned.len()]))
-        .and_then(|b| b.observe(Observation::Recorded(vec![Copied::Settled; planned.len()])))
+        .and_then(|b| {
+            b.observe(Observation::Recorded(vec![
+                Recorded::Announced;
+                planned.len()
+            ]))
+        })
         .unwrap()
 }
 
@@ -67,7 +72,10 @@ fn at_check(planned: &[Planned]) -> Batch {
 /// What other programs wrote needs no second look at the claims.
 fn recorded_foreign(planned: &[Planned]) -> Batch {
     Batch::new(planned.to_vec())
-        .observe(Observation::Recorded(vec![Copied::Settled; planned.len()]))
+        .observe(Observation::Recorded(vec![
+            Recorded::Announced;
+            planned.len()
+        ]))
         .unwrap()
 }
 
@@ -190,8 +198,8 @@ fn only_a_user_s_one_document_moves_and_only_with_its_record() {
         .observe(Observation::Claims(vec![false, true, true]))
         .and_then(|b| {
             b.observe(Observation::Recorded(vec![
-                Copied::Rejected("code 121".into()),
-                Copied::Settled,
+                Recorded::Stays(Copied::Rejected("code 121".into())),
+                Recorded::Announced,
             ]))
         })
         .unwrap();
@@ -345,4 +353,41 @@ fn answers_that_do_not_fit_are_refused() {
 #[test]
 fn an_empty_batch_is_done() {
     assert_eq!(Batch::new(Vec::new()).action(), Action::Done);
+}
+
+#[test]
+fn what_was_announced_and_did_not_move_needs_a_record() {
+    let [good, refused, elsewhere] = [planned(1, 5), planned(2, 5), planned(3, 5)];
+    let batch = Batch::new(vec![good.clone(), refused.clone(), elsewhere])
+        .observe(Observation::Claims(vec![true; 3]))
+        .unwrap();
+    assert_eq!(batch.unfinished().count(), 0, "nothing was announced");
+    let batch = batch
+        .observe(Observation::Recorded(vec![
+            Recorded::Announced,
+            Recorded::Stays(Copied::Refused("an erasure is pending".into())),
+            Recorded::Elsewhere,
+        ]))
+        .unwrap();
+    let unfinished: Vec<&Item> = batch.unfinished().collect();
+    assert_eq!(unfinished, [&good.item, &refused.item]);
+    let settled = || Observation::Copied(vec![Copied::Settled]);
+    let batch = batch
+        .observe(settled())
+        .and_then(|b| b.observe(settled()))
+        .and_then(|b| {
+            let copies = (Some(seen(&good, 5)), Some(seen(&good, 5)));
+            b.observe(Observation::ReadBack(vec![copies]))
+        })
+        .and_then(|b| b.observe(Observation::Erasures(vec![false])))
+        .and_then(|b| b.observe(Observation::DeletedAll))
+        .and_then(|b| b.observe(Observation::Completed))
+        .unwrap();
+    let unfinished: Vec<&Item> = batch.unfinished().collect();
+    assert_eq!(unfinished, [&refused.item]);
+    let fates: Vec<Fate> = batch.fates().map(|(_, fate)| fate).collect();
+    assert!(matches!(
+        fates.as_slice(),
+        [Fate::Moved, Fate::Held(_), Fate::Deferred]
+    ));
 }

@@ -12,7 +12,7 @@ use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location, State};
-use tierkeep_core::mover::{Item, Record, main_form};
+use tierkeep_core::mover::{Item, Move, Record, main_form};
 use tierkeep_core::store::{Change, Cursor, Find, Guard, Inserted, Query, Store};
 use tierkeep_core::user::UserId;
 use tierkeep_core::version::Version;
@@ -20,6 +20,7 @@ use tierkeep_engine::{
     ConnectSettings, ConnectionManager, Engine, Erased, ErasureService, Purpose, Users,
 };
 use tierkeep_testkit::documents::{SeedUser, native_user};
+use tierkeep_testkit::invariants::with_announced;
 use tierkeep_testkit::{Faults, invariants};
 
 use super::super::program::Deployment;
@@ -341,8 +342,12 @@ impl Scene {
     }
 
     async fn records(&self) -> Vec<RawDocumentBuf> {
-        self.all(Role::EvaluationAudit, collection::MIGRATION_RECORDS)
-            .await
+        let audit = Role::EvaluationAudit;
+        let intents = self.all(audit, collection::MIGRATION_INTENTS).await;
+        with_announced(
+            self.all(audit, collection::MIGRATION_RECORDS).await,
+            &intents,
+        )
     }
 
     pub async fn users_in(&self, role: Role) -> Vec<RawDocumentBuf> {
@@ -395,5 +400,5 @@ fn pending_record(staged: &RawDocumentBuf, at: DateTime) -> RawDocumentBuf {
         version,
         original: None,
     };
-    Record::pending(&item, "a run that was cut off", at)
+    Move::of(&item).pending("a run that was cut off", at)
 }
