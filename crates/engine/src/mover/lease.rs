@@ -22,6 +22,7 @@ use tracing::debug;
 use crate::context::Engine;
 use crate::databases::lease::stands;
 use crate::databases::retry::repeating;
+use crate::mover::sharing::Earlier;
 use crate::mover::{MigrationService, Progress, Summary};
 
 /// The document of the mover's lease.
@@ -135,6 +136,8 @@ pub struct Claim {
     service: MigrationService,
     holder: String,
     fence: i64,
+    /// What the intents claim that stood when it was made.
+    finds: Earlier,
     report: Mutex<RunReport>,
 }
 
@@ -160,10 +163,11 @@ impl MigrationService {
         for _ in 0..ROUNDS {
             let now = repeating(|| store.hello()).await?.now;
             let found = stored_lease(&self.engine).await?;
-            let claim = |fence| Claim {
+            let claim = |fence, finds| Claim {
                 service: self.clone(),
                 holder: holder.clone(),
                 fence,
+                finds,
                 report: Mutex::new(RunReport {
                     beat: 0,
                     summary: None,
@@ -171,7 +175,7 @@ impl MigrationService {
                 }),
             };
             let Some(found) = found else {
-                let first = claim(1);
+                let first = claim(1, Earlier::Stand);
                 let whole = [first.document(Some(now), None)];
                 let inserted = repeating(|| store.insert(collection::LEASES, &whole)).await?;
                 match inserted.first() {
@@ -182,17 +186,23 @@ impl MigrationService {
                 }
             };
             let (next, guard) = match Stored::read(&found) {
-                Some(lease) if lease.holder == holder => return Ok(Some(claim(lease.fence))),
+                Some(lease) if lease.holder == holder => {
+                    return Ok(Some(claim(lease.fence, Earlier::Stand)));
+                }
                 Some(lease) => {
                     let silent = observer.is_silent(lease.sign(), Instant::now());
                     if lease.stands(now) && !silent {
                         return Ok(None);
                     }
                     let fence = lease.fence.saturating_add(1);
-                    (claim(fence), doc! { "fence": lease.fence })
+                    let finds = match lease.expires_at {
+                        Some(_) => Earlier::Lapsed,
+                        None => Earlier::Stand,
+                    };
+                    (claim(fence, finds), doc! { "fence": lease.fence })
                 }
                 // What says nothing claims nothing.
-                None => (claim(1), doc! {}),
+                None => (claim(1, Earlier::Stand), doc! {}),
             };
             let replacement = next.document(Some(now), None);
             if next.put(guard, replacement).await? {
@@ -207,6 +217,11 @@ impl Claim {
     /// The number that rises with every claim.
     pub fn fence(&self) -> i64 {
         self.fence
+    }
+
+    /// What the intents claim that stood when the claim was made.
+    pub(super) fn finds(&self) -> Earlier {
+        self.finds
     }
 
     /// Gives a sign of life; answers whether the claim is still this one.

@@ -1,6 +1,7 @@
 //! Runs under the mover's lease: one look of a service, and a run by hand beside it.
 
 use crate::mover::lease::{Claim, LeaseObserver};
+use crate::mover::sharing::Earlier;
 use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -35,7 +36,7 @@ impl MigrationService {
             return Ok(None);
         };
         let halt = stop.child_token();
-        let service = self.sharing();
+        let service = self.sharing(claim.finds());
         let run = service.migrate_expired_data(RunOptions::default(), &claim, &halt);
         let outcome = claim.during(run, &halt).await;
         claim.release().await;
@@ -64,7 +65,7 @@ impl MigrationService {
         };
         let Some(claim) = claim else {
             return self
-                .sharing()
+                .sharing(Earlier::Stand)
                 .migrate_expired_data(options, progress, stop)
                 .await;
         };
@@ -72,7 +73,7 @@ impl MigrationService {
             claim: &claim,
             progress,
         };
-        let service = self.sharing();
+        let service = self.sharing(claim.finds());
         let run = service.migrate_expired_data(options, &told, stop);
         let outcome = claim.during(run, &CancellationToken::new()).await;
         claim.release().await;
@@ -80,9 +81,9 @@ impl MigrationService {
     }
 
     /// The same service, which leaves to other runs what they are moving.
-    fn sharing(&self) -> Self {
+    fn sharing(&self, earlier: Earlier) -> Self {
         Self {
-            shares: true,
+            sharing: Some(earlier),
             ..self.clone()
         }
     }

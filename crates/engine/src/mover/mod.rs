@@ -39,6 +39,7 @@ use crate::context::Engine;
 pub use control::{Failed, Retried};
 pub use lease::{CLAIM_LASTS, Claim, LeaseObserver, RunView};
 use run::Part;
+use sharing::Earlier;
 use throttle::Throttle;
 
 /// How the mover works.
@@ -155,8 +156,8 @@ pub struct MigrationService {
     pub(crate) engine: Arc<Engine>,
     pub(crate) settings: MoverSettings,
     pace: Pace,
-    /// Whether it leaves to other runs what they are moving.
-    shares: bool,
+    /// Whether it leaves to other runs what they are moving, and from when on.
+    sharing: Option<Earlier>,
     throttle: Arc<Throttle>,
 }
 
@@ -176,7 +177,7 @@ impl MigrationService {
             engine,
             settings,
             pace: Pace::Full,
-            shares: false,
+            sharing: None,
             throttle: Arc::default(),
         }
     }

@@ -134,8 +134,9 @@ impl MigrationService {
             .hello()
             .await?
             .now;
-        let shares = self.shares && part.is_none() && !options.dry_run;
-        let sharing = shares.then(|| Arc::new(Sharing::new(&outcomes.run_id())));
+        let earlier = self.sharing.filter(|_| part.is_none() && !options.dry_run);
+        let run_id = outcomes.run_id();
+        let sharing = earlier.map(|earlier| Arc::new(Sharing::new(&run_id, earlier)));
         let mut scan = Scan::start(self, options, now, retention, sharing).await?;
         let mut idle = 0;
         loop {

@@ -6,6 +6,7 @@
 //! long that intent gave no sign.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,11 +26,22 @@ const CLAIM_LASTS: Duration = Duration::from_secs(8);
 /// How often a batch at work gives a sign.
 pub(super) const SIGN_EVERY: Duration = Duration::from_secs(1);
 
+/// What the intents that stand when a run begins claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Earlier {
+    /// They are those of runs at work.
+    Stand,
+    /// Nothing: the run took the lease over from a holder that was silent for as long as a claim lasts.
+    Lapsed,
+}
+
 /// What one run has seen of the intents of other runs.
 #[derive(Debug)]
 pub(crate) struct Sharing {
     run_id: String,
     seen: Mutex<HashMap<String, Sighting>>,
+    /// Whether what is seen next claims nothing: the first look after the lease was taken over.
+    are_lapsed: AtomicBool,
 }
 
 /// What is known of one intent of another run.
@@ -40,12 +52,14 @@ struct Sighting {
     first: Instant,
     /// The last sign, and when it was seen first.
     sign: (i64, Instant),
+    is_lapsed: bool,
 }
 
 impl Sighting {
     /// Whether its documents are left to its run.
     fn claims(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.first) < CLAIM_LASTS
+        !self.is_lapsed
+            && now.saturating_duration_since(self.first) < CLAIM_LASTS
             && now.saturating_duration_since(self.sign.1) < SILENCE
     }
 }
@@ -67,10 +81,11 @@ impl Claimed {
 
 impl Sharing {
     /// Between this run and all others.
-    pub(crate) fn new(run_id: &str) -> Self {
+    pub(crate) fn new(run_id: &str, earlier: Earlier) -> Self {
         Self {
             run_id: run_id.to_owned(),
             seen: Mutex::default(),
+            are_lapsed: AtomicBool::new(earlier == Earlier::Lapsed),
         }
     }
 
@@ -123,6 +138,7 @@ impl Sharing {
     async fn look(&self, engine: &Engine) -> Result<(), StoreError> {
         let mut heads = intents::heads(engine).await?;
         heads.retain(|head| head.run_id != self.run_id);
+        let is_lapsed = self.are_lapsed.swap(false, Ordering::Relaxed);
         let new = self.note(&heads, Instant::now());
         if new.is_empty() {
             return Ok(());
@@ -137,6 +153,7 @@ impl Sharing {
                 users: Arc::new(intent.users().map(str::to_owned).collect()),
                 first: now,
                 sign: (beats.map_or(0, |head| head.beat), now),
+                is_lapsed,
             };
             seen.entry(intent.id).or_insert(sighting);
         }
@@ -172,6 +189,7 @@ mod tests {
             users: Arc::default(),
             first: start,
             sign: (0, sign),
+            is_lapsed: false,
         };
         let second = Duration::from_secs(1);
         assert!(seen(start).claims(start + 2 * second));
@@ -186,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_forgotten_and_a_new_sign_renews_a_claim() {
-        let sharing = Sharing::new("own");
+        let sharing = Sharing::new("own", Earlier::Stand);
         let head = |beat| IntentHead {
             id: "a".into(),
             run_id: "another".into(),
@@ -200,6 +218,7 @@ mod tests {
             users: Arc::new(HashSet::from(["internal_1".to_owned()])),
             first: start,
             sign: (0, start),
+            is_lapsed: false,
         };
         let mut seen = sharing.seen.lock().unwrap();
         seen.insert("a".into(), sighting);
