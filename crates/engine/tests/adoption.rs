@@ -497,7 +497,7 @@ async fn a_legacy_copy_in_srie_is_adopted_by_the_move_that_meets_it(
     if writes == 2 {
         assert_eq!((summary.moved, summary.quarantined), (1, 0));
     } else {
-        // Both are the first version, with different content: nobody may choose.
+        // Both are the first version, with different content: neither may be preferred.
         assert_eq!((summary.moved, summary.quarantined), (0, 1));
         assert_eq!(world.all(Role::RaseenTempUser).await.len(), 1);
     }

@@ -59,7 +59,7 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     world.faults.heal();
     world.erasure().finish_pending().await.unwrap();
     assert_eq!(accounts(&world).await.len(), 1);
-    // Whoever comes next begins anew; the neighbour is who it was.
+    // The erased user's next sign-in makes a new binding; the neighbour's binding is unchanged.
     let later = Bindings::new(world.reopened().await, OnChange::Refuse);
     assert_eq!(later.check(&user, 8).await.unwrap(), BindingCheck::Same);
     assert_eq!(
@@ -72,7 +72,7 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     );
 }
 
-/// Whoever comes while `evaluation_audit` hangs does not wait in turn.
+/// While `evaluation_audit` hangs, later callers do not queue behind the first one.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(

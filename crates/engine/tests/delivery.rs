@@ -17,7 +17,7 @@ use crate::world::{Backend, World};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Receiver {
     Takes,
-    /// Nobody listens.
+    /// The receiver cannot be reached.
     Away,
     /// It takes the message, and its answer is lost.
     Mute,
@@ -209,7 +209,7 @@ async fn a_crash_after_any_call_neither_loses_a_message_nor_sends_it_under_anoth
         let engine = world.reopened().await;
         let channel = Arc::clone(&inbox) as Arc<dyn Channel>;
         let next = AlertDelivery::new(engine, vec![channel]);
-        // Whoever died may still be taken for alive.
+        // The lease of the crashed process may not have expired yet.
         free(&world).await;
         next.round(inbox.as_ref(), When::Now).await.unwrap();
         let mut ids = std::collections::BTreeMap::new();

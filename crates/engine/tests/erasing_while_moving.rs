@@ -172,7 +172,7 @@ impl Scene<'_> {
         if self.case.mover == Mover::GoesOn {
             ended.unwrap();
         }
-        // Tombstones stand, or what is behind them is known to be pending, before anybody tidies up.
+        // Before any cleanup, the tombstones are written, or the erasure behind them is known to be pending.
         let hidden = self.case.when == When::AtOnce;
         world.faults.heal();
         self.mover.faults.heal();
@@ -238,7 +238,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// No database holds anything of the old life, and nobody's id is kept for a tombstone.
+    /// No database holds content from before the erasure, and no tombstone keeps a user id.
     async fn nothing_old_is_anywhere(&self) -> Result<(), Wrong> {
         for role in TIERS {
             let copy = self.world.copy(role, &self.erased).await;

@@ -286,7 +286,7 @@ async fn no_batch_begins_beside_one_whose_document_fills_the_memory_of_all() {
     let hold = world.faults.hold(insert);
     let run = world.migrate_meanwhile();
     hold.reached().await;
-    // Time goes on once everybody waits.
+    // The paused clock advances once all tasks are waiting.
     tokio::time::sleep(SECOND).await;
     assert_eq!(batches(&world), 0, "another went past the one that is held");
     hold.release();

@@ -207,7 +207,7 @@ async fn a_call_that_is_never_answered_ends_after_a_minute() {
         .hold(Fault::nth(1, Moment::Before).to(MAIN).of("find"));
     let began = Instant::now();
     let read = world.users.read(&user()).await;
-    // Read again, or out of the backup: whoever asks is answered.
+    // The read is repeated, or served from the backup: the caller gets an answer.
     assert!(began.elapsed() >= Duration::from_mins(1), "{read:?}");
     assert!(began.elapsed() < Duration::from_mins(2), "{read:?}");
     hold.release();

@@ -1,4 +1,4 @@
-//! Databases that hang: nobody waits long for what can be done without.
+//! Databases that hang: a caller does not wait long for a database that its request does not need.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Taking in users whose documents were put together elsewhere: cut off after every call, and stopped before every
-//! call while somebody signs up, is erased, or is imported by another.
+//! Importing users whose documents were composed elsewhere: cut off after every call, and stopped before every
+//! call while a user signs up, is erased, or is imported by another process.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tokens that somebody made up: none is believed, none panics.
+//! Forged and malformed tokens: none is accepted, none causes a panic.
 
 use aws_lc_rs::hmac;
 use proptest::prelude::*;

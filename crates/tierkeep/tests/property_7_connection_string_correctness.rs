@@ -271,7 +271,7 @@ fn a_database_s_own_variable_wins_over_the_one_for_all() {
 /// How many deployments are opened on each backend.
 const OPENED: u32 = 256;
 
-/// Every role's marker is found where its settings pointed, by somebody who knows only the place.
+/// Every role's marker is found at the address in its settings, by a reader that knows only the address.
 fn marker(case: u32, role: Role) -> RawDocumentBuf {
     rawdoc! { "_id": format!("{case}-{role}"), "kind": "marker", "role": role.name() }
 }

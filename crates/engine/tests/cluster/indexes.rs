@@ -1,4 +1,4 @@
-//! Index builds of an opening that end before they are done: their server dies, or somebody stops them.
+//! Index builds that `open` starts and that end early: their server dies, or an operator stops them.
 
 use std::sync::Arc;
 

@@ -84,7 +84,7 @@ impl Clusters {
         Self::world_at(|_, database| wire.url(database, &options)).await
     }
 
-    /// Seven stores that nobody has opened yet, reached with these options.
+    /// Seven stores that have not been opened yet, connected with these options.
     pub async fn stores(&mut self, options: &str) -> Vec<Arc<dyn Store>> {
         // A server that was lost sight of is looked for twice a second.
         let options = format!("heartbeatFrequencyMS=500&{options}");

@@ -30,7 +30,7 @@ pub struct Row {
     temp: Vec<RawDocumentBuf>,
     main: Vec<RawDocumentBuf>,
     srie: Vec<RawDocumentBuf>,
-    /// Users whose documents may have moved at a version that nobody planted.
+    /// Users whose documents may have moved at a version that was not planted.
     written: Vec<UserId>,
 }
 

@@ -305,7 +305,7 @@ impl ReplicaSet {
     }
 }
 
-/// Ports that nobody uses now.
+/// Ports that are not in use.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let taken = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     taken.map(|listener| listener.local_addr().unwrap().port())

@@ -14,7 +14,7 @@ use super::stage::Stage;
 /// What is known of the erasures of one user.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    /// Somebody asked for one.
+    /// An erasure was requested.
     pub asked: bool,
     entry: Option<String>,
     pub fence: Option<Version>,

@@ -63,7 +63,7 @@ pub enum Actor {
     Upkeep,
 }
 
-/// Under which condition somebody writes.
+/// The condition of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asks {
     Nothing,

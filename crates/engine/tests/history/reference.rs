@@ -1,8 +1,8 @@
 //! The reference model: what one user's document may be, given what clients were told. Knows nothing of the
 //! databases, of moves, or of how anything is stored.
 //!
-//! It is a set of possible states. A write that is under way may have happened or not; what its client is told, and
-//! what anybody reads, leaves fewer of them. When none is left, somebody was told what cannot be true.
+//! It is a set of possible states. A write that is under way may have happened or not; the answer to its client, and
+//! every read, narrows the set. When the set is empty, an answer was wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,12 +206,12 @@ impl Reference {
         Ok(())
     }
 
-    /// The client was told that nobody knows.
+    /// The client was told that the outcome is unknown.
     pub fn unknown_outcome(&mut self, token: Token) {
         self.over(token);
     }
 
-    /// Somebody saw the document: its version and marks, or that there is none.
+    /// The document was read: its version and marks, or that it does not exist.
     pub fn seen(&mut self, found: Option<(Version, &Sections)>) -> Result<(), Contradiction> {
         let told = match found {
             Some((version, sections)) => format!("{sections:?} was seen at {version}"),

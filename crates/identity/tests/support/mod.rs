@@ -135,7 +135,7 @@ pub(crate) fn pem_of(tag: &str, der: &[u8]) -> String {
     )
 }
 
-/// Somebody who signs with a private key.
+/// An issuer that signs with a private key.
 pub(crate) enum Signer {
     Rsa(Box<RsaKeyPair>),
     P256(EcdsaKeyPair),

@@ -9,7 +9,7 @@ use mongodb::options::ClientOptions;
 /// How long is waited for a server that may have been ended by the test.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Databases whose names nobody else uses; dropped with this.
+/// Databases with unique names; dropped with this value.
 pub struct Databases {
     url: String,
     names: Vec<String>,
@@ -28,7 +28,7 @@ impl Databases {
 impl Drop for Databases {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Where the server outlives the test, somebody can look.
+            // Where the server outlives the test, the databases are kept for inspection.
             return;
         }
         let (url, names) = (self.url.clone(), std::mem::take(&mut self.names));

@@ -70,7 +70,7 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
     let signalled = Command::new("kill").arg(child.id().to_string()).status();
     assert!(signalled.unwrap().success());
     told(&socket, "STOPPING=1");
-    // It goes on being watched while it finishes, and nobody else gets in.
+    // While it drains, the watchdog is still notified, and no new connection is accepted.
     told(&socket, "WATCHDOG=1");
     let began = Instant::now();
     while TcpStream::connect(&address).is_ok() {

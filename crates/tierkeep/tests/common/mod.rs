@@ -230,30 +230,30 @@ impl World {
         }
     }
 
-    /// Asks, as nobody yet.
+    /// A request without credentials.
     pub fn ask(&self, method: &str, path: &str) -> Ask {
         Ask::new(self.router.clone(), method, path)
     }
 
-    /// Asks as the internal user with [`SUBJECT`].
+    /// A request of the internal user with [`SUBJECT`].
     pub fn internal(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, None))
             .github(KNOWN_TOKEN)
     }
 
-    /// Asks as the external user `reader`.
+    /// A request of the external user `reader`.
     pub fn external(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path).named("reader")
     }
 
-    /// Asks as the administrator.
+    /// A request of the administrator.
     pub fn admin(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, Some(RoleClaim::Admin)))
     }
 
-    /// Asks as somebody with the role hr.
+    /// A request with the role hr.
     pub fn hr(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, Some(RoleClaim::Hr)))
@@ -270,7 +270,7 @@ impl World {
         token(SECRET, subject, None, &ManualClock::new(long_ago))
     }
 
-    /// A JWT that somebody else signed.
+    /// A JWT signed with another key.
     pub fn forged(&self, subject: &str) -> String {
         let other = SECRET.replace('a', "b");
         token(&other, subject, None, self.jwt_clock.as_ref())

@@ -1,4 +1,4 @@
-//! Credentials and requests that somebody made up: nobody is believed, nothing is read or written.
+//! Forged credentials and requests: none is accepted, nothing is read or written.
 
 use axum::http::HeaderValue;
 use rstest::rstest;

@@ -112,7 +112,7 @@ async fn an_hour_of_anonymous_noise_leaves_little_and_takes_nothing_from_interna
             let from = (minute * 4 + part) * EACH_MINUTE / 4;
             let asked = (from..from + EACH_MINUTE / 4).map(|n| noise(&world, &tokens, n).send());
             join_all(asked).await;
-            // Somebody who was here before, and somebody who comes for the first time.
+            // A returning user, and a user whose first request this is.
             let known = world.internal("PUT", SECTION).json("{}");
             let subject = format!("{:024x}", minute * 4 + part);
             let newcomer = world.ask("GET", "/v1/route");

@@ -215,7 +215,7 @@ async fn internal_users_are_served_while_public_requests_hold_every_turn(
     for turn in turns {
         turn.await.unwrap().expect(200);
     }
-    // Whoever leaves the line gives up a place in it.
+    // A request that is dropped gives up its place in the queue.
     drop(waiting);
     world.external("GET", SECTION).send().await.expect(200);
 }

@@ -274,7 +274,7 @@ impl Scene {
         }
     }
 
-    /// From now on every entry into temp counts as abandoned, and nobody holds the lease any more.
+    /// From now on every entry into temp counts as abandoned, and the lease is free.
     pub async fn let_time_pass(&self) {
         let audit = &self.stores[&Role::EvaluationAudit];
         let whatever = Guard::Fields(doc! {});

@@ -112,7 +112,7 @@ impl AtWork {
         self.source.put(collection, document).await;
     }
 
-    /// One change of somebody's.
+    /// One change to a random user.
     async fn change(&mut self) {
         let n = self.numbers.below(USERS);
         let (_, collection, fields) = user(n);
@@ -168,7 +168,7 @@ impl AtWork {
     }
 }
 
-/// Looks at users while they are followed: nobody's content or version may fall.
+/// Watches users while they are followed: no user's content or version may go back.
 struct Watcher {
     /// Temp first: while a user is imported anew they only go from main to temp.
     stores: Vec<(Role, Arc<dyn Store>)>,
@@ -216,7 +216,7 @@ impl Watcher {
         }
     }
 
-    /// Waits until everybody's newest scan is there.
+    /// Waits until the newest scan of every user is stored.
     async fn until_it_has(&mut self, newest: &BTreeMap<String, i64>) {
         let mut waited = Duration::ZERO;
         loop {
@@ -275,7 +275,7 @@ async fn changes_during_and_after_the_copy_arrive_in_order_across_a_restart(
     following.kill().unwrap();
     assert!(was_killed(following.wait().unwrap()));
     watcher.look().await;
-    // Nobody listens.
+    // No process follows these changes.
     predecessor.changes(fifth).await;
 
     let following = follow(&deployment);

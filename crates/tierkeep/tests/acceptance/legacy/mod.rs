@@ -159,7 +159,7 @@ pub async fn stored(deployment: &Deployment) -> BTreeMap<(Role, String), RawDocu
     stored
 }
 
-/// The databases in which somebody is, and where a document says it is.
+/// The databases that hold the user, each with the `data_location` of its document.
 pub async fn places(deployment: &Deployment, id: &str) -> Vec<(Role, String)> {
     let found = stored(deployment).await;
     let of = found.into_iter().filter(|((_, it), _)| it == id);

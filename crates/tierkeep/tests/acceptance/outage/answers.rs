@@ -113,7 +113,7 @@ async fn slow_answers_make_users_wait_and_refuse_nobody() {
         "blockConnection": true, "blockTimeMS": i64::try_from(LATE.as_millis()).unwrap(),
     };
     let calm = writers.median("in calm").await;
-    // A backup that is slow keeps nobody waiting.
+    // A slow backup delays no request.
     arm(&scene.srie, "alwaysOn", slow.clone()).await;
     let slow_backup = writers.median("while srie is slow").await;
     disarm(&scene.srie).await;
