@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written_and_names_nobody_when_closed() {
+    fn an_entry_is_read_as_it_was_written_and_names_no_user_when_closed() {
         let key = LedgerKey::new([7; 32]);
         assert_eq!(
             LedgerKey::parse(&key.to_hex()).unwrap().to_hex(),

@@ -387,7 +387,7 @@ mod tests {
     #[case("tierkeep_identity", false)]
     #[case("Internal_users", false)]
     #[case("external_users", false)]
-    fn collections_have_plain_names_that_nobody_else_uses(#[case] name: &str, #[case] ok: bool) {
+    fn collections_have_plain_names_that_are_not_reserved(#[case] name: &str, #[case] ok: bool) {
         assert_eq!(HrCollection::parse(name).is_ok(), ok);
     }
 
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_covers_every_field_that_somebody_put() {
+    fn the_digest_covers_every_field_that_a_caller_put() {
         let id = id("c1");
         let record = |at: i64| {
             let content = rawdoc! { "last_accessed": at, "data_location": "x" };

@@ -526,7 +526,7 @@ async fn a_new_user_starts_above_a_legacy_copy_that_only_srie_holds(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_that_nobody_can_name_end_no_run_and_stop_no_other(
+async fn documents_with_unreadable_ids_end_no_run_and_stop_no_other(
     #[values(1, 30)] nameless: u32,
     #[values(false, true)] staged: bool,
 ) {

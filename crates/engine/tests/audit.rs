@@ -386,7 +386,7 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_decisions_are_spooled_nobody_waits_for_the_database() {
+async fn while_decisions_are_spooled_no_request_waits_for_the_database() {
     let world = World::new(Backend::Memory).await;
     let engine = process(&world, settings()).await;
     let trail = engine.audit_trail();

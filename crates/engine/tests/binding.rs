@@ -27,7 +27,7 @@ async fn accounts(world: &World) -> Vec<RawDocumentBuf> {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybody(
+async fn the_github_account_of_an_erased_user_is_forgotten_and_was_never_stored_in_clear(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     const ACCOUNT: u64 = 5_831_204_477;
@@ -101,7 +101,7 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_unbound_binds_anew_and_the_account_is_shown_by_comparison_alone(
+async fn an_unbound_user_binds_again_and_the_account_is_shown_only_by_comparison(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

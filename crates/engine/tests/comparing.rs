@@ -220,7 +220,7 @@ async fn what_one_side_lacks_or_holds_older_is_brought_from_the_other(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn content_of_somebody_who_was_erased_is_found_and_buried_again(
+async fn content_of_an_erased_user_is_found_and_erased_again(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[values(true, false)] on_both: bool,
 ) {

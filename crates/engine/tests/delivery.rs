@@ -156,7 +156,7 @@ async fn what_is_resolved_is_told_as_resolved_and_what_comes_back_as_raised(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nobody_listens_everything_waits_for_one_message(
+async fn while_the_receiver_is_away_everything_waits_for_one_message(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

@@ -191,7 +191,7 @@ async fn what_is_due_longest_moves_first_and_some_batches_of_it_in_the_order_of_
 #[case::one_by_one(1)]
 #[case::all_that_fit(1 << 20)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_gone_or_was_changed_since_it_was_found_due_holds_up_nobody(
+async fn documents_removed_or_changed_after_the_scan_do_not_delay_others(
     #[case] batch_bytes: usize,
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {

@@ -46,7 +46,7 @@ async fn assert_scribble_is_kept(world: &World, user: &UserId) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_changed_moves(
+async fn unchanged_documents_move(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = world(backend).await;

@@ -158,7 +158,7 @@ async fn a_caller_finds_out_as_well_whether_a_database_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_caller_at_a_time_finds_out_and_nobody_waits_for_it() {
+async fn one_caller_at_a_time_probes_and_the_others_do_not_wait() {
     let world = guarded().await;
     world.lose(MAIN).await;
     world.faults.heal();
@@ -241,7 +241,7 @@ async fn while_srie_is_away_writes_go_on_at_once_and_moves_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_is_alerted_and_resolved_when_nobody_says_so_any_more() {
+async fn an_open_breaker_is_alerted_and_resolved_when_no_process_reports_it() {
     let world = guarded().await;
     let alerts = Alerts::new(Arc::clone(&world.engine));
     let open = async || {

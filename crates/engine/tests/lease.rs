@@ -111,7 +111,7 @@ async fn a_dead_holders_claim_lapses_and_the_dead_find_it_gone(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_nobody_can_read_stops_nobody(
+async fn an_unreadable_lease_does_not_stop_the_mover(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

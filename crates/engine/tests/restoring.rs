@@ -110,7 +110,7 @@ async fn a_main_that_was_lost_comes_back_byte_for_byte_under_a_running_service(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_overwrites_nothing_newer_and_brings_nobody_back_who_was_erased(
+async fn a_restore_overwrites_nothing_newer_and_restores_no_erased_user(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

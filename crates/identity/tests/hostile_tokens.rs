@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_believed_that_nobody_signed(text in "\\PC{0,60}(\\.\\PC{0,60}){0,4}") {
+    fn text_without_a_valid_signature_is_refused(text in "\\PC{0,60}(\\.\\PC{0,60}){0,4}") {
         prop_assert!(verifier(secret_keys()).verify(&text).is_err());
     }
 

@@ -333,7 +333,7 @@ mod tests {
     #[case(doc! { "user_id": "ada.l" }, "ada.l")]
     #[case(doc! { "user_id": "srie06", "storage_location": "HR_COLLECTION" }, "srie06")]
     #[case(doc! { "username": "srie06", "user_type": "hr" }, "srie06")]
-    fn what_names_nobody_is_refused_and_quoted(
+    fn a_document_that_names_no_user_is_refused_and_quoted(
         #[case] document: bson::Document,
         #[case] quoted: &str,
     ) {

@@ -297,7 +297,7 @@ async fn a_user_id_that_a_collection_keeps_out_is_refused_by_the_server() {
 }
 
 #[tokio::test]
-async fn a_validator_that_somebody_made_is_left_alone() {
+async fn a_validator_of_another_program_is_left_alone() {
     let bench = Bench::prepared().await;
     let theirs = doc! { "collMod": USERS, "validator": { "size": { "$gt": 0 } } };
     bench.run(theirs).await;

@@ -125,7 +125,7 @@ async fn an_identity_provider_publishes_the_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_there_are_no_keys_nobody_is_refused_as_unknown() {
+async fn without_keys_the_answer_is_503_and_not_401() {
     let known = github().await;
     let mut deployment = asking(Backend::Sqlite, &known);
     deployment.environment.remove("SECRET_KEY");

@@ -163,7 +163,7 @@ fn migrate(deployment: &Deployment) -> (Value, Option<i32>) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_bad_documents_at_the_head_of_the_line_hold_up_nobody(
+async fn ten_bad_documents_at_the_head_of_the_queue_do_not_delay_others(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let deployment = Deployment::new(backend).with("TIERKEEP_RETRY_BACKOFF", "0s");

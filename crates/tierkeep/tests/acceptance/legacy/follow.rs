@@ -329,7 +329,7 @@ async fn an_account_that_comes_later_gives_documents_their_user(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_changed_in_tierkeep_does_not_follow_the_predecessor(
+async fn what_was_changed_in_tierkeep_does_not_follow_the_predecessor(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let documents = (1..=2).map(|n| {

@@ -103,7 +103,7 @@ async fn commands_that_a_server_refuses_are_repeated_or_put_off_and_none_is_half
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_answers_make_users_wait_and_refuse_nobody() {
+async fn slow_answers_delay_requests_and_refuse_none() {
     let scene = Scene::new().await;
     let callers = Callers::of(&scene.service);
     callers.until_served("at the start").await;
