@@ -1,5 +1,5 @@
-//! Internal users' requests while srie is away, against the calm before, in turns, on one service of the release
-//! binary. srie is reached through a door that is shut for half of each round.
+//! Internal users' requests while srie is unavailable, compared with calm, in alternating rounds, on one service of the
+//! release binary. Connections to srie pass a proxy that is closed for half of each round.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! Internal users' requests while the public floods the service, against the calm before, in turns; with the bound
-//! on public requests and without.
+//! Internal users' requests while public requests flood the service, compared with calm, in alternating rounds; with
+//! the bound on public requests and without.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! An idle tick: what a look of the service costs when documents are there and none is due.
+//! An idle tick: the cost of a scan when temp holds documents and none is due.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,5 @@
-//! Bringing in the predecessor's data: `tierkeep import-legacy` beside a raw copy of the same documents by one client.
+//! Importing the predecessor's data: `tierkeep import-legacy` compared with a raw copy of the same documents by one
+//! client.
 
 use std::fmt::Write as _;
 

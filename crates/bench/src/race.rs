@@ -1,4 +1,4 @@
-//! The ways to move documents beside each other: interleaved rounds, and ratios taken round by round.
+//! Comparing the ways to move documents: interleaved rounds, and ratios taken round by round.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What can be told of the release binary from outside: its size, and how long the embedded service takes until
+//! The release binary from outside: its size, and how long the embedded service takes until
 //! it is ready.
 
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! Verification: how fast `tierkeep verify` compares whole documents, against one client that reads them on both sides
-//! and does nothing with them, and the most memory that it has.
+//! Verification: how fast `tierkeep verify` compares whole documents, compared with one client that only reads both
+//! sides, and its peak memory.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

@@ -128,7 +128,7 @@ async fn malformed_documents_are_reported_and_untouched(
     assert_eq!(world.inspector().status(HOUR).await.quarantined, Some(10));
     let again = world.migrate().await.unwrap();
     assert_eq!((again.moved, again.quarantined), (0, 10));
-    // Mended, it moves.
+    // Once corrected, it moves.
     let id = document::id(&bad[0]);
     let set = doc! { "created_at": old };
     let temp = world.store(Role::RaseenTempUser);

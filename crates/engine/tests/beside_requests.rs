@@ -1,4 +1,4 @@
-//! A service moves so that the requests which it serves hardly notice.
+//! A service moves documents without delaying the requests that it serves noticeably.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The GitHub accounts that users came with: what is kept of them, and how long a comparison is waited for.
+//! The bindings of users to GitHub accounts: what is stored, and how long a request waits for the comparison.
 
 use std::sync::Arc;
 use std::time::Duration;

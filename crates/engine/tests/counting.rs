@@ -1,4 +1,4 @@
-//! What anonymous callers cause: counted where it repeats, and never at the cost of internal users.
+//! Audit entries caused by anonymous callers: repeated ones are counted, and internal users are not affected.
 
 use std::time::Duration;
 

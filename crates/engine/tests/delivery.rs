@@ -1,4 +1,4 @@
-//! Alerts reach people once, grouped by kind, whatever falls over meanwhile.
+//! Alerts are delivered once, grouped by kind, also when a process or a receiver fails in the meantime.
 
 use std::sync::{Arc, Mutex};
 
@@ -121,7 +121,7 @@ async fn a_thousand_equal_failures_are_one_message(
     }
     let breaker = taken.iter().find(|notice| notice.total == 1).unwrap();
     assert_eq!(breaker.alerts[0].count, 5);
-    // What was told is not told again, however often it is raised.
+    // A delivered alert is not sent again, however often it is raised.
     raise(&world, AlertKind::BreakerOpen, "srie_main_user").await;
     assert_eq!(round(&world, &inbox).await, Round::Told(0));
     assert_eq!(inbox.take(), []);

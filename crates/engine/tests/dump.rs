@@ -1,4 +1,4 @@
-//! Dumps on every backend: what happens beside an export, and what an import may change.
+//! Dumps on every backend: writes during an export, and what an import may change.
 
 use std::collections::BTreeSet;
 use std::pin::pin;

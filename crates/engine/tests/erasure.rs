@@ -451,7 +451,7 @@ async fn a_ledger_that_lost_its_key_is_an_error_and_no_clean_slate(
     ));
 }
 
-/// A mover that comes before the erasure has reached temp meets a tombstone in main.
+/// A mover that runs before the erasure has reached temp finds a tombstone in main.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tombstone_above_what_moves_is_no_contradiction(

@@ -1,4 +1,4 @@
-//! How fast the mover goes, and how much it holds: its rate, the size of its batches, the bytes at work, marks.
+//! The speed and the memory of the mover: its rate, the size of its batches, the bytes in flight, marks.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -112,7 +112,7 @@ async fn a_slow_batch_makes_the_next_ones_smaller_and_wait() {
     world.check_invariants().await;
 }
 
-/// The number of documents in the batch that meets `hold` first, then the rest moves.
+/// The number of documents in the first batch that reaches `hold`; then the rest moves.
 async fn stopped_then_moved(world: &World, documents: u32) -> usize {
     let service = world.service();
     let none = CancellationToken::new();
@@ -313,7 +313,7 @@ async fn more_quarantined_documents_than_a_page_holds_are_counted_left_alone_and
     assert_eq!((first.moved, first.quarantined), (1, 520));
     let shown = world.inspector().quarantined(30).await.unwrap();
     assert_eq!(shown.len(), 30);
-    // One of the first page of marks and one of the last are mended: they are released, and no others.
+    // One document of the first page of marks and one of the last are corrected: they are released, and no others.
     let whatever = Guard::Fields(doc! {});
     for n in [3, BAD - 1] {
         let id = format!("bad{n:04}").into();

@@ -1,4 +1,4 @@
-//! Other programs write documents of temp at any time, without bumping their versions.
+//! Other programs write documents in temp at any time, without incrementing their versions.
 
 use bson::{Bson, doc};
 use rstest::rstest;

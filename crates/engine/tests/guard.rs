@@ -1,4 +1,4 @@
-//! What callers get from a database that cannot be reached, and how its return is noticed.
+//! The answers to callers while a database is unreachable, and how its return is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -258,7 +258,7 @@ async fn an_open_breaker_is_alerted_and_resolved_when_no_process_reports_it() {
         upkeep.round(Duration::ZERO).await;
         assert_eq!(open().await, named);
     }
-    // Another process can reach it, and hears from this one that it cannot.
+    // Another process can reach it, and reads in the alert that this one cannot.
     let mut elsewhere = Upkeep::new(world.reopened().await, DAY);
     elsewhere.round(Duration::ZERO).await;
     assert_eq!(open().await, named);

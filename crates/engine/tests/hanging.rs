@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::world::{self, Backend, World};
 
-/// All calls to this database from now on wait for ever.
+/// All calls to this database hang from now on.
 fn hang(world: &World, database: Role) {
     for nth in 1..100 {
         world

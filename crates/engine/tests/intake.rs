@@ -83,7 +83,7 @@ impl Case {
         compose(&self.user(), &parts)
     }
 
-    /// What is there before the import that is looked at; answers that.
+    /// Prepares the databases for the import under test, and returns the document to import.
     async fn begin(self, world: &World) -> Composed {
         let arrival = self.arrival(world, 2).await;
         if self.is_again() {
@@ -174,7 +174,7 @@ async fn an_import_cut_off_after_every_call_ends_the_same(
     }
 }
 
-/// Stops an import before each of its calls, lets `meanwhile` happen, and lets it go on; `after` looks at the result.
+/// Stops an import before each of its calls, runs `meanwhile`, and resumes the import; `after` checks the result.
 async fn stopped_before_every_call<M, A>(
     backend: Backend,
     case: Case,

@@ -1,4 +1,4 @@
-//! Several movers: the lease saves work, and nothing rests on it.
+//! Several movers: the lease only saves work; safety does not depend on it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

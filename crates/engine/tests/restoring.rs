@@ -1,4 +1,4 @@
-//! Bringing documents back from srie to main, and replicating main to srie.
+//! Restoring documents from srie to main, and replicating main to srie.
 
 use std::sync::Arc;
 

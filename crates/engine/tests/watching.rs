@@ -1,4 +1,4 @@
-//! A few documents in place of all, and all of them slowly beside the service.
+//! Comparing a sample of documents, and comparing all of them slowly in the background.
 
 use std::sync::Arc;
 

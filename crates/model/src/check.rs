@@ -27,7 +27,7 @@ use crate::script::{Script, Turn};
 /// When every scenario begins.
 pub const START: DateTime = DateTime::from_millis(1_800_000_000_000);
 
-/// An actor's name, its start and what it was told since.
+/// An actor's name, its start and the answers since then.
 type History = (usize, u8, i64, u64);
 
 /// A scenario as a model for the checker.

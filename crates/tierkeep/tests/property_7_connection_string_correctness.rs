@@ -38,7 +38,7 @@ struct Url {
 }
 
 impl Url {
-    /// Every host has a second name of its own, so that two strings meet in one, the other, or both.
+    /// Every host has a second name, so that two strings can name the same host by either name.
     fn text(&self) -> String {
         let user = if self.user { "user:hunter2@" } else { "" };
         let more = if self.second_host {

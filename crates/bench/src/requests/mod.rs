@@ -1,5 +1,5 @@
-//! What a request costs the service: reads and writes of one section over HTTP at 1, 16 and 64 connections, beside the
-//! same two routes on axum with the raw driver, and on FastAPI with PyMongo's async client.
+//! What a request costs the service: reads and writes of one section over HTTP at 1, 16 and 64 connections, compared
+//! with the same two routes on axum with the raw driver, and on FastAPI with PyMongo's async client.
 //!
 //! Where to look: `contender` (the three services), `bare` (the one on axum), `service.py` (the one on FastAPI), `load` (the callers).
 

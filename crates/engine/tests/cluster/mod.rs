@@ -1,7 +1,7 @@
-//! The fault matrix on a real replica set of three, with srie on a cluster of its own.
+//! The fault matrix on a real replica set of three, with srie on a separate cluster.
 //!
-//! Each row says what a run may come to while the fault lasts. Afterwards no document has paid for it with one of
-//! its retries, the mover drains temp, and every invariant holds. A full run tries every cell.
+//! Each row says how a run may end while the fault lasts. Afterwards the fault has cost no document a retry, the mover
+//! drains temp, and every invariant holds. A full run tries every cell.
 
 mod erasing;
 mod fail_points;

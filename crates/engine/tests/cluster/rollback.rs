@@ -1,4 +1,4 @@
-//! A primary that dies with writes which no other server has: they are rolled back, and nothing that was acknowledged is.
+//! A primary that dies with unreplicated writes: they are rolled back, and no acknowledged write is.
 
 use std::time::Duration;
 

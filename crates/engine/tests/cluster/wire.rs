@@ -1,5 +1,5 @@
-//! What happens on the wire: answers that are lost although the command was done, answers that are slow, and a
-//! connection on which neither side hears the other any more.
+//! Faults of the network: answers that are lost although the command was performed, slow answers, and a connection
+//! that carries no more data in either direction.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! What the erasure ledger says, which is the point of no return of an erasure whatever its client was told.
+//! The state of the erasure ledger, which is the point of no return of an erasure, independent of the answer to its
+//! client.
 
 use bson::{Bson, doc};
 use tierkeep_core::bson;

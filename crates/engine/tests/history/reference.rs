@@ -38,7 +38,7 @@ pub struct Write {
 /// What a document may be.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct State {
-    /// The last version that was given; a user who is not stored goes on from here.
+    /// The last version that was assigned; a user who is not stored continues from it.
     version: i64,
     stored: bool,
     sections: Sections,
@@ -135,7 +135,7 @@ impl Reference {
         self.spread();
     }
 
-    /// The client was told this. Answers whether the outcome stays unknown.
+    /// Applies the answer to the client. Returns whether the outcome remains unknown.
     pub fn told(
         &mut self,
         token: Token,

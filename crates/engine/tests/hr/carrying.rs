@@ -192,7 +192,7 @@ async fn what_is_pending_in_main_is_never_replaced_by_what_the_backup_holds(
     assert_eq!(read(&world, "r0000").await, Some(9));
 }
 
-/// A deletion that srie has not heard of is not undone by what srie still holds.
+/// A deletion that has not been delivered to srie is not undone by the copy in srie.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_stands_against_every_kind_of_work(

@@ -1,4 +1,4 @@
-//! Taking in HR records that were put together elsewhere.
+//! Importing HR records that were composed elsewhere.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What happens while the backup is away, and when it is back.
+//! Writes and deliveries while the backup is unavailable, and after it is back.
 
 use std::sync::Arc;
 use std::time::Duration;

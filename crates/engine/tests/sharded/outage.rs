@@ -1,5 +1,5 @@
-//! Two shards, each a replica set, and srie on a third cluster: what the outage of one shard takes away, what it leaves, and
-//! how it is named.
+//! Two shards, each a replica set, and srie on a third cluster: what is unavailable during the outage of one shard,
+//! what remains available, and how the shard is named.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

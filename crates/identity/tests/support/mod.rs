@@ -1,4 +1,4 @@
-//! A manual clock, tokens written by hand, keys made on the spot and a stand-in for GitHub.
+//! A manual clock, tokens written by hand, generated keys and a stand-in for GitHub.
 
 pub(crate) mod hostile;
 

@@ -1,4 +1,4 @@
-//! Failures of a real server, planted by its fail points, arrive as the right class.
+//! Failures of a real server, injected by its fail points, get the right error class.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! By which index documents are found, and which entries of indexes a write touches.
+//! Which index a query uses, and which index entries a write changes.
 
 use rusqlite::Connection;
 use tierkeep_core::bson::{Bson, DateTime, doc, rawdoc};

@@ -1,4 +1,4 @@
-//! Databases on a MongoDB server that go with the test they belong to: each keeps files open there, and memory.
+//! Databases on a MongoDB server that are dropped after their test, because each costs open files and memory there.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// So many names on the server at `url`; nothing is asked of it.
+    /// Names of databases on the server at `url`; no request is sent.
     pub fn new(url: &str, names: Vec<String>) -> Self {
         Self {
             url: url.to_owned(),

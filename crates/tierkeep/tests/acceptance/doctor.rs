@@ -1,4 +1,4 @@
-//! The doctor finds what is wrong, says how to mend it, and is silent where nothing is.
+//! `doctor` finds each problem, says how to fix it, and prints nothing if there is none.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! Who is who, as operators see it: bindings shown and taken away, keys from an identity provider, and stored texts that would
-//! steer a terminal.
+//! Identities, as operators see them: bindings shown and removed, keys from an identity provider, and stored text with
+//! terminal escape sequences.
 
 use bson::rawdoc;
 use rstest::rstest;

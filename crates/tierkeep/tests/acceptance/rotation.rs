@@ -126,7 +126,7 @@ fn deployment() -> Deployment {
     deployment
 }
 
-/// Callers, each a user of its own, that go on asking with the token of the moment; none may be refused.
+/// Callers, each a different user, that keep sending requests with the current token; none may be refused.
 struct Load {
     tokens: Arc<RwLock<Vec<String>>>,
     answers: Arc<AtomicUsize>,

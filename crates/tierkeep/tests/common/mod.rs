@@ -1,5 +1,5 @@
 //! The service in this process: the router over seven databases of one backend, a stand-in for GitHub, a
-//! clock that stands still, and a look into every database behind it.
+//! manual clock, and access to every database behind it.
 
 mod ask;
 pub mod databases;
@@ -167,7 +167,7 @@ impl World {
             decisions: options.decisions,
             spool,
         };
-        // One process, whose erasures meet databases that are away hundreds of times.
+        // One process, whose erasures find databases unavailable hundreds of times.
         let known_for = Duration::from_millis(50);
         let engine = Engine::with_audit(databases.unwrap(), audit);
         let engine = Arc::new(engine.with_pending_known_for(known_for));
@@ -276,7 +276,7 @@ impl World {
         token(&other, subject, None, self.jwt_clock.as_ref())
     }
 
-    /// How many questions GitHub heard.
+    /// How many requests GitHub received.
     pub async fn asked_github(&self) -> usize {
         self.github.received_requests().await.unwrap().len()
     }
@@ -385,7 +385,7 @@ where
     hold_in(256, cases, property, runtime);
 }
 
-/// Runs a property on so many cases.
+/// Runs a property on this many cases.
 pub fn hold_in<S, F>(
     times: u32,
     cases: &S,

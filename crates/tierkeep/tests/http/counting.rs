@@ -1,4 +1,4 @@
-//! Due, overdue, lag and quarantined are one count, whatever shows them.
+//! Due, overdue, lag and quarantined are the same numbers wherever they are shown.
 
 use std::time::Duration;
 

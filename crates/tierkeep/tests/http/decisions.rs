@@ -1,4 +1,4 @@
-//! Who is asking: every row of the decision table, over HTTP.
+//! The classification of callers: every row of the decision table, over HTTP.
 
 use rstest::rstest;
 use serde_json::json;
@@ -250,7 +250,7 @@ async fn a_user_who_arrives_with_another_github_account_is_refused(
         assert!(refused.text().contains("a different account than before"));
         from_account(&world, SUBJECT, 7).send().await.expect(200);
     }
-    // The refusal stands in the trail, with whose JWT it was.
+    // The refusal is in the audit trail, with the subject of the JWT.
     let refused = Find::new(Query::Equal(
         bson::doc! { "decision": "refused; ambiguous" },
     ));

@@ -99,7 +99,7 @@ async fn ask_everything(world: &World, answers: &mut Vec<Answer>) {
             asked.push(ask.send());
         }
     }
-    // Together: while a database is away each request is patient with it.
+    // Concurrently: while a database is away each request waits for it.
     answers.extend(futures_util::future::join_all(asked).await);
 }
 

@@ -1,4 +1,4 @@
-//! How much callers may ask, and that none of them uses up what is another's.
+//! Rate limits, and that no caller uses up the allowance of another.
 
 use std::time::Duration;
 

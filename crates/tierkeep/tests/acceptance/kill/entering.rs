@@ -1,4 +1,4 @@
-//! A write of a user whose document has to enter temp first, or is there.
+//! A write of a user whose document has to enter temp first, or is in temp already.
 
 use reqwest::StatusCode;
 use rstest::rstest;

@@ -170,7 +170,7 @@ impl AtWork {
 
 /// Watches users while they are followed: no user's content or version may go back.
 struct Watcher {
-    /// Temp first: while a user is imported anew they only go from main to temp.
+    /// Temp first: while a user is imported again, the document only goes from main to temp.
     stores: Vec<(Role, Arc<dyn Store>)>,
     seen: BTreeMap<String, (i64, i64)>,
 }
@@ -281,7 +281,7 @@ async fn changes_during_and_after_the_copy_arrive_in_order_across_a_restart(
     let following = follow(&deployment);
     predecessor.changes(fifth).await;
     watcher.until_it_has(&predecessor.newest).await;
-    // It has looked at everything: it is told of whatever changes from now on.
+    // It has read everything: from now on it gets every change.
     for _ in 0..fifth {
         predecessor.change().await;
         watcher.look().await;

@@ -1,4 +1,4 @@
-//! A test for each row of what becomes of legacy documents.
+//! A test for each row of the mapping of legacy documents.
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};

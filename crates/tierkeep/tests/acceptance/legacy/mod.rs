@@ -1,5 +1,5 @@
-//! Bringing in the predecessor's data by the built binary: a database of its own kind on the replica set, read by
-//! `import-legacy` into either backend.
+//! Importing the predecessor's data with the built binary: a database in the predecessor's form on the replica set,
+//! imported by `import-legacy` into either backend.
 
 mod dropped;
 mod follow;
@@ -68,7 +68,7 @@ impl Predecessor {
         one
     }
 
-    /// One with the documents of so many people, the scans of about `size` bytes; and what becomes of how many.
+    /// One with the documents of this many users, with scans of about `size` bytes; and the expected outcomes.
     pub async fn of_people(people: u32, size: usize) -> (Self, BTreeMap<Becomes, u64>) {
         let one = Self::new().await;
         let mut becomes = BTreeMap::new();

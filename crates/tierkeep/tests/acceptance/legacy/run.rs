@@ -1,4 +1,4 @@
-//! What a run leaves alone: the source, what changed in tierkeep, who was erased; and what it needs.
+//! What a run leaves unchanged: the source, documents changed in tierkeep, erased users; and what it requires.
 
 use bson::doc;
 use rstest::rstest;
@@ -98,7 +98,7 @@ async fn what_changed_in_tierkeep_and_who_was_erased_stays(
         assert_eq!(changed, 1);
     }
     let before = stored(&deployment).await;
-    // The predecessor goes on, too.
+    // The predecessor changes too.
     for collection in ["internal_users", "external_users"] {
         source
             .database

@@ -1,4 +1,4 @@
-//! Servers that are there, and refuse commands or answer slowly.
+//! Servers that are reachable but refuse commands or answer slowly.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What users see while a database is away, on the built binary: on servers that are killed, stand still or hand
-//! over, and on a disk that is full. Each row says what they see, and nothing that was acknowledged is lost.
+//! What users see while a database is unavailable, on the built binary: on servers that are killed, suspended or fail
+//! over, and on a full disk. Each row says what they see, and nothing that was acknowledged is lost.
 
 mod answers;
 mod callers;
