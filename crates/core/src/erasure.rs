@@ -226,7 +226,7 @@ fn roles(names: &RawArray) -> Vec<Role> {
 /// A date that no scan for what is due or not staged ever comes to: 9999-12-31T23:59:59.999Z.
 const NEVER_DUE: i64 = 253_402_300_799_999;
 
-/// What stands in the place of an erased document.
+/// The document that replaces an erased one.
 pub fn tombstone(user: &UserId, version: Version, now: DateTime) -> RawDocumentBuf {
     Edit::new()
         .set(field::ID, RawBson::String(user.to_string()))

@@ -149,7 +149,7 @@ impl Bindings {
     }
 
     /// Makes the comparisons that could not be made, until `stop` is cancelled: who was served with another account than
-    /// the bound one is warned of and stands in the audit trail.
+    /// the bound one is logged as a warning and recorded in the audit trail.
     pub async fn run(self, stop: CancellationToken) {
         let pause = || stop.run_until_cancelled(tokio::time::sleep(RETRY_EVERY));
         while pause().await.is_some() {

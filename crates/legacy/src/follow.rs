@@ -162,7 +162,7 @@ impl Importer {
                 );
             }
         }
-        // The report is about everything as it stands now.
+        // The report covers the present state of everything.
         if followed.changes > 0 || index.tally.is_busy() {
             let mut now = self.look(&times, &crate::NoProgress, stop).await?;
             if !stop.is_cancelled() {

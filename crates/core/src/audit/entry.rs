@@ -26,7 +26,7 @@ pub mod audit_field {
     pub const AT: &str = "at";
     /// See [`super::AuditKind`].
     pub const KIND: &str = "kind";
-    /// Whom it concerns.
+    /// The user that it concerns.
     pub const USER_ID: &str = "user_id";
     /// Who did it.
     pub const ACTOR: &str = "actor";
@@ -333,7 +333,7 @@ impl Entry {
         self.draft.kind
     }
 
-    /// Whom it is about.
+    /// The user that it is about.
     pub fn user_id(&self) -> Option<&str> {
         self.draft.user_id.as_deref()
     }

@@ -48,7 +48,7 @@ struct Reference {
     epoch: u64,
 }
 
-/// How a call stands to the reference.
+/// How a call relates to the reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Ordinary { epoch: u64 },

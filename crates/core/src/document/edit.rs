@@ -49,7 +49,7 @@ impl Edit {
         self
     }
 
-    /// Says where the copy stands: `data_location`, `storage_location` and `backup_status`.
+    /// Sets the location of the copy: `data_location`, `storage_location` and `backup_status`.
     #[must_use]
     pub fn locate(self, location: Location) -> Self {
         let located = self

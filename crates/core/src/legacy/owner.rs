@@ -173,7 +173,7 @@ pub fn claim(collection: &str, fields: &Fields<'_>) -> Result<Claim, Refusal> {
     }
 }
 
-/// The user whom an internal document's accounts lead to.
+/// The user to which an internal document's accounts lead.
 ///
 /// # Errors
 /// There is not exactly one.

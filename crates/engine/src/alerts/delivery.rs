@@ -44,7 +44,7 @@ const LOOKED_EVERY: Duration = Duration::from_secs(5);
 pub(super) const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The field that counts the claims of a channel.
 const CLAIMS: &str = "turn";
-/// How long a turn stands without a sign of its holder; longer than a message may take.
+/// How long a turn is valid without a renewal by its holder; longer than a message may take.
 const CLAIM_LASTS: Duration = Duration::from_secs(40);
 /// How long sending one message may take.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ impl AlertDelivery {
     }
 
     /// Delivers until `stop` is cancelled; what could not be delivered is left to a later process. The first look
-    /// does not wait: a service is often started because something was mended.
+    /// does not wait: a service is often started because something was fixed.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(self.deliver_stored(&stop), self.deliver_held(&stop));
     }

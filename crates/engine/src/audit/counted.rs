@@ -36,7 +36,7 @@ const ANY_KIND: Kind = Kind {
     actor: None,
 };
 
-/// What was decided, why, and whom the JWT named.
+/// The decision, its reason, and the user that the JWT named.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Kind {
     pub(super) decision: &'static str,

@@ -47,7 +47,8 @@ pub(crate) async fn insert(
     Ok(inserted.into_iter().map(outcome).collect())
 }
 
-/// Puts those of `documents` whose outcome is [`InsertOutcome::Exists`] over what is older, and settles their outcomes.
+/// Puts those of `documents` whose outcome is [`InsertOutcome::Exists`] over older copies, and determines their
+/// outcomes.
 pub(crate) async fn put_newer(
     store: &dyn Store,
     collection: &str,

@@ -181,7 +181,7 @@ impl IdentityWatch {
         })
     }
 
-    /// Settles a doubt.
+    /// Resolves a doubt.
     async fn compare(&self, hello: Hello, operation: &'static str) -> Result<()> {
         let role = self.inner.role();
         if !self.is_known(&hello) {

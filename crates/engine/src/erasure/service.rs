@@ -66,7 +66,7 @@ impl ErasureService {
 
     /// Erases what is stored of `user` now. A later sign-up starts a new life at a higher version.
     ///
-    /// Idempotent: a user of whom nothing is left is not erased again. Dropping the future may leave the
+    /// Idempotent: a user without any remaining content is not erased again. Dropping the future may leave the
     /// erasure to the background.
     ///
     /// # Errors

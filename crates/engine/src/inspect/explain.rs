@@ -142,7 +142,7 @@ impl Inspector {
                 *found == role && document::state(document) == Some(State::Erased)
             })
         };
-        // As readers see it: what other programs stored counts unless a tombstone stands before it.
+        // As readers see it: what other programs stored counts unless a tombstone precedes it.
         let hidden = |role: Role, document: &RawDocument| {
             if document::is_native(document) {
                 document::version(document) <= fence && fence.is_some()

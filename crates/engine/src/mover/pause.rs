@@ -138,7 +138,7 @@ impl PauseCheck {
         Ok(true)
     }
 
-    /// Whether the run met a pause.
+    /// Whether the run was paused.
     pub(crate) fn was_paused(&self) -> bool {
         self.found_paused.load(Ordering::Acquire)
     }

@@ -83,7 +83,7 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         if holds(&main) && holds(&srie) {
             complete.push(Bson::ObjectId(record.id));
         } else if temp.contains_key(&record.user) {
-            // Something later of the user stands there, and completes this record when it has moved.
+            // A later document of the user is there, and completes this record when it has moved.
         } else if record.adopted_from.is_some() && !holds(&main) && !holds(&srie) {
             withdrawn(engine, &record).await?;
         } else {

@@ -1,4 +1,5 @@
-//! Keys that may be replaced while tokens are checked: owns which ones are in use, and for whom newer ones are looked for.
+//! Keys that may be replaced while tokens are checked: owns which ones are in use, and for which tokens newer ones are
+//! looked for.
 //!
 //! Must never give up keys because new ones are unfit, or check a token against halves of two sets.
 

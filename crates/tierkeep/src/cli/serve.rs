@@ -117,7 +117,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let delivery = tokio::spawn(delivery.run(stop.clone()));
     info!(%address, ops_address, "listening");
     greet(&service, listeners.ops_address().unwrap_or(address));
-    // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
+    // Notified until the end: finishing requests after a signal may take longer than the watchdog's timeout.
     let end = CancellationToken::new();
     let alive = tokio::spawn(lifecycle::report_alive(end.clone()));
     let draining = tokio::spawn(drain(phase, stop.clone()));

@@ -189,7 +189,7 @@ fn contents_table(contents: &[DatabaseContents]) -> Table {
     table
 }
 
-/// Where the movement stands, a line each.
+/// The status of the mover, a line each.
 pub(super) fn movement(status: &Status) -> String {
     let mut text = format!("mover: {}\n", phase(status));
     text.push_str(&due(status));

@@ -94,7 +94,7 @@ pub fn init(
     traces
 }
 
-/// The text of a panic, where it is one that stands in the program and quotes nothing.
+/// The text of a panic, where it is a literal in the program that quotes nothing.
 fn literal(payload: &dyn Any) -> Option<&'static str> {
     payload.downcast_ref::<&'static str>().copied()
 }

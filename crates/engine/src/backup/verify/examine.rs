@@ -58,7 +58,7 @@ impl<'a> Examination<'a> {
         self.verified
     }
 
-    /// Takes in what stands under one `_id`; answers whether it is a good moment to stop.
+    /// Adds the documents under one `_id`; returns whether it is a good moment to stop.
     pub(crate) async fn take(&mut self, both: Both) -> Result<bool, StoreError> {
         let kind = self.pair.kind;
         let Both { place, main, srie } = both;

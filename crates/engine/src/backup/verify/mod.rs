@@ -55,7 +55,7 @@ pub struct Verified {
     pub missing_in_main: u64,
     /// Both hold them, and not the same; or a side holds what cannot be read or was erased.
     pub different: u64,
-    /// Of the three before, mended.
+    /// Of the three before, repaired.
     pub repaired: u64,
     /// Moved, delivered or erased at the moment.
     pub in_flight: u64,
@@ -68,7 +68,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// How many documents differ and were not mended.
+    /// How many documents differ and were not repaired.
     pub fn left(&self) -> u64 {
         (self.missing_in_backup + self.missing_in_main + self.different)
             .saturating_sub(self.repaired)
@@ -120,7 +120,7 @@ pub struct Difference {
     pub srie: Option<i64>,
     /// Why it cannot be read.
     pub reason: Option<String>,
-    /// It was mended.
+    /// It was repaired.
     pub repaired: bool,
 }
 

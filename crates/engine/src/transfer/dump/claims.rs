@@ -1,4 +1,4 @@
-//! Users whom several documents of one file claim: nothing tells which of them counts, so none is taken in.
+//! Users that several documents of one file claim: nothing determines which of them counts, so none is imported.
 //!
 //! Of every document a few bytes are kept while a file is read, and only where a user stands twice the file is read once
 //! more.
@@ -51,7 +51,7 @@ impl Seen {
     }
 }
 
-/// A claim on a user who stands twice.
+/// A claim on a user who occurs twice.
 #[derive(Debug)]
 struct Claim {
     id: String,
@@ -69,7 +69,7 @@ pub(crate) struct Claims {
 /// What is not to be taken in of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contested {
-    /// Users whom several documents claim, and why none of these is taken in.
+    /// Users that several documents claim, and why none of these is imported.
     pub(crate) users: HashMap<String, String>,
     /// The fingerprints of documents that another one of the file was adopted from.
     pub(crate) adopted: HashSet<String>,

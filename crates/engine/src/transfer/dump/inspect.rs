@@ -379,7 +379,7 @@ fn whole(path: &Path, gzip: bool, mut each: impl FnMut(&RawDocumentBuf)) -> Resu
     frames.whole()
 }
 
-/// Reads a file of users' documents, a second time where a user stands twice in it.
+/// Reads a file of users' documents, a second time if a user occurs twice in it.
 fn users_of(path: &Path, gzip: bool) -> Result<(Whole, Contested), Broken> {
     let mut seen = Seen::default();
     let first = whole(path, gzip, |document| seen.note(document))?;

@@ -33,7 +33,7 @@ use crate::claims::by_user;
 use crate::context::Engine;
 use crate::mover::MoverSettings;
 
-/// How often a user whom others write at the same time is looked at again.
+/// How often a user who is written concurrently is read again.
 const ROUNDS: u32 = 8;
 
 /// What became of one user.
@@ -126,7 +126,7 @@ impl Import {
             .collect())
     }
 
-    /// The users of these whom the ledger names.
+    /// Those of these users that the ledger names.
     async fn erased(&self, arrivals: &[&Composed]) -> Result<Vec<bool>, StoreError> {
         let users: Vec<&str> = arrivals.iter().map(|it| it.user.as_str()).collect();
         let fences = self.engine.ledger().fences(&users).await?;

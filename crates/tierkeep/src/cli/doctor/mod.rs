@@ -39,7 +39,7 @@ struct Found {
     findings: Vec<Finding>,
 }
 
-/// Looks at everything, and says what is wrong and how to mend it.
+/// Checks everything, and reports each problem and its remedy.
 ///
 /// # Errors
 /// When the result cannot be written.

@@ -267,7 +267,7 @@ mod tests {
         }
         assert!(!other.end.is_cancelled());
         assert_eq!(table.open().connections.len(), 12);
-        // A proxy stands for many.
+        // A proxy represents many callers.
         let proxied: Vec<_> = (0..4).map(|_| table.enter(None).unwrap()).collect();
         assert_eq!(table.open().connections.len(), 16);
         drop((own, proxied, other));

@@ -31,7 +31,7 @@ const NOT_ADMITTED: &str = "not_admitted";
 /// What is wrong with a database whose router answers and does not reach a shard: what is on the others is served.
 const SHARD_AWAY: &str = "shard_away";
 
-/// Where the process stands in its life, once its databases are open.
+/// The phase of the process, once its databases are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// At work.
@@ -169,7 +169,7 @@ impl HealthSource {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the process stands.
+    /// The phase of the process.
     pub(in crate::http) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }

@@ -40,7 +40,7 @@ struct Pair {
     waits: &'static str,
 }
 
-/// How the backup stands.
+/// The state of the backup.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let service = &state.mover.service;
     let status = async {

@@ -92,7 +92,7 @@ impl PartialSchema for RestoreRequest {
     }
 }
 
-/// One way to say whom to restore; the first field is the one that says it.
+/// One way to name the users to restore; the first field is the one that names them.
 fn one_way<const N: usize>(fields: [(&str, Schema); N]) -> Object {
     let dry_run = of(Type::Boolean).description(Some("only count"));
     let required = fields.first().map(|(name, _)| (*name).to_owned());

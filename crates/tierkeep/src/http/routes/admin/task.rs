@@ -40,7 +40,7 @@ body! {
     }
 }
 
-/// How a task stands when the wait for it ends.
+/// The state of a task when the wait for it ends.
 pub(in crate::http) enum TaskState<T> {
     /// It is done.
     Done(T),
