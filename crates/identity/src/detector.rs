@@ -217,7 +217,7 @@ impl UserTypeDetector {
         Ok(self.jwt.verify_with_new_keys(token).await?)
     }
 
-    /// Fetches the keys that check JWTs, where they come from a URL.
+    /// Fetches the keys that verify JWTs, where they come from a URL.
     ///
     /// # Errors
     /// [`KeysUnavailable`]; the previous keys stay in use.

@@ -38,7 +38,7 @@ impl Hangups {
                 use tokio::signal::unix::{SignalKind, signal};
                 let signals = signal(SignalKind::hangup());
                 signals
-                    .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be listened for"))
+                    .inspect_err(|error| tracing::warn!(%error, "cannot listen for SIGHUP"))
                     .ok()
             },
         }

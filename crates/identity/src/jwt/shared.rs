@@ -22,7 +22,7 @@ impl SharedKeys {
     /// Checks every later token against `keys`, which come from the settings and not from a URL.
     ///
     /// # Errors
-    /// [`JwtKeyError`] where they are unfit; the keys of before stay in use.
+    /// [`JwtKeyError`] where they are unfit; the previous keys stay in use.
     pub fn replace(&self, keys: JwtKeys) -> Result<(), JwtKeyError> {
         let keys = Arc::new(Keyring::new(keys)?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;

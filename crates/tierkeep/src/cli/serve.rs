@@ -196,7 +196,7 @@ fn beside_detector(
 const KEYS_EVERY: Duration = Duration::from_hours(1);
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
 
-/// Keeps the keys that check JWTs as new as the identity provider's, until `stop` is cancelled.
+/// Keeps the keys that verify JWTs up to date with the identity provider's, until `stop` is cancelled.
 async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
     let told = Repeats::default();
     loop {

@@ -119,7 +119,7 @@ pub(in crate::http) enum RoleError {
     JwtRequired(&'static str, RoleClaim),
     /// The JWT has another role, or none.
     RoleRequired(RoleClaim),
-    /// The keys that check JWTs could not be fetched yet.
+    /// The keys that verify JWTs could not be fetched yet.
     KeysUnavailable,
     /// Too many requests.
     RateLimited(RateLimited),
