@@ -133,7 +133,7 @@ async fn profiled(place: &Place, tick: &Tick) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "\nThe most of {PROFILED} ticks, by the server's profiler.\n"
+        "\nThe maximum of {PROFILED} ticks, from the server's profiler.\n"
     );
     Ok(text)
 }
