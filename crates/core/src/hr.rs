@@ -221,7 +221,7 @@ impl BackupStatus {
 pub struct Writing<'a> {
     /// Which record.
     pub id: &'a HrId,
-    /// What is stored under the id now, live or erased: the ring of operations goes on from there.
+    /// What is stored under the id now, live or erased: the ring of operations continues from there.
     pub before: Option<&'a RawDocument>,
     /// The version after the write.
     pub version: Version,
@@ -258,7 +258,7 @@ impl Writing<'_> {
         Ok(record)
     }
 
-    /// The tombstone of the record, pending: no content, and the version goes on.
+    /// The tombstone of the record, pending: no content, and the version continues.
     pub fn tombstone(&self) -> RawDocumentBuf {
         let empty = with_id(self.id, &RawDocumentBuf::new());
         let dated = Edit::new().set(field::UPDATED_AT, self.at).apply(&empty);

@@ -85,7 +85,7 @@ async fn a_spool_that_the_public_filled_takes_internal_users() {
         filled += 1;
     }
     assert!(filled > 1_000, "{filled}");
-    // Those without credentials are refused and counted all the same, and a name is only counted.
+    // Those without credentials are refused and counted nevertheless, and a name is only counted.
     assert_eq!(refuse(trail, 1, "r").await, Kept::Counted);
     let decision = external("another");
     let decided = Decided {

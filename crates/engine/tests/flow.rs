@@ -239,7 +239,7 @@ async fn whatever_names_what_was_staged_each_is_looked_at(
     let mut world = World::new(backend).await;
     world.settings.batch_documents = 3;
     world.settings.batch_bytes = batch_bytes;
-    // Objects are told apart, and ordered, in more ways than one; they stand among the others, and before them all.
+    // Objects are distinguished, and ordered, in more ways than one; they stand among the others, and before them all.
     let objects = [1, 2, 256].map(|n| RawBson::from(rawdoc! { "a": n }));
     let others = [7.into(), 7.5.into(), true.into()];
     let others = others.into_iter().chain([ObjectId::new().into()]);

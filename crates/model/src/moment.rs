@@ -26,9 +26,9 @@ pub struct Actor {
     pub crashes: u8,
     /// It is at its end.
     pub over: bool,
-    /// It is told from others that do the same.
+    /// It is distinguished from others that do the same.
     pub(crate) named: bool,
-    /// What it was told since it began.
+    /// The answers since it began.
     pub(crate) turns: Arc<Vec<Turn>>,
     /// A number for each turn: what was asked and answered.
     pub(crate) trail: Arc<Vec<u64>>,

@@ -33,7 +33,7 @@ pub struct Scenario {
     pub actors: Vec<Program>,
     /// What the databases hold at the beginning.
     pub planted: Vec<(Role, RawDocumentBuf)>,
-    /// What clients were told before the beginning.
+    /// The answers to clients before the beginning.
     pub acks: Vec<Ack>,
     /// What goes wrong.
     pub trouble: Trouble,

@@ -453,7 +453,7 @@ pub(crate) fn key_of(document: &RawDocument) -> Vec<u8> {
     id_order(&document::id(document))
 }
 
-/// The document in `bytes`, if it can be told apart into its fields to the end.
+/// The document in `bytes`, if it can be split into its fields to the end.
 pub(crate) fn sound(bytes: &[u8]) -> Result<&RawDocument, Failure> {
     let document = RawDocument::from_bytes(bytes).map_err(|_| Failure::Damaged)?;
     if document.iter_elements().all(|element| element.is_ok()) {

@@ -153,8 +153,8 @@ impl Faults {
         hold
     }
 
-    /// Keeps the [`Store::write`] or [`Store::amend`] that `fault` names on its way: the caller is told that time is up, and the call
-    /// arrives when the test says so.
+    /// Keeps the [`Store::write`] or [`Store::amend`] that `fault` names on its way: the caller gets a timeout, and the
+    /// call arrives when the test says so.
     pub fn delay(&self, fault: Fault) -> Late {
         let late = Late::default();
         self.lock().late.push((fault, 0, late.clone()));

@@ -56,9 +56,9 @@ pub enum AuditKind {
     AdminAction,
     /// An HR record was changed.
     HrAction,
-    /// Documents were brought back from the backup.
+    /// Documents were restored from the backup.
     Restore,
-    /// Documents of elsewhere were taken in.
+    /// Documents from elsewhere were imported.
     Import,
     /// A move was given up.
     FailedMove,
@@ -393,7 +393,7 @@ impl Serialize for Entry {
     }
 }
 
-/// Every field with its length, absent ones told from empty ones, so that no two entries look alike.
+/// Every field with its length, absent ones distinguished from empty ones, so that no two entries look alike.
 fn mac(draft: &Draft, seq: i64, prev: Mac, key: &AuditKey) -> Mac {
     let mut mac = key.0.clone();
     mac.update(DOMAIN);

@@ -2,7 +2,7 @@
 //! from main to srie.
 //!
 //! Looks at heads first, so that what is there already costs little and a run that was cut off is taken up by
-//! the next. Must never write over anything newer, or bring back who was erased.
+//! the next. Must never write over anything newer, or restore an erased user.
 
 use std::collections::{HashMap, HashSet};
 

@@ -43,7 +43,7 @@ pub struct Erased {
 /// Why nothing was erased.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum EraseError {
-    /// `evaluation_audit` did not answer. If the entry was made all the same, it is finished in the
+    /// `evaluation_audit` did not answer. If the entry was made nevertheless, it is finished in the
     /// background; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),

@@ -158,7 +158,7 @@ impl Inspector {
             })
         };
         let counts = |role: Role| live(role).is_some() || unreachable.contains(&role);
-        // Readers go on to the backup where main is away; where anything else before it is away, it is unknown.
+        // Readers fall back to the backup where main is away; where anything else before it is away, it is unknown.
         let authoritative = route::reads(user.user_type())
             .iter()
             .copied()

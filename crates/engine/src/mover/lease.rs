@@ -153,7 +153,7 @@ impl MigrationService {
     /// `observer` is what this caller has seen of the holder in earlier attempts.
     ///
     /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer; the lease may be claimed all the same.
+    /// [`StoreError`] when `evaluation_audit` did not answer; the lease may be claimed nevertheless.
     pub async fn claim(&self, observer: &mut LeaseObserver) -> Result<Option<Claim>, StoreError> {
         let holder = self.engine.randomness().id();
         let store = self.engine.databases.audit_db().store();

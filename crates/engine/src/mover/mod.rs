@@ -123,7 +123,7 @@ pub struct Summary {
     pub elapsed_ms: u64,
 }
 
-/// Is told how a run goes on.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
     /// Called after each batch with the counts so far.
     fn report(&self, summary: &Summary);

@@ -130,7 +130,7 @@ async fn withdrawn(engine: &Engine, record: &Record) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Parts from the records those of users who were erased since, and whose tombstones stand again: the move may have
+/// Parts from the records those of users who were erased since, and whose tombstones were rewritten: the move may have
 /// been cut off after it wrote.
 async fn erased(
     engine: &Engine,

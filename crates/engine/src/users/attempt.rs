@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
         self.lost > LOST_ANSWERS
     }
 
-    /// Refuses to go on where the operation may have been applied and `document` no longer remembers.
+    /// Refuses to continue where the operation may have been applied and `document` no longer remembers.
     pub(super) fn known_not_applied(
         &self,
         document: &RawDocument,

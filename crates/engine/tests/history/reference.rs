@@ -1,4 +1,4 @@
-//! The reference model: what one user's document may be, given what clients were told. Knows nothing of the
+//! The reference model: what one user's document may be, given the answers to clients. Knows nothing of the
 //! databases, of moves, or of how anything is stored.
 //!
 //! It is a set of possible states. A write that is under way may have happened or not; the answer to its client, and
@@ -162,7 +162,7 @@ impl Reference {
         }
     }
 
-    /// The client was told that its write got `version`.
+    /// The answer to the client: its write got `version`.
     pub fn acknowledged(&mut self, token: Token, version: Version) -> Result<(), Contradiction> {
         let told = format!("write {token} was acknowledged at {version}");
         self.keep(&told, |state| {
@@ -172,7 +172,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The client was told that its write did not happen: its condition did not hold, the user being at
+    /// The answer to the client: its write did not happen because its condition did not hold, the user being at
     /// `current`.
     pub fn refused(&mut self, token: Token, current: Option<Version>) -> Result<(), Contradiction> {
         let told = format!("write {token} was refused at {current:?}");
@@ -181,7 +181,7 @@ impl Reference {
         })
     }
 
-    /// The client was told that there is nothing to remove.
+    /// The answer to the client: there is nothing to remove.
     pub fn not_found(&mut self, token: Token) -> Result<(), Contradiction> {
         let told = format!("write {token} found nothing to remove");
         self.without(token, &told, |state, write| {
@@ -206,7 +206,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The client was told that the outcome is unknown.
+    /// The answer to the client: the outcome is unknown.
     pub fn unknown_outcome(&mut self, token: Token) {
         self.over(token);
     }

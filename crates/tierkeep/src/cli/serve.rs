@@ -43,7 +43,7 @@ pub struct ServeArgs {
     pub listen: Option<String>,
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is stopped.
 ///
 /// # Errors
 /// Wrong configuration, databases that cannot be reached, an address that is taken.
@@ -179,7 +179,8 @@ async fn drain(phase: watch::Sender<Phase>, stop: CancellationToken) -> watch::S
     phase
 }
 
-/// What goes on beside the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of keys.
+/// Background tasks of the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of
+/// keys.
 fn beside_detector(
     state: &HttpState,
     stop: &CancellationToken,
@@ -227,7 +228,7 @@ async fn watch_pending(users: Users, stop: CancellationToken) {
     stop.run_until_cancelled(users.watch_pending()).await;
 }
 
-/// Waits for what went on beside the requests.
+/// Waits for the background tasks of the requests.
 async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
     for (task, what) in tasks {
         if task.await.is_err() {

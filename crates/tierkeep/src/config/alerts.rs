@@ -1,4 +1,4 @@
-//! How people are told of alerts. Owns what the receivers' addresses must look like; must never quote a secret or an
+//! How alerts are delivered. Owns what the receivers' addresses must look like; must never quote a secret or an
 //! address that may hold one.
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// How long it may be. Source: Standard Webhooks, "Signature scheme".
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// How people are told of alerts.
+/// How alerts are delivered.
 #[derive(Clone, Debug, Default)]
 pub struct AlertConfig {
     /// By a signed POST.

@@ -306,7 +306,7 @@ async fn faults_that_keep_the_service_from_starting_are_found_all_at_once() {
     says(hr, "does not answer", "SRIE_MAIN_HR_DB_URL");
     one(&found, "ttl", Some(Role::RaseenMainUser));
 
-    // What is wrong with the settings, too; the databases are looked at all the same.
+    // What is wrong with the settings, too; the databases are looked at nevertheless.
     let mut deployment = deployment.with("TIERKEEP_LISTEN", "everywhere");
     let (code, found) = findings(&deployment, &[]);
     assert_eq!(code, Some(2));

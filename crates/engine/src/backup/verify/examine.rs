@@ -77,7 +77,7 @@ impl<'a> Examination<'a> {
                 }
                 return Ok(false);
             }
-            // A document that cannot be adopted is backed up all the same.
+            // A document that cannot be adopted is backed up nevertheless.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
             if unread && document::version(main).is_none() && main.as_bytes() == srie.as_bytes() {
                 self.verified.matched();

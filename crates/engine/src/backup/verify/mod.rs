@@ -1,8 +1,8 @@
-//! Verification: main against its backup in srie, document by document over all content, and mending what
+//! Verification: main against its backup in srie, document by document over all content, and repairing what
 //! differs.
 //!
 //! Where to look: `merge` (going through both sides), `examine` (what is doubtful is looked at again until it is
-//! certain), `repair` (mending), `sample` (a few documents in place of all), `watch` (slowly, beside the service).
+//! certain), `repair` (repairing), `sample` (a few documents in place of all), `watch` (slowly, beside the service).
 //! What two copies mean together is `tierkeep_core::compare`.
 
 mod examine;
@@ -138,7 +138,7 @@ impl Verification {
 
     /// Compares every document, whole, in bounded memory. What moves meanwhile is no difference.
     ///
-    /// When `stop` is cancelled it ends early, and says so. `progress` is told the counts now and then. Dropping
+    /// When `stop` is cancelled it ends early, and says so. `progress` gets the counts from time to time. Dropping
     /// the future is as harmless as a crash: every repair is a guarded step of its own.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Mending one document that differs. Every write is guarded by the version or by the whole document as it was
+//! Repairing one document that differs. Every write is guarded by the version or by the whole document as it was
 //! read, so that a repair beside writers, movers and other repairs never takes anything newer away.
 //!
 //! Decides nothing: what is right comes from [`Sight::remedy`].

@@ -1,6 +1,6 @@
 //! Users that several documents of one file claim: nothing determines which of them counts, so none is imported.
 //!
-//! Of every document a few bytes are kept while a file is read, and only where a user stands twice the file is read once
+//! Of every document a few bytes are kept while a file is read, and only if a user occurs twice, the file is read once
 //! more.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -59,14 +59,14 @@ struct Claim {
     adopted_from: Option<String>,
 }
 
-/// The claims on users who stand twice, while a file is read for the second time.
+/// The claims on users who occur twice, while a file is read for the second time.
 #[derive(Debug)]
 pub(crate) struct Claims {
     seen: Seen,
     claims: BTreeMap<String, Vec<Claim>>,
 }
 
-/// What is not to be taken in of a file.
+/// What is not to be imported of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contested {
     /// Users that several documents claim, and why none of these is imported.

@@ -153,7 +153,7 @@ impl Import {
             keep_settled(&mut places, &copied);
             keep_settled(&mut items, &copied);
             keep_settled(&mut documents, &copied);
-            // A crash here leaves srie ahead of main, or main without a look at temp; the next run goes on.
+            // A crash here leaves srie ahead of main, or main without a look at temp; the next run continues.
         }
         if items.is_empty() {
             return Ok(());

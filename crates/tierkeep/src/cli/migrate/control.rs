@@ -26,7 +26,7 @@ struct Switched {
     changed: bool,
 }
 
-/// Pauses the movement everywhere, or lets it go on.
+/// Pauses the mover everywhere, or resumes it.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.

@@ -1,4 +1,4 @@
-//! `/ui/backup`: whether main and its backup agree, and how documents are brought back.
+//! `/ui/backup`: whether main and its backup agree, and how documents are restored.
 
 use std::fmt::Write as _;
 

@@ -20,7 +20,7 @@ use crate::http::request::fields::{self, Flag, List};
 use crate::http::response::problem::causes::BodyError;
 use crate::http::state::HttpState;
 
-/// Whose documents to bring back, said in one way.
+/// Whose documents to restore, said in one way.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RestoreRequest {
