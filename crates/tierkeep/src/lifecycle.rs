@@ -1,4 +1,4 @@
-//! The life of a process: when it is signalled stop, and what it tells a service manager of itself.
+//! The life of a process: its stop signals, and its notifications to a service manager.
 
 use std::io;
 use std::time::Duration;

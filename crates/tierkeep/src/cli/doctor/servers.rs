@@ -105,7 +105,7 @@ fn untested(role: Role, facts: &ServerFacts, is_taken: bool) -> Option<Finding> 
     if let Some(product) = facts.imitator {
         let message = format!("the server of {role} is {product}, which was not tested");
         let (severity, remedy) = if is_taken {
-            let remedy = "use MongoDB; tierkeep starts anyway because of TIERKEEP_UNTESTED_SERVER=on";
+            let remedy = "use MongoDB; tierkeep starts because of TIERKEEP_UNTESTED_SERVER=on";
             (Severity::Warning, remedy)
         } else {
             let remedy = "use MongoDB, or set TIERKEEP_UNTESTED_SERVER=on to start anyway";

@@ -167,7 +167,7 @@ impl Traffic {
         };
         warn!(
             policy,
-            more, "callers exceed a rate limit and are refused"
+            more, "callers exceed a rate limit, and their requests are refused"
         );
         true
     }
