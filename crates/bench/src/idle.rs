@@ -88,13 +88,13 @@ impl Tick {
 
     async fn run(&self) -> Result<()> {
         let begun = tokio::time::Instant::now();
-        ensure!(!self.service.is_paused().await?, "nobody paused it");
+        ensure!(!self.service.is_paused().await?, "the mover is paused");
         let mut observer = LeaseObserver::default();
         let run = self
             .service
             .run_with_lease(&mut observer, &self.stop)
             .await?;
-        let summary = run.context("nobody else moves")?;
+        let summary = run.context("no other mover runs")?;
         ensure!(summary.due == 0, "{} documents were due", summary.due);
         self.worker.next_look(begun).await;
         Ok(())

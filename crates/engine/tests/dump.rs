@@ -158,7 +158,7 @@ async fn what_moves_while_it_is_imported_is_not_refused(
             () = hold.reached() => {}
             imported = &mut import => {
                 assert_eq!(imported.unwrap().refused, 0);
-                assert!(nth > 1, "nobody looks at {looking_at}");
+                assert!(nth > 1, "no call looks at {looking_at}");
                 break;
             }
         }

@@ -197,7 +197,7 @@ fn every_role_gets_its_own_database_or_the_start_is_refused() {
                 count(&accepted);
                 prop_assert!(crossed.is_empty() && missing.is_empty());
                 let Backend::Mongo(connections) = settings.backend else {
-                    return Err(TestCaseError::fail("nobody asked for the embedded store"));
+                    return Err(TestCaseError::fail("the embedded store was not selected"));
                 };
                 prop_assert_eq!(connections.len(), Role::ALL.len());
                 for (role, url) in &meant {
@@ -249,7 +249,7 @@ fn a_database_s_own_variable_wins_over_the_one_for_all() {
     ];
     let loaded = Loaded::gather(&Inputs::of_environment(environment));
     let Backend::Mongo(connections) = Settings::of(&loaded).unwrap().backend else {
-        panic!("nobody asked for the embedded store")
+        panic!("the embedded store was not selected")
     };
     for (role, connection) in connections {
         let (url, database) = match role {

@@ -304,7 +304,7 @@ mod tests {
         #[case] document: bson::Document,
     ) {
         let Ok(Claim::Join(join)) = whose(collection, &document) else {
-            panic!("{document} was taken for somebody's")
+            panic!("{document} was given to a user")
         };
         assert_eq!(join.login.as_deref(), Some("srie06"));
         let id = document.get_str(field::USER_ID).unwrap();
@@ -345,7 +345,7 @@ mod tests {
     fn an_e_mail_address_never_makes_an_id() {
         let document = doc! { "user_id": "ada", "email": "ada@example.org" };
         let Ok(Claim::Join(join)) = whose("internal_users", &document) else {
-            panic!("taken for somebody's")
+            panic!("given to a user")
         };
         assert_eq!((join.login, join.id), (None, None));
     }

@@ -257,7 +257,7 @@ pub(super) async fn looked_at(world: &World) -> Exposition {
     let refreshing = refresh(metrics, service, HOUR, waits, stop.clone());
     // In memory all gauges are set at the first refresh, before the first pause.
     let refreshed = tokio::time::timeout(Duration::from_millis(50), refreshing).await;
-    assert!(refreshed.is_err(), "nobody told it to stop");
+    assert!(refreshed.is_err(), "it was never cancelled");
     scraped(world).await
 }
 
