@@ -46,7 +46,7 @@ class Scene:
         self.deployed.shift(f"internal_{self.poisoned}", DAY)
 
     def fail(self) -> None:
-        """Lets main refuse one of them for good, and temp hold what nobody can move."""
+        """Makes main refuse one of them permanently, and stores documents in temp that cannot be moved."""
         self.main.create_index(
             [("scan_cache.serial", pymongo.ASCENDING)],
             name="of_another_program",

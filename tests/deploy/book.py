@@ -65,14 +65,14 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands."""
+        """Its position: file and line."""
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[tuple[str, str]]:
         """Each command with what it prints."""
         for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
             command, _, printed = part.partition("\n")
-            # A command goes on after a backslash.
+            # A command continues after a backslash.
             while command.endswith("\\"):
                 more, _, printed = printed.partition("\n")
                 command = f"{command[:-1]} {more.removeprefix('> ').strip()}"

@@ -210,7 +210,7 @@ def test_the_debian_package_installs_runs_and_goes(made: packages.Packages, tmp_
         owner = bootstrap.run(root, "stat --format '%U:%G %a' /etc/tierkeep/tierkeep.toml").strip()
         assert owner == "root:tierkeep 640"
         bootstrap.run(root, "systemd-analyze verify --man=no /usr/lib/systemd/system/tierkeep.service")
-        # Nothing in the settings is told yet; the exit code is the one at which the unit does not try again.
+        # No setting is configured yet; the exit code is the one for which the unit does not restart the service.
         assert "missing configuration" in bootstrap.run(
             root, "tierkeep --config /etc/tierkeep/tierkeep.toml serve 2>&1; test $? = 2"
         )
@@ -245,7 +245,7 @@ def _runs_as_its_unit_says(root: pathlib.Path, user: int) -> None:
     os.chown(folder, user, user)
     variables = [pair.replace("%S", "/var/lib").split("=", 1) for pair in settings["Environment"]]
     command = settings["ExecStart"][0].split()
-    # A volume, as the rest cannot be written to (ProtectSystem=strict).
+    # A volume, because all else is read-only (ProtectSystem=strict).
     container = sandbox.Container(
         command=["/usr/bin/tierkeep", *command[1:]],
         environment={"TIERKEEP_LOG": "json"} | dict(variables),
@@ -280,7 +280,7 @@ def test_lintian_finds_no_error_in_the_debian_package(
         shutil.rmtree(root)
 
 
-# What systemd is told to do, and what is asked of it meanwhile. Each line that begins with `==` is looked at.
+# Commands to systemd, and queries of its state. The test reads each line that begins with `==`.
 BOOTED = r"""
 ask() { systemctl show tierkeep.service --property "$1" --value; }
 ready() {

@@ -80,11 +80,11 @@ def test_the_trial_runs_as_its_manifest_says(image: pathlib.Path, tmp_path: path
         assert fields["NoNewPrivs"] == "1"
         given = pathlib.Path(f"/proc/{running.first}/environ").read_bytes().split(b"\0")
         named = {it.split(b"=")[0].decode() for it in given if it}
-        # It starts itself anew with settings for the heap (ADR 19), still as the first process.
+        # It restarts itself with settings for the heap (ADR 19), still as the first process.
         assert {name for name in named if not name.startswith("MALLOC_")} == set(container.environment)
         assert "HOME" not in named
         stopped(manifests, running)
-    # What it wrote is on its volume, and a second process goes on with it.
+    # Its files are on its volume, and a second process continues with them.
     assert (tmp_path / "data" / "external_users.db").is_file()
     with sandbox.running(container) as running:
         probed(manifests, running)

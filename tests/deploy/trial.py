@@ -22,7 +22,7 @@ MOVED = "507f1f77bcf86cd799439011"
 CONFLICT = "65a1f0c2d3e4b5a697887766"
 PAGES_ADDRESS = "127.0.0.1:8080"
 SEPARATOR = "\036"
-# Starts of a service go on in the background; the page's next command is run when it listens.
+# A service is started in the background; the page's next command runs once the service listens.
 SERVES = re.compile(r"(^|\s)tierkeep (.* )?serve\b")
 
 

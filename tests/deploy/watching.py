@@ -34,7 +34,7 @@ LEGEND = re.compile(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}")
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A query and where it stands."""
+    """A query and its position."""
 
     place: str
     text: str
@@ -96,7 +96,7 @@ def unparsed(queries: list[Query], scratch: pathlib.Path) -> list[str]:
         file = scratch / f"{number}.yaml"
         file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
     ran = promtool("check", "rules", *(scratch / f"{number}.yaml" for number in range(len(queries))))
-    # It goes on with the next file, and names each.
+    # It continues with the next file, and names each.
     said = re.split(r"^Checking (.*)$", ran.stdout + ran.stderr, flags=re.MULTILINE)
     failed = ran.returncode != 0
     for number, query in enumerate(queries):

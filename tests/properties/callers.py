@@ -54,7 +54,7 @@ class Caller:
 
     @property
     def user_id(self) -> str | None:
-        """Who is addressed, if anybody is."""
+        """The id of the user that the request addresses, if there is one."""
         return {
             "external": f"external_{(self.username or '').lower()}",
             "internal": f"internal_{self.subject}",

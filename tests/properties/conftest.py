@@ -33,7 +33,7 @@ def github() -> Iterator[str]:
 
 @pytest.fixture(scope="session", params=["sqlite", "mongodb"])
 def deployed(request: pytest.FixtureRequest, github: str) -> Iterator[deployment.Deployment]:
-    """Seven databases, the mover at rest: only `migrate run` moves."""
+    """Seven databases, without a background mover: only `migrate run` moves documents."""
     deployed = deployment.Deployment(request.param, github)
     deployed.environment["TIERKEEP_SCAN_INTERVAL"] = "24h"
     assert deployed.run("init").returncode == 0

@@ -147,7 +147,7 @@ class Deployment:
                     address = said["address"]
                     break
             assert address, "serve ended before it listened"
-            # Nobody reads on, and a full pipe would hold the service up.
+            # Nothing else reads stderr, and a full pipe would block the service.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             with contextlib.closing(Service(f"http://{address}")) as service:
                 yield service
@@ -259,5 +259,5 @@ def internal(subject: str, **claims: Any) -> tierkeep.Credentials:
 
 
 def subject() -> str:
-    """A subject that nobody had before."""
+    """A new, unique subject."""
     return secrets.token_hex(12)

@@ -22,7 +22,7 @@ def test_only_those_who_may_write_do(
     else:
         client.replace_section(section, content)
         assert client.read_section(section).content == content
-    # Whoever the credentials may have meant, nothing of a refused write is stored anywhere.
+    # Whichever user the credentials belong to, nothing of a refused write is stored anywhere.
     internal = deployed.where(f"internal_{caller.subject}")
     assert internal == ({caller.database} if caller.decision == "internal" else set())
     if caller.username is not None:

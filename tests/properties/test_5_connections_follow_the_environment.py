@@ -34,7 +34,7 @@ def names() -> Iterator[Names]:
     names.client.close()
 
 
-# A name for each role from a few, so that roles meet in one database now and then; and some without any.
+# A name for each role, from a small set, so that roles sometimes share a database; and some without a name.
 environments = st.fixed_dictionaries(
     {
         role: st.one_of(

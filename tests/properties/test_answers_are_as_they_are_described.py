@@ -1,4 +1,4 @@
-"""Whatever is sent to whatever route, the answer is one that /openapi.json describes, and none is a 5xx."""
+"""For any input to any route, the answer is one that /openapi.json describes, and never a 5xx."""
 
 import os
 import pathlib

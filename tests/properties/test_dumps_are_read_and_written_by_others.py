@@ -1,4 +1,4 @@
-"""Dumps are read by another program's BSON reader, and those that another program wrote are taken in."""
+"""Dumps are read by another program's BSON reader, and dumps of another program are imported."""
 
 import datetime
 import gzip

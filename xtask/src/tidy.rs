@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_that_nobody_asked_for_is_found() {
+    fn an_unwanted_feature_is_found() {
         assert!(switched_on("tierkeep-engine feature \"default\"\n").is_empty());
         let tree = OFF.map(|feature| format!("tierkeep feature \"{feature}\"\n"));
         assert_eq!(switched_on(&tree.concat()), OFF);

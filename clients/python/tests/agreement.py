@@ -50,7 +50,7 @@ def codes_of(document: dict[str, Any]) -> set[str]:
         if "application/problem+json" in response.get("content", {})
     ]
     codes = {code for text in texts for code in re.findall(r"`(\w+)`: ", text)}
-    # Those of paths and methods that do not exist stand in the introduction.
+    # Those of paths and methods that do not exist are in the introduction.
     return codes | set(re.findall(r"40\d `(\w+)`", document["info"]["description"]))
 
 

@@ -126,7 +126,7 @@ def test_public_users_have_limits_of_their_own_by_their_addresses(github: str, b
         refused = next(it for it in of_one if it.status_code == 429)
         assert refused.json()["code"] == "rate_limited"
         assert int(refused.headers["Retry-After"]) >= 1
-        # Others go on, and what a caller writes into the header itself moves nobody.
+        # Other addresses are not limited, and a caller cannot change its address by setting the header itself.
         assert asked("203.0.113.8").status_code == 200
         assert 429 in [asked(f"203.0.113.{number}, 203.0.113.9").status_code for number in range(8)]
 

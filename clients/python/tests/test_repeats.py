@@ -33,7 +33,7 @@ def test_a_write_whose_answer_is_lost_is_not_repeated(service: Service, connect:
             client.replace_section("scan_cache", {"n": 1}, if_match=version)
         assert proxy.swallowed == 1
         assert lost.value.request_id in str(lost.value)
-        # It was made, once, and the same client goes on.
+        # The change was made, once, and the same client continues.
         section = client.read_section("scan_cache")
         assert (section.content, section.version) == ({"n": 1}, version + 1)
 

@@ -141,7 +141,7 @@ def test_internal_users_are_told_by_the_service(service: Service, connect: Conne
     known = internal()
     assert detector.is_internal_user(request(query, known))
     assert detector.is_internal_user(known)
-    # One credential of two is treated as external, and reaches nobody's data.
+    # With one of the two credentials the caller is treated as external, and reaches no user's data.
     assert not detector.is_internal_user(request(query, tierkeep.Credentials(jwt=known.jwt)))
     assert not detector.is_internal_user(request(query, tierkeep.Credentials()))
     if query != "none":

@@ -1,4 +1,4 @@
-//! Internal users who ask over HTTP, at a steady pace, and how long each request took.
+//! Internal users that send requests over HTTP at a steady rate, and how long each request took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

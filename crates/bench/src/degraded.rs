@@ -1,5 +1,5 @@
-//! Internal users' requests while srie is away, against the calm before, in turns, on one service of the release
-//! binary. srie is reached through a door that is shut for half of each round.
+//! Internal users' requests while srie is unavailable, compared with calm, in alternating rounds, on one service of the
+//! release binary. Connections to srie pass a proxy that is closed for half of each round.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -111,9 +111,9 @@ fn text(
     [named, cleared]: [&[f64]; 2],
 ) -> String {
     let mut text = format!(
-        "{}{}; MongoDB; {} readers, {} writers and {} who write for the first time with each request, each with a request \
+        "{}{}; MongoDB; {} readers, {} writers and {} that create a user with each request, each with a request \
          every {} ms; {rounds} rounds of {} s calm and {} s without srie_main_user and srie_main_hr. Medians of the rounds, in ms. \
-         {requests} requests in all, {} failed. Health named srie after {:.1} s at most, and cleared it after {:.1} s at \
+         {requests} requests in total, {} failed. Health named srie after {:.1} s at most, and cleared it after {:.1} s at \
          most (goal: 10).\n\n\
          | requests | calm p50 | without srie p50 | ratio | goal | calm p99 | without srie p99 | ratio |\n\
          |---|---|---|---|---|---|---|---|\n",

@@ -1,4 +1,4 @@
-//! A door before a server: every connection to it reaches the server, until it is shut. Then connections end and new
+//! A proxy in front of a server: it forwards every connection until it is closed. Then connections end and new
 //! ones are refused, as if the server were gone.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Internal users' requests while the public floods the service, against the calm before, in turns; with the bound
-//! on public requests and without.
+//! Internal users' requests while public requests flood the service, compared with calm, in alternating rounds; with
+//! the bound on public requests and without.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,8 +44,8 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let rounds = bench.arguments.rounds;
     let mut text = format!(
         "{}{}; {} readers and {} writers, each with a request every {} ms; {rounds} rounds of {} s calm and {} s in which \
-         {FLOODERS} connections ask as fast as they are answered, every request from another address: reads and writes of \
-         {NAMES} public users, and reads of users that nobody has heard of. They share the machine. Medians of the \
+         {FLOODERS} connections send requests as fast as they are answered, each from another address: reads and writes of \
+         {NAMES} public users, and reads of users that do not exist. All run on the same machine. Medians of the \
          rounds, in ms.\n\n\
          | where | public at once | requests | calm p50 | flood p50 | ratio | goal | calm p99 | flood p99 | ratio | \
          public answers/s |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -77,7 +77,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     }
     let _ = writeln!(
         text,
-        "\nOf internal users' requests {} failed.",
+        "\n{} of the internal users' requests failed.",
         wrong.len()
     );
     if let Some(first) = wrong.first() {

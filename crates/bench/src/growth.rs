@@ -33,7 +33,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut text = format!(
         "{}; {rounds} rounds, in each {small} documents, {large}, and {small} again; the ratios are taken round by \
-         round against the mean of the two, medians, with the least and the most in brackets.\n\n\
+         round against the mean of the two; medians, with minimum and maximum in brackets.\n\n\
          | where | way | documents | time for each, µs | CPU for each, µs | of that client, server | time, ratio | CPU, ratio | goal |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         report::taken()

@@ -1,4 +1,4 @@
-//! An idle tick: what a look of the service costs when documents are there and none is due.
+//! An idle tick: the cost of a scan when temp holds documents and none is due.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -88,13 +88,13 @@ impl Tick {
 
     async fn run(&self) -> Result<()> {
         let begun = tokio::time::Instant::now();
-        ensure!(!self.service.is_paused().await?, "nobody paused it");
+        ensure!(!self.service.is_paused().await?, "the mover is paused");
         let mut observer = LeaseObserver::default();
         let run = self
             .service
             .run_with_lease(&mut observer, &self.stop)
             .await?;
-        let summary = run.context("nobody else moves")?;
+        let summary = run.context("no other mover runs")?;
         ensure!(summary.due == 0, "{} documents were due", summary.due);
         self.worker.next_look(begun).await;
         Ok(())
@@ -133,7 +133,7 @@ async fn profiled(place: &Place, tick: &Tick) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "\nThe most of {PROFILED} ticks, by the server's profiler.\n"
+        "\nThe maximum of {PROFILED} ticks, from the server's profiler.\n"
     );
     Ok(text)
 }

@@ -80,7 +80,7 @@ fn text(
     let mut text = format!(
         "{}{}; {rounds} rounds, in each {} readers and {} writers over HTTP, each with a request every {} ms, \
          for users that move and users that do not; {} s calm, then while {} documents move. Medians of the rounds, in \
-         ms. {requests} requests in all, {} failed.\n\n\
+         ms. {requests} requests in total, {} failed.\n\n\
          | requests | calm p50 | moving p50 | ratio | goal | calm p99 | moving p99 | ratio |\n\
          |---|---|---|---|---|---|---|---|\n",
         report::taken(),

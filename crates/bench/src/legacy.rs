@@ -1,4 +1,5 @@
-//! Bringing in the predecessor's data: `tierkeep import-legacy` beside a raw copy of the same documents by one client.
+//! Importing the predecessor's data: `tierkeep import-legacy` compared with a raw copy of the same documents by one
+//! client.
 
 use std::fmt::Write as _;
 
@@ -55,8 +56,8 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut text = format!(
         "{}{}; {rounds} interleaved rounds of `tierkeep import-legacy` of the release binary and of one client that reads \
-         batches and inserts them elsewhere, one after the other, every document of another user; medians, with the \
-         least and the most in brackets; the peak is the kernel's (VmHWM).\n\n\
+         batches and inserts them elsewhere, one after the other, each document of a different user; medians, with \
+         minimum and maximum in brackets; the peak is the kernel's (VmHWM).\n\n\
          | documents | bytes each | users | documents/s copied | documents/s imported | of the copy | goal | CPU µs each, copied | imported | peak, MB | goal |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
         report::taken(),

@@ -1,9 +1,9 @@
-//! Measures the mover: interleaved rounds of one run against what bounds it. Started by `cargo xtask bench`, which
-//! builds the release binary and starts the server.
+//! Measures the mover: interleaved rounds of one run, compared with what bounds it. Started by `cargo xtask bench`,
+//! which builds the release binary and starts the server.
 //!
-//! Only ratios within a run count: absolute figures drift with what else the machine does. Where to look: `race`
-//! (the ways to move beside each other), `growth`, `memory`, `idle`, `latency`, `verify`, `flood`, `degraded`, `legacy`,
-//! `requests`, `start`, and `report`, which puts what they say into the documents.
+//! Only ratios within a run count: absolute figures drift with the machine's other load. Where to look: `race`
+//! (the ways to move, compared), `growth`, `memory`, `idle`, `latency`, `verify`, `flood`, `degraded`, `legacy`,
+//! `requests`, `start`, and `report`, which writes their results into the pages.
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
 

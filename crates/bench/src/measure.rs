@@ -1,4 +1,4 @@
-//! Measuring one contender: time, processor time of client and server, and requests that the server saw.
+//! Measuring one contender: time, processor time of client and server, and requests to the server.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Memory: the most that `tierkeep migrate run` ever has, whatever the number and the size of the documents.
+//! Memory: the peak of `tierkeep migrate run`, for different numbers and sizes of documents.
 
 use std::fmt::Write as _;
 

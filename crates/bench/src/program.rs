@@ -1,4 +1,4 @@
-//! The release binary, run as people run it. Ended by its process id when dropped.
+//! The release binary, run as users run it. Ended by its process id when dropped.
 
 use std::path::Path;
 use std::process::Stdio;

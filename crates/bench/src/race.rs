@@ -1,4 +1,4 @@
-//! The ways to move documents beside each other: interleaved rounds, and ratios taken round by round.
+//! Comparing the ways to move documents: interleaved rounds, and ratios taken round by round.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ pub async fn on_mongodb(bench: &Bench) -> Result<Vec<Section>> {
     if let Some(tool) = tools_missing() {
         let _ = write!(
             text,
-            "\nDump and restore did not run: `{tool}` was not at hand. Where the MongoDB database tools are \
+            "\nDump and restore did not run: `{tool}` was not installed. Where the MongoDB database tools are \
              installed, it runs too.\n"
         );
     }

@@ -1,5 +1,5 @@
-//! The documents that hold what was measured: each part's section is replaced by what it measured last, with
-//! the machine and the date, and the others stay.
+//! The pages that hold the results: each part's section is replaced by its last result, with
+//! the machine and the date, and the other sections stay as they are.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What can be told of the release binary from outside: its size, and how long the embedded service takes until
+//! The release binary from outside: its size, and how long the embedded service takes until
 //! it is ready.
 
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let size = std::fs::metadata(&bench.binary)?.len() as f64 / 1_048_576.0;
     let mut text = format!(
-        "{}; medians of {STARTS} starts, with the least and the most in brackets.\n\n\
+        "{}; medians of {STARTS} starts, with minimum and maximum in brackets.\n\n\
          | what | measured | goal | of the goal |\n|---|---|---|---|\n\
          | binary | {size:.1} MiB | {SIZE_GOAL_MIB:.0} MiB | {:.2} |\n",
         report::taken(),

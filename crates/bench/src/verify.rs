@@ -1,5 +1,5 @@
-//! Verification: how fast `tierkeep verify` compares whole documents, against one client that reads them on both sides
-//! and does nothing with them, and the most memory that it has.
+//! Verification: how fast `tierkeep verify` compares whole documents, compared with one client that only reads both
+//! sides, and its peak memory.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -42,9 +42,9 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let documents = bench.large();
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut text = format!(
-        "{}{}; one `tierkeep verify` of the release binary over {documents} equal pairs of {BYTES} bytes, and one client that reads \
-         both sides at once, raw, and does nothing with them: in turns, the median of {rounds}; a core's time is the \
-         client's alone, the server's stands beside it; the peak is the kernel's (VmHWM).\n\n\
+        "{}{}; one `tierkeep verify` of the release binary over {documents} equal pairs of {BYTES} bytes, and one client that only \
+         reads both sides at once, in alternating rounds; medians of {rounds}; the time of a core is that of the client \
+         alone, with the server's next to it; the peak is the kernel's (VmHWM).\n\n\
          | where | pairs/s | of raw reading | pairs/s of a core | client, µs each | server, µs each | raw: client, server | peak, MB | \
          goals |\n|---|---|---|---|---|---|---|---|---|\n",
         report::taken(),

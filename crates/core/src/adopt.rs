@@ -82,7 +82,7 @@ impl Quarantine {
         document::newer_form(document).map_or(Self::State, Self::NewerForm)
     }
 
-    /// Whether copies contradict each other: no later write mends that, an operator says which one counts.
+    /// Whether copies contradict each other: no later write resolves that; an operator decides which one is current.
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::Above { .. } => true,

@@ -1,5 +1,5 @@
 //! Comparing a document in main with its backup in srie: what each side holds, what the two mean together,
-//! and what would mend them. Performs nothing; reading and writing is the engine's.
+//! and what would repair them. Performs nothing; reading and writing is the engine's.
 //!
 //! Rule source: the contract's section 8 (`verify`) and the protocol's sections 5 and 8.
 
@@ -371,7 +371,7 @@ impl Sight {
         }
     }
 
-    /// What would mend a difference; `prefer` is whom an operator believes where digests do not decide.
+    /// What would repair a difference; `prefer` is the side that the operator names where digests do not decide.
     /// `None`: nothing that can be known to be right.
     pub fn remedy(&self, prefer: Option<Side>) -> Option<Remedy> {
         let Verdict::Differs(class) = self.verdict() else {
@@ -406,7 +406,7 @@ fn same_version(main: &Held, srie: &Held) -> Verdict {
     }
 }
 
-/// What would mend a difference.
+/// What would repair a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
     /// Put it on the other side, where that holds nothing or something older.

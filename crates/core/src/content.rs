@@ -66,8 +66,8 @@ pub fn show(value: Bson) -> Value {
     shown.map_or(Value::Null, Shown::into_value)
 }
 
-/// Whether every element, down to `levels` levels, can be told apart. Texts need not be UTF-8: other programs store such,
-/// and they are kept.
+/// Whether every element, down to `levels` levels, can be parsed. Texts need not be UTF-8: other programs store
+/// such, and they are kept.
 pub fn is_bson(document: &RawDocument, levels: usize) -> bool {
     elements::are_sound(Elements::of(document), levels)
 }

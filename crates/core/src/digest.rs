@@ -8,7 +8,7 @@ use crate::document::{self, field};
 
 /// BLAKE3 over the content's raw BSON, written as 64 lower-case hex digits.
 ///
-/// Content is everything but where the copy stands and when it was last looked at: `data_location`,
+/// Content is everything except the location of the copy and the time of the last access: `data_location`,
 /// `last_accessed` and the metadata fields of [`field::NOT_CONTENT`]. Equal versions must have equal
 /// digests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -266,7 +266,7 @@ pub fn is_native(document: &RawDocument) -> bool {
             .is_some_and(|user| document.get_str(field::ID).is_ok_and(|id| id == user))
 }
 
-/// Where a copy stands, as its own fields say.
+/// The location of a copy, as its own fields state it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Location {
     /// `temp`, `RASEEN_TEMP`, backup pending.

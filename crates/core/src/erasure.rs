@@ -226,7 +226,7 @@ fn roles(names: &RawArray) -> Vec<Role> {
 /// A date that no scan for what is due or not staged ever comes to: 9999-12-31T23:59:59.999Z.
 const NEVER_DUE: i64 = 253_402_300_799_999;
 
-/// What stands in the place of an erased document.
+/// The document that replaces an erased one.
 pub fn tombstone(user: &UserId, version: Version, now: DateTime) -> RawDocumentBuf {
     Edit::new()
         .set(field::ID, RawBson::String(user.to_string()))
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written_and_names_nobody_when_closed() {
+    fn an_entry_is_read_as_it_was_written_and_names_no_user_when_closed() {
         let key = LedgerKey::new([7; 32]);
         assert_eq!(
             LedgerKey::parse(&key.to_hex()).unwrap().to_hex(),

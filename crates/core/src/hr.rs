@@ -221,7 +221,7 @@ impl BackupStatus {
 pub struct Writing<'a> {
     /// Which record.
     pub id: &'a HrId,
-    /// What is stored under the id now, live or erased: the ring of operations goes on from there.
+    /// What is stored under the id now, live or erased: the ring of operations continues from there.
     pub before: Option<&'a RawDocument>,
     /// The version after the write.
     pub version: Version,
@@ -258,7 +258,7 @@ impl Writing<'_> {
         Ok(record)
     }
 
-    /// The tombstone of the record, pending: no content, and the version goes on.
+    /// The tombstone of the record, pending: no content, and the version continues.
     pub fn tombstone(&self) -> RawDocumentBuf {
         let empty = with_id(self.id, &RawDocumentBuf::new());
         let dated = Edit::new().set(field::UPDATED_AT, self.at).apply(&empty);
@@ -387,7 +387,7 @@ mod tests {
     #[case("tierkeep_identity", false)]
     #[case("Internal_users", false)]
     #[case("external_users", false)]
-    fn collections_have_plain_names_that_nobody_else_uses(#[case] name: &str, #[case] ok: bool) {
+    fn collections_have_plain_names_that_are_not_reserved(#[case] name: &str, #[case] ok: bool) {
         assert_eq!(HrCollection::parse(name).is_ok(), ok);
     }
 
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_covers_every_field_that_somebody_put() {
+    fn the_digest_covers_every_field_that_a_caller_put() {
         let id = id("c1");
         let record = |at: i64| {
             let content = rawdoc! { "last_accessed": at, "data_location": "x" };

@@ -393,7 +393,7 @@ mod tests {
             Decision::Caller(_)
             | Decision::IdentityUnavailable
             | Decision::InvalidUsername(_)
-            | Decision::AmbiguousIdentity => panic!("somebody was decided on"),
+            | Decision::AmbiguousIdentity => panic!("a caller was accepted"),
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::databases::retry::repeating;
 const KIND: &str = "github_account";
 const ACCOUNT: &str = "account";
 const SINCE: &str = "since";
-/// How long an account counts as the bound one without a look: another process may bind anew meanwhile.
+/// How long an account counts as the bound one without a look: another process may bind again meanwhile.
 const FRESH_FOR: Duration = Duration::from_mins(1);
 /// Of how many users the binding is remembered.
 const REMEMBERED: u64 = 10_000;
@@ -149,7 +149,7 @@ impl Bindings {
     }
 
     /// Makes the comparisons that could not be made, until `stop` is cancelled: who was served with another account than
-    /// the bound one is warned of and stands in the audit trail.
+    /// the bound one is logged as a warning and recorded in the audit trail.
     pub async fn run(self, stop: CancellationToken) {
         let pause = || stop.run_until_cancelled(tokio::time::sleep(RETRY_EVERY));
         while pause().await.is_some() {
@@ -161,7 +161,7 @@ impl Bindings {
     /// Makes the comparisons that could not be made; answers how many users had come with another account than the bound one.
     ///
     /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer; what was not compared goes on waiting.
+    /// [`StoreError`] when `evaluation_audit` did not answer; what was not compared remains pending.
     pub async fn compare_deferred(&self) -> Result<u64, StoreError> {
         let waiting = self.deferred().waiting.clone();
         let mut in_order: Vec<((UserId, u64), u64)> = waiting.into_iter().collect();
@@ -206,7 +206,8 @@ impl Bindings {
         }))
     }
 
-    /// Lets `user` bind anew: the next account that the user comes with is the bound one. Answers whether there was a binding.
+    /// Lets `user` bind again: the next account that the user comes with is the bound one. Answers whether there was a
+    /// binding.
     ///
     /// Other processes may take the old account for the bound one for another minute.
     ///

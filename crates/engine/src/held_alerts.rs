@@ -1,5 +1,5 @@
-//! Alerts that `evaluation_audit` could not take: kept in memory, told from there, and stored after its return. Must never
-//! give one up that was not stored, unless there are too many.
+//! Alerts that `evaluation_audit` could not take: kept in memory, sent from there, and stored after its return. Must
+//! never give one up that was not stored, unless there are too many.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub(crate) struct Held {
     pub(crate) count: i64,
     pub(crate) message: String,
     pub(crate) resolved_at: Option<DateTime>,
-    /// The channels through which its present state was told, by their fields.
+    /// The channels through which its present state was sent, by their fields.
     pub(crate) told: Vec<&'static str>,
 }
 
@@ -108,7 +108,7 @@ impl HeldAlerts {
         self.lock().values().cloned().collect()
     }
 
-    /// Notes that the state of `held` was told, unless it has changed since.
+    /// Records that the state of `held` was sent, unless it has changed since.
     pub(crate) fn told(&self, held: &Held, channel: &'static str) {
         let mut all = self.lock();
         if let Some(now) = all.get_mut(&held.key())

@@ -1,4 +1,4 @@
-//! Looking into the erasure ledger: which versions of whom count as nothing.
+//! Reading the erasure ledger: which versions of which users count as erased.
 //!
 //! Makes its key, and opens entries again for tombstones that come late; entries are made and closed by
 //! [`crate::erasure`].

@@ -128,7 +128,7 @@ async fn malformed_documents_are_reported_and_untouched(
     assert_eq!(world.inspector().status(HOUR).await.quarantined, Some(10));
     let again = world.migrate().await.unwrap();
     assert_eq!((again.moved, again.quarantined), (0, 10));
-    // Mended, it moves.
+    // Once corrected, it moves.
     let id = document::id(&bad[0]);
     let set = doc! { "created_at": old };
     let temp = world.store(Role::RaseenTempUser);
@@ -497,7 +497,7 @@ async fn a_legacy_copy_in_srie_is_adopted_by_the_move_that_meets_it(
     if writes == 2 {
         assert_eq!((summary.moved, summary.quarantined), (1, 0));
     } else {
-        // Both are the first version, with different content: nobody may choose.
+        // Both are the first version, with different content: neither may be preferred.
         assert_eq!((summary.moved, summary.quarantined), (0, 1));
         assert_eq!(world.all(Role::RaseenTempUser).await.len(), 1);
     }
@@ -526,7 +526,7 @@ async fn a_new_user_starts_above_a_legacy_copy_that_only_srie_holds(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_that_nobody_can_name_end_no_run_and_stop_no_other(
+async fn documents_with_unreadable_ids_end_no_run_and_stop_no_other(
     #[values(1, 30)] nameless: u32,
     #[values(false, true)] staged: bool,
 ) {

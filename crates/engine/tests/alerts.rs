@@ -141,7 +141,7 @@ async fn a_quarantine_that_grows_is_alerted_until_it_is_empty(
     let world = World::new(backend).await;
     keep_up(&world).await;
     assert_eq!(open(&world).await, []);
-    // Nobody knows since when these are there.
+    // The age of these documents is unknown.
     for n in 0..2 {
         let undated = bson::rawdoc! { "_id": n, "user_id": format!("internal_{n:024}") };
         world.plant(Role::RaseenTempUser, undated).await;

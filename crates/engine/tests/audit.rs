@@ -1,4 +1,4 @@
-//! The audit trail: one chain whoever writes, whatever is lost on the way, and while its database is away.
+//! The audit trail: one chain for all writers, also when answers are lost and while its database is unavailable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +136,7 @@ async fn what_waits_at_the_same_time_is_written_together() {
         let trail = trail.clone();
         writers.spawn(async move { write(&trail, 0..1).await });
     }
-    // One thread: by the time the first run is at the database, everybody else has begun to wait.
+    // One thread: by the time the first append reaches the database, all other writers are waiting.
     hold.reached().await;
     tokio::task::yield_now().await;
     hold.release();
@@ -211,7 +211,7 @@ async fn what_is_done_to_the_trail_is_found_alerted_and_pruning_refuses(
     assert!(matches!(refused, Err(PruneError::Broken)), "{refused:?}");
     assert_eq!(stored(&world).await, before);
 
-    // Whoever goes on writing hides nothing: this process knows where the trail ended.
+    // Further entries do not hide the gap: this process remembers where the trail ended.
     write(trail, 9..11).await;
     let found = trail.verify(None).await.unwrap();
     let missing = Violation::Missing { from: 9, to: 9 };
@@ -386,7 +386,7 @@ async fn decisions_are_spooled_while_the_database_is_away_and_delivered_once_in_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_decisions_are_spooled_nobody_waits_for_the_database() {
+async fn while_decisions_are_spooled_no_request_waits_for_the_database() {
     let world = World::new(Backend::Memory).await;
     let engine = process(&world, settings()).await;
     let trail = engine.audit_trail();

@@ -1,4 +1,4 @@
-//! A service moves so that the requests which it serves hardly notice.
+//! A service moves documents without delaying the requests that it serves noticeably.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_service_moves_in_small_batches_one_at_a_time_so_that_requests_come_be
     let mut state = worker.state();
     let at_work = tokio::spawn(worker.run(stop.clone()));
     hold.reached().await;
-    // Time goes on once everybody waits.
+    // The paused clock advances once all tasks are waiting.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(batches(&world), 0, "another went past the one that is held");
     hold.release();

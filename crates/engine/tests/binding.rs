@@ -1,4 +1,4 @@
-//! The GitHub accounts that users came with: what is kept of them, and how long a comparison is waited for.
+//! The bindings of users to GitHub accounts: what is stored, and how long a request waits for the comparison.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn accounts(world: &World) -> Vec<RawDocumentBuf> {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybody(
+async fn the_github_account_of_an_erased_user_is_forgotten_and_was_never_stored_in_clear(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     const ACCOUNT: u64 = 5_831_204_477;
@@ -59,7 +59,7 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     world.faults.heal();
     world.erasure().finish_pending().await.unwrap();
     assert_eq!(accounts(&world).await.len(), 1);
-    // Whoever comes next begins anew; the neighbour is who it was.
+    // The erased user's next sign-in makes a new binding; the neighbour's binding is unchanged.
     let later = Bindings::new(world.reopened().await, OnChange::Refuse);
     assert_eq!(later.check(&user, 8).await.unwrap(), BindingCheck::Same);
     assert_eq!(
@@ -72,7 +72,7 @@ async fn the_github_account_of_who_was_erased_is_forgotten_and_never_named_anybo
     );
 }
 
-/// Whoever comes while `evaluation_audit` hangs does not wait in turn.
+/// While `evaluation_audit` hangs, later callers do not queue behind the first one.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
@@ -101,7 +101,7 @@ async fn a_comparison_that_hangs_keeps_one_caller_waiting_and_not_the_next_ones(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_unbound_binds_anew_and_the_account_is_shown_by_comparison_alone(
+async fn an_unbound_user_binds_again_and_the_account_is_shown_only_by_comparison(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

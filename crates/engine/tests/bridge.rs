@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::world::Backend;
 
-/// A runtime whose time stands still while anything is at work, and jumps ahead when everybody waits.
+/// A runtime whose clock is paused while any task is running, and jumps ahead when all tasks are waiting.
 pub fn stopped() -> Runtime {
     let mut runtime = Builder::new_current_thread();
     runtime.enable_all().start_paused(true).build().unwrap()

@@ -1,5 +1,5 @@
-//! Main against srie: each way in which a document and its backup can differ is found and mended, and nothing
-//! that moves is taken for a difference.
+//! Main against srie: each way in which a document and its backup can differ is found and repaired, and a document
+//! that is being moved is not reported as a difference.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,7 +220,7 @@ async fn what_one_side_lacks_or_holds_older_is_brought_from_the_other(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn content_of_somebody_who_was_erased_is_found_and_buried_again(
+async fn content_of_an_erased_user_is_found_and_erased_again(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[values(true, false)] on_both: bool,
 ) {
@@ -245,7 +245,7 @@ async fn content_of_somebody_who_was_erased_is_found_and_buried_again(
         let stone = held(&world, role, &user).await;
         assert_eq!(document::state(&stone), Some(document::State::Erased));
     }
-    // The tombstones that stand again are removed once more.
+    // The tombstones that were written again are removed again.
     assert_eq!(world.erasure().remove_tombstones(grace).await.unwrap(), 1);
     assert_eq!(world.copy(SRIE, &user).await, None);
 }

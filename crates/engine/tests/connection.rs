@@ -320,7 +320,8 @@ async fn a_database_that_was_away_stays_shut_until_it_is_checked() {
     assert_eq!(stores[4].snapshot(collection::IDENTITY).len(), 1);
 }
 
-/// Time stands still, and jumps ahead where everybody waits for it: whoever waits for a call alone waits for ever.
+/// The clock is paused, and jumps ahead only when all tasks wait for it: a wait for a call that has no timeout never
+/// ends.
 #[tokio::test(start_paused = true)]
 async fn an_admission_that_stands_still_holds_up_another_for_a_time_only() {
     let stores = seven();

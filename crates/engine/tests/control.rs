@@ -1,4 +1,4 @@
-//! Pausing, resuming, and trying again what has failed.
+//! Pausing and resuming the mover, and retrying failed moves.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What anonymous callers cause: counted where it repeats, and never at the cost of internal users.
+//! Audit entries caused by anonymous callers: repeated ones are counted, and internal users are not affected.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ async fn a_spool_that_the_public_filled_takes_internal_users() {
         filled += 1;
     }
     assert!(filled > 1_000, "{filled}");
-    // Those without credentials are refused and counted all the same, and a name is only counted.
+    // Those without credentials are refused and counted nevertheless, and a name is only counted.
     assert_eq!(refuse(trail, 1, "r").await, Kept::Counted);
     let decision = external("another");
     let decided = Decided {

@@ -45,7 +45,7 @@ async fn stranger(world: &World, n: u32) {
     world.plant(Role::RaseenTempUser, seed).await;
 }
 
-/// Whose documents stand in temp, with the content that must arrive.
+/// The users whose documents are in temp, with the content that must arrive in main.
 async fn staying(world: &World) -> Vec<(String, RawDocumentBuf)> {
     world
         .all(Role::RaseenTempUser)

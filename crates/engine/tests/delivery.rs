@@ -1,4 +1,4 @@
-//! Alerts reach people once, grouped by kind, whatever falls over meanwhile.
+//! Alerts are delivered once, grouped by kind, also when a process or a receiver fails in the meantime.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use crate::world::{Backend, World};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Receiver {
     Takes,
-    /// Nobody listens.
+    /// The receiver cannot be reached.
     Away,
     /// It takes the message, and its answer is lost.
     Mute,
@@ -121,7 +121,7 @@ async fn a_thousand_equal_failures_are_one_message(
     }
     let breaker = taken.iter().find(|notice| notice.total == 1).unwrap();
     assert_eq!(breaker.alerts[0].count, 5);
-    // What was told is not told again, however often it is raised.
+    // A delivered alert is not sent again, however often it is raised.
     raise(&world, AlertKind::BreakerOpen, "srie_main_user").await;
     assert_eq!(round(&world, &inbox).await, Round::Told(0));
     assert_eq!(inbox.take(), []);
@@ -156,7 +156,7 @@ async fn what_is_resolved_is_told_as_resolved_and_what_comes_back_as_raised(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nobody_listens_everything_waits_for_one_message(
+async fn while_the_receiver_is_away_everything_waits_for_one_message(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
@@ -209,7 +209,7 @@ async fn a_crash_after_any_call_neither_loses_a_message_nor_sends_it_under_anoth
         let engine = world.reopened().await;
         let channel = Arc::clone(&inbox) as Arc<dyn Channel>;
         let next = AlertDelivery::new(engine, vec![channel]);
-        // Whoever died may still be taken for alive.
+        // The lease of the crashed process may not have expired yet.
         free(&world).await;
         next.round(inbox.as_ref(), When::Now).await.unwrap();
         let mut ids = std::collections::BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Dumps on every backend: what happens beside an export, and what an import may change.
+//! Dumps on every backend: writes during an export, and what an import may change.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -158,7 +158,7 @@ async fn what_moves_while_it_is_imported_is_not_refused(
             () = hold.reached() => {}
             imported = &mut import => {
                 assert_eq!(imported.unwrap().refused, 0);
-                assert!(nth > 1, "nobody looks at {looking_at}");
+                assert!(nth > 1, "no call looks at {looking_at}");
                 break;
             }
         }

@@ -197,7 +197,7 @@ async fn a_database_of_an_export_is_chosen_without_the_others(
     let place = dir.path().join("dump");
     let service = DumpService::new(world.reopened().await);
     service.export(&place, false, &NoProgress).await.unwrap();
-    // Nobody looks at it.
+    // This file is not read.
     std::fs::remove_file(place.join("raseen_temp_user/internal_users.bson")).unwrap();
     let other = World::new(backend).await;
     let service = DumpService::new(other.reopened().await);

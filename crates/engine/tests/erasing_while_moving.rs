@@ -1,8 +1,8 @@
-//! Erasing a user while a move of the same user is at each of its steps: nothing of the user comes back, and a new
-//! life that began meanwhile stays.
+//! Erasing a user while a move of the same user is at each of its steps: nothing of the user comes back, and a user
+//! who signed up again in the meantime stays.
 //!
-//! The mover is a process of its own, with calls of its own: it is stopped before one of them, the user is erased, and
-//! it goes on, or is killed and others finish what it began.
+//! The mover is a separate process: it is stopped before one of its calls, the user is erased, and the mover
+//! continues, or is killed and other processes finish its work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const TIERS: [Role; 3] = [
     Role::RaseenMainUser,
     Role::SrieMainUser,
 ];
-/// How many cases go on beside each other.
+/// How many cases run concurrently.
 const AT_ONCE: usize = 8;
 const GRACE: Duration = Duration::from_hours(720);
 /// What was erased contains this, and nothing else does.
@@ -37,7 +37,7 @@ const OLD: &str = "of the erased life";
 /// What a new life contains.
 const NEW: &str = "of the new life";
 
-/// When the mover goes on.
+/// When the mover continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum When {
     /// At once after the erasure.
@@ -49,9 +49,9 @@ enum When {
 /// What becomes of the mover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mover {
-    /// It goes on to its end.
+    /// It runs to its end.
     GoesOn,
-    /// It is killed after so many more calls, and others go on.
+    /// It is killed after this many more calls, and other processes continue.
     Dies(u64),
 }
 
@@ -62,7 +62,7 @@ struct Case {
     away: Option<Role>,
     when: When,
     mover: Mover,
-    /// The user signs up again before the mover goes on, or as soon as that can be.
+    /// The user signs up again before the mover continues, or as soon as that is possible.
     reborn: bool,
 }
 
@@ -99,7 +99,7 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(Wrong(what())) }
 }
 
-/// One user, erased while a mover stands still.
+/// One user, erased while a mover is held.
 struct Scene<'a> {
     world: &'a World,
     /// The mover's process.
@@ -138,7 +138,7 @@ impl Scene<'_> {
         self.born = Some(self.write(&self.erased, NEW).await.unwrap());
     }
 
-    /// Stops a mover before the call after `at` others, erases, and lets it go on; `None` where it makes no such call.
+    /// Stops a mover before the call after `at` others, erases, and resumes it; `None` where it makes no such call.
     async fn play(&mut self, at: u64) -> Option<Result<(), Wrong>> {
         let world = self.world;
         let hold = self.mover.faults.hold(Fault::nth(at + 1, Moment::Before));
@@ -172,7 +172,7 @@ impl Scene<'_> {
         if self.case.mover == Mover::GoesOn {
             ended.unwrap();
         }
-        // Tombstones stand, or what is behind them is known to be pending, before anybody tidies up.
+        // Before any cleanup, the tombstones are written, or the erasure behind them is known to be pending.
         let hidden = self.case.when == When::AtOnce;
         world.faults.heal();
         self.mover.faults.heal();
@@ -185,7 +185,7 @@ impl Scene<'_> {
         Some(self.ends_well().await)
     }
 
-    /// Others go on, and the tombstones are removed.
+    /// Other processes continue, and the tombstones are removed.
     async fn ends_well(&self) -> Result<(), Wrong> {
         let world = self.world;
         let mut upkeep = Upkeep::new(Arc::clone(&world.engine), GRACE);
@@ -238,7 +238,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// No database holds anything of the old life, and nobody's id is kept for a tombstone.
+    /// No database holds content from before the erasure, and no tombstone keeps a user id.
     async fn nothing_old_is_anywhere(&self) -> Result<(), Wrong> {
         for role in TIERS {
             let copy = self.world.copy(role, &self.erased).await;

@@ -1,4 +1,4 @@
-//! Erasing users: nothing that was erased comes back, whoever is cut off or late.
+//! Erasing users: erased content does not come back, also when a process crashes or a write is late.
 
 use std::time::Duration;
 
@@ -407,7 +407,7 @@ async fn lose_the_key(world: &World) {
         .unwrap();
 }
 
-/// Whoever asks a ledger without its key is told that nobody knows, and goes no further.
+/// A ledger without its key answers with an error, and the operation that asked it stops.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_rests_on_a_ledger_that_lost_its_key(
@@ -451,7 +451,7 @@ async fn a_ledger_that_lost_its_key_is_an_error_and_no_clean_slate(
     ));
 }
 
-/// A mover that comes before the erasure has reached temp meets a tombstone in main.
+/// A mover that runs before the erasure has reached temp finds a tombstone in main.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tombstone_above_what_moves_is_no_contradiction(

@@ -1,5 +1,5 @@
-//! The fence of an erasure: above the ledger and every copy, whatever was lost or put back before, and never above a
-//! newer life.
+//! The fence of an erasure: above the ledger and every copy, also after a loss or a restore, and never above a document
+//! that was created after the erasure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -323,7 +323,7 @@ async fn a_pause_that_comes_late_undoes_no_resume(
     assert!(world.service().pause().await.is_err());
     assert!(late.is_on_its_way());
     world.faults.heal();
-    // The operator hears of the error and makes sure that the movement goes on.
+    // The operator sees the error and makes sure that the mover continues.
     assert!(!world.service().resume().await.unwrap());
     late.arrive().await.unwrap();
     assert!(!world.service().is_paused().await.unwrap());

@@ -1,4 +1,4 @@
-//! How fast the mover goes, and how much it holds: its rate, the size of its batches, the bytes at work, marks.
+//! The speed and the memory of the mover: its rate, the size of its batches, the bytes in flight, marks.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -112,7 +112,7 @@ async fn a_slow_batch_makes_the_next_ones_smaller_and_wait() {
     world.check_invariants().await;
 }
 
-/// The number of documents in the batch that meets `hold` first, then the rest moves.
+/// The number of documents in the first batch that reaches `hold`; then the rest moves.
 async fn stopped_then_moved(world: &World, documents: u32) -> usize {
     let service = world.service();
     let none = CancellationToken::new();
@@ -191,7 +191,7 @@ async fn what_is_due_longest_moves_first_and_some_batches_of_it_in_the_order_of_
 #[case::one_by_one(1)]
 #[case::all_that_fit(1 << 20)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_gone_or_was_changed_since_it_was_found_due_holds_up_nobody(
+async fn documents_removed_or_changed_after_the_scan_do_not_delay_others(
     #[case] batch_bytes: usize,
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
@@ -239,7 +239,7 @@ async fn whatever_names_what_was_staged_each_is_looked_at(
     let mut world = World::new(backend).await;
     world.settings.batch_documents = 3;
     world.settings.batch_bytes = batch_bytes;
-    // Objects are told apart, and ordered, in more ways than one; they stand among the others, and before them all.
+    // Objects are distinguished, and ordered, in more ways than one; they stand among the others, and before them all.
     let objects = [1, 2, 256].map(|n| RawBson::from(rawdoc! { "a": n }));
     let others = [7.into(), 7.5.into(), true.into()];
     let others = others.into_iter().chain([ObjectId::new().into()]);
@@ -286,7 +286,7 @@ async fn no_batch_begins_beside_one_whose_document_fills_the_memory_of_all() {
     let hold = world.faults.hold(insert);
     let run = world.migrate_meanwhile();
     hold.reached().await;
-    // Time goes on once everybody waits.
+    // The paused clock advances once all tasks are waiting.
     tokio::time::sleep(SECOND).await;
     assert_eq!(batches(&world), 0, "another went past the one that is held");
     hold.release();
@@ -313,7 +313,7 @@ async fn more_quarantined_documents_than_a_page_holds_are_counted_left_alone_and
     assert_eq!((first.moved, first.quarantined), (1, 520));
     let shown = world.inspector().quarantined(30).await.unwrap();
     assert_eq!(shown.len(), 30);
-    // One of the first page of marks and one of the last are mended: they are released, and no others.
+    // One document of the first page of marks and one of the last are corrected: they are released, and no others.
     let whatever = Guard::Fields(doc! {});
     for n in [3, BAD - 1] {
         let id = format!("bad{n:04}").into();

@@ -1,4 +1,4 @@
-//! Other programs write documents of temp at any time, without bumping their versions.
+//! Other programs write documents in temp at any time, without incrementing their versions.
 
 use bson::{Bson, doc};
 use rstest::rstest;
@@ -46,7 +46,7 @@ async fn assert_scribble_is_kept(world: &World, user: &UserId) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_changed_moves(
+async fn unchanged_documents_move(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = world(backend).await;

@@ -1,4 +1,4 @@
-//! What callers get from a database that cannot be reached, and how its return is noticed.
+//! The answers to callers while a database is unreachable, and how its return is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn a_caller_finds_out_as_well_whether_a_database_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_caller_at_a_time_finds_out_and_nobody_waits_for_it() {
+async fn one_caller_at_a_time_probes_and_the_others_do_not_wait() {
     let world = guarded().await;
     world.lose(MAIN).await;
     world.faults.heal();
@@ -207,7 +207,7 @@ async fn a_call_that_is_never_answered_ends_after_a_minute() {
         .hold(Fault::nth(1, Moment::Before).to(MAIN).of("find"));
     let began = Instant::now();
     let read = world.users.read(&user()).await;
-    // Read again, or out of the backup: whoever asks is answered.
+    // The read is repeated, or served from the backup: the caller gets an answer.
     assert!(began.elapsed() >= Duration::from_mins(1), "{read:?}");
     assert!(began.elapsed() < Duration::from_mins(2), "{read:?}");
     hold.release();
@@ -241,7 +241,7 @@ async fn while_srie_is_away_writes_go_on_at_once_and_moves_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_is_alerted_and_resolved_when_nobody_says_so_any_more() {
+async fn an_open_breaker_is_alerted_and_resolved_when_no_process_reports_it() {
     let world = guarded().await;
     let alerts = Alerts::new(Arc::clone(&world.engine));
     let open = async || {
@@ -258,7 +258,7 @@ async fn an_open_breaker_is_alerted_and_resolved_when_nobody_says_so_any_more() 
         upkeep.round(Duration::ZERO).await;
         assert_eq!(open().await, named);
     }
-    // Another process can reach it, and hears from this one that it cannot.
+    // Another process can reach it, and reads in the alert that this one cannot.
     let mut elsewhere = Upkeep::new(world.reopened().await, DAY);
     elsewhere.round(Duration::ZERO).await;
     assert_eq!(open().await, named);

@@ -1,4 +1,4 @@
-//! Databases that hang: nobody waits long for what can be done without.
+//! Databases that hang: a caller does not wait long for a database that its request does not need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::world::{self, Backend, World};
 
-/// All calls to this database from now on wait for ever.
+/// All calls to this database hang from now on.
 fn hang(world: &World, database: Role) {
     for nth in 1..100 {
         world

@@ -1,4 +1,4 @@
-//! A database that comes back as another one: nothing goes into it, and it is named.
+//! A different database answers after an outage: nothing is written to it, and errors name it.
 
 use std::sync::{Arc, RwLock};
 

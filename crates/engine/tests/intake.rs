@@ -1,5 +1,5 @@
-//! Taking in users whose documents were put together elsewhere: cut off after every call, and stopped before every
-//! call while somebody signs up, is erased, or is imported by another.
+//! Importing users whose documents were composed elsewhere: cut off after every call, and stopped before every
+//! call while a user signs up, is erased, or is imported by another process.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Case {
         compose(&self.user(), &parts)
     }
 
-    /// What is there before the import that is looked at; answers that.
+    /// Prepares the databases for the import under test, and returns the document to import.
     async fn begin(self, world: &World) -> Composed {
         let arrival = self.arrival(world, 2).await;
         if self.is_again() {
@@ -174,7 +174,7 @@ async fn an_import_cut_off_after_every_call_ends_the_same(
     }
 }
 
-/// Stops an import before each of its calls, lets `meanwhile` happen, and lets it go on; `after` looks at the result.
+/// Stops an import before each of its calls, runs `meanwhile`, and resumes the import; `after` checks the result.
 async fn stopped_before_every_call<M, A>(
     backend: Backend,
     case: Case,

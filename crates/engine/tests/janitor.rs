@@ -1,4 +1,4 @@
-//! The janitor clears entries that nobody confirms.
+//! The janitor clears entries that are never confirmed.
 
 use std::sync::Arc;
 

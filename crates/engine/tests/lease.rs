@@ -1,4 +1,4 @@
-//! Several movers: the lease saves work, and nothing rests on it.
+//! Several movers: the lease only saves work; safety does not depend on it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ async fn a_dead_holders_claim_lapses_and_the_dead_find_it_gone(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_nobody_can_read_stops_nobody(
+async fn an_unreadable_lease_does_not_stop_the_mover(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
@@ -308,7 +308,7 @@ async fn a_service_looks_about_every_interval_and_at_most_one_after_a_document_c
     assert_about(wait(&world, 0.0).await, 9 * 60);
     assert_about(wait(&world, 0.5).await, 10 * 60);
     assert_about(wait(&world, 0.999_999).await, 11 * 60);
-    // Due in half an hour: ten hours after that somebody must have looked.
+    // Due in half an hour: a service must look at most ten hours after that.
     world.staged(3, Duration::from_mins(23 * 60 + 30)).await;
     assert_about(wait(&world, 0.999_999).await, 10 * 60 + 30);
     assert_about(wait(&world, 0.6).await, 10 * 60 + 12);

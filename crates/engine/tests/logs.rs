@@ -1,4 +1,4 @@
-//! What the engine logs on the thread of a test, for tests of what must be said.
+//! The log lines of the engine on the thread of a test, for tests of what must be logged.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};

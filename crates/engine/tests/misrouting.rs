@@ -1,5 +1,5 @@
-//! The second checkpoint: whatever was decided before, a document of one type of user does not pass the
-//! handle of the other's database.
+//! The second check: independent of earlier decisions, a document of one type of user is refused by the
+//! handle of a database for the other type.
 
 use bson::doc;
 use bson::raw::RawDocumentBuf;

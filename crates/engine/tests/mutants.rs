@@ -1,4 +1,4 @@
-//! Guards taken away one at a time: what goes wrong shows in the databases.
+//! Guards disabled one at a time: the damage shows in the databases.
 
 use bson::doc;
 use bson::raw::RawDocumentBuf;
@@ -54,7 +54,7 @@ async fn a_write_to_main_without_its_guard_falls_behind_a_newer_copy(
     }
 }
 
-/// A mover that had read its document before the user was erased goes on after the tombstones are gone.
+/// A mover that had read its document before the user was erased continues after the tombstones are removed.
 async fn erased_under_a_mover(world: &World) -> Vec<RawDocumentBuf> {
     let user = world.staged(1, DAY).await;
     let copy = Fault::nth(1, Moment::Before)

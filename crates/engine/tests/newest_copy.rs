@@ -1,4 +1,5 @@
-//! What is served, and what the next document is made from, when main's copy is damaged, older than srie's, or gone.
+//! Which copy is served, and which one the next document is composed from, when main's copy is damaged, older than
+//! srie's, or missing.
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc, rawdoc};

@@ -1,4 +1,5 @@
-//! Erasures that have not reached every database: what only waits to be erased is nobody's, and others go on.
+//! Erasures that have not reached every database: content that awaits erasure belongs to no user, and requests of other
+//! users continue.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::erasure::{assert_gone, in_every_tier, put, sees, tombstone};
 use crate::world::{self, Backend, HOUR, World, content, section};
 
-/// The database that was away is back, and nobody has tidied up yet.
+/// The database that was away is back, and no cleanup has run yet.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_waits_to_be_erased_is_neither_read_nor_written_to(
@@ -86,8 +87,8 @@ async fn however_many_erasures_are_pending_none_shows_also_while_the_ledger_is_a
     assert!(users.read(&neighbour).await.unwrap().is_some());
 }
 
-/// Nobody who has nothing to do with an erasure waits for an `evaluation_audit` that hangs, but for one second when
-/// it begins.
+/// A request of a user who has no pending erasure does not wait for an `evaluation_audit` that hangs, except for one
+/// second when it begins to hang.
 #[tokio::test(start_paused = true)]
 async fn others_go_on_while_the_ledger_hangs_and_it_is_asked_again_once_it_answers() {
     const HUNG: u64 = 15;

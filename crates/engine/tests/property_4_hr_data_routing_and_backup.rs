@@ -199,7 +199,7 @@ async fn holds(world: &World, number: u32, steps: &[Step]) -> Result<(), TestCas
     case.ends_well().await
 }
 
-/// Time stands still, so that the waits for what is away take none.
+/// The clock is paused, so that waits for unavailable databases take no time.
 #[rstest]
 fn hr_data_is_in_its_database_and_in_the_backup_whatever_the_backup_does(
     #[values(

@@ -34,7 +34,7 @@ use crate::world::{Backend, DAY, HOUR, World};
 const CASES: u32 = 256;
 
 /// One case: how often each document is refused for its own reasons, the wait before the first retry, the
-/// database that fails one attempt of everybody, with the round before which it does, and the round after which a
+/// database that fails one attempt of every document, with the round before which it does, and the round after which a
 /// run comes too early.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -47,7 +47,7 @@ struct Plan {
 fn plans() -> impl Strategy<Value = Plan> {
     let refusals = prop_oneof![4 => 0..=1, 2 => 2..=RETRIES, 1 => Just(RETRIES + 1)];
     let refusals = vec(refusals, 1..3);
-    // Long enough that nobody's time comes while the test looks.
+    // Long enough that no retry becomes due while the test looks.
     let backoff = prop_oneof![Just(30), Just(3_600), 30..10_000_u64];
     let away = prop_oneof![
         Just(Role::RaseenTempUser),
@@ -110,7 +110,7 @@ impl Case<'_> {
         found.unwrap().iter().map(read).collect()
     }
 
-    /// Everybody's attempt fails for a reason that is nobody's: it is logged and costs no retry.
+    /// Every attempt fails because a database is down: this is logged and costs no document a retry.
     async fn outage(&self, away: Role) -> Result<(), TestCaseError> {
         let mut before = Vec::new();
         for reference in &self.references {
@@ -195,7 +195,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Each document is where the attempts so far have brought it; nobody else is held up.
+    /// Each document is where the attempts so far have brought it; other documents are not delayed.
     async fn stands(&self, round: i32) -> Result<(), TestCaseError> {
         let temp = self.copies(Role::RaseenTempUser).await;
         let main = self.copies(Role::RaseenMainUser).await;

@@ -1,5 +1,5 @@
 //! Property 8 of the mission: for any database connection failure, connecting is retried with exponential backoff
-//! until it succeeds or the most retries are reached.
+//! until it succeeds or the maximum number of retries is reached.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! What waits for an operator: conflicts that last until one decides, and how a decision is carried out.
+//! The quarantine: conflicts that last until an operator decides, and how the decision is carried out.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -157,7 +157,7 @@ async fn the_kept_copy_counts_above_all_others_once_they_are_in_a_file(
     }
     assert_eq!(world.copy(Role::RaseenTempUser, &user).await, None);
     world.check_invariants().await;
-    // The next write goes on from there.
+    // The next write continues from that version.
     let next = world.put(&user, 10).await.unwrap();
     assert_eq!(next.version.get(), version + 1);
 }

@@ -1,4 +1,4 @@
-//! Bringing documents back from srie to main, and replicating main to srie.
+//! Restoring documents from srie to main, and replicating main to srie.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ async fn a_main_that_was_lost_comes_back_byte_for_byte_under_a_running_service(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_overwrites_nothing_newer_and_brings_nobody_back_who_was_erased(
+async fn a_restore_overwrites_nothing_newer_and_restores_no_erased_user(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
@@ -246,7 +246,7 @@ async fn every_step_of_a_restore_twice_is_once(
     }
 }
 
-/// Main lost but for an older copy, srie with content of somebody who was erased and a copy of another program.
+/// Main lost except for an older copy; srie with content of an erased user and a document of another program.
 async fn lost(world: &World) -> Vec<RawDocumentBuf> {
     moved(world, 4).await;
     let old = world.all(SRIE).await;
@@ -282,7 +282,7 @@ async fn assert_came_back(world: &World, before: &[RawDocumentBuf], when: &str) 
     assert_eq!(world.copy(SRIE, &user(40)).await, Some(adopted), "{when}");
 }
 
-/// Whoever is erased while a restore has read and not yet written stays erased.
+/// A user who is erased after a restore has read and before it has written stays erased.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_beside_a_restore_wins(

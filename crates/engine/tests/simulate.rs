@@ -97,7 +97,7 @@ async fn an_hour_begins_after_the_end_of_the_one_before(
     #[values(Backend::Memory, Backend::Sqlite)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    // Only a clock that stands still meets a boundary to the millisecond.
+    // Only a stopped clock hits a boundary to the millisecond.
     world.staged(1, HOUR_LEFT).await;
     world.staged(2, a_little_less(HOUR_LEFT)).await;
     world.staged(3, LATER[1]).await;

@@ -1,5 +1,5 @@
 //! Documents at the limits of what a database stores, and nested as deep as it allows: each moves or stays whole, and
-//! holds no other up.
+//! does not delay other documents.
 
 use bson::raw::RawDocumentBuf;
 use bson::rawdoc;

@@ -1,4 +1,4 @@
-//! Where the movement stands, as an operator sees it.
+//! The status of the mover, as operators see it.
 
 use std::time::Duration;
 

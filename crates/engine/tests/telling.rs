@@ -1,4 +1,4 @@
-//! What stands still is told, also while `evaluation_audit` is away; the first of a kind at once, and again every day.
+//! Stalled work raises alerts, also while `evaluation_audit` is away; the first of a kind at once, and again every day.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -91,7 +91,7 @@ async fn while_the_audit_database_is_away_alerts_are_told_from_memory_and_stored
     world.faults.heal();
     until(async || !all(&world).await.is_empty()).await;
     assert_eq!(all(&world).await[0].count, 2);
-    // What was told from memory is not told again from the database.
+    // An alert that was sent from memory is not sent again from the database.
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(inbox.take(), []);
     stop.cancel();

@@ -252,7 +252,7 @@ async fn a_lost_answer_is_not_a_second_write(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_acknowledged_while_temp_is_away_and_nobody_is_new_while_main_is(
+async fn nothing_is_acknowledged_while_temp_is_away_and_no_user_is_created_while_main_is(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;

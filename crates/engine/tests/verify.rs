@@ -1,4 +1,4 @@
-//! What is read back before a document leaves temp.
+//! The copies that are read back before a document is deleted from temp.
 
 use bson::raw::RawDocumentBuf;
 use rstest::rstest;

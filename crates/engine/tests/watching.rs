@@ -1,4 +1,4 @@
-//! A few documents in place of all, and all of them slowly beside the service.
+//! Comparing a sample of documents, and comparing all of them slowly in the background.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ async fn a_watch_covers_everything_in_its_period_and_says_what_differs_until_it_
     let kept = held(&world, SRIE, &user(40)).await;
     tamper(&world, SRIE, &user(40), None).await;
     let stop = CancellationToken::new();
-    // A period of no time: whoever asks may take a turn, which is a twentieth of everything.
+    // With so short a period every call of `turn` may compare, each time a twentieth of all documents.
     let period = std::time::Duration::from_millis(1);
     let watch = || VerificationWatch::new(Arc::clone(&world.engine), period);
     assert_eq!(covered(&world, &watch(), 1, &stop).await, 50);
@@ -113,7 +113,7 @@ async fn covered(
     let mut compared = 0;
     let mut over = 0;
     for _ in 0..500 {
-        // Nobody's turn is too early.
+        // The next turn is due at once.
         let ids = [Bson::String("verification".into())];
         let set = doc! { "next_at": Bson::Null };
         let audit = world.store(Role::EvaluationAudit);

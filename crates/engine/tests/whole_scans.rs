@@ -1,4 +1,4 @@
-//! Scans that say they are whole: users whose `_id` changes behind the cursor, and documents whose `_id` cannot be read.
+//! Scans that must be complete: users whose `_id` changes behind the cursor, and documents whose `_id` cannot be read.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -127,7 +127,7 @@ async fn an_export_holds_a_user_who_was_adopted_at_any_moment_of_it(
     }
 }
 
-/// Writes a user the first time that it is told.
+/// Writes a user at the first call.
 struct Meanwhile {
     users: Users,
     user: UserId,

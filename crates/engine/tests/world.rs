@@ -49,7 +49,7 @@ pub enum Backend {
 pub enum Place {
     /// All on one cluster.
     One(Backend),
-    /// Those of srie on another than the rest.
+    /// The databases of srie on another cluster than the others.
     Two,
 }
 
@@ -254,7 +254,7 @@ impl World {
         )
     }
 
-    /// The watch over what stands still, for movers that look every minute.
+    /// The watch for stalled work, for movers that scan every minute.
     pub fn watch(&self) -> Watch {
         Watch::new(
             Arc::clone(&self.engine),
@@ -287,7 +287,7 @@ impl World {
         ErasureService::new(Arc::clone(&self.engine))
     }
 
-    /// A run that goes on beside the test.
+    /// A run concurrent with the test.
     pub fn migrate_meanwhile(&self) -> JoinHandle<Result<Summary, MoveError>> {
         let service = self.service();
         tokio::spawn(async move {
@@ -509,7 +509,7 @@ fn squatter(n: u32) -> String {
     format!("squatter {n}")
 }
 
-/// Who would rather wait for a busy machine than go on without what the ledger would say.
+/// With a long timeout for the ledger: a test waits for a busy machine instead of continuing without the ledger.
 pub fn patient_users(engine: &Arc<Engine>) -> Users {
     Users::new(Arc::clone(engine)).with_longest_look(Duration::from_mins(1))
 }

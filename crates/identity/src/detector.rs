@@ -69,7 +69,7 @@ pub struct Detection {
     pub decision: Decision,
     /// The owner of the GitHub token, where GitHub named one that the JWT does not contradict.
     pub github_owner: Option<GithubOwner>,
-    /// The JWT, where it is valid, whether or not the decision rests on it.
+    /// The JWT, where it is valid, whether or not the decision depends on it.
     pub jwt: Option<VerifiedJwt>,
     /// When it is worth asking GitHub again, where it was not asked.
     pub github_wait: Option<GithubWait>,
@@ -217,7 +217,7 @@ impl UserTypeDetector {
         Ok(self.jwt.verify_with_new_keys(token).await?)
     }
 
-    /// Fetches the keys that check JWTs, where they come from a URL.
+    /// Fetches the keys that verify JWTs, where they come from a URL.
     ///
     /// # Errors
     /// [`KeysUnavailable`]; the previous keys stay in use.

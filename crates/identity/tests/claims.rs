@@ -1,4 +1,4 @@
-//! What a believed token must say, and what is read from it.
+//! The claims that a valid token must have, and what is read from them.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -292,7 +292,7 @@ async fn the_longest_token_is_asked_about() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_while_verification_is_off() {
+async fn github_is_not_queried_while_verification_is_off() {
     let server = github().await;
     let settings = GithubSettings {
         verification: GithubVerification::Off,

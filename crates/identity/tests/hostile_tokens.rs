@@ -1,4 +1,4 @@
-//! Tokens that somebody made up: none is believed, none panics.
+//! Forged and malformed tokens: none is accepted, none causes a panic.
 
 use aws_lc_rs::hmac;
 use proptest::prelude::*;
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_believed_that_nobody_signed(text in "\\PC{0,60}(\\.\\PC{0,60}){0,4}") {
+    fn text_without_a_valid_signature_is_refused(text in "\\PC{0,60}(\\.\\PC{0,60}){0,4}") {
         prop_assert!(verifier(secret_keys()).verify(&text).is_err());
     }
 

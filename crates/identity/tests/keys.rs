@@ -1,4 +1,4 @@
-//! Which keys are taken, and which algorithm each fixes.
+//! Which keys are accepted, and which algorithm each determines.
 
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Keys that an identity provider publishes: fetched, replaced, and away.
+//! Keys that an identity provider publishes: fetched, replaced, and unavailable.
 
 use futures_util::future::join_all;
 use rstest::rstest;

@@ -1,5 +1,5 @@
-//! Keys that are replaced while tokens are checked: each token is believed that the newest keys believe, and unfit keys change
-//! nothing.
+//! Keys that are replaced while tokens are checked: a token is accepted if the newest keys accept it, and unusable keys
+//! change nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

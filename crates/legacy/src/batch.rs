@@ -136,7 +136,7 @@ fn places(chosen: &Chosen<Place>) -> BTreeSet<Place> {
 }
 
 impl Importer {
-    /// Reads the documents that count and puts the users together, those of whom anything is left.
+    /// Reads the documents that count and composes the users that have any content left.
     pub(crate) async fn put_together(
         &self,
         collections: &[Collection],

@@ -5,7 +5,7 @@
 //! something of that is gone by then, the user waits for the change that says so.
 //! So changes of one user arrive in order, a repeat does nothing, and a restart looks at everything once more and
 //! goes on from the place that was noted. Where changes are not told from there any more, because the source was dropped or
-//! keeps too few of them, the place is forgotten and everything is copied anew.
+//! keeps too few of them, the place is forgotten and everything is copied again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct Followed {
     pub users: u64,
     /// How far behind the source this is.
     pub lag: Lag,
-    /// How often everything was copied anew because the source did not tell changes from the noted place any more.
+    /// How often everything was copied again because the source did not tell changes from the noted place any more.
     pub restarts: u64,
 }
 
@@ -82,7 +82,7 @@ impl Importer {
     /// Imports everything and follows changes until `stop` is cancelled, or until nothing has changed for `idle`.
     ///
     /// # Errors
-    /// [`ImportError`]; starting again goes on.
+    /// [`ImportError`]; another start continues.
     pub async fn follow(
         &self,
         idle: Option<Duration>,
@@ -162,7 +162,7 @@ impl Importer {
                 );
             }
         }
-        // The report is about everything as it stands now.
+        // The report covers the present state of everything.
         if followed.changes > 0 || index.tally.is_busy() {
             let mut now = self.look(&times, &crate::NoProgress, stop).await?;
             if !stop.is_cancelled() {
@@ -209,8 +209,8 @@ impl Importer {
         watched.map_err(|error| self.named(number, error))
     }
 
-    /// The next changes of a source, and whether none follow. Changes that are lost as soon as they are followed anew end
-    /// the run: the source keeps too few of them for as long as a copy takes.
+    /// The next changes of a source, and whether none follow. Changes that are lost as soon as they are followed again
+    /// end the run: the source keeps too few of them for as long as a copy takes.
     async fn changes(
         &self,
         number: usize,
@@ -246,7 +246,7 @@ impl Importer {
         Lag(u64::try_from(now - i64::from(at.time)).unwrap_or_default())
     }
 
-    /// Notes which users changes are about, and files the documents anew.
+    /// Notes which users changes are about, and files the documents again.
     async fn take_up(
         &self,
         number: usize,

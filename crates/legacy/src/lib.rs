@@ -39,7 +39,7 @@ pub use verify::{Difference, Verification};
 /// What an import should do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Data that could be made again and is taken all the same.
+    /// Data that could be made again and is taken nevertheless.
     pub include: BTreeSet<Derived>,
     /// How dates without a zone are read.
     pub dates: Dates,
@@ -58,7 +58,7 @@ pub struct Importer {
     pub(crate) follows: bool,
 }
 
-/// Why an import stopped. What was stored stays, and the next run goes on.
+/// Why an import stopped. What was stored stays, and the next run continues.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The predecessor's database did not answer.

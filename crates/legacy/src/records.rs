@@ -132,7 +132,7 @@ impl Importer {
         Ok(())
     }
 
-    /// Takes in documents of one HR collection, as they were filed.
+    /// Imports documents of one HR collection, as they were filed.
     async fn take_records(
         &self,
         index: &Index,
@@ -172,7 +172,7 @@ impl Importer {
         Ok(index.scratch.refuse(&refused)?)
     }
 
-    /// Files and takes in documents that changed.
+    /// Files and imports documents that changed.
     pub(crate) async fn take_changed_records(
         &self,
         index: &Index,

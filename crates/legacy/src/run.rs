@@ -117,7 +117,7 @@ impl Importer {
         copied
     }
 
-    /// Takes in these users; answers how many documents are accounted for.
+    /// Imports these users; answers how many documents are accounted for.
     pub(crate) async fn take(
         &self,
         index: &Index,

@@ -79,7 +79,7 @@ impl Scratch {
     pub fn new() -> Result<Self> {
         // SQLite keeps a database without a name in a temporary file that is removed when it is closed.
         let connection = Connection::open("")?;
-        // Otherwise every other value that is asked for has the statement prepared anew.
+        // Otherwise every other value that is asked for has the statement prepared again.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch(TABLES)?;
         Ok(Self(Mutex::new(connection)))

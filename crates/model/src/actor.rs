@@ -1,5 +1,5 @@
-//! What an actor does, in the engine's own words, and running it again from its start to find out what it
-//! asks next.
+//! The actions of actors, as calls of the engine, and running an actor again from its start to find its next
+//! call.
 
 use std::sync::Arc;
 use std::time::Duration;

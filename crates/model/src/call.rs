@@ -1,4 +1,4 @@
-//! Calls of a store as data: what an actor asks, what it is answered, and how a call is carried out.
+//! Calls of a store as data: the request, the answer, and how a call is performed.
 
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};

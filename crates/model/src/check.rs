@@ -27,7 +27,7 @@ use crate::script::{Script, Turn};
 /// When every scenario begins.
 pub const START: DateTime = DateTime::from_millis(1_800_000_000_000);
 
-/// An actor's name, its start and what it was told since.
+/// An actor's name, its start and the answers since then.
 type History = (usize, u8, i64, u64);
 
 /// A scenario as a model for the checker.
@@ -128,7 +128,7 @@ impl Check {
                     return Some(());
                 }
             };
-            if !first && !self.concerns_nobody(moment, at, call) {
+            if !first && !self.concerns_no_other_actor(moment, at, call) {
                 return Some(());
             }
             match self.told(moment, at, call, how) {
@@ -146,7 +146,7 @@ impl Check {
     /// Whether the order of this call and those of other actors makes no difference to any actor, so that only one
     /// order is explored: what no other actor writes may be read at once, and what no other actor looks at may be
     /// written at once if nothing can go wrong with it.
-    fn concerns_nobody(&self, moment: &Moment, at: usize, call: &Call) -> bool {
+    fn concerns_no_other_actor(&self, moment: &Moment, at: usize, call: &Call) -> bool {
         let (trouble, adopting) = (&moment.trouble, self.scenario.adopting);
         let others = |writing| {
             let all = moment.actors.iter().enumerate();

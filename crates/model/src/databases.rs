@@ -1,4 +1,4 @@
-//! What the seven databases hold, as a value: a call makes a new one, and equal contents are equal.
+//! The contents of the seven databases as a value: a call makes a new value, and equal contents are equal.
 
 use std::collections::BTreeMap;
 use std::fmt;

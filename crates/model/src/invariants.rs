@@ -1,5 +1,5 @@
-//! What must be true after every step: the test kit's invariants over what the databases hold, and what
-//! clients were told. The numbers are those of the protocol's invariants.
+//! What must be true after every step: the test kit's invariants over the contents of the databases and the
+//! answers to clients. The numbers are those of the protocol's invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,13 +1,13 @@
-//! The model check: small worlds in which the real engine meets every order of calls, crashes, lost answers
-//! and outages, and the protocol's invariants are looked at after every step.
+//! The model check: small worlds in which the real engine runs in every order of calls, crashes, lost answers
+//! and outages, and the protocol's invariants are checked after every step.
 //!
-//! An actor is an async function of the engine. The model keeps what each was told so far; to find out what
-//! it asks next, the function is run again from its start with those answers ([`actor`], [`script`]). Its
-//! next call is carried out at once over what the databases hold ([`databases`], [`call`]), which is one
+//! An actor is an async function of the engine. The model keeps the answers that each has received; to find the
+//! next call, the function is run again from its start with those answers ([`actor`], [`script`]). The
+//! call is performed at once on the contents of the databases ([`databases`], [`call`]), which is one
 //! step of the model ([`check`]). Clock, ids and jitter are parameters of the engine, so a replay is exact.
 //!
-//! **Architecture invariant:** nothing of the protocol is written down here a second time: only what is asked
-//! of the engine, what may go wrong, and what must be true ([`invariants`]).
+//! **Architecture invariant:** the protocol is not implemented here a second time: this crate only calls the engine,
+//! injects faults, and checks what must be true ([`invariants`]).
 
 pub mod actor;
 pub mod call;

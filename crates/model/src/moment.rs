@@ -1,4 +1,4 @@
-//! One moment of a world: what the databases hold, what each actor was told, and what may happen next.
+//! One moment of a world: the contents of the databases, the answers to each actor, and what may happen next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -26,9 +26,9 @@ pub struct Actor {
     pub crashes: u8,
     /// It is at its end.
     pub over: bool,
-    /// It is told from others that do the same.
+    /// It is distinguished from others that do the same.
     pub(crate) named: bool,
-    /// What it was told since it began.
+    /// The answers since it began.
     pub(crate) turns: Arc<Vec<Turn>>,
     /// A number for each turn: what was asked and answered.
     pub(crate) trail: Arc<Vec<u64>>,
@@ -155,7 +155,7 @@ pub enum Action {
     Lose(usize),
     /// An actor's call is carried out by half, and the answer is lost.
     Halve(usize),
-    /// An actor's call is held on its way, and the actor is told that time is up.
+    /// An actor's call is held in flight, and the actor gets a timeout.
     Delay(usize),
     /// A call that was held arrives.
     Arrive(usize),

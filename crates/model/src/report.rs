@@ -1,4 +1,4 @@
-//! Going through a scenario, and saying what was seen.
+//! Exploring a scenario, and reporting what was seen.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Scenarios: who does what to which databases, and what may go wrong. Where to look next: `check`.
+//! Scenarios: the actors, the databases, and the faults that may occur. Where to look next: `check`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub struct Trouble {
     pub crashes: u8,
     /// Calls that are carried out, wholly or by half, and whose answers are lost.
     pub lost: u8,
-    /// Calls that are held on their way: the caller is told that time is up, and they arrive at any later moment.
+    /// Calls that are held in flight: the caller gets a timeout, and they arrive at any later moment.
     pub late: u8,
     /// Times that srie goes away; it comes back.
     pub outages: u8,
@@ -33,7 +33,7 @@ pub struct Scenario {
     pub actors: Vec<Program>,
     /// What the databases hold at the beginning.
     pub planted: Vec<(Role, RawDocumentBuf)>,
-    /// What clients were told before the beginning.
+    /// The answers to clients before the beginning.
     pub acks: Vec<Ack>,
     /// What goes wrong.
     pub trouble: Trouble,

@@ -1,5 +1,5 @@
-//! A store that answers from a script: what an actor was told so far. The first call beyond it is noted and
-//! never answered, and the actor is given up there.
+//! A store that answers from a script: the answers that an actor has received. The first call beyond it is recorded and
+//! never answered, and the actor is dropped there.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,13 +24,13 @@ use crate::call::{Answer, Call, Operation, Reply};
 pub struct Turn {
     /// The method and the database, to notice when a replay goes astray.
     pub asked: (Role, &'static str),
-    /// What it was told.
+    /// The answer.
     pub answer: Answer,
-    /// The time when it was told.
+    /// The time of the answer.
     pub now: DateTime,
 }
 
-/// What an actor is told when it is run again from its start.
+/// The answers that an actor gets when it is run again from its start.
 #[derive(Debug)]
 pub struct Script {
     /// The answers so far.

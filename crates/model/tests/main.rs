@@ -1,5 +1,5 @@
-//! Small worlds in which the engine meets every order of calls: each is gone through whole, and says how many
-//! different moments there were.
+//! Small worlds in which the engine runs in every order of calls: each is explored completely, and reports how many
+//! different moments were reached.
 
 #![expect(clippy::print_stdout, reason = "how much was explored is worth a line")]
 

@@ -1,4 +1,4 @@
-//! Scenarios in short, and what a test says of one.
+//! Short constructors of scenarios, and assertions about their reports.
 
 use std::time::Instant;
 
@@ -15,14 +15,14 @@ pub fn staged(version: i64) -> RawDocumentBuf {
     native_user(1, version).dated(START).build()
 }
 
-/// The first user's document stands in temp and is due.
+/// The first user's document is in temp and is due.
 pub fn due(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);
     scenario.planted.push((Role::RaseenTempUser, staged(3)));
     scenario
 }
 
-/// The first user's document stands in temp as another program wrote it, and is due.
+/// The first user's document is in temp as another program wrote it, and is due.
 pub fn written_elsewhere(actors: impl IntoIterator<Item = Program>) -> Scenario {
     let mut scenario = Scenario::of(actors);
     scenario.planted.push((Role::RaseenTempUser, foreign(1)));

@@ -22,7 +22,7 @@ const AMAZON_DOCUMENTDB: &str = "Amazon DocumentDB";
 const AZURE_COSMOS_DB: &str = "Azure Cosmos DB";
 const DOCUMENTDB: &str = "DocumentDB (the extension of PostgreSQL, or a service of Azure on it)";
 const FERRETDB: &str = "FerretDB";
-const UNKNOWN: &str = "a product that speaks the protocol of MongoDB and is not MongoDB";
+const UNKNOWN: &str = "a product that implements the MongoDB protocol but is not MongoDB";
 
 /// The domains of services, and which service each is.
 const DOMAINS: [(&str, &str); 3] = [

@@ -1,4 +1,4 @@
-//! Chunks that move beside a test.
+//! Chunks that move during a test.
 
 use std::io;
 use std::sync::Arc;

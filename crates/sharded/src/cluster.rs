@@ -176,7 +176,7 @@ fn locked(mongod: &Mutex<Mongod>) -> MutexGuard<'_, Mongod> {
     mongod.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes the servers a cluster, then answers connections until it is told to stop; `tell` hears of the router's port.
+/// Makes the servers a cluster, then answers connections until it is stopped; `tell` receives the router's port.
 fn run_router(
     config: u16,
     shards: &BTreeMap<String, u16>,

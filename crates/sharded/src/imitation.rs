@@ -32,7 +32,7 @@ pub struct Imitation {
 }
 
 impl Imitation {
-    /// Stands before the mongod on `port`.
+    /// A proxy in front of the mongod on `port`.
     ///
     /// # Errors
     /// Where the system gives no port.

@@ -1,4 +1,4 @@
-//! A mongod that commands are sent to, without a driver: over connections that are used again, or over a fresh one.
+//! A mongod that commands are sent to, without a driver: over reused connections, or over a new one.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! A mongod process that a test may kill and start again.
+//! A mongod process that a test can kill and start again.
 //!
 //! It hangs on a shell that waits for the end of its input: however the tests end, the shell kills the server by its
 //! process id and deletes the data.
@@ -84,7 +84,7 @@ impl Mongod {
     /// Starts one without data, on a port of its own, with these arguments.
     ///
     /// # Errors
-    /// Where it cannot be started; whether it goes on running is not looked at.
+    /// If it cannot be started; whether it keeps running is not checked.
     pub fn start(arguments: &[&str]) -> io::Result<Self> {
         let data = tempfile::Builder::new().prefix("sharded-").tempdir()?;
         let mut mongod = Self {
@@ -151,7 +151,7 @@ impl Mongod {
         Ok(())
     }
 
-    /// The process stands still, with all its connections open, or goes on.
+    /// Suspends the process, with all its connections open, or resumes it.
     ///
     /// # Errors
     /// Where it does not run.

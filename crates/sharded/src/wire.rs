@@ -12,7 +12,7 @@ const OP_QUERY: i32 = 2004;
 const OP_MSG: i32 = 2013;
 /// A message's length, its number, the number that it answers, and its kind.
 const HEAD: usize = 16;
-/// Flags, a cursor, where it stands, and how many documents follow.
+/// Flags, a cursor, its position, and how many documents follow.
 const REPLY_HEAD: usize = 20;
 /// The sender wants no answer.
 const MORE_TO_COME: u32 = 1 << 1;
@@ -124,7 +124,7 @@ fn text(bytes: &[u8]) -> io::Result<(&CStr, &[u8])> {
     Ok((text, &bytes[end + 1..]))
 }
 
-/// A command whose long arguments may stand in sections of their own.
+/// A command whose long arguments may be in separate sections.
 fn message(id: i32, bytes: &[u8]) -> io::Result<Message> {
     let flags = number(bytes, 0)?.cast_unsigned();
     let mut rest = &bytes[4..];

@@ -1,7 +1,7 @@
 //! Checkpoints: when the write-ahead log is written back into the file. A thread does so beside the writers, a step at a
 //! time, and lives as long as that takes.
 //!
-//! SQLite begins a log anew once all of it is written back and the file is synced
+//! SQLite restarts a log once all of it is written back and the file is synced
 //! (<https://sqlite.org/wal.html#checkpointing>). The thread tries to get that far, and then no writer waits. Where writers
 //! are faster, the one that fills the log does the rest. What fails, on a full disk say, costs nothing but that: it is tried
 //! again with the next step.
@@ -16,7 +16,7 @@ use rusqlite::hooks::Wal;
 
 use crate::connect;
 
-/// At this size of the log a writer itself writes back what is left, and when it is begun anew it is cut back to it.
+/// At this size of the log a writer itself writes back what is left, and when it is restarted it is cut back to it.
 const FULL_BYTES: i64 = 64 * 1024 * 1024;
 /// How much is new in the log when the thread begins. The larger, the more changes of one page of an index are written back
 /// as one.
@@ -38,7 +38,7 @@ pub(crate) fn write_back(connection: &mut Connection, path: &Path) -> rusqlite::
     // It is called after each commit, with the length of the log.
     connection.wal_hook(Some(move |log: &mut Wal, length| {
         if length < last_step {
-            // The log was begun anew.
+            // The log was restarted.
             last_step = 0;
         }
         if length >= full {

@@ -1,6 +1,6 @@
 //! Copying a file while it is in use, by SQLite's backup API (<https://sqlite.org/backup.html>).
 //!
-//! A snapshot fixes the moment; writers go on beside it. Must never write to the file that is copied.
+//! A snapshot fixes the moment; writers continue beside it. Must never write to the file that is copied.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -10,7 +10,7 @@ use crate::index::Unique;
 use crate::table::{COLUMNS, Table, collections, key_of};
 use crate::{checksum, table};
 
-/// How much of SQLite's check is told.
+/// How much of SQLite's check is reported.
 const TOLD: usize = 20;
 
 /// What is wrong with the file.

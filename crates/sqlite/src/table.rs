@@ -1,7 +1,7 @@
 //! How documents lie in the file: one table for each collection, with the columns that queries look at
 //! beside the document's bytes, and the entries of the unique indexes in a table of their own.
 //!
-//! The bytes are the truth, and carry a checksum; the columns are always made from them, in the same statement.
+//! The bytes are authoritative, and have a checksum; the columns are always made from them, in the same statement.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -102,7 +102,7 @@ impl Table {
             name,
         };
         if !exists {
-            // SQLite knows a table by the statement that made it, which stands beside its name.
+            // SQLite stores the statement that created a table beside its name.
             return match connection.prepare(&table.select("1", "LIMIT 0")) {
                 Ok(_) => Err(Failure::Damaged),
                 // That is how SQLite says that there is no such table.
@@ -453,7 +453,7 @@ pub(crate) fn key_of(document: &RawDocument) -> Vec<u8> {
     id_order(&document::id(document))
 }
 
-/// The document in `bytes`, if it can be told apart into its fields to the end.
+/// The document in `bytes`, if it can be split into its fields to the end.
 pub(crate) fn sound(bytes: &[u8]) -> Result<&RawDocument, Failure> {
     let document = RawDocument::from_bytes(bytes).map_err(|_| Failure::Damaged)?;
     if document.iter_elements().all(|element| element.is_ok()) {

@@ -152,7 +152,7 @@ pub(crate) fn write(
 }
 
 /// A row that a trigger or a constraint of another program refuses is that document's matter: the statement
-/// is undone, and the others go on.
+/// is undone, and the others continue.
 fn refusal(put: rusqlite::Result<()>) -> Result<Option<Fault>, Failure> {
     match put {
         Ok(()) => Ok(None),

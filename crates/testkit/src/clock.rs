@@ -6,12 +6,12 @@ use std::time::Duration;
 use bson::DateTime;
 use tierkeep_core::clock::{self, Clock};
 
-/// A [`Clock`] that stands still until it is set or advanced.
+/// A [`Clock`] that changes only when it is set or advanced.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// A clock that shows `now`.
     pub fn new(now: DateTime) -> Self {
         Self(AtomicI64::new(now.timestamp_millis()))
     }
@@ -30,7 +30,7 @@ impl ManualClock {
 }
 
 impl Default for ManualClock {
-    /// Stands at 2026-01-01T00:00:00Z.
+    /// Starts at 2026-01-01T00:00:00Z.
     fn default() -> Self {
         Self::new(DateTime::from_millis(1_767_225_600_000))
     }

@@ -1,5 +1,5 @@
-//! A store that fails on plan, for tests of what happens when a step is lost: before it took effect,
-//! half way, or after, when only the answer is lost. Never changes what the store behind it does.
+//! A store with planned failures, for tests in which a call is lost: before it took effect,
+//! half-way, or after it, when only the answer is lost. Never changes what the store behind it does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,9 +40,9 @@ pub struct Fault {
     pub times: u64,
     /// When in the call.
     pub moment: Moment,
-    /// What the caller is told.
+    /// The error for the caller.
     pub class: Class,
-    /// The code that the caller is told.
+    /// The error code for the caller.
     pub code: i32,
 }
 
@@ -85,7 +85,7 @@ impl Fault {
         self
     }
 
-    /// The caller is told this.
+    /// The caller gets this error.
     #[must_use]
     pub fn class(mut self, class: Class, code: i32) -> Self {
         self.class = class;
@@ -153,8 +153,8 @@ impl Faults {
         hold
     }
 
-    /// Keeps the [`Store::write`] or [`Store::amend`] that `fault` names on its way: the caller is told that time is up, and the call
-    /// arrives when the test says so.
+    /// Keeps the [`Store::write`] or [`Store::amend`] that `fault` names on its way: the caller gets a timeout, and the
+    /// call arrives when the test says so.
     pub fn delay(&self, fault: Fault) -> Late {
         let late = Late::default();
         self.lock().late.push((fault, 0, late.clone()));

@@ -1,4 +1,4 @@
-//! A call that is given up and arrives all the same, so that a test decides when it takes effect.
+//! A call that times out for its caller and arrives later, so that a test decides when it takes effect.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use tierkeep_core::store::{Class, StoreError};
 
 type Arrival = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
-/// A call whose caller was told that time is up, while it is still on its way.
+/// A call that timed out for its caller while it is still in flight.
 #[derive(Clone, Default)]
 pub struct Late(Arc<Mutex<Option<Arrival>>>);
 
@@ -19,7 +19,7 @@ impl std::fmt::Debug for Late {
 }
 
 impl Late {
-    /// Keeps the call, and answers what its caller is told.
+    /// Keeps the call, and returns the error for its caller.
     pub(crate) fn keep<T>(
         &self,
         database: Role,

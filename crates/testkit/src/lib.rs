@@ -1,10 +1,10 @@
-//! Test support: what every other crate's tests stand on.
+//! Test support for all other crates.
 //!
 //! **Architecture invariant:** this crate links no database, no HTTP server and no driver, so the crates
-//! where thinking happens test in seconds. It is a dev-dependency and never part of the binary.
+//! that hold the decisions are tested in seconds. It is a dev-dependency and never part of the binary.
 //!
 //! Where to look: [`conformance`] (the laws of a store as one suite for all backends), [`memory`] and
-//! [`fault`] (a store in memory, and one that fails or waits on plan, [`hold`]), [`clock`] (time that stands still),
+//! [`fault`] (a store in memory, and one that fails or waits on plan, [`hold`]), [`clock`] (a manual clock),
 //! [`documents`] (documents that break naive copies), [`legacy`] (a database of the predecessor), [`invariants`] (what must be true after any test).
 
 pub mod clock;

@@ -1,6 +1,6 @@
-//! A store in memory, for tests that need a database and not a particular one.
+//! A store in memory, for tests that need any database.
 //!
-//! It holds the same laws as the real ones (the conformance suite runs on it too) by calling the core's
+//! It obeys the same laws as the real ones (the conformance suite runs on it too) by calling the core's
 //! own functions for queries, guards and changes. It never persists anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,7 @@ impl MemoryStore {
             .unwrap_or_default()
     }
 
-    /// Puts `document` in whatever form it has, as another program would, over what is there.
+    /// Stores `document` as it is, as another program would, in place of the present one.
     pub fn plant(&self, collection: &str, document: RawDocumentBuf) {
         let key = id_order(&document::id(&document));
         self.data().of(collection).documents.insert(key, document);

@@ -10,7 +10,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "everybody else gets the time from here"
+        reason = "all other code gets the time from here"
     )]
     fn now(&self) -> DateTime {
         let now = DateTime::now();

@@ -1,4 +1,4 @@
-//! The heap: owns what the C library's allocator is told.
+//! The heap: owns the settings of the C library's allocator.
 //!
 //! glibc gives threads arenas of their own, up to eight for each processor, and each keeps what was freed in it; and
 //! once a large buffer was freed, the next ones come from there too. A move then takes half as much memory again as it
@@ -7,7 +7,7 @@
 //! the environment before the process begins.
 
 /// Executes the program again in this process, once, with an allocator that gives memory back; if that is not possible,
-/// the process goes on as it is. Keeps the process id, the arguments and what is open. Variables that are set already
+/// the process continues as it is. Keeps the process id, the arguments and what is open. Variables that are set already
 /// are left alone.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(

@@ -1,8 +1,8 @@
 //! The `tierkeep` binary as a library, so that its parts can be tested and its `main` stays small.
 //!
 //! Where to look: [`cli`] (verbs), [`config`] (settings), [`telemetry`] (logs), [`http`] (the service's routes),
-//! [`alerts`] (telling people), [`reload`] (keys that change on disk), [`lookup`] (whom a text means), [`exit`] (exit codes), [`output`] (results), `terminal` (what may reach
-//! one), [`heap`] (memory).
+//! [`alerts`] (delivery), [`reload`] (keys that change on disk), [`lookup`] (which user a text names), [`exit`] (exit
+//! codes), [`output`] (results), `terminal` (what may reach one), [`heap`] (memory).
 
 pub mod alerts;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The life of a process: when it is told to stop, and what it tells a service manager of itself.
+//! The life of a process: its stop signals, and its notifications to a service manager.
 
 use std::io;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Hangups {
                 use tokio::signal::unix::{SignalKind, signal};
                 let signals = signal(SignalKind::hangup());
                 signals
-                    .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be listened for"))
+                    .inspect_err(|error| tracing::warn!(%error, "cannot listen for SIGHUP"))
                     .ok()
             },
         }

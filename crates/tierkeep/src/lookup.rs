@@ -1,4 +1,4 @@
-//! Whom a text means: owns how people name a user.
+//! Which user a text names: owns the forms in which operators name a user.
 
 use tierkeep_core::user::UserId;
 

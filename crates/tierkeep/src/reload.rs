@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The keys and secrets of a service, and where they are.
 pub struct SecretFiles {
     inputs: Inputs,
-    /// The keys that check JWTs; none where they are fetched from a URL.
+    /// The keys that verify JWTs; none where they are fetched from a URL.
     keys: Option<SharedKeys>,
     /// What signs alerts; none where nothing is posted.
     webhook: Option<WebhookKey>,
@@ -135,10 +135,10 @@ impl SecretFiles {
                 replaced.map_err(|error| error.to_string())
             });
             match replaced {
-                Ok(()) => info!("the keys that check JWTs were read again"),
+                Ok(()) => info!("the keys that verify JWTs were read again"),
                 Err(error) => warn!(
                     %error,
-                    "the keys that check JWTs cannot be used; those of before stay in use"
+                    "the keys that verify JWTs cannot be used; the previous ones stay in use"
                 ),
             }
         }
@@ -148,7 +148,7 @@ impl SecretFiles {
                 Ok(None) => {}
                 Err(error) => warn!(
                     %error,
-                    "the secret that signs alerts cannot be used; the one of before stays in use"
+                    "the secret that signs alerts cannot be used; the previous one stays in use"
                 ),
             }
         }

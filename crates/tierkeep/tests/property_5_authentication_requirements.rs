@@ -1,5 +1,5 @@
-//! Property 5: internal takes a valid JWT, a valid GitHub token and no public name. Whoever names a public
-//! user is external. Everybody else is told so, and nothing of theirs is stored.
+//! Property 5: an internal user needs a valid JWT, a valid GitHub token and no public name. A request that names a
+//! public user is external. Every other request is refused, and nothing of it is stored.
 
 use proptest::prelude::*;
 use rstest::rstest;

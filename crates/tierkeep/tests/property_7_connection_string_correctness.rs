@@ -38,7 +38,7 @@ struct Url {
 }
 
 impl Url {
-    /// Every host has a second name of its own, so that two strings meet in one, the other, or both.
+    /// Every host has a second name, so that two strings can name the same host by either name.
     fn text(&self) -> String {
         let user = if self.user { "user:hunter2@" } else { "" };
         let more = if self.second_host {
@@ -197,7 +197,7 @@ fn every_role_gets_its_own_database_or_the_start_is_refused() {
                 count(&accepted);
                 prop_assert!(crossed.is_empty() && missing.is_empty());
                 let Backend::Mongo(connections) = settings.backend else {
-                    return Err(TestCaseError::fail("nobody asked for the embedded store"));
+                    return Err(TestCaseError::fail("the embedded store was not selected"));
                 };
                 prop_assert_eq!(connections.len(), Role::ALL.len());
                 for (role, url) in &meant {
@@ -249,7 +249,7 @@ fn a_database_s_own_variable_wins_over_the_one_for_all() {
     ];
     let loaded = Loaded::gather(&Inputs::of_environment(environment));
     let Backend::Mongo(connections) = Settings::of(&loaded).unwrap().backend else {
-        panic!("nobody asked for the embedded store")
+        panic!("the embedded store was not selected")
     };
     for (role, connection) in connections {
         let (url, database) = match role {
@@ -271,7 +271,7 @@ fn a_database_s_own_variable_wins_over_the_one_for_all() {
 /// How many deployments are opened on each backend.
 const OPENED: u32 = 256;
 
-/// Every role's marker is found where its settings pointed, by somebody who knows only the place.
+/// Every role's marker is found at the address in its settings, by a reader that knows only the address.
 fn marker(case: u32, role: Role) -> RawDocumentBuf {
     rawdoc! { "_id": format!("{case}-{role}"), "kind": "marker", "role": role.name() }
 }

@@ -1,5 +1,5 @@
-//! The README is true: every command of its trial is run as printed and says what is printed, `…` standing for what
-//! differs from run to run; and what it says answers an operator's question answers.
+//! The README is true: every command of its trial is run as printed and prints what the README shows, with `…` for what
+//! differs from run to run; and the commands in the table of operators' questions answer them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -140,7 +140,7 @@ fn dots_stand_for_anything_within_a_line() {
     assert!(!says("ab c", "a"));
 }
 
-/// What stands before the table of operators' questions.
+/// The line before the table of operators' questions.
 const QUESTIONS: &str = "\n| question | command | dashboard |\n|---|---|---|\n";
 /// The user that the questions are about.
 const SUBJECT: &str = "507f1f77bcf86cd799439011";

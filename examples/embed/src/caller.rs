@@ -36,7 +36,7 @@ impl FromRequestParts<App> for Asking {
     }
 }
 
-/// Somebody whose JWT says `admin`. It needs no GitHub token.
+/// A caller whose JWT has the role `admin`. No GitHub token is needed.
 pub(crate) struct Administrator;
 
 impl FromRequestParts<App> for Administrator {

@@ -2,7 +2,7 @@
 //! `external_users`, an internal user's in `raseen_temp_user` and, a day later, in `raseen_main_user` with a backup.
 //!
 //! `SECRET_KEY=… cargo run -p tierkeep-example-embed -- DIR 127.0.0.1:8090` serves `GET` and `PUT /report` for
-//! everybody, and `POST /move`, which waits for no day, for administrators.
+//! all users and, for administrators, `POST /move`, which moves documents without waiting for a day.
 
 #![expect(
     clippy::print_stdout,

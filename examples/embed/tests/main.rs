@@ -1,4 +1,5 @@
-//! The example works: it is started, asked by public and internal users, moves a document, and ends when it is told to.
+//! The example works: it is started, asked by public and internal users, moves a document, and ends when it is
+//! signalled.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -236,7 +236,7 @@ def _described(route: Route[Any]) -> dict[str, Any]:
     if "{section}" in route.path:
         parameters.append({"name": "section", "in": "path", "required": True, "schema": text})
     parameters += [{"name": header, "in": "header", "schema": text} for header in route.headers]
-    # Nobody needs credentials who names a public user.
+    # A request that names a public user needs no credentials.
     described: dict[str, Any] = {"parameters": parameters, "security": [{}]}
     if route.fields is not None:
         types = [JSON] if route.media_type == JSON else [MERGE_PATCH, JSON]

@@ -155,7 +155,7 @@ class DatabaseHealth:
     error: str | None = None
     """The class of the error, such as ``timeout`` or ``refused``."""
     warning: str | None = None
-    """That its server is another product than MongoDB."""
+    """A warning if its server is a product other than MongoDB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-//! The limit on SQLite, by the library alone.
+//! The limit on SQLite, with only the library.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The limit and the predecessor's algorithm on MongoDB, by the driver alone.
+//! The limit and the predecessor's algorithm on MongoDB, with only the driver.
 
 use anyhow::{Context, Result};
 use bson::raw::RawDocumentBuf;

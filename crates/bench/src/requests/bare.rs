@@ -1,4 +1,4 @@
-//! The two routes on axum with the driver: the check of the token, one command, one answer.
+//! The two routes on axum with the driver: check of the token, one command, one answer.
 
 use std::sync::Arc;
 

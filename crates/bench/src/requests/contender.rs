@@ -1,5 +1,5 @@
-//! The services that are compared, each a process of its own, on the same documents in a database of its own: what another program
-//! writes, tierkeep has to look at anew.
+//! The services that are compared, each a separate process with the same documents in a separate database, because
+//! tierkeep has to examine documents again that another program has written.
 
 use std::process::Stdio;
 

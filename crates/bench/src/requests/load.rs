@@ -1,4 +1,4 @@
-//! Internal users who ask again as soon as they are answered.
+//! Internal users that send a request as soon as the last one is answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl Load {
         for connection in 0..connections {
             let (load, client) = (self.clone(), Client::builder().http1_only().build()?);
             let section = contender.section();
-            // The users of a connection are its own, so that no two writes meet.
+            // Each connection has its own users, so that writes do not conflict.
             let own = (connection..self.tokens.len()).step_by(connections);
             at_work.spawn(async move {
                 let mut took_ms = Vec::new();

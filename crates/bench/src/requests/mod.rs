@@ -1,5 +1,5 @@
-//! What a request costs the service: reads and writes of one section over HTTP at 1, 16 and 64 connections, beside the
-//! same two routes on axum with the raw driver, and on FastAPI with PyMongo's async client.
+//! What a request costs the service: reads and writes of one section over HTTP at 1, 16 and 64 connections, compared
+//! with the same two routes on axum with the raw driver, and on FastAPI with PyMongo's async client.
 //!
 //! Where to look: `contender` (the three services), `bare` (the one on axum), `service.py` (the one on FastAPI), `load` (the callers).
 
@@ -87,9 +87,9 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
 
 fn text(bench: &Bench, results: &Results) -> String {
     let mut text = format!(
-        "{}{}; {} rounds in turns; documents of {DOCUMENT_BYTES} bytes, of which a section of about 1.7 kB is read or replaced by \
-         internal users, each connection asking again as soon as it is answered, for {} s. Processor time is the service's own \
-         process, for each request. Medians of the rounds; ratios round by round, with the least and the most in brackets. {}\n\n\
+        "{}{}; {} alternating rounds; documents of {DOCUMENT_BYTES} bytes, of which a section of about 1.7 kB is read or replaced by \
+         internal users, each connection sending the next request as soon as it is answered, for {} s. Processor time is that of \
+         the service's process, per request. Medians of the rounds; ratios round by round, with minimum and maximum in brackets. {}\n\n\
          | requests | connections | service | CPU µs | of the bare one's | p50 ms | p99 ms | p99 of p50 | requests/s |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         report::taken(),
@@ -99,7 +99,7 @@ fn text(bench: &Bench, results: &Results) -> String {
         if bench.arguments.python.is_some() {
             ""
         } else {
-            "No Python was found, so FastAPI took no part."
+            "No Python was found, so FastAPI was not measured."
         },
     );
     for ((case, kind), seen) in results {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::entry::{AuditKey, AuditKind, Draft, Entry, Mac, audit_field};
 use crate::document;
 
-/// The most violations that are told; the rest is counted.
+/// The most violations that are reported; the rest is counted.
 const TOLD: usize = 100;
 
 /// Where a trail ends: how many entries were ever written, and the hash of the last. As a text it is the

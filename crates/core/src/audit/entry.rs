@@ -26,7 +26,7 @@ pub mod audit_field {
     pub const AT: &str = "at";
     /// See [`super::AuditKind`].
     pub const KIND: &str = "kind";
-    /// Whom it concerns.
+    /// The user that it concerns.
     pub const USER_ID: &str = "user_id";
     /// Who did it.
     pub const ACTOR: &str = "actor";
@@ -56,9 +56,9 @@ pub enum AuditKind {
     AdminAction,
     /// An HR record was changed.
     HrAction,
-    /// Documents were brought back from the backup.
+    /// Documents were restored from the backup.
     Restore,
-    /// Documents of elsewhere were taken in.
+    /// Documents from elsewhere were imported.
     Import,
     /// A move was given up.
     FailedMove,
@@ -333,7 +333,7 @@ impl Entry {
         self.draft.kind
     }
 
-    /// Whom it is about.
+    /// The user that it is about.
     pub fn user_id(&self) -> Option<&str> {
         self.draft.user_id.as_deref()
     }
@@ -393,7 +393,7 @@ impl Serialize for Entry {
     }
 }
 
-/// Every field with its length, absent ones told from empty ones, so that no two entries look alike.
+/// Every field with its length, absent ones distinguished from empty ones, so that no two entries look alike.
 fn mac(draft: &Draft, seq: i64, prev: Mac, key: &AuditKey) -> Mac {
     let mut mac = key.0.clone();
     mac.update(DOMAIN);

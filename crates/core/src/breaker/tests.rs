@@ -48,7 +48,7 @@ struct Reference {
     epoch: u64,
 }
 
-/// How a call stands to the reference.
+/// How a call relates to the reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Ordinary { epoch: u64 },
@@ -126,7 +126,7 @@ impl World {
                 assert_ne!(state, BreakerState::Closed);
                 assert!(
                     state == BreakerState::HalfOpen || !may_look,
-                    "nobody may look"
+                    "no probe is due"
                 );
                 assert_eq!(Some(class), self.reference.class());
             }
@@ -219,11 +219,11 @@ proptest! {
         }
         for _ in 0..in_vain {
             now += settings.longest_wait;
-            let Admitted::Probe(pass) = breaker.admit(now) else { panic!("nobody looks") };
+            let Admitted::Probe(pass) = breaker.admit(now) else { panic!("no probe") };
             breaker.observe(&pass, Reach::Away(Class::Timeout), now, jitter);
         }
         now += settings.longest_wait;
-        let Admitted::Probe(pass) = breaker.admit(now) else { panic!("nobody looks") };
+        let Admitted::Probe(pass) = breaker.admit(now) else { panic!("no probe") };
         prop_assert_eq!(breaker.observe(&pass, Reach::Answered, now, jitter), Some(BreakerState::Closed));
     }
 }

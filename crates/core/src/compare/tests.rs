@@ -116,7 +116,7 @@ fn what_temp_still_holds_is_in_flight_and_what_it_does_not_is_not() {
 }
 
 #[test]
-fn what_is_below_the_fence_is_no_content_of_anybody() {
+fn content_below_the_fence_belongs_to_no_user() {
     let mut below = sight(Some(copy(3, n(1))), Some(copy(3, n(1))));
     below.fence = Version::of_erasure(1);
     assert_eq!(below.verdict(), Verdict::Differs(Class::ErasedButPresent));

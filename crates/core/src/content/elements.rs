@@ -115,7 +115,7 @@ pub(super) fn append(out: &mut Vec<u8>, element: Element<'_>) {
     out.extend_from_slice(element.value);
 }
 
-/// Whether every element can be told apart, down to `levels` levels.
+/// Whether every element can be parsed, down to `levels` levels.
 pub(super) fn are_sound(mut elements: Elements<'_>, levels: usize) -> bool {
     const NESTED: [ElementType; 2] = [ElementType::EmbeddedDocument, ElementType::Array];
     elements.all(|element| match element {

@@ -89,7 +89,7 @@ pub(super) fn number(text: &str) -> Result<Number, InvalidBody> {
     }
 }
 
-/// What stands in place of the object that a body must be.
+/// The JSON type found in place of the object that a body must be.
 pub(super) fn kind(of: ElementType) -> &'static str {
     match of {
         ElementType::Array => "an array",

@@ -91,7 +91,7 @@ pub(super) struct Member {
     pub(super) repeats: u32,
 }
 
-/// The members of the object between `at` and `end` that `how` shows. Of a key that stands twice, the last value counts, in
+/// The members of the object between `at` and `end` that `how` shows. Of a duplicate key, the last value counts, in
 /// the place of the first.
 pub(super) fn members(
     bytes: &[u8],

@@ -18,7 +18,7 @@ pub enum Reason {
     Int64,
     /// A key that starts with `$`, outside a `DBRef`: the object would be refused, or taken for Extended JSON.
     DollarKey,
-    /// A key that stands twice in its object; the last of its values is shown.
+    /// A duplicate key in an object; the last of its values is shown.
     RepeatedKey,
     /// Bits that the text of the value does not say: the payload of a NaN, a decimal in a form of its own, options of a
     /// regular expression out of order, keys of an array that do not count up.
@@ -77,7 +77,7 @@ impl Inexact {
         self.count == 0
     }
 
-    /// Adds what a part of the same answer says, which stands at `path`.
+    /// Adds the findings of a part of the same answer, which is at `path`.
     pub fn extend(&mut self, path: &str, part: Self) {
         self.count += part.count;
         let room = NAMED_MAX.saturating_sub(self.named.len());

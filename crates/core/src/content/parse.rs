@@ -220,7 +220,7 @@ impl<'a> Reading<'a> {
         Ok(ElementType::EmbeddedDocument)
     }
 
-    /// Refuses a key that stands twice among those from `first` on, and forgets these.
+    /// Refuses a duplicate key among those from `first` on, and forgets these.
     fn check_keys(&mut self, first: usize) -> Result<(), InvalidBody> {
         let out = &self.out;
         let keys = self.keys.get_mut(first..).unwrap_or_default();

@@ -193,7 +193,7 @@ pub fn show_user<'a, 's>(
     })
 }
 
-/// What stands in a user document beside tierkeep's own fields and `sections`.
+/// The fields of a user document other than tierkeep's own fields and `sections`.
 ///
 /// # Errors
 /// [`Damaged`] where it is no BSON.

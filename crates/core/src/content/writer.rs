@@ -69,7 +69,7 @@ impl Frame {
     }
 }
 
-/// An own field, of which only a text that is not UTF-8 is told, once.
+/// An own field, of which only a text that is not UTF-8 is reported, once.
 #[derive(Clone, Copy, Debug)]
 struct Own {
     depth: usize,

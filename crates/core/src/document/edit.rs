@@ -49,7 +49,7 @@ impl Edit {
         self
     }
 
-    /// Says where the copy stands: `data_location`, `storage_location` and `backup_status`.
+    /// Sets the location of the copy: `data_location`, `storage_location` and `backup_status`.
     #[must_use]
     pub fn locate(self, location: Location) -> Self {
         let located = self
@@ -130,7 +130,7 @@ fn rewrite(document: &RawDocument, changes: &[FieldChange<'_>]) -> RawDocumentBu
             append(&mut out, name, *value);
         }
     }
-    // Empty, unless the document is damaged: what cannot be told apart into elements stays as it is.
+    // Empty, unless the document is damaged: what cannot be split into elements stays as it is.
     let tail = start..source.len().saturating_sub(1);
     out.extend_from_slice(source.get(tail).unwrap_or_default());
     out.push(0);

@@ -60,7 +60,7 @@ impl Dates {
     /// The times of a document with these fields; `None` where it has none.
     ///
     /// # Errors
-    /// [`Unreadable`] where the field that decides which document is newer holds no date: what stands in for a missing
+    /// [`Unreadable`] where the field that decides which document is newer holds no date: the substitute for a missing
     /// date would make an older document the newest.
     pub fn of(&self, fields: &Fields<'_>, part: Part) -> Result<Option<Times>, Unreadable> {
         let names = own(part);
@@ -168,7 +168,7 @@ pub fn date(value: &Bson, zone: &TimeZone) -> Option<DateTime> {
     }
 }
 
-/// What stands under `$date`: a text, or milliseconds.
+/// The value of `$date`: a text, or milliseconds.
 fn extended(value: &Bson) -> Option<DateTime> {
     if let Bson::Document(object) = value {
         let millis = object.get_str("$numberLong").ok()?;

@@ -1,5 +1,5 @@
 //! Which of a user's legacy documents count: by parsed times, never by the order in which they are stored or
-//! read. Equal times are told apart by collection and `_id`, so that every run chooses the same.
+//! read. Equal times are distinguished by collection and `_id`, so that every run chooses the same.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

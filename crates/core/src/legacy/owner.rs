@@ -173,7 +173,7 @@ pub fn claim(collection: &str, fields: &Fields<'_>) -> Result<Claim, Refusal> {
     }
 }
 
-/// The user whom an internal document's accounts lead to.
+/// The user to which an internal document's accounts lead.
 ///
 /// # Errors
 /// There is not exactly one.
@@ -304,7 +304,7 @@ mod tests {
         #[case] document: bson::Document,
     ) {
         let Ok(Claim::Join(join)) = whose(collection, &document) else {
-            panic!("{document} was taken for somebody's")
+            panic!("{document} was given to a user")
         };
         assert_eq!(join.login.as_deref(), Some("srie06"));
         let id = document.get_str(field::USER_ID).unwrap();
@@ -333,7 +333,7 @@ mod tests {
     #[case(doc! { "user_id": "ada.l" }, "ada.l")]
     #[case(doc! { "user_id": "srie06", "storage_location": "HR_COLLECTION" }, "srie06")]
     #[case(doc! { "username": "srie06", "user_type": "hr" }, "srie06")]
-    fn what_names_nobody_is_refused_and_quoted(
+    fn a_document_that_names_no_user_is_refused_and_quoted(
         #[case] document: bson::Document,
         #[case] quoted: &str,
     ) {
@@ -345,7 +345,7 @@ mod tests {
     fn an_e_mail_address_never_makes_an_id() {
         let document = doc! { "user_id": "ada", "email": "ada@example.org" };
         let Ok(Claim::Join(join)) = whose("internal_users", &document) else {
-            panic!("taken for somebody's")
+            panic!("given to a user")
         };
         assert_eq!((join.login, join.id), (None, None));
     }

@@ -127,7 +127,7 @@ fn id(document: &RawDocument) -> Result<HrId, Refusal> {
     Ok(HrId::parse(&text)?)
 }
 
-/// A scan, or what else the predecessor kept of users, is no HR record, wherever it stands.
+/// A scan, or any other document about a user, is not an HR record, in whichever collection it is.
 fn is_of_user(document: &RawDocument) -> bool {
     let fields = Fields::of(document);
     let starts = |name: &str| {

@@ -51,7 +51,7 @@ pub enum Phase {
     Promote,
     /// main holds what srie holds.
     Check,
-    /// What is still in the batch is proven equal in main and srie, or met a newer copy there.
+    /// What is still in the batch is proven equal in main and srie, or a newer copy was found there.
     Erasures,
     /// None of it was erased meanwhile; some copies are newer than what moves: temp is asked again.
     Recheck,
@@ -384,8 +384,8 @@ impl Entry {
         }
     }
 
-    /// What another program wrote is copied only while it stands as it was read, alone: looked at after the record, which a
-    /// writer that adopts it looks for after its own entry.
+    /// What another program wrote is copied only while it is unchanged since it was read, and alone: looked at after
+    /// the record, which a writer that adopts it looks for after its own entry.
     fn looked_at_again(&mut self, seen: SeenInTemp) {
         if seen != SeenInTemp::Same {
             self.out(Fate::Deferred);
@@ -440,7 +440,7 @@ impl Entry {
         }
     }
 
-    /// What was erased is not deleted as moved: its tombstone stands in its place.
+    /// What was erased is not deleted as moved: a tombstone has replaced it.
     fn looked_up(&mut self, erased: bool) {
         if erased {
             self.out(Fate::Erased);

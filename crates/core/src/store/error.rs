@@ -82,7 +82,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// Whether the effect may be there all the same.
+    /// Whether the effect may be there nevertheless.
     pub fn is_ambiguous(&self) -> bool {
         match self.class {
             Class::Timeout

@@ -7,7 +7,7 @@ use bson::doc;
 use std::fmt::Debug;
 use tierkeep_core::bson;
 
-/// The ways in which people are told.
+/// The channels through which alerts are delivered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ChannelKind {
     /// A signed POST.
@@ -66,7 +66,7 @@ pub struct Notice {
 pub struct Undelivered {
     /// What went wrong, without a secret or an address.
     pub reason: String,
-    /// Whether the receiver may have it all the same.
+    /// Whether the receiver may have it nevertheless.
     pub may_have_arrived: bool,
 }
 
@@ -82,7 +82,7 @@ impl ChannelKind {
         }
     }
 
-    /// The field of an alert that says whether it was told this way.
+    /// The field of an alert that says whether it was sent through this channel.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Webhook => "webhook_notice",
@@ -95,7 +95,7 @@ impl ChannelKind {
     }
 }
 
-/// A way in which people are told.
+/// A channel through which alerts are delivered.
 #[async_trait]
 pub trait Channel: Send + Sync + Debug {
     /// Which one.

@@ -1,7 +1,7 @@
 //! Telling people of alerts: the first of a kind at once, then at most every five minutes, one message for each kind,
 //! through each channel.
 //!
-//! Each alert says for each channel whether its present state is told: not at all, in the message of this id, or yes.
+//! Each alert says for each channel whether its present state was sent: not at all, in the message of this id, or yes.
 //! The channel's control document names the messages that are under way, who is at it and when it is time again. Both
 //! are written before anything is sent, so a process that ends in between leaves to the next one what to send, under
 //! the id it had: a receiver that knows the id has it already. Several processes take turns.
@@ -44,7 +44,7 @@ const LOOKED_EVERY: Duration = Duration::from_secs(5);
 pub(super) const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The field that counts the claims of a channel.
 const CLAIMS: &str = "turn";
-/// How long a turn stands without a sign of its holder; longer than a message may take.
+/// How long a turn is valid without a renewal by its holder; longer than a message may take.
 const CLAIM_LASTS: Duration = Duration::from_secs(40);
 /// How long sending one message may take.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ impl AlertDelivery {
     }
 
     /// Delivers until `stop` is cancelled; what could not be delivered is left to a later process. The first look
-    /// does not wait: a service is often started because something was mended.
+    /// does not wait: a service is often started because something was fixed.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(self.deliver_stored(&stop), self.deliver_held(&stop));
     }
@@ -232,7 +232,7 @@ impl AlertDelivery {
         Ok(taken.then_some((claimed, state.failures)))
     }
 
-    /// Whether a message is under way, or an alert is untold of whose kind nothing was told lately.
+    /// Whether a message is under way, or an alert is unsent of a kind of which nothing was sent recently.
     async fn has_something(
         &self,
         channel: &dyn Channel,
@@ -416,7 +416,7 @@ impl ClaimedChannel<'_> {
         })
     }
 
-    /// Notes in the alerts of a message that they were told. Those that have changed since are told again.
+    /// Records in the alerts of a message that they were sent. Those that have changed since are sent again.
     async fn mark(&self, message: &str) -> Result<(), StoreError> {
         let audit = self.engine.databases.audit_db().store();
         let field = self.channel.kind().field();

@@ -1,7 +1,7 @@
-//! Alerts: what an operator has to hear of, one document for each kind and subject in
+//! Alerts: what operators must be told, one document for each kind and subject in
 //! `evaluation_audit.alerts`, resolved when the cause is gone.
 //!
-//! An alert that cannot be stored is kept in memory and told from there (`telling_held`) until it can. `delivery`
+//! An alert that cannot be stored is kept in memory and sent from there (`telling_held`) until it can. `delivery`
 //! tells people of those that are stored: what has not been told yet is marked in the alert itself.
 
 pub(crate) mod channel;
@@ -36,7 +36,7 @@ use crate::held_alerts::Held;
 const ROUNDS: u32 = 8;
 /// How long storing an alert may take before it is kept in memory.
 pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(5);
-/// The field that says when an alert was told last, through any channel.
+/// The time when an alert was last sent, through any channel.
 pub(crate) const TOLD_AT: &str = "told_at";
 
 /// What an alert is about, and who says that its cause is gone.
@@ -182,8 +182,8 @@ impl Alerts {
             .await
     }
 
-    /// As [`Alerts::raise`]; one that `evaluation_audit` does not take is kept in memory, told from there and stored later. For
-    /// what is found again after a crash.
+    /// As [`Alerts::raise`]; one that `evaluation_audit` does not take is kept in memory, sent from there and stored
+    /// later. For what is found again after a crash.
     pub async fn tell(&self, kind: AlertKind, subject: &str, message: &str) {
         let stored = timeout(STORED_WITHIN, self.raise(kind, subject, message)).await;
         if !stored.is_ok_and(|stored| stored.is_ok()) {
@@ -231,7 +231,7 @@ impl Alerts {
                 "resolved_at": &resolved_at,
                 "message": &held.message,
             };
-            // One that is open was told, or will be.
+            // One that is open was sent, or will be.
             if was_resolved.is_some() || held.resolved_at.is_some() {
                 set.extend(untold());
             }
@@ -264,7 +264,7 @@ impl Alerts {
         Ok(())
     }
 
-    /// Has the open alerts told again that were told last before `before`. Answers how many.
+    /// Has the open alerts sent again that were last sent before `before`. Answers how many.
     pub(crate) async fn remind(&self, before: DateTime) -> Result<usize, StoreError> {
         let store = self.engine.databases.audit_db().store();
         let open = Find::new(Query::Equal(doc! { "resolved_at": Bson::Null }));

@@ -14,7 +14,7 @@ use crate::held_alerts::Held;
 /// How many alerts of a kind have a message each: other processes tell the same under the same ids.
 const SINGLE: usize = 8;
 
-/// When what was told, through which channel.
+/// When which alerts were sent, through which channel.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     last: BTreeMap<(ChannelKind, About), Instant>,

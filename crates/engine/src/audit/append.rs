@@ -2,7 +2,7 @@
 //! turns by the place that each entry has.
 //!
 //! The place is the `_id`, so of two writers that saw the same head one is refused, looks for the new head and
-//! chains anew. A run of entries is written in order, so an entry of another writer between two of them ends the run.
+//! chains again. A run of entries is written in order, so an entry of another writer between two of them ends the run.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -249,7 +249,7 @@ fn place_of(document: &RawDocumentBuf) -> Option<Head> {
         .and_then(Mac::parse);
     Some(Head {
         count,
-        // The chain goes on behind an entry that was altered; the verification names it.
+        // The chain continues after an entry that was altered; the verification names it.
         hash: Entry::read(document).map_or(hash.unwrap_or(Mac::NONE), |entry| entry.hash),
     })
 }

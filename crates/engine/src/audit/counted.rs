@@ -15,7 +15,7 @@ use tierkeep_core::bson;
 
 /// The most entries about anonymous callers in a minute, besides one for all that are beyond.
 const MOST_ENTRIES: u32 = 1_000;
-/// How many kinds are told apart of one address and minute; more are counted together.
+/// How many kinds are distinguished of one address and minute; more are counted together.
 const MOST_KINDS: u32 = 8;
 /// How many public names of one address are written one by one in a minute, and of all addresses together.
 const MOST_NAMES: u32 = 60;
@@ -29,14 +29,14 @@ pub(super) const MORE_NAMES: Kind = Kind {
     reason: "decisions about public users, too many to be recorded individually",
     actor: None,
 };
-/// What is said where no kinds are told apart.
+/// What is said where no kinds are distinguished.
 const ANY_KIND: Kind = Kind {
     decision: "refused",
     reason: "refused for several reasons",
     actor: None,
 };
 
-/// What was decided, why, and whom the JWT named.
+/// The decision, its reason, and the user that the JWT named.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Kind {
     pub(super) decision: &'static str,

@@ -42,7 +42,7 @@ pub enum AuditDecisions {
 pub struct Decided<'a> {
     /// The decision.
     pub decision: &'a Decision,
-    /// Whom the JWT names, where it is valid.
+    /// The user that the JWT names, where it is valid.
     pub actor: Option<&'a UserId>,
     /// The account that the caller proved to have, where that was asked.
     pub account: Option<&'a str>,
@@ -57,7 +57,7 @@ pub struct Decided<'a> {
 pub struct Refused<'a> {
     /// Why: a sentence of the program.
     pub reason: &'static str,
-    /// Whom the JWT names, where it is valid.
+    /// The user that the JWT names, where it is valid.
     pub actor: Option<&'a UserId>,
     /// The request.
     pub request_id: Option<&'a str>,
@@ -186,7 +186,7 @@ impl AuditTrail {
         }
     }
 
-    /// A refusal stands whether or not it is kept, so that one which cannot be written is counted.
+    /// A refusal does not depend on its entry, so one that cannot be written is counted.
     async fn note_or_count(
         &self,
         kind: Kind,

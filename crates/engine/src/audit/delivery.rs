@@ -156,7 +156,7 @@ impl AuditTrail {
                 .draft(AuditKind::Decision)
                 .decided("lost")
                 .because(&reason);
-            // A portion that is delivered once more is told of once.
+            // A portion that is delivered again is reported once.
             draft.entry_id = format!("damaged {}", portion.name);
             self.append(&[draft]).await?;
         }

@@ -143,7 +143,7 @@ impl AuditTrail {
     /// written.
     ///
     /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer; the entry may be there all the same.
+    /// [`StoreError`] when `evaluation_audit` did not answer; the entry may be there nevertheless.
     pub async fn record(&self, draft: Draft) -> Result<(), StoreError> {
         self.through(Way::Database, draft).await
     }

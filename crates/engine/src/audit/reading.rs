@@ -69,7 +69,7 @@ pub struct Pruned {
 /// Why nothing was pruned.
 #[derive(Debug, thiserror::Error)]
 pub enum PruneError {
-    /// `evaluation_audit` did not answer. What was begun goes on with a repeat.
+    /// `evaluation_audit` did not answer. A repeat continues what was started.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
     /// The chain does not hold, and pruning would take the proof away.

@@ -18,7 +18,7 @@ use crate::context::Engine;
 use crate::copies::replicate::{PairSync, SyncCounts, Trouble};
 use crate::databases::error::ConnectError;
 
-/// Whose documents are brought back.
+/// Whose documents are restored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreScope {
     /// Those of these internal users.
@@ -41,17 +41,17 @@ pub struct RestoreOptions {
 pub struct Restored {
     /// Documents of srie that were looked at.
     pub checked: u64,
-    /// Brought back to main, or to be brought back in a dry run.
+    /// Restored to main, or to be restored in a dry run.
     pub restored: u64,
     /// Main had them.
     pub unchanged: u64,
     /// Main had newer ones, which stay.
     pub newer_in_main: u64,
-    /// Temp holds them too; what temp holds goes on to count.
+    /// Temp holds them too; temp's document remains the current one.
     pub shadowed: u64,
     /// Their users were erased and stay so.
     pub erased: u64,
-    /// srie's copy is not what its own digest says; not brought back.
+    /// srie's copy is not what its own digest says; not restored.
     pub corrupt: u64,
     /// Main has other content of the same version, which stays.
     pub conflicts: u64,
@@ -70,7 +70,7 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// How many documents could not be brought back.
+    /// How many documents could not be restored.
     pub fn failed(&self) -> u64 {
         self.corrupt + self.conflicts + self.refused + self.missing
     }
@@ -93,7 +93,7 @@ impl Restored {
     }
 }
 
-/// Why a restore ended early. What was brought back stays, and the next run goes on.
+/// Why a restore ended early. What was restored stays, and the next run continues.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// A database did not answer.
@@ -116,10 +116,10 @@ impl Restoration {
         Self { engine }
     }
 
-    /// Brings back what main lacks or holds older.
+    /// Restores what main lacks, or holds in an older version.
     ///
     /// Idempotent, and safe beside writers, movers and another restore. Collections, indexes and the stamp of a
-    /// main that was emptied are made again first. `progress` is told the counts now and then; when `stop` is
+    /// main that was emptied are made again first. `progress` gets the counts from time to time; when `stop` is
     /// cancelled it ends early, and says so.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl Backup {
     /// then; when `stop` is cancelled it ends early, and says so.
     ///
     /// # Errors
-    /// [`StoreError`] when a database did not answer; what was copied stays, and the next run goes on.
+    /// [`StoreError`] when a database did not answer; what was copied stays, and the next run continues.
     #[doc(alias = "backup_to_srie")]
     pub async fn run(
         &self,

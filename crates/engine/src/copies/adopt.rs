@@ -50,7 +50,7 @@ pub(crate) async fn adopt_in_temp(
     let erasure = engine.ledger().entry(user).await?;
     let is_being_erased = |erasure: &Erasure| erasure.pending.contains(&Role::RaseenTempUser);
     if erasure.as_ref().is_some_and(is_being_erased) {
-        // An erasure is still clearing temp; what stands there afterwards is a new life.
+        // An erasure is still clearing temp; a document that is there afterwards was created after it.
         return Ok(Adoption::Again);
     }
     let fence = erasure.and_then(|erasure| erasure.fence());

@@ -47,7 +47,8 @@ pub(crate) async fn insert(
     Ok(inserted.into_iter().map(outcome).collect())
 }
 
-/// Puts those of `documents` whose outcome is [`InsertOutcome::Exists`] over what is older, and settles their outcomes.
+/// Puts those of `documents` whose outcome is [`InsertOutcome::Exists`] over older copies, and determines their
+/// outcomes.
 pub(crate) async fn put_newer(
     store: &dyn Store,
     collection: &str,
@@ -86,7 +87,7 @@ fn settle_existing(outcomes: &mut [InsertOutcome], put: Vec<Put>) {
 pub(crate) enum PutOutcome {
     /// It is stored, or something of its version or newer is.
     Stored,
-    /// Its user was erased, and the tombstones stand again.
+    /// Its user was erased, and the tombstones were rewritten.
     Erased,
     /// The database does not take it.
     Refused(String),
@@ -181,7 +182,7 @@ fn rejected(reason: &str) -> Put {
     })
 }
 
-/// Which of `documents`, just written to this pair, belong to users who were erased; their tombstones stand again.
+/// Which of `documents`, just written to this pair, belong to users who were erased; their tombstones were rewritten.
 pub(crate) async fn check_erasures(
     pair: &Pair,
     documents: &[RawDocumentBuf],

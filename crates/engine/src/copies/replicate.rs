@@ -2,7 +2,7 @@
 //! from main to srie.
 //!
 //! Looks at heads first, so that what is there already costs little and a run that was cut off is taken up by
-//! the next. Must never write over anything newer, or bring back who was erased.
+//! the next. Must never write over anything newer, or restore an erased user.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +33,7 @@ const ROUNDS: u32 = 4;
 /// The most problems that are listed; all of them are counted.
 const LISTED: usize = 1_000;
 
-/// What became of the documents that were to be carried.
+/// The outcomes of the documents that were to be copied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct SyncCounts {
     /// Documents of the source that were looked at.
@@ -60,7 +60,7 @@ pub(crate) struct SyncCounts {
     pub(crate) problems: Vec<Trouble>,
 }
 
-/// A document that was not carried, and why.
+/// A document that was not copied, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Trouble {
     /// The collection.
@@ -71,7 +71,7 @@ pub struct Trouble {
     pub reason: String,
 }
 
-/// Carries documents of one pair.
+/// Copies documents of one pair.
 pub(crate) struct PairSync<'a> {
     pub(crate) pair: &'a Pair,
     pub(crate) from: Side,
@@ -93,8 +93,8 @@ enum Plan {
 }
 
 impl PairSync<'_> {
-    /// Carries everything; `progress` is told the tally now and then. Ends early when `stop` is cancelled. Of each document
-    /// whose `_id` is not its user's, 32 bytes are kept.
+    /// Copies everything; `progress` gets the tally from time to time. Ends early when `stop` is cancelled. Of each
+    /// document whose `_id` is not its user's, 32 bytes are kept.
     pub(crate) async fn all(
         &mut self,
         progress: &(dyn Fn(&SyncCounts) + Sync),
@@ -130,7 +130,7 @@ impl PairSync<'_> {
         Ok(())
     }
 
-    /// Carries those of these names, which `missing` says must be there.
+    /// Copies those of these names, which must exist according to `missing`.
     pub(crate) async fn named(
         &mut self,
         names: &[String],

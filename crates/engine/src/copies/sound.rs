@@ -8,7 +8,7 @@ use tierkeep_core::bson;
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document;
 
-/// Whether the content of a copy matches the digest that it carries. One without a digest was never moved.
+/// Whether the content of a copy matches its own digest. One without a digest was never moved.
 pub(crate) fn is_sound(copy: &RawDocument) -> bool {
     Digest::claimed_by(copy).is_none_or(|claimed| claimed == Digest::of(copy))
 }

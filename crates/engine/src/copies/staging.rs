@@ -28,7 +28,7 @@ use crate::mutant::Mutant;
 
 /// The most bytes of heads that are read at once.
 const MOST_HEAD_BYTES: usize = 4 * 1024 * 1024;
-/// How long an entry may stand before another writer takes its place. No step's safety rests on it.
+/// How long an entry may exist before another writer may replace it. No step's safety depends on it.
 const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether an entry has stood long enough to be taken over.

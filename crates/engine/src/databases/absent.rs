@@ -10,7 +10,7 @@ use tierkeep_core::store::{
     Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 
-/// Stands for a database whose store cannot be opened, where the others are looked at all the same.
+/// Takes the place of a database whose store cannot be opened, so that the others can still be examined.
 #[derive(Clone, Debug)]
 pub struct AbsentStore {
     error: StoreError,

@@ -215,7 +215,7 @@ impl Store for Admission {
     async fn put_newer(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<Vec<Put>> {
         self.all_belong(collection, documents)?;
         if self.inner.role().holds_hr() {
-            return Err(self.kept_out("HR records are not put as documents of users are"));
+            return Err(self.kept_out("HR records cannot be written with put_newer"));
         }
         self.checked("put_newer")?
             .put_newer(collection, documents)

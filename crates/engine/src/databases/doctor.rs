@@ -49,7 +49,7 @@ pub struct Finding {
     pub database: Option<Role>,
     /// What is wrong.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub remedy: String,
 }
 

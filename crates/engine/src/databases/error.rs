@@ -87,10 +87,10 @@ pub enum ConnectError {
         /// The option.
         hazard: Hazard,
     },
-    /// The server is another product than MongoDB, and promises less.
+    /// The server is a product other than MongoDB, and guarantees less.
     #[error(
-        "the server of {role} ({}) is {product}, on which nothing was tested: it promises less than moving documents safely \
-         needs; use MongoDB, or start all the same with TIERKEEP_UNTESTED_SERVER=on",
+        "the server of {role} ({}) is {product}, which was not tested and guarantees less than safe moves require; use \
+         MongoDB, or set TIERKEEP_UNTESTED_SERVER=on to start anyway",
         role.url_variable()
     )]
     Imitator {

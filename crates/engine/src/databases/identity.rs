@@ -1,7 +1,7 @@
 //! Proves again that a database is the one it was configured as, whenever another server may answer for it.
 //!
 //! What was proven at the opening holds as long as one server process answers. After a call that did not reach the
-//! database, or where its client has reached a server anew, the server says hello before the next call goes through.
+//! database, or where its client has reconnected to a server, the server says hello before the next call goes through.
 //! Another process must show the stamp of this role and deployment. What does not is out of service: nothing is read from
 //! it or written to it until an admission has compared all of it. Until the first admission, and where no watch was asked
 //! for, every call goes through.
@@ -65,7 +65,7 @@ pub(crate) struct IdentityWatch {
     inner: Arc<dyn Store>,
     identities: Arc<Identities>,
     standing: Mutex<Standing>,
-    /// How often the client had reached a server anew when that was looked at last.
+    /// How often the client had reconnected to a server when that was looked at last.
     reached: AtomicU64,
     /// One caller at a time looks into a doubt.
     turn: tokio::sync::Mutex<()>,
@@ -181,7 +181,7 @@ impl IdentityWatch {
         })
     }
 
-    /// Settles a doubt.
+    /// Resolves a doubt.
     async fn compare(&self, hello: Hello, operation: &'static str) -> Result<()> {
         let role = self.inner.role();
         if !self.is_known(&hello) {

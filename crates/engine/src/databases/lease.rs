@@ -14,7 +14,7 @@ use tierkeep_core::store::{Find, Query, Store, StoreError};
 use crate::databases::control;
 use crate::databases::retry::repeating;
 
-/// Whether a claim until `until` stands at `now`, both by the clock of the database that keeps it.
+/// Whether a claim until `until` is valid at `now`, both by the clock of the database that keeps it.
 ///
 /// One that ends later than any claim can was made by a clock that has been set since, and does not stand.
 pub(crate) fn stands(until: Option<DateTime>, now: DateTime, longest: Duration) -> bool {

@@ -133,7 +133,7 @@ impl ConnectionManager {
         self
     }
 
-    /// Admits servers of other products than MongoDB too, on which nothing was tested ([`Hello::imitator`]).
+    /// Also admits servers of products other than MongoDB, which were not tested ([`Hello::imitator`]).
     #[must_use]
     pub fn with_imitators(mut self, taken: bool) -> Self {
         self.takes_imitators = taken;

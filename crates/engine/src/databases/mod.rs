@@ -1,6 +1,6 @@
 //! The seven databases: opening, comparing and stamping them, and every call that goes to one.
 //!
-//! Owns what stands between the engine and a store: admission, circuit breaker, retries, paging, schema. Knows no
+//! Owns the layers between the engine and a store: admission, circuit breaker, retries, paging, schema. Knows no
 //! user and no move.
 
 pub(crate) mod absent;

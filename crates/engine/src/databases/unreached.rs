@@ -1,4 +1,4 @@
-//! Databases that were not reached, as an operator is told: where they are, and why.
+//! Databases that were not reached, as shown to an operator: their addresses, and the reasons.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -43,7 +43,7 @@ pub struct Erased {
 /// Why nothing was erased.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum EraseError {
-    /// `evaluation_audit` did not answer. If the entry was made all the same, it is finished in the
+    /// `evaluation_audit` did not answer. If the entry was made nevertheless, it is finished in the
     /// background; repeating is safe.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
@@ -66,7 +66,7 @@ impl ErasureService {
 
     /// Erases what is stored of `user` now. A later sign-up starts a new life at a higher version.
     ///
-    /// Idempotent: a user of whom nothing is left is not erased again. Dropping the future may leave the
+    /// Idempotent: a user without any remaining content is not erased again. Dropping the future may leave the
     /// erasure to the background.
     ///
     /// # Errors

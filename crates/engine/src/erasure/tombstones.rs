@@ -44,7 +44,7 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// A tombstone, which stands at its own fence.
+    /// A tombstone, whose version is its fence.
     pub(crate) fn tombstone(user: &'a UserId, version: Option<Version>) -> Self {
         Self {
             user,
@@ -111,7 +111,7 @@ pub(crate) async fn rewrite(
     let databases = &engine.databases;
     if !internal.is_empty() {
         engine.ledger().reopen(&internal).await?;
-        // Temp first: while its tombstone stands, nothing older in the others counts.
+        // Temp first: while its tombstone exists, nothing older in the others counts.
         bury(databases.raseen_temp_db(), &internal).await?;
         bury(databases.raseen_main_db(), &internal).await?;
         bury(databases.srie_main_db(), &internal).await?;

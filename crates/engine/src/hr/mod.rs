@@ -122,7 +122,7 @@ pub enum HrError {
     /// An answer was lost, and after too many later changes by other writers the record no longer tells whether this
     /// change was made.
     #[error(
-        "an answer of raseen_main_hr was lost, and too many later changes hide whether this one was made"
+        "an answer of raseen_main_hr was lost, and there were too many later changes to tell whether this one was made"
     )]
     OutcomeUnknown,
     /// Others wrote the same record again and again; nothing is known to have changed.

@@ -134,7 +134,7 @@ impl Reconciler {
                         user_type = "internal",
                         database = %Backup::ROLE,
                         delivered = done.delivered,
-                        "HR records are delivered again",
+                        "the delivery of HR records has resumed",
                     );
                 }
             }

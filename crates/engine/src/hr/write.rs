@@ -269,7 +269,7 @@ impl HrRecords {
         }
     }
 
-    /// What the write makes of `live`, one above `above`; the ring of operations goes on from `before`.
+    /// What the write makes of `live`, one above `above`; the ring of operations continues from `before`.
     fn composed(
         &self,
         write: &Write<'_>,
@@ -347,7 +347,7 @@ impl Write<'_> {
             .cloned()
     }
 
-    /// Refuses to go on where the operation may have been applied and `before` no longer remembers.
+    /// Refuses to continue where the operation may have been applied and `before` no longer remembers.
     fn known_not_applied(&self, before: &RawDocument) -> Result<(), HrError> {
         let sent = self.lost.iter();
         match sent

@@ -143,7 +143,7 @@ impl Inspector {
                 *found == role && document::state(document) == Some(State::Erased)
             })
         };
-        // As readers see it: what other programs stored counts unless a tombstone stands before it.
+        // As readers see it: what other programs stored counts unless a tombstone precedes it.
         let hidden = |role: Role, document: &RawDocument| {
             if document::is_native(document) {
                 document::version(document) <= fence && fence.is_some()
@@ -159,7 +159,7 @@ impl Inspector {
             })
         };
         let counts = |role: Role| live(role).is_some() || unreachable.contains(&role);
-        // Readers go on to the backup where main is away; where anything else before it is away, it is unknown.
+        // Readers fall back to the backup where main is away; where anything else before it is away, it is unknown.
         let authoritative = route::reads(user.user_type())
             .iter()
             .copied()

@@ -1,4 +1,4 @@
-//! Where the movement stands: who is at work and how fast, what stopped the last run, whether anything is
+//! The status of the mover: which process moves and how fast, what stopped the last run, whether anything is
 //! stuck. Changes nothing but the memory of the last error.
 
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub struct Holder {
     pub run: Option<RunView>,
 }
 
-/// Where the movement stands.
+/// The status of the mover.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MoverStatus {
     /// What the mover is doing.

@@ -80,8 +80,8 @@ pub struct Simulation {
     pub next_attempt_at: Option<String>,
     /// Has failed for good and waits for `migrate retry`; part of no hour and not of the total.
     pub failed: Amount,
-    /// Cannot be moved until it is mended; part of no hour and not of the total. All of them count, and the bytes of those
-    /// that would come due within the window. One that was mended since the last run still counts here.
+    /// Cannot be moved until it is corrected; part of no hour and not of the total. All of them count, and the bytes of
+    /// those that would come due within the window. One that was corrected since the last run still counts here.
     pub quarantined: Amount,
 }
 

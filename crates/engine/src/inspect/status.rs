@@ -88,7 +88,7 @@ pub struct Waiting {
     pub backup_pending: BackupPending,
 }
 
-/// What waits in temp, and where the movement stands.
+/// What waits in temp, and the status of the mover.
 pub(crate) struct Movement {
     pub(crate) known: Known,
     /// What the last run that did something did.
@@ -146,7 +146,7 @@ impl Inspector {
         }
     }
 
-    /// What waits in temp, and where the movement stands.
+    /// What waits in temp, and the status of the mover.
     pub(crate) async fn movement(&self, scan_interval: Duration) -> Movement {
         let (backlog, paused, last_run) = tokio::join!(
             self.backlog(scan_interval),

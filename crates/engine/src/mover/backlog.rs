@@ -186,12 +186,12 @@ impl Counting<'_> {
     }
 }
 
-/// The users whom several documents of other programs claim: none of these documents is adopted.
+/// The users that several documents of other programs claim: none of these documents is adopted.
 #[derive(Debug, Default)]
 pub(crate) struct Contested(BTreeSet<String>);
 
 impl Contested {
-    /// Those whom a document of `page` claims, and another one in temp.
+    /// The users that a document of `page` and another one in temp claim.
     pub(crate) async fn among(
         temp: &Handle<RaseenTempUser>,
         page: &[RawDocumentBuf],

@@ -38,7 +38,7 @@ impl MigrationService {
     /// Stops the movement everywhere: every mover finishes the batches at work and begins no more, whatever
     /// process it runs in, until [`MigrationService::resume`]. Answers whether it was going before.
     ///
-    /// Idempotent. Dry runs, reads and writes of users go on.
+    /// Idempotent. Dry runs, reads and writes of users continue.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; then it may be paused or not.
@@ -46,7 +46,7 @@ impl MigrationService {
         self.set_paused(true).await
     }
 
-    /// Lets the movement go on everywhere. Answers whether it was paused before.
+    /// Resumes the mover everywhere. Answers whether it was paused before.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer; then it may be paused or not.
@@ -94,7 +94,7 @@ impl MigrationService {
     /// Makes moves that have failed for good ready for the next run, with all their retries: the records are
     /// pending again and the documents' `backup_status` too, at the same version.
     ///
-    /// Each record is left once it is ready, so a repeat after an error goes on where this one ended.
+    /// Each record is left once it is ready, so a repeat after an error continues where this one ended.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` or `raseen_temp_user` did not answer.

@@ -357,7 +357,7 @@ impl Movement {
         Ok(items.iter().map(seen).collect())
     }
 
-    /// Which of these users were erased since; their tombstones stand again.
+    /// Which of these users were erased since; their tombstones were rewritten.
     async fn erasures(&self, items: &[&Item]) -> Result<Vec<bool>, StoreError> {
         let written: Vec<Written<'_>> = items
             .iter()

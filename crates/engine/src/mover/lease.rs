@@ -1,7 +1,7 @@
 //! The mover's lease: a claim that keeps several services from scanning the same documents at once.
 //!
 //! It saves work and nothing else. A mover that holds no claim, or has lost it without noticing, moves as safely as the
-//! holder, because versions guard a move. So nothing here needs clocks that agree. A claim stands while its time, by
+//! holder, because versions guard a move. So nothing here needs clocks that agree. A claim is valid while its time, by
 //! the clock of the database that keeps it, has not come and is no further away than a claim lasts; and it falls,
 //! whatever the clocks say, when a waiting process has measured that it has seen no sign of the holder for as long.
 
@@ -27,7 +27,7 @@ use crate::mover::{MigrationService, Progress, Summary};
 
 /// The document of the mover's lease.
 pub(crate) const MOVER: &str = "mover";
-/// How long a claim stands without a sign of its holder.
+/// How long a claim is valid without a renewal by its holder.
 pub const CLAIM_LASTS: Duration = Duration::from_secs(8);
 /// How often a holder gives a sign of itself.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
@@ -101,7 +101,7 @@ impl Stored {
         (self.fence, self.beat)
     }
 
-    /// Whether the claim stands at `now` by the clock of the database.
+    /// Whether the claim is valid at `now` by the clock of the database.
     pub(crate) fn stands(&self, now: DateTime) -> bool {
         stands(self.expires_at, now, CLAIM_LASTS + RENEWED_EVERY)
     }
@@ -151,12 +151,12 @@ struct RunReport {
 }
 
 impl MigrationService {
-    /// Claims the mover's lease; `None` while another claim stands.
+    /// Claims the mover's lease; `None` while another claim is valid.
     ///
     /// `observer` is what this caller has seen of the holder in earlier attempts.
     ///
     /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer; the lease may be claimed all the same.
+    /// [`StoreError`] when `evaluation_audit` did not answer; the lease may be claimed nevertheless.
     pub async fn claim(&self, observer: &mut LeaseObserver) -> Result<Option<Claim>, StoreError> {
         let holder = self.engine.randomness().id();
         let store = self.engine.databases.audit_db().store();

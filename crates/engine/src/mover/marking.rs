@@ -137,7 +137,7 @@ impl Scan {
         Ok(stand)
     }
 
-    /// A document that shares its user with others is mended when the others go, without changing itself.
+    /// A document that shares its user with others is resolved when the others are removed, without changing itself.
     pub(super) async fn still_applies(
         &self,
         reason: &str,

@@ -1,7 +1,7 @@
 //! The migration service: moves what is due from temp to main with its backup, and reports what it did.
 //!
 //! A run fixes its cut-off by temp's own clock when it starts and ends when nothing that was due then is
-//! left in temp unparked. Any number of runs may work at once: correctness rests on versions alone. Rule
+//! left in temp unparked. Any number of runs may work at once: correctness depends on versions alone. Rule
 //! source: the mission's Properties 3 and 6.
 
 pub(crate) mod backlog;
@@ -125,7 +125,7 @@ pub struct Summary {
     pub elapsed_ms: u64,
 }
 
-/// Is told how a run goes on.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
     /// Called after each batch with the counts so far.
     fn report(&self, summary: &Summary);
@@ -166,7 +166,8 @@ pub struct MigrationService {
 pub(crate) enum Pace {
     /// What its settings say.
     Full,
-    /// That only while no request of this process was at work for a while: else small batches, one at a time, with rests.
+    /// These only if this process has served no request for a while: otherwise small batches, one at a time, with
+    /// pauses.
     BesideRequests,
 }
 

@@ -162,7 +162,7 @@ impl RunOutcomes {
         self.summary.bytes += planned.iter().map(|plan| plan.item.size).sum::<u64>();
     }
 
-    /// Books what became of a batch, whatever fails on the way.
+    /// Records the outcomes of a batch, also when a step fails.
     pub(crate) async fn take(&mut self, batch: Batch, scan: &mut Scan) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         for (item, fate) in batch.fates() {

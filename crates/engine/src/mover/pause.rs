@@ -43,7 +43,7 @@ pub(crate) async fn paused_since(engine: &Engine) -> Result<Option<DateTime>, St
     Ok(paused.and_then(|control| control.get_datetime(SINCE).ok()))
 }
 
-/// Pauses the movement everywhere, or lets it go on; answers whether that is a change.
+/// Pauses the mover everywhere, or resumes it; answers whether that is a change.
 ///
 /// Each change names the number of the one before it, so that a change that was given up and arrives late undoes nothing.
 ///
@@ -122,7 +122,7 @@ impl PauseCheck {
         }
     }
 
-    /// Whether more may be begun, asked anew each time: a pause takes effect before the next batch.
+    /// Whether more may be begun, queried each time: a pause takes effect before the next batch.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer: then it is unknown.
@@ -138,7 +138,7 @@ impl PauseCheck {
         Ok(true)
     }
 
-    /// Whether the run met a pause.
+    /// Whether the run was paused.
     pub(crate) fn was_paused(&self) -> bool {
         self.found_paused.load(Ordering::Acquire)
     }

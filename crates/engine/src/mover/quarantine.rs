@@ -58,7 +58,7 @@ impl Mark {
         (user.as_str() == user_id).then_some(user)
     }
 
-    /// Whether it still stands for `document`, which has its `_id`.
+    /// Whether the mark is still valid for `document`, which has its `_id`.
     fn holds(&self, document: &RawDocument) -> bool {
         self.fingerprint == form_of(document) || self.conflict && self.is_of_this_life(document)
     }

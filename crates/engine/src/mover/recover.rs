@@ -97,7 +97,7 @@ async fn moved(engine: &Arc<Engine>, records: Vec<Record>) -> Result<Vec<Bson>, 
         if holds(&main) && holds(&srie) {
             complete.push(Bson::ObjectId(record.id));
         } else if temp.contains_key(&record.user) {
-            // Something later of the user stands there, and completes this record when it has moved.
+            // A later document of the user is there, and completes this record when it has moved.
         } else if record.adopted_from.is_some() && !holds(&main) && !holds(&srie) {
             withdrawn(engine, &record).await?;
         } else {
@@ -144,7 +144,7 @@ async fn withdrawn(engine: &Engine, record: &Record) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Parts from the records those of users who were erased since, and whose tombstones stand again: the move may have
+/// Parts from the records those of users who were erased since, and whose tombstones were rewritten: the move may have
 /// been cut off after it wrote.
 async fn erased(
     engine: &Engine,

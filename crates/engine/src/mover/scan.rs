@@ -50,7 +50,7 @@ pub(crate) struct Scan {
     adopted: u64,
     /// Documents without an `_id` that can be read were seen; they share one mark.
     pub(super) nameless: bool,
-    /// In a dry run, the users whom several documents of the page claim: a run finds them when it adopts.
+    /// In a dry run, the users that several documents of the page claim: a run finds them when it adopts.
     contested: Contested,
     /// What other runs are moving; none where this one does not look.
     sharing: Option<Arc<Sharing>>,
@@ -260,7 +260,8 @@ impl Scan {
         within
     }
 
-    /// Adopts documents of other programs that cannot move as they are, many at once; they move when they are met again.
+    /// Adopts documents of other programs that cannot move as they are, many at once; they move when they are scanned
+    /// again.
     async fn adopt(
         &mut self,
         foreign: Vec<RawDocumentBuf>,

@@ -1,5 +1,5 @@
 //! How large batches are and how soon the next one begins: never more than the rate and the memory allow, and
-//! smaller, with rests in between, while a database is slow.
+//! smaller, with pauses in between, while a database is slow.
 //!
 //! Owns these numbers and nothing else: it decides when and how much, never what moves or whether a step is safe.
 //! All functions take the time as a parameter.
@@ -101,7 +101,7 @@ impl Throttle {
 
     /// A batch was done. After a slow one batches are half as large, and none begins for as long as it took too
     /// long; after a quick one they are twice as large again, up to what the settings allow. After any of them it
-    /// rests as the settings say.
+    /// pauses as the settings say.
     pub(crate) fn done(&self, settings: &MoverSettings, begun: Begun, now: Instant) {
         let took = now.saturating_duration_since(begun.at);
         let rest = took.saturating_mul(settings.pause_factor);

@@ -76,7 +76,7 @@ pub(crate) async fn plan(
             claims.iter().any(|claim| document::id(claim) == id)
         });
         if !is_there || erasure.as_ref().is_some_and(is_clearing) {
-            // What stands there after an erasure is a new life.
+            // A document that is there after an erasure was created after it.
             plans.left += 1;
             continue;
         }

@@ -28,7 +28,7 @@ pub struct WorkerState {
 /// The most documents and bytes of a batch that moves beside requests.
 const BATCH_DOCUMENTS: usize = 100;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// How many times as long as a batch took it rests: most requests come while nothing moves.
+/// The pause after a batch, as a multiple of its duration: most requests arrive while nothing moves.
 const PAUSE_FACTOR: u32 = 2;
 
 /// After so long without a request the worker takes all that its settings allow. The first request that comes then waits for what is
@@ -47,7 +47,7 @@ fn beside_requests(settings: MoverSettings) -> MoverSettings {
 }
 
 impl MigrationService {
-    /// The settings as its pace lets them be at this moment.
+    /// The settings that the present schedule allows.
     pub(crate) fn paced_settings(&self) -> MoverSettings {
         match self.pace {
             Pace::BesideRequests if !self.engine.requests().are_quiet_for(QUIET) => {
@@ -71,7 +71,7 @@ impl Worker {
     /// within one interval of the end of its retention.
     ///
     /// While requests of this process come it moves in small batches, one at a time, whatever larger ones the settings allow,
-    /// and rests after each, so that they hardly notice.
+    /// and pauses after each, so that they are hardly delayed.
     pub fn new(mut service: MigrationService, interval: Duration) -> Self {
         service.pace = Pace::BesideRequests;
         Self {

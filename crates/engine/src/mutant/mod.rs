@@ -1,6 +1,6 @@
 //! Guards taken away on purpose, so that the tests can show that they would notice.
 //!
-//! A mutant is given to one [`Engine`](crate::Engine) and asked for at the one line where its guard stands; what runs
+//! A mutant is given to one [`Engine`](crate::Engine) and queried at the one line where its guard is; what runs
 //! instead is in `wrong`. Without the feature `mutants`, which only tests switch on, the answer is a constant `false`.
 
 #[cfg(feature = "mutants")]
@@ -22,7 +22,7 @@ pub enum Mutant {
     UnguardedWriteToMain,
     /// A document enters temp live, without the second look at main.
     EnterInOneStep,
-    /// A writer that meets an abandoned entry confirms it in place of taking its place.
+    /// A writer that finds an abandoned entry confirms it instead of replacing it.
     ConfirmAbandoned,
     /// A write without a condition names no window of versions: one that was given up may come late.
     UnboundedWindow,

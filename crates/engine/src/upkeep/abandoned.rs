@@ -41,7 +41,7 @@ impl Janitor {
     /// only runs forwards, counted from the same moment in every call.
     ///
     /// # Errors
-    /// [`StoreError`] when temp or the erasure ledger did not answer; the next round goes on.
+    /// [`StoreError`] when temp or the erasure ledger did not answer; the next round continues.
     pub async fn round(&mut self, now: Duration) -> Result<u64, StoreError> {
         let temp = self.engine.databases.raseen_temp_db().store();
         let mut seen = HashMap::new();

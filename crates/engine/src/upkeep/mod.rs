@@ -1,4 +1,4 @@
-//! What goes on beside the moves, also while they are paused: clearing abandoned entries, finishing
+//! Background work beside the moves, also while they are paused: clearing abandoned entries, finishing
 //! erasures, removing tombstones whose grace and records whose retention is over, watching the quarantine, resolving
 //! alerts whose cause is gone.
 
@@ -44,7 +44,7 @@ use crate::upkeep::watch::is_given_up;
 const EVERY: Duration = Duration::from_secs(15);
 /// An erasure that is pending for longer is alerted.
 const LATE: Duration = Duration::from_hours(24);
-/// An open alert that was told longer ago is told again.
+/// An open alert that was sent longer ago is sent again.
 const REMINDED_AFTER: Duration = Duration::from_hours(24);
 /// How often it looks for such.
 const REMINDED_EVERY: Duration = Duration::from_mins(10);

@@ -19,7 +19,7 @@ use crate::databases::retry::repeating;
 
 /// How many records are looked at in one go.
 const PAGE: usize = 500;
-/// How long it rests when it has seen all there is.
+/// How long it pauses after it has seen all records.
 const REST: Duration = Duration::from_hours(1);
 
 /// Removes completed records that are older than their retention, a page at a time.

@@ -1,4 +1,4 @@
-//! The watch over what stands still: databases that are away, overdue documents, a pause that was forgotten, a mover that
+//! The watch for stalled work: databases that are away, overdue documents, a pause that was forgotten, a mover that
 //! does not move, options of collections that endanger documents. Tells people of each, also while `evaluation_audit` is away.
 
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::mover::{MoverSettings, pause};
 
 /// How often it looks which databases are away.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often a database that stays away is said again, so that other processes see that it stands.
+/// How often the alert of a database that stays away is renewed, so that other processes see that it is current.
 const SAID_EVERY: Duration = Duration::from_secs(15);
-/// How often it looks at what stands still.
+/// How often it looks for stalled work.
 const STANDING_EVERY: Duration = Duration::from_mins(1);
 /// How often it looks at the options of collections.
 const HAZARDS_EVERY: Duration = Duration::from_mins(10);
@@ -36,7 +36,7 @@ const PAUSED: Duration = Duration::from_hours(24);
 /// The subject of alerts about the movement.
 const MOVER: &str = "mover";
 
-/// Watches what stands still.
+/// Watches for stalled work.
 #[derive(Debug)]
 pub struct Watch {
     engine: Arc<Engine>,
@@ -196,7 +196,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Tells that it stands, with this message, or that it is over.
+    /// Raises the alert with this message, or resolves it.
     async fn stands(
         &self,
         (kind, subject): (AlertKind, &str),

@@ -24,7 +24,7 @@ pub(super) struct Write<'a> {
     pub(super) op: String,
     /// The version at which the document was last seen where writes go.
     pub(super) seen: Option<Version>,
-    /// How many attempts met another version than they named.
+    /// How many attempts found a version other than the one they named.
     pub(super) races: u32,
     /// How many answers were lost.
     lost: u32,
@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
         self.lost > LOST_ANSWERS
     }
 
-    /// Refuses to go on where the operation may have been applied and `document` no longer remembers.
+    /// Refuses to continue where the operation may have been applied and `document` no longer remembers.
     pub(super) fn known_not_applied(
         &self,
         document: &RawDocument,

@@ -58,7 +58,7 @@ pub(super) fn check(
     }
 }
 
-/// What cannot be told apart into elements cannot be merged with.
+/// What cannot be split into elements cannot be merged with.
 pub(super) fn unreadable(section: &Section) -> UsersError {
     UsersError::Rejected(Fault {
         code: 0,

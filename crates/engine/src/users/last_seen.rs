@@ -1,6 +1,6 @@
 //! The versions at which users' documents were last seen where writes go, so that most writes need no read first.
 //!
-//! Nothing rests on a version from here: one that is out of date matches no document, and the write looks.
+//! No decision depends on a version from here: one that is out of date matches no document, and the write looks.
 
 use moka::sync::Cache;
 use tierkeep_core::user::UserId;

@@ -133,7 +133,9 @@ pub enum UsersError {
     Corrupt(Role),
     /// An answer was lost, and after too many later changes by other writers the document no longer tells whether this
     /// change was made.
-    #[error("an answer of {0} was lost, and too many later changes hide whether this one was made")]
+    #[error(
+        "an answer of {0} was lost, and there were too many later changes to tell whether this one was made"
+    )]
     OutcomeUnknown(Role),
     /// Others wrote the same document again and again; nothing is known to have changed.
     #[error("the document is being changed by too many writers at once")]

@@ -4,7 +4,7 @@
 //! A service asks the ledger every half second in a task of its own ([`Pending::watch`]); reads and writes rely on an answer
 //! that is at most two seconds old, and ask only where there is none. An erasure that stays pending is answered no
 //! sooner than that after its entry was made, so that every process knows of it by then (ADR 26). No version and no deletion
-//! rests on this, and no request waits for a ledger that has stopped answering.
+//! depends on this, and no request waits for a ledger that has stopped answering.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -151,7 +151,8 @@ impl Users {
             }
         };
         let is_newer = there.version() >= Some(fence);
-        // What is known may have passed, and another program have stored the user anew: only the ledger buries.
+        // The cached erasure may be outdated, and another program may have stored the user again: only the ledger
+        // decides what is erased.
         let entry = match self.engine.ledger().entry(user).await {
             Ok(entry) => entry.filter(|entry| entry.stage == Stage::Pending),
             Err(_) if is_newer => return Ok(()),

@@ -1,4 +1,4 @@
-//! Erasing a user while a move of the same user is at each of its steps, with srie on a cluster of its own.
+//! Erasing a user while a move of the same user is at each of its steps, with srie on a separate cluster.
 
 use super::clusters;
 use crate::erasing_while_moving::all_hold;

@@ -1,4 +1,4 @@
-//! Commands that a server refuses, or does and does not vouch for.
+//! Commands that a server refuses, or performs without confirming them.
 
 use bson::{Bson, Document, doc};
 use tierkeep_core::bson;
@@ -18,7 +18,7 @@ const COMMANDS: [&str; 6] = [
     "aggregate",
 ];
 
-/// What a server is told to answer, and what the run then ends with, if it does not get over it.
+/// The answer configured at a server, and the error that the run ends with, if it does not recover.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     code: i32,

@@ -1,4 +1,4 @@
-//! Primaries that step down, die or stand still while a mover and writers are at work.
+//! Primaries that step down, die or are suspended while a mover and writers are running.
 
 use std::time::Duration;
 

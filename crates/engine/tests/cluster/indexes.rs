@@ -1,4 +1,4 @@
-//! Index builds of an opening that end before they are done: their server dies, or somebody stops them.
+//! Index builds that `open` starts and that end early: their server dies, or an operator stops them.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ async fn starting(stores: &[Arc<dyn Store>]) -> JoinHandle<Result<(), ConnectErr
     tokio::spawn(async move { databases.open(NO_RETRIES, Purpose::Work).await.map(drop) })
 }
 
-/// From now on builds stand still on the primary; answers how many did before.
+/// From now on index builds are held on the primary; returns how many were held before.
 async fn hang(set: &ReplicaSet) -> i64 {
     let hang = doc! { "configureFailPoint": BUILD, "mode": "alwaysOn" };
     let reply = set.command(hang).await.unwrap();

@@ -1,7 +1,7 @@
-//! The fault matrix on a real replica set of three, with srie on a cluster of its own.
+//! The fault matrix on a real replica set of three, with srie on a separate cluster.
 //!
-//! Each row says what a run may come to while the fault lasts. Afterwards no document has paid for it with one of
-//! its retries, the mover drains temp, and every invariant holds. A full run tries every cell.
+//! Each row says how a run may end while the fault lasts. Afterwards the fault has cost no document a retry, the mover
+//! drains temp, and every invariant holds. A full run tries every cell.
 
 mod erasing;
 mod fail_points;
@@ -84,7 +84,7 @@ impl Clusters {
         Self::world_at(|_, database| wire.url(database, &options)).await
     }
 
-    /// Seven stores that nobody has opened yet, reached with these options.
+    /// Seven stores that have not been opened yet, connected with these options.
     pub async fn stores(&mut self, options: &str) -> Vec<Arc<dyn Store>> {
         // A server that was lost sight of is looked for twice a second.
         let options = format!("heartbeatFrequencyMS=500&{options}");

@@ -1,4 +1,4 @@
-//! Several movers, one of which stands still for a minute; and a storm of writers on one document that moves.
+//! Several movers, one of which is suspended for a minute; and many writers to one document that is being moved.
 
 use std::time::Duration;
 

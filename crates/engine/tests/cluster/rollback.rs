@@ -1,4 +1,4 @@
-//! A primary that dies with writes which no other server has: they are rolled back, and nothing that was acknowledged is.
+//! A primary that dies with unreplicated writes: they are rolled back, and no acknowledged write is.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::clusters;
 use super::failover::phases;
 use super::row::Row;
 
-/// How long the primary takes writes that nobody else has.
+/// How long the primary accepts writes that are not replicated.
 const ALONE: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread")]

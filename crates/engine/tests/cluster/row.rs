@@ -30,7 +30,7 @@ pub struct Row {
     temp: Vec<RawDocumentBuf>,
     main: Vec<RawDocumentBuf>,
     srie: Vec<RawDocumentBuf>,
-    /// Users whose documents may have moved at a version that nobody planted.
+    /// Users whose documents may have moved at a version that was not planted.
     written: Vec<UserId>,
 }
 
@@ -95,12 +95,12 @@ impl Row {
             .collect()
     }
 
-    /// Writes to `users` until told to stop.
+    /// Writes to `users` until stopped.
     pub fn writers(&mut self, users: &[UserId]) -> Writers {
         self.storm(users, 1)
     }
 
-    /// So many at once who write to `users` until told to stop, each other fields.
+    /// Concurrent writers to `users`, each to other fields, until they are stopped.
     pub fn storm(&mut self, users: &[UserId], at_once: i32) -> Writers {
         self.written.extend(users.iter().cloned());
         let over = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! Replica sets of mongod processes that a test may stop, kill and start again.
+//! Replica sets of mongod processes that a test can stop, kill and start again.
 //!
 //! Each server hangs on a shell that waits for the end of its input: however the tests end, it kills the server by
 //! its process id and deletes the data.
@@ -17,7 +17,7 @@ use tierkeep_core::bson;
 /// How long servers may take to start, to agree, and to catch up.
 const PATIENCE: Duration = Duration::from_mins(1);
 const INTERVAL: Duration = Duration::from_millis(50);
-/// The fail point at which the build of an index stands still.
+/// The fail point that holds an index build.
 pub const BUILD: &str = "hangAfterSettingUpIndexBuild";
 /// Where the test command keeps the server that it fetched.
 const FETCHED: &str = "target/mongod/6.0.5/mongod";
@@ -238,7 +238,7 @@ impl ReplicaSet {
         self.servers[self.primary().await].ask(command).await
     }
 
-    /// The primary steps down, and may not stand again for `seconds`.
+    /// The primary steps down, and is not eligible again for `seconds`.
     pub async fn step_down(&self, seconds: i32) {
         let command = doc! {
             "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true,
@@ -251,12 +251,12 @@ impl ReplicaSet {
         self.servers[server].kill();
     }
 
-    /// The server stands still, with all its connections open.
+    /// Suspends the server process; its connections stay open.
     pub fn freeze(&self, server: usize) {
         self.servers[server].signal(Signal::STOP);
     }
 
-    /// It goes on.
+    /// Resumes it.
     pub fn thaw(&self, server: usize) {
         self.servers[server].signal(Signal::CONT);
     }
@@ -305,7 +305,7 @@ impl ReplicaSet {
     }
 }
 
-/// Ports that nobody uses now.
+/// Ports that are not in use.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let taken = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     taken.map(|listener| listener.local_addr().unwrap().port())

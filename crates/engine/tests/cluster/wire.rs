@@ -1,5 +1,5 @@
-//! What happens on the wire: answers that are lost although the command was done, answers that are slow, and a
-//! connection on which neither side hears the other any more.
+//! Faults of the network: answers that are lost although the command was performed, slow answers, and a connection
+//! that carries no more data in either direction.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -222,7 +222,7 @@ async fn slow_answers_delay_a_move_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_on_which_nobody_hears_the_other_holds_a_mover_up_for_a_bounded_time() {
+async fn a_connection_that_carries_no_data_delays_a_mover_for_a_bounded_time() {
     const BOUND: Duration = Duration::from_mins(2);
     let clusters = clusters().await;
     let wire = Wire::to(clusters.srie.port(0)).await;

@@ -1,4 +1,4 @@
-//! The actors of a history: what each asks of the engine, and what it is told.
+//! The actors of a history: the calls that each makes to the engine, and the answers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::reference::{Deed, Sections, Token, Write};
 use super::stage::Process;
 use crate::world::patient_users;
 
-/// What an actor was told.
+/// The answer to an actor.
 pub enum Told {
     Wrote(usize, Token, Result<Receipt, UsersError>),
     Moved(Result<Summary, MoveError>),
@@ -65,7 +65,7 @@ pub fn write(process: &Process, user: usize, id: &UserId, write: &Write) -> Acti
     })
 }
 
-/// The settings of movers: small batches, one after the other, so that one who stands still does nothing else.
+/// The settings of movers: small batches, one after the other, so that a held mover does nothing else.
 pub fn settings() -> MoverSettings {
     MoverSettings {
         batch_documents: 2,
@@ -99,7 +99,7 @@ pub fn erase(process: &Process, user: usize, id: &UserId) -> Acting {
     Box::pin(async move { Told::Erased(user, erasures.erase(&id).await) })
 }
 
-/// `None` while the upkeep of this process stands still.
+/// `None` while the upkeep of this process is held.
 pub fn keep_up(process: &Process, uptime: Duration) -> Option<Acting> {
     let mut upkeep = Arc::clone(&process.upkeep).try_lock_owned().ok()?;
     let engine = Arc::clone(&process.engine);

@@ -1,4 +1,5 @@
-//! What the erasure ledger says, which is the point of no return of an erasure whatever its client was told.
+//! The state of the erasure ledger, which is the point of no return of an erasure, independent of the answer to its
+//! client.
 
 use bson::{Bson, doc};
 use tierkeep_core::bson;
@@ -14,7 +15,7 @@ use super::stage::Stage;
 /// What is known of the erasures of one user.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    /// Somebody asked for one.
+    /// An erasure was requested.
     pub asked: bool,
     entry: Option<String>,
     pub fence: Option<Version>,

@@ -254,7 +254,7 @@ async fn nemesis(run: Run, seed: u64) {
     arrivals.join_all().await;
 }
 
-/// Runs everybody for `lasts`; answers what broke, if anything did.
+/// Runs all clients and movers for `lasts`; returns the contradiction, if there was one.
 async fn random_run(
     stage: Stage,
     seed: u64,

@@ -1,7 +1,7 @@
-//! Random histories: writers, movers that stand still half-way, erasers, the clock, faults and restarts, in any
-//! order, against a reference model that knows only what clients were told and have seen.
+//! Random histories: writers, movers that are held half-way, erasers, the clock, faults and restarts, in any
+//! order, against a reference model that knows only the answers to clients and what they have read.
 //!
-//! The time of the runtime stands still, so that waits between retries take none. Where to look: `plan` (what may
+//! The clock of the runtime is paused, so that waits between retries take no time. Where to look: `plan` (what may
 //! happen), `reference` (what may be true then), `play` (both at once), `sight` (the invariants).
 
 mod actors;

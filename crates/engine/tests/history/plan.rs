@@ -1,4 +1,4 @@
-//! What happens in a random history: who does what, how far it gets, and what goes wrong meanwhile.
+//! The plan of a random history: the actions of each actor, how far each gets, and which faults occur in the meantime.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ pub struct History {
 pub enum Action {
     Act(Actor, Course),
     Read(usize),
-    /// The clock moves, by so many seconds.
+    /// The clock advances by this many seconds.
     Clock(i64),
-    /// One of those who stand still goes on.
+    /// One of the held actors continues.
     Resume(usize),
-    /// One of those who stand still is gone.
+    /// One of the held actors is killed.
     Kill(usize),
     Fault(Trouble),
     Away(Role),
@@ -63,7 +63,7 @@ pub enum Actor {
     Upkeep,
 }
 
-/// Under which condition somebody writes.
+/// The condition of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asks {
     Nothing,
@@ -79,7 +79,7 @@ pub enum Asks {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Course {
     Through,
-    /// It stands still before this call.
+    /// It is held before this call.
     Stops(Call),
     /// It is gone before this call.
     Dies(Call),

@@ -21,7 +21,7 @@ use super::stage::{Process, Stage};
 use super::tally::Tally;
 use crate::world::{Backend, DAY, HOUR, patient_users, user};
 
-/// Somebody who stands still before a call.
+/// An actor that is held before a call.
 struct Standing {
     task: JoinHandle<Told>,
     hold: Hold,
@@ -58,7 +58,7 @@ impl<'a> Play<'a> {
             ledgers: vec![Ledger::default(); USERS],
             standing: Vec::new(),
             sight: Sight::default(),
-            // A server's clock is nobody's to move.
+            // A test cannot move the clock of a server.
             at_once: at_once || stage.backend == Backend::Mongo,
             tokens: 0,
             uptime: Duration::ZERO,
@@ -206,7 +206,7 @@ impl<'a> Play<'a> {
         self.settle(told)
     }
 
-    /// Whoever stood before a call that nobody waits for without end may have gone on alone and be done.
+    /// An actor that was held before a call with a timeout may have continued without it and finished.
     async fn kill(&mut self, which: usize) -> Outcome {
         if self.standing.is_empty() {
             self.tally.skipped += 1;
@@ -326,7 +326,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Faults stop, everybody goes on to the end, the retention passes, and the mover drains temp.
+    /// Faults stop, all actors run to their end, the retention passes, and the mover drains temp.
     pub async fn drain(&mut self) -> Outcome {
         self.stage.faults.heal();
         while !self.standing.is_empty() {

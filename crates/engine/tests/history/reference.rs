@@ -1,8 +1,8 @@
-//! The reference model: what one user's document may be, given what clients were told. Knows nothing of the
+//! The reference model: what one user's document may be, given the answers to clients. Knows nothing of the
 //! databases, of moves, or of how anything is stored.
 //!
-//! It is a set of possible states. A write that is under way may have happened or not; what its client is told, and
-//! what anybody reads, leaves fewer of them. When none is left, somebody was told what cannot be true.
+//! It is a set of possible states. A write that is under way may have happened or not; the answer to its client, and
+//! every read, narrows the set. When the set is empty, an answer was wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ pub struct Write {
 /// What a document may be.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct State {
-    /// The last version that was given; a user who is not stored goes on from here.
+    /// The last version that was assigned; a user who is not stored continues from it.
     version: i64,
     stored: bool,
     sections: Sections,
@@ -135,7 +135,7 @@ impl Reference {
         self.spread();
     }
 
-    /// The client was told this. Answers whether the outcome stays unknown.
+    /// Applies the answer to the client. Returns whether the outcome remains unknown.
     pub fn told(
         &mut self,
         token: Token,
@@ -162,7 +162,7 @@ impl Reference {
         }
     }
 
-    /// The client was told that its write got `version`.
+    /// The answer to the client: its write got `version`.
     pub fn acknowledged(&mut self, token: Token, version: Version) -> Result<(), Contradiction> {
         let told = format!("write {token} was acknowledged at {version}");
         self.keep(&told, |state| {
@@ -172,7 +172,7 @@ impl Reference {
         Ok(())
     }
 
-    /// The client was told that its write did not happen: its condition did not hold, the user being at
+    /// The answer to the client: its write did not happen because its condition did not hold, the user being at
     /// `current`.
     pub fn refused(&mut self, token: Token, current: Option<Version>) -> Result<(), Contradiction> {
         let told = format!("write {token} was refused at {current:?}");
@@ -181,7 +181,7 @@ impl Reference {
         })
     }
 
-    /// The client was told that there is nothing to remove.
+    /// The answer to the client: there is nothing to remove.
     pub fn not_found(&mut self, token: Token) -> Result<(), Contradiction> {
         let told = format!("write {token} found nothing to remove");
         self.without(token, &told, |state, write| {
@@ -206,12 +206,12 @@ impl Reference {
         Ok(())
     }
 
-    /// The client was told that nobody knows.
+    /// The answer to the client: the outcome is unknown.
     pub fn unknown_outcome(&mut self, token: Token) {
         self.over(token);
     }
 
-    /// Somebody saw the document: its version and marks, or that there is none.
+    /// The document was read: its version and marks, or that it does not exist.
     pub fn seen(&mut self, found: Option<(Version, &Sections)>) -> Result<(), Contradiction> {
         let told = match found {
             Some((version, sections)) => format!("{sections:?} was seen at {version}"),

@@ -65,8 +65,8 @@ pub async fn look(stage: &Stage, ids: &[UserId]) -> Sight {
 }
 
 impl Sight {
-    /// What is true at any moment, whoever stands still half-way. `fences` names who was erased, and the
-    /// version below which nothing of them counts.
+    /// What holds at any moment, also while actors are held half-way. `fences` names the users that were erased, and
+    /// the version below which their content does not count.
     pub fn holds_after(&self, before: &Self, fences: &[(&str, Version)]) -> invariants::Verdict {
         let Self {
             temp,

@@ -1,4 +1,4 @@
-//! What was played, so that a test may insist that it was about something.
+//! Counts of what was played, so that a test can assert that its histories exercised something.
 
 /// What was done and what there was no occasion for.
 #[derive(Clone, Copy, Default, Debug)]

@@ -1,5 +1,5 @@
-//! HR records that are mended, brought back and backed up: cut off after every call, with every answer lost, and
-//! beside whoever writes them.
+//! Repair, restore and backup of HR records: cut off after every call, with every answer lost, and
+//! while callers write them.
 
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ async fn every_step_of_work_on_hr_records_twice_is_once(
     }
 }
 
-/// A restore has read what srie holds, and is about to put it into main, when somebody writes the record.
+/// A restore has read the copy in srie, and is about to insert it into main, when a caller writes the record.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_beside_a_restore_is_not_replaced_by_what_the_backup_held(
@@ -192,7 +192,7 @@ async fn what_is_pending_in_main_is_never_replaced_by_what_the_backup_holds(
     assert_eq!(read(&world, "r0000").await, Some(9));
 }
 
-/// A deletion that srie has not heard of is not undone by what srie still holds.
+/// A deletion that has not been delivered to srie is not undone by the copy in srie.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_stands_against_every_kind_of_work(

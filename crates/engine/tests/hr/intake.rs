@@ -1,4 +1,4 @@
-//! Taking in HR records that were put together elsewhere.
+//! Importing HR records that were composed elsewhere.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ async fn records_that_were_changed_or_deleted_since_are_left_alone(
     for n in 1..3 {
         let arrivals = [arrival("changed", n), arrival("deleted", n)];
         let taken = take(&world, &arrivals).await;
-        // Whoever puts a record makes it their own.
+        // A record that a caller has written is no longer replaced by the import.
         assert_eq!(taken, [ImportOutcome::Own, ImportOutcome::Erased]);
         let found = compared(&world, &arrivals).await;
         assert_eq!(found, [Compared::Own, Compared::Erased]);

@@ -1,4 +1,4 @@
-//! HR records and documents of users never meet, whatever was decided before.
+//! HR records and user documents are kept apart by a second check, independent of earlier decisions.
 
 use bson::doc;
 use rstest::rstest;

@@ -1,4 +1,4 @@
-//! What happens while the backup is away, and when it is back.
+//! Writes and deliveries while the backup is unavailable, and after it is back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +222,7 @@ async fn tombstones_go_when_their_grace_is_over_and_never_while_they_are_pending
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_delivers_an_older_version_late_takes_it_back(
+async fn a_late_delivery_of_an_older_version_is_taken_back(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[values(true, false)] tombstone_gone: bool,
 ) {

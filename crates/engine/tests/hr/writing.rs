@@ -191,7 +191,8 @@ async fn what_another_program_wrote_is_adopted_by_being_changed(
     check_equal(&world).await;
 }
 
-/// The tombstone of the first life is gone: versions go on above it, so a condition of that life never holds again.
+/// The tombstone of the first record is gone: versions continue above it, so a condition on an old version never holds
+/// again.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_of_a_removed_record_are_never_used_again(

@@ -1,4 +1,4 @@
-//! Moves while chunks move: nothing is lost, nothing is doubled, whatever the mover is cut off after.
+//! Moves while chunks move: nothing is lost or duplicated, after whichever call the mover is cut off.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ async fn assert_moved(world: &World, planted: &[RawDocumentBuf], at: &str) {
     }
 }
 
-/// Empties the collections that a move fills. Chunks stand still meanwhile.
+/// Empties the collections that a move fills. No chunks move in the meantime.
 async fn empty(world: &World, cluster: &ShardedCluster) {
     for (role, collection) in [
         (Role::RaseenMainUser, "internal_users"),

@@ -1,5 +1,5 @@
-//! Two shards, each a replica set, and srie on a third cluster: what the outage of one shard takes away, what it leaves, and
-//! how it is named.
+//! Two shards, each a replica set, and srie on a third cluster: what is unavailable during the outage of one shard,
+//! what remains available, and how the shard is named.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -185,7 +185,8 @@ async fn while_a_shard_of_main_is_away_its_users_are_read_from_the_backup_and_th
     lose_second(&cluster, &world, &OF_SHARDS).await;
     assert_eq!(sources(&world, &here).await, vec![MAIN; here.len()]);
     assert_eq!(sources(&world, &there).await, vec![SRIE; there.len()]);
-    // Whose document is there is written to; what main holds of the others is not known, nor that somebody is new.
+    // A user whose document is reachable can be written. For the others, main's content is unknown, and so is whether a
+    // user is new.
     world.put(&here[0], 1).await.unwrap();
     assert_eq!(sources(&world, &here[..1]).await, [TEMP]);
     assert_eq!(refused_by(&world.users, &there[0]).await, MAIN);

@@ -1,4 +1,5 @@
-//! Exports, comparisons and restores beside chunk moves: whole, and what lies on two shards for a while counts once.
+//! Exports, comparisons and restores during chunk moves: complete, and a document that is on two shards for a while
+//! counts once.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Keys that may be replaced while tokens are checked: owns which ones are in use, and for whom newer ones are looked for.
+//! Keys that may be replaced while tokens are checked: owns which ones are in use, and for which tokens newer ones are
+//! looked for.
 //!
 //! Must never give up keys because new ones are unfit, or check a token against halves of two sets.
 
@@ -21,7 +22,7 @@ impl SharedKeys {
     /// Checks every later token against `keys`, which come from the settings and not from a URL.
     ///
     /// # Errors
-    /// [`JwtKeyError`] where they are unfit; the keys of before stay in use.
+    /// [`JwtKeyError`] where they are unfit; the previous keys stay in use.
     pub fn replace(&self, keys: JwtKeys) -> Result<(), JwtKeyError> {
         let keys = Arc::new(Keyring::new(keys)?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;

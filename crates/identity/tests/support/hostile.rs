@@ -1,4 +1,4 @@
-//! Tokens that somebody made up, each with why it is not believed by the verifier of the secret.
+//! Forged and malformed tokens, each with the reason for which a verifier with the secret refuses it.
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};

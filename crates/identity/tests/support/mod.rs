@@ -1,4 +1,4 @@
-//! A manual clock, tokens written by hand, keys made on the spot and a stand-in for GitHub.
+//! A manual clock, tokens written by hand, generated keys and a stand-in for GitHub.
 
 pub(crate) mod hostile;
 
@@ -135,7 +135,7 @@ pub(crate) fn pem_of(tag: &str, der: &[u8]) -> String {
     )
 }
 
-/// Somebody who signs with a private key.
+/// An issuer that signs with a private key.
 pub(crate) enum Signer {
     Rsa(Box<RsaKeyPair>),
     P256(EcdsaKeyPair),

@@ -167,7 +167,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     index(Indexed::Haystack, "a location in it is not a pair of coordinates", &[(16_775, ""), (16_776, "")]),
 
-    // Left for later, and an operator is told. The server gave up at a limit of its own, or a fail point stands in the way.
+    // Retried later, and an operator is alerted. The server gave up at its own limit, or a fail point is active.
     operation(Class::Other, &[
         (50, "MaxTimeMSExpired"), (146, "ExceededMemoryLimit"), (192, "FailPointEnabled"), (262, "ExceededTimeLimit"),
         (264, "TooManyFilesOpen"), (290, "TransactionExceededLifetimeLimitSeconds"),

@@ -14,7 +14,7 @@ const WHOLE_AT_ONCE: usize = 64;
 
 /// Deletes live documents at exactly the versions given, with few statements: one for each version, as long
 /// as its `_id`s fit one command; and whole documents, many with one statement. The server takes an int64 for the double
-/// of the same value; that the caller settles by reading the whole ones first.
+/// of the same value; the caller decides that by reading the whole documents first.
 pub(crate) fn delete(collection: &str, fences: &[Fence]) -> Vec<RawDocumentBuf> {
     let mut statements = Vec::new();
     let mut wholes = Vec::new();

@@ -63,7 +63,7 @@ impl PageQuery<'_> {
 }
 
 /// How many documents one batch of a page holds: where the limit allows it, the whole page and the document
-/// that the cursor stands on, or, where documents are named, one more than there can be: so the server sees the end, and
+/// at the cursor, or, where documents are named, one more than there can be: so the server sees the end, and
 /// keeps no cursor that would have to be closed.
 pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
@@ -149,7 +149,7 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
 }
 
 /// The commands that together read the page, in order; each may send more than the query means, and the
-/// first document may be the one that the cursor stands on.
+/// first document may be the one at the cursor.
 ///
 /// [`Query::Due`], [`Query::Staged`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
 /// [`Query::Users`] on the one over (`user_id`, `_id`).

@@ -259,7 +259,7 @@ fn guarded(guard: &Guard, recognised: Recognised) -> RawArrayBuf {
 }
 
 /// The document equals `whole`: same fields in the same order with values that compare as equal, and as many
-/// bytes. What is left open, a double for an int64, the caller settles by reading the document first.
+/// bytes. What remains open, a double for an int64, the caller decides by reading the document first.
 ///
 /// One of a list of one: MongoDB 5.0 fails to optimise a plain equality of the whole document (code 16409).
 fn is_whole(whole: &RawDocumentBuf) -> RawArrayBuf {

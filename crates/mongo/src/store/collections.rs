@@ -91,7 +91,7 @@ impl MongoStore {
         };
         let name = query::index_name(index);
         match named(&name).await {
-            // Another program's index has the name, and does not serve: ours stands beside it.
+            // Another program's index has the name, and is not usable: ours is created beside it.
             Err(failure) if failure.code == error::INDEX_KEY_SPECS_CONFLICT => {
                 named(&format!("tierkeep_{name}")).await?;
             }

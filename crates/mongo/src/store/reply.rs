@@ -85,9 +85,9 @@ impl<'a> PageReply<'a> {
         }
     }
 
-    /// Whether the cursor stands on this very document: lower bounds of an index include what they name.
+    /// Whether the cursor is at this very document: lower bounds of an index are inclusive.
     fn is_where_the_page_begins(&self, document: &RawDocument) -> bool {
-        // An `_id` that cannot be read counts as null, and stands nowhere.
+        // An `_id` that cannot be read counts as null, and matches no cursor.
         let Some((id, cursor)) = self.after.as_ref().filter(|_| document::has_id(document)) else {
             return false;
         };

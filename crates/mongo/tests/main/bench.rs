@@ -110,7 +110,7 @@ impl Bench {
             .expect("the server was started with enableTestCommands=1");
     }
 
-    /// Every stored document, even where a majority has only just heard of it.
+    /// Every stored document, also those that a majority has only just replicated.
     pub(crate) async fn certain(&self) -> Vec<RawDocumentBuf> {
         let all = Find::new(Query::All).linearizable();
         self.store.find(USERS, &all).await.unwrap()

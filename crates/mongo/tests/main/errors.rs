@@ -1,4 +1,4 @@
-//! Failures of a real server, planted by its fail points, arrive as the right class.
+//! Failures of a real server, injected by its fail points, get the right error class.
 
 use std::time::{Duration, Instant};
 
@@ -465,7 +465,7 @@ async fn a_server_that_is_away_is_an_error_in_time() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_an_error_of_its_own_and_names_nobody() {
+async fn a_wrong_password_is_a_distinct_error_that_names_no_user() {
     let url = url_with("x", "").replace("mongodb://", "mongodb://nobody:hunter2@");
     let store = MongoStore::connect(&SecretString::from(url), Role::SrieMainUser)
         .await

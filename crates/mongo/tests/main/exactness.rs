@@ -1,4 +1,4 @@
-//! Documents go in and come out byte for byte, where MongoDB's own forms of a write would change them.
+//! Documents are stored and read byte for byte, where MongoDB's own update operators would change them.
 
 use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, Timestamp, doc, rawdoc};

@@ -1,5 +1,5 @@
-//! The MongoDB store on a real replica set: the laws of the conformance suite, and what only a server can
-//! show.
+//! The MongoDB store on a real replica set: the laws of the conformance suite, and behaviour that only a
+//! server shows.
 //!
 //! Needs `TIERKEEP_TEST_MONGODB_URL`, a running replica set started with `enableTestCommands=1`;
 //! `cargo xtask test` starts one. Without it every test fails: a suite that quietly skipped the real

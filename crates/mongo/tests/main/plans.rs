@@ -1,4 +1,4 @@
-//! What is looked for on every tick is found by index, whatever the other documents look like.
+//! The queries of every tick use an index, independent of the other documents.
 
 use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, Regex, Timestamp, doc, rawdoc};

@@ -1,4 +1,4 @@
-//! What the server says of itself and of its collections.
+//! The answers of the server about itself and its collections.
 
 use bson::{Bson, DateTime, doc, rawdoc};
 use secrecy::SecretString;
@@ -289,7 +289,7 @@ async fn a_user_id_that_a_collection_keeps_out_is_refused_by_the_server() {
         ),
         "{outcomes:?}"
     );
-    // What was there before can still be changed, and mended.
+    // Documents from before can still be changed and corrected.
     let set = doc! { "metadata.backup_status": "failed" };
     let ids = [document::id(&misrouted)];
     let amended = bench.store.amend(USERS, &ids, &doc! {}, &set).await;
@@ -297,7 +297,7 @@ async fn a_user_id_that_a_collection_keeps_out_is_refused_by_the_server() {
 }
 
 #[tokio::test]
-async fn a_validator_that_somebody_made_is_left_alone() {
+async fn a_validator_of_another_program_is_left_alone() {
     let bench = Bench::prepared().await;
     let theirs = doc! { "collMod": USERS, "validator": { "size": { "$gt": 0 } } };
     bench.run(theirs).await;

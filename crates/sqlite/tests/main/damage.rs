@@ -1,4 +1,4 @@
-//! Bits that a disk changes: each is an error, and never an answer that is wrong or that nothing is stored.
+//! Bits that a disk changes: each is an error, never a wrong or empty answer.
 
 use std::fs;
 use std::path::Path;

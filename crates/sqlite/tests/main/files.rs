@@ -182,7 +182,7 @@ async fn filled(mebibytes: usize) -> (TempDir, Arc<dyn Store>, impl Fn(&str) -> 
 }
 
 #[tokio::test]
-async fn a_step_of_the_log_is_written_back_though_nobody_writes_any_more() {
+async fn a_step_of_the_log_is_written_back_without_further_writes() {
     let (_directory, store, length) = filled(20).await;
     // Only the thread can fill the file.
     for _ in 0..3_000 {

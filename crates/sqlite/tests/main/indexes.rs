@@ -1,4 +1,4 @@
-//! By which index documents are found, and which entries of indexes a write touches.
+//! Which index a query uses, and which index entries a write changes.
 
 use rusqlite::Connection;
 use tierkeep_core::bson::{Bson, DateTime, doc, rawdoc};
@@ -108,7 +108,7 @@ async fn the_places_of_what_is_staged_come_from_the_index_alone() {
         })
         .collect();
     store.insert(USERS, &users).await.unwrap();
-    // Nobody can read the documents themselves.
+    // The documents themselves cannot be read.
     let other = Connection::open(&path).unwrap();
     other
         .execute("UPDATE documents_of_internal_users SET doc = x'00'", [])

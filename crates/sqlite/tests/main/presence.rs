@@ -1,4 +1,5 @@
-//! Files that are removed, renamed, replaced or emptied while a store has them open: it is away, and never empty.
+//! Files that are removed, renamed, replaced or emptied while a store has them open: the store is unavailable, never
+//! empty.
 
 use std::fs;
 use std::path::Path;

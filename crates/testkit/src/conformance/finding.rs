@@ -36,7 +36,7 @@ pub async fn due_is_what_was_staged_at_or_before_the_time(store: &Arc<dyn Store>
     assert_eq!(bench.find(Find::new(Query::Due(date(998)))).await, []);
 }
 
-/// L7 for [`Query::Due`]: whatever else stands in `staged_at` is never due, however late it is.
+/// L7 for [`Query::Due`]: a `staged_at` of any other type is never due, however late it is.
 pub async fn what_was_never_staged_is_never_due(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "what_was_never_staged_is_never_due").await;
     for (n, staged_at) in (1..).zip(odd_staged_at()) {
@@ -232,7 +232,7 @@ pub async fn the_newest_come_first(store: &Arc<dyn Store>) {
     );
 }
 
-/// What waits for its backup is told from all else, in every state, whatever it calls its own fields.
+/// Records that wait for their backup are distinguished from all others, in every state, whatever fields they have.
 pub async fn what_has_no_backup_is_found(store: &Arc<dyn Store>) {
     let bench = Bench::backed_up(store, "what_has_no_backup_is_found").await;
     let of = |state: RawBson, backup: RawBson| rawdoc! { "state": state, "backup_status": backup };
@@ -352,7 +352,7 @@ pub async fn a_sized_head_knows_the_size_of_the_whole(store: &Arc<dyn Store>) {
     assert_eq!(bench.find(due).await.len(), 1, "pages are bounded as ever");
 }
 
-/// Places are in the order of their documents, and pages of them go on from one another, whatever the `_id`s are.
+/// Sort keys are in the order of their documents, and each page continues after the last, whatever the `_id`s are.
 pub async fn a_place_is_where_its_document_stands(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_place_is_where_its_document_stands").await;
     let ids = [

@@ -1,4 +1,4 @@
-//! What the laws share: short ways to say what they do. Asserts only that a call succeeds.
+//! Helpers that the laws share. Asserts only that a call succeeds.
 
 use std::sync::Arc;
 

@@ -144,7 +144,7 @@ pub async fn due_pages_go_from_the_oldest_to_the_youngest(store: &Arc<dyn Store>
     }
 }
 
-/// L7 for [`Query::Unstaged`]: whatever stands in `staged_at` and `_id`, tiny pages reach each once.
+/// L7 for [`Query::Unstaged`]: with any values of `staged_at` and `_id`, tiny pages reach each document once.
 pub async fn unstaged_pages_reach_every_document_once(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "unstaged_pages_reach_every_document_once").await;
     let mut unstaged = Vec::new();

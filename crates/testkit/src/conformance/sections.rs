@@ -27,7 +27,7 @@ fn expected(before: &RawDocument, change: &Change, after: &RawDocument) -> RawDo
         .expect("it is not removed")
 }
 
-/// The section is as given, the version one higher, the operation remembered, the rest untouched.
+/// The section is as given, the version is one higher, the operation is recorded, all else is unchanged.
 pub async fn a_section_is_set_and_nothing_else(store: &Arc<dyn Store>) {
     let bench = Bench::prepared(store, "a_section_is_set_and_nothing_else").await;
     let user = native_user(1, 7).set("other", rawdoc! { "b": 1, "a": 2 });

@@ -1,7 +1,7 @@
 //! Telling people of alerts: owns the ways out of the process, the signed webhook and the mail.
 //!
-//! What is told, when and how often is the engine's. Must never follow a redirect, say more than an alert holds, or
-//! let an address or a secret into an error.
+//! What is sent, when and how often is decided by the engine. Must never follow a redirect, say more than an alert
+//! holds, or let an address or a secret into an error.
 
 mod email;
 mod webhook;

@@ -1,4 +1,5 @@
-//! `completions` and `man`: owns what shells and manual readers are told; all of it follows from the grammar.
+//! `completions` and `man`: owns the completion scripts and the manual; both are generated from the command
+//! definitions.
 
 use std::io::{self, Write};
 

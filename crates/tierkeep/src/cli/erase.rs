@@ -73,7 +73,7 @@ struct ExportMade {
 /// Erases one user from every database.
 ///
 /// # Errors
-/// A user of whom nothing is known; wrong configuration; databases that cannot be reached, and then nothing was
+/// A user without any data; wrong configuration; databases that cannot be reached, and then nothing was
 /// erased.
 pub async fn run(args: &EraseArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;

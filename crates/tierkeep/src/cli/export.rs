@@ -37,7 +37,7 @@ pub struct ExportArgs {
 /// Writes every database in mongodump's directory format, or one user's data as JSON.
 ///
 /// # Errors
-/// A directory that is not empty; a user of whom nothing is stored; wrong configuration; databases that cannot
+/// A directory that is not empty; a user without any stored data; wrong configuration; databases that cannot
 /// be reached; files that cannot be written.
 pub async fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;

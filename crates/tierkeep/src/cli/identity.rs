@@ -112,7 +112,7 @@ async fn unbind(args: &UnbindArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The internal user whom the text names; public users have no GitHub account.
+/// The internal user that the text names; public users have no GitHub account.
 fn internal(text: &str) -> Result<UserId, UsageError> {
     let mut meant = explain::meant(text)?.into_iter();
     let internal = meant.find(|user| user.user_type() == UserType::Internal);

@@ -18,7 +18,7 @@ use crate::exit::UsageError;
 use crate::http::{self, Connections, HttpState};
 use crate::metrics::Metrics;
 
-/// How long requests in flight may take to finish when the service is told to stop.
+/// How long requests in flight may take to finish when the service is stopped.
 const GRACE: Duration = Duration::from_secs(20);
 /// How many connections wait to be accepted, where the system allows it. A caller who finds this queue full tries again only after a
 /// second; the usual 128 are taken by one caller in a few milliseconds.

@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-/// Asks whether to go on; only `y` and `yes` mean that. `true` without a question where input or the error output is no terminal.
+/// Asks whether to continue; only `y` and `yes` mean that. `true` without a question where input or the error output is
+/// no terminal.
 ///
 /// # Errors
 /// The terminal went away.

@@ -20,7 +20,7 @@ use crate::terminal::harmless;
 
 /// What everything is restored from.
 const BACKUPS: [Role; 2] = [Role::SrieMainUser, Role::SrieMainHr];
-/// How many documents that were not brought back a person is shown.
+/// How many documents that were not restored a person is shown.
 const SHOWN: usize = 50;
 
 /// Arguments of `restore`.

@@ -43,7 +43,7 @@ pub struct ServeArgs {
     pub listen: Option<String>,
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is stopped.
 ///
 /// # Errors
 /// Wrong configuration, databases that cannot be reached, an address that is taken.
@@ -117,7 +117,7 @@ pub async fn run(_args: &ServeArgs, context: &Context) -> anyhow::Result<Exit> {
     let delivery = tokio::spawn(delivery.run(stop.clone()));
     info!(%address, ops_address, "listening");
     greet(&service, listeners.ops_address().unwrap_or(address));
-    // Alive until the end: what is finished after a signal may take longer than the watchdog's patience.
+    // Notified until the end: finishing requests after a signal may take longer than the watchdog's timeout.
     let end = CancellationToken::new();
     let alive = tokio::spawn(lifecycle::report_alive(end.clone()));
     let draining = tokio::spawn(drain(phase, stop.clone()));
@@ -179,7 +179,8 @@ async fn drain(phase: watch::Sender<Phase>, stop: CancellationToken) -> watch::S
     phase
 }
 
-/// What goes on beside the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of keys.
+/// Background tasks of the detector: the comparisons of GitHub accounts that an outage deferred, and the fetching of
+/// keys.
 fn beside_detector(
     state: &HttpState,
     stop: &CancellationToken,
@@ -196,7 +197,7 @@ fn beside_detector(
 const KEYS_EVERY: Duration = Duration::from_hours(1);
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
 
-/// Keeps the keys that check JWTs as new as the identity provider's, until `stop` is cancelled.
+/// Keeps the keys that verify JWTs up to date with the identity provider's, until `stop` is cancelled.
 async fn keep_keys(detector: Arc<UserTypeDetector>, stop: CancellationToken) {
     let told = Repeats::default();
     loop {
@@ -227,7 +228,7 @@ async fn watch_pending(users: Users, stop: CancellationToken) {
     stop.run_until_cancelled(users.watch_pending()).await;
 }
 
-/// Waits for what went on beside the requests.
+/// Waits for the background tasks of the requests.
 async fn ended(tasks: impl IntoIterator<Item = (JoinHandle<()>, &str)>) {
     for (task, what) in tasks {
         if task.await.is_err() {

@@ -79,8 +79,8 @@ pub async fn run(args: StatusArgs, context: &Context) -> anyhow::Result<Exit> {
     }
 }
 
-/// Shows it again and again, as long as it can be written. Each time the databases are opened anew, so that an outage ends
-/// nothing, and one that is back is seen.
+/// Shows it again and again, as long as it can be written. Each time the databases are opened again, so that an outage
+/// ends nothing, and one that is back is seen.
 async fn watch(settings: &Settings, every: Duration, context: &Context) -> anyhow::Result<Exit> {
     let redraws = context.format == Format::Text && io::stdout().is_terminal();
     let mut output = context.output();
@@ -189,7 +189,7 @@ fn contents_table(contents: &[DatabaseContents]) -> Table {
     table
 }
 
-/// Where the movement stands, a line each.
+/// The status of the mover, a line each.
 pub(super) fn movement(status: &Status) -> String {
     let mut text = format!("mover: {}\n", phase(status));
     text.push_str(&due(status));

@@ -58,7 +58,7 @@ fn role(text: &str) -> Result<RoleClaim, &'static str> {
     RoleClaim::parse(text).ok_or("expected hr or admin")
 }
 
-/// Prints a token that the service with the same settings believes. On MongoDB it stands in the audit trail first.
+/// Prints a token that the service with the same settings believes. On MongoDB it is recorded in the audit trail first.
 ///
 /// # Errors
 /// Wrong configuration, keys that can only check, a data directory that does not exist or whose secret can be neither read

@@ -34,7 +34,7 @@ pub struct VerifyArgs {
     pub sample: Option<u64>,
 }
 
-/// Whom to believe.
+/// Which copy to prefer.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Preferred {
     /// The main databases.

@@ -1,4 +1,4 @@
-//! How people are told of alerts. Owns what the receivers' addresses must look like; must never quote a secret or an
+//! How alerts are delivered. Owns what the receivers' addresses must look like; must never quote a secret or an
 //! address that may hold one.
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// How long it may be. Source: Standard Webhooks, "Signature scheme".
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// How people are told of alerts.
+/// How alerts are delivered.
 #[derive(Clone, Debug, Default)]
 pub struct AlertConfig {
     /// By a signed POST.
@@ -61,9 +61,9 @@ pub struct EmailConfig {
     pub security: MailSecurity,
     /// User and password, where the server wants them.
     pub credentials: Option<(String, SecretString)>,
-    /// Whom the mails are from.
+    /// The sender of the mails.
     pub from: Mailbox,
-    /// Whom they go to.
+    /// Their recipients.
     pub to: Vec<Mailbox>,
 }
 
@@ -211,7 +211,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// The bytes that a webhook's secret stands for.
+/// The bytes that a webhook's secret encodes.
 fn key_of(secret: &str) -> Option<Vec<u8>> {
     let text = secret.trim().strip_prefix(SECRET_PREFIX)?;
     let key = STANDARD.decode(text).ok()?;

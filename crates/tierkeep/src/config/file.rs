@@ -62,7 +62,7 @@ pub(super) fn read(file: &Path, text: &str, problems: &mut Vec<Problem>) -> Opti
     Some(all)
 }
 
-/// The variable that a key stands for, or that variable with `_FILE`.
+/// The variable that a key denotes, or that variable with `_FILE`.
 fn variable(key: &str) -> Option<String> {
     let name = key.to_ascii_uppercase();
     [name.clone(), format!("{PREFIX}{name}")]

@@ -1,4 +1,4 @@
-//! How callers are told apart. Owns the choice of the JWT keys and what must hold before GitHub may be left
+//! How callers are identified. Owns the choice of the JWT keys and what must hold before GitHub may be left
 //! out; must never quote a key.
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) const JWKS_URL: &str = "TIERKEEP_JWKS_URL";
 const GITHUB_VERIFY: &str = "TIERKEEP_GITHUB_VERIFY";
 const GITHUB_API_URL: &str = "GITHUB_API_URL";
 
-/// How callers are told apart.
+/// How callers are identified.
 #[derive(Clone, Debug)]
 pub struct IdentitySettings {
     /// Where the keys are that check JWTs.

@@ -124,7 +124,7 @@ impl Loaded {
         }
     }
 
-    /// The length of time of this name. Zero stands in for a value that could not be read, which is a
+    /// The length of time of this name. Zero is used for a value that could not be read, which is a
     /// problem already; so do zero, off and nothing in the methods below.
     pub fn duration(&self, name: &str) -> Duration {
         match self.value(name) {

@@ -62,7 +62,7 @@ pub fn files(loaded: &Loaded) -> BTreeSet<PathBuf> {
     files
 }
 
-/// The keys that check JWTs, as they are now.
+/// The keys that verify JWTs, as they are now.
 ///
 /// # Errors
 /// What is wrong with them or with the settings that lead to them.

@@ -43,7 +43,7 @@ pub struct Settings {
     pub reconcile_interval: Duration,
     /// How the audit trail is kept.
     pub audit: AuditConfig,
-    /// How people are told of alerts.
+    /// How alerts are delivered.
     pub alerts: AlertConfig,
 }
 
@@ -52,7 +52,7 @@ pub struct Settings {
 pub struct ServiceSettings {
     /// What every verb needs.
     pub settings: Settings,
-    /// How callers are told apart.
+    /// How callers are identified.
     pub identity: IdentitySettings,
     /// How HTTP is served.
     pub http: HttpSettings,

@@ -9,7 +9,7 @@ use super::identity::{JWKS_FILE, JWKS_URL, PUBLIC_KEY_FILE, SECRET_KEY};
 use super::loaded::{Effective, Loaded};
 use super::secret_key;
 
-/// What stands for a secret.
+/// The text shown in place of a secret.
 const HIDDEN: &str = "***";
 
 /// One setting.

@@ -90,7 +90,7 @@ impl fmt::Debug for Inputs {
     }
 }
 
-/// An option of the command line that stands for a setting.
+/// An option of the command line that sets a setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Flag {
     /// The option, with its dashes.

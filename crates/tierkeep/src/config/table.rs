@@ -163,7 +163,7 @@ pub const GROUPS: &[Group] = &[
                 "TIERKEEP_UNTESTED_SERVER",
                 ValueKind::Switch,
                 Some("off"),
-                "on starts on servers that speak the protocol of MongoDB and are another product, such as Amazon DocumentDB; every health answer warns of them.",
+                "on allows other products that implement the MongoDB protocol, such as Amazon DocumentDB; every health answer then has a warning.",
             ),
         ],
     },

@@ -234,7 +234,7 @@ fn flag(set: bool) -> f64 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "a gauge is a double; beyond 2^53 documents nobody counts them one by one"
+    reason = "a gauge is a double; beyond 2^53 documents an exact count is not needed"
 )]
 fn number(count: u64) -> f64 {
     count as f64

@@ -65,7 +65,7 @@ impl Traces {
 
 /// Starts logging for this process; where it has started already, that stays. Spans go where the environment says.
 ///
-/// Other libraries are heard at `warn` and above, whatever the level: their finer lines may quote what no
+/// Other libraries log at `warn` and above, whatever the level: their finer lines may quote what no
 /// log may hold.
 pub fn init(
     style: Style,
@@ -94,7 +94,7 @@ pub fn init(
     traces
 }
 
-/// The text of a panic, where it is one that stands in the program and quotes nothing.
+/// The text of a panic, where it is a literal in the program that quotes nothing.
 fn literal(payload: &dyn Any) -> Option<&'static str> {
     payload.downcast_ref::<&'static str>().copied()
 }

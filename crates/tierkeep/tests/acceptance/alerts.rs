@@ -1,4 +1,4 @@
-//! People are told of alerts: signed, once, whatever was down meanwhile.
+//! Alerts are delivered: signed, once, also after outages.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -28,7 +28,7 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const PATIENCE: Duration = Duration::from_mins(1);
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// An address that nobody listens on.
+/// An address with no listener.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
@@ -86,7 +86,7 @@ async fn failed(deployment: &Deployment) {
 const FAILURES: u32 = 1_000;
 /// How many of them a message shows.
 const SHOWN: usize = 50;
-/// How many calls to a database go on beside each other.
+/// How many calls to a database run concurrently.
 const AT_ONCE: usize = 16;
 
 /// Another user's document, whose backup is in the way of the move of user `n`.
@@ -257,7 +257,7 @@ async fn in_a_data_directory_the_signing_secret_is_made_once() {
     }
 }
 
-/// A mail server that takes one mail, and answers what it was told.
+/// A mail server that accepts one mail, and gives the configured answers.
 fn mail_server(listener: TcpListener) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();

@@ -156,7 +156,7 @@ async fn delivered(spool: &Path) {
 
 /// `evaluation_audit`, away when the test wants it to be.
 enum Outage {
-    /// Somebody holds the file.
+    /// Another connection holds the lock of the file.
     File(rusqlite::Connection),
     /// Connections lead through this gate.
     Gate(Arc<AtomicBool>),

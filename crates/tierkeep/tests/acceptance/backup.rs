@@ -1,4 +1,4 @@
-//! Comparing, mending, losing main and bringing it back, through the built binary.
+//! Comparing, repairing, losing main and restoring it, with the built binary.
 
 use std::process::Stdio;
 use std::time::Duration;

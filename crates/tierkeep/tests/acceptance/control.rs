@@ -1,4 +1,4 @@
-//! An operator stops the movement, lets it go on, and has failed moves tried again.
+//! An operator pauses the mover, resumes it, and retries failed moves.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Callers who are cut off in the middle of a request harm no other caller, whatever their requests held.
+//! Requests that are cut off in the middle do not affect other callers, whatever they contain.
 
 use std::time::{Duration, Instant};
 

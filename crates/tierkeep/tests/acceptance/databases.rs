@@ -1,4 +1,4 @@
-//! Databases on a MongoDB server that go with the test they belong to: each keeps files open there, and memory.
+//! Databases on a MongoDB server that are dropped after their test, because each costs open files and memory there.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use mongodb::options::ClientOptions;
 /// How long is waited for a server that may have been ended by the test.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Databases whose names nobody else uses; dropped with this.
+/// Databases with unique names; dropped with this value.
 pub struct Databases {
     url: String,
     names: Vec<String>,
 }
 
 impl Databases {
-    /// So many names on the server at `url`; nothing is asked of it.
+    /// Names of databases on the server at `url`; no request is sent.
     pub fn new(url: &str, names: Vec<String>) -> Self {
         Self {
             url: url.to_owned(),
@@ -28,7 +28,7 @@ impl Databases {
 impl Drop for Databases {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Where the server outlives the test, somebody can look.
+            // Where the server outlives the test, the databases are kept for inspection.
             return;
         }
         let (url, names) = (self.url.clone(), std::mem::take(&mut self.names));

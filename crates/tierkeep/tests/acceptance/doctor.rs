@@ -1,4 +1,4 @@
-//! The doctor finds what is wrong, says how to mend it, and is silent where nothing is.
+//! `doctor` finds each problem, says how to fix it, and prints nothing if there is none.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -149,13 +149,13 @@ async fn each_planted_fault_is_found_with_its_remedy() {
         "last_at": bson::DateTime::MIN, "count": 1_i64, "resolved_at": Bson::Null, "message": "planted",
     };
     audit.collection("alerts").insert_one(alert).await.unwrap();
-    // 8: an index is missing. Whoever works in the databases makes it again.
+    // 8: an index is missing. The next command that opens the databases for work creates it again.
     let drop = doc! { "dropIndexes": "internal_users", "index": "user_id_1__id_1" };
     main.run_command(drop).await.unwrap();
     // And so is a validator.
     let drop = doc! { "collMod": "internal_users", "validator": {} };
     main.run_command(drop).await.unwrap();
-    // 9: a secret that everybody may read.
+    // 9: a world-readable secret.
     let secret = deployment.dir.path().join("secret");
     fs::write(&secret, &deployment.environment["SECRET_KEY"]).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
@@ -306,7 +306,7 @@ async fn faults_that_keep_the_service_from_starting_are_found_all_at_once() {
     says(hr, "does not answer", "SRIE_MAIN_HR_DB_URL");
     one(&found, "ttl", Some(Role::RaseenMainUser));
 
-    // What is wrong with the settings, too; the databases are looked at all the same.
+    // What is wrong with the settings, too; the databases are looked at nevertheless.
     let mut deployment = deployment.with("TIERKEEP_LISTEN", "everywhere");
     let (code, found) = findings(&deployment, &[]);
     assert_eq!(code, Some(2));

@@ -1,4 +1,4 @@
-//! Erasing users through the built binary: by command, by route, and under `kill -9`.
+//! Erasing users with the built binary: by command, over HTTP, and under `kill -9`.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ async fn plant(deployment: &Deployment, numbers: std::ops::Range<u32>) {
     deployment.json(&["migrate", "run", "--json"]);
 }
 
-/// Whether a live document of the user stands anywhere.
+/// Whether any database holds a live document of the user.
 async fn is_stored(deployment: &Deployment, user: &str) -> bool {
     for role in TIERS {
         let live = deployment.users(role).await.iter().any(|document| {
@@ -189,7 +189,7 @@ async fn killing_serve_undoes_no_erasure_that_was_acknowledged_and_leaves_none_h
                 .send();
             requests.spawn(async move { (n, request.await.map(|answer| answer.status())) });
         }
-        // The first that are told cut the others off.
+        // The first answers cut the others off.
         for _ in 0..=round {
             let Some(answer) = requests.join_next().await else {
                 break;

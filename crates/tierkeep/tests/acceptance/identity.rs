@@ -1,5 +1,5 @@
-//! Who is who, as operators see it: bindings shown and taken away, keys from an identity provider, and stored texts that would
-//! steer a terminal.
+//! Identities, as operators see them: bindings shown and removed, keys from an identity provider, and stored text with
+//! terminal escape sequences.
 
 use bson::rawdoc;
 use rstest::rstest;
@@ -16,7 +16,7 @@ use crate::tokens::{ED25519, RSA};
 
 const SUBJECT: &str = "507f1f77bcf86cd799439011";
 
-/// What the service says of whoever comes with these credentials.
+/// The answer of the service to a request with these credentials.
 async fn route(service: &Service, jwt: &str) -> (u16, Value) {
     let request = reqwest::Client::new().get(service.url("/v1/route"));
     let request = request
@@ -125,7 +125,7 @@ async fn an_identity_provider_publishes_the_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_there_are_no_keys_nobody_is_refused_as_unknown() {
+async fn without_keys_the_answer_is_503_and_not_401() {
     let known = github().await;
     let mut deployment = asking(Backend::Sqlite, &known);
     deployment.environment.remove("SECRET_KEY");
@@ -148,7 +148,7 @@ async fn while_there_are_no_keys_nobody_is_refused_as_unknown() {
     }
 }
 
-/// What nobody wants to have on a terminal.
+/// Text with control characters, which must not reach a terminal.
 const HOSTILE: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\rx";
 
 /// Stores hostile texts wherever operators look.

@@ -1,4 +1,5 @@
-//! Commands that look answer at once whatever is away, say what they know, and name what is away with the reason.
+//! Read-only commands answer promptly during any outage, show what is known, and name what is unavailable with the
+//! reason.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};

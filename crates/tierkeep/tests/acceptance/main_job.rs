@@ -1,4 +1,4 @@
-//! A request comes in, the document lands where it belongs, and it moves when its time has come.
+//! A request is served, the document is stored in the right database, and it moves when it is due.
 
 use std::time::{Duration, Instant};
 

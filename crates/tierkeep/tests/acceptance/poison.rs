@@ -1,5 +1,5 @@
-//! Ten documents that cannot move, poisoned in different ways, at the head of the line: the others move, and
-//! each of the ten ends with its reason.
+//! Ten documents that cannot move, for different reasons, at the head of the queue: the others move, and
+//! each of the ten is reported with its reason.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const USERS: &str = "internal_users";
 const STORED_MAX_BYTES: usize = 16 * 1024 * 1024;
 const GOOD: u32 = 990;
 
-/// What the poisoned documents are numbered with, in the order in which they stand in line.
+/// The numbers of the poisoned documents, in the order of the queue.
 mod n {
     pub const NO_USER: u32 = 0;
     pub const NO_CREATED_AT: u32 = 1;
@@ -163,7 +163,7 @@ fn migrate(deployment: &Deployment) -> (Value, Option<i32>) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_bad_documents_at_the_head_of_the_line_hold_up_nobody(
+async fn ten_bad_documents_at_the_head_of_the_queue_do_not_delay_others(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let deployment = Deployment::new(backend).with("TIERKEEP_RETRY_BACKOFF", "0s");

@@ -1,4 +1,4 @@
-//! Running the built binary on a backend of its own, and looking at its databases as another program would.
+//! Running the built binary on a separate backend, and reading its databases as another program would.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! `tierkeep quarantine`: what waits for an operator is named, shown, written to a file, and let go.
+//! `tierkeep quarantine`: quarantined documents are listed, shown, exported, and released.
 
 use std::process::Output;
 use std::time::Duration;

@@ -126,7 +126,7 @@ fn deployment() -> Deployment {
     deployment
 }
 
-/// Callers, each a user of its own, that go on asking with the token of the moment; none may be refused.
+/// Callers, each a different user, that keep sending requests with the current token; none may be refused.
 struct Load {
     tokens: Arc<RwLock<Vec<String>>>,
     answers: Arc<AtomicUsize>,
@@ -210,7 +210,7 @@ async fn a_key_of_a_set_is_rotated_under_load_and_no_request_fails() {
     load.goes_on().await;
     // The old key is refused once the file was read without it.
     logged
-        .until_told("keys that check JWTs were read again", 2)
+        .until_told("keys that verify JWTs were read again", 2)
         .await;
     assert_eq!(
         logged.status(&by_key(&ED25519, "old", 0)).await,
@@ -240,7 +240,7 @@ async fn a_secret_is_rotated_under_load_and_no_request_fails() {
     assert!(logged.status(&by_secret(FIRST, 0)).await.is_success());
     replace(&previous, SECOND);
     logged
-        .until_told("keys that check JWTs were read again", 2)
+        .until_told("keys that verify JWTs were read again", 2)
         .await;
     assert_eq!(
         logged.status(&by_secret(FIRST, 0)).await,
@@ -251,7 +251,7 @@ async fn a_secret_is_rotated_under_load_and_no_request_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_is_reported_and_the_keys_of_before_stay() {
-    const KEPT: &str = "cannot be used; those of before stay in use";
+    const KEPT: &str = "cannot be used; the previous ones stay in use";
     let deployment = deployment();
     let file = deployment.dir.path().join("jwks.json");
     replace(&file, &set(&[ED25519.jwk("old")]));
@@ -292,7 +292,7 @@ async fn the_data_directorys_own_secret_is_read_again_and_never_made_again() {
     assert!(logged.status(&token).await.is_success());
     fs::remove_file(&file).unwrap();
     logged.hang_up();
-    logged.until_told("those of before stay in use", 1).await;
+    logged.until_told("the previous ones stay in use", 1).await;
     assert!(!file.exists());
     assert!(logged.status(&token).await.is_success());
     replace(&file, SECOND);

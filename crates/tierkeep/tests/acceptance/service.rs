@@ -1,4 +1,4 @@
-//! What a service manager sees: ready, alive, stopping; and what callers see meanwhile.
+//! The notifications to a service manager: ready, alive, stopping; and what callers see in the meantime.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use super::program::{Backend, Deployment, Service};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the service manager is told, up to this line.
+/// The notifications to the service manager, up to this line.
 fn told(socket: &UnixDatagram, wanted: &str) -> Vec<String> {
     let mut heard = Vec::new();
     let mut buffer = [0; 4096];
@@ -70,7 +70,7 @@ fn a_signal_lets_a_request_in_flight_end_and_takes_no_other() {
     let signalled = Command::new("kill").arg(child.id().to_string()).status();
     assert!(signalled.unwrap().success());
     told(&socket, "STOPPING=1");
-    // It goes on being watched while it finishes, and nobody else gets in.
+    // While it drains, the watchdog is still notified, and no new connection is accepted.
     told(&socket, "WATCHDOG=1");
     let began = Instant::now();
     while TcpStream::connect(&address).is_ok() {
@@ -130,7 +130,7 @@ fn an_abstract_socket_of_the_service_manager_is_told_too() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// What the allocator of the process was told.
+/// The settings of the process's allocator.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn told_the_allocator(service: &Service) -> Vec<String> {
     let environment = std::fs::read(format!("/proc/{}/environ", service.id())).unwrap();

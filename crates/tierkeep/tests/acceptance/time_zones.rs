@@ -1,4 +1,4 @@
-//! The zone of the machine changes no answer: neither what is due, nor which JWT is believed.
+//! The machine's time zone changes no answer: neither what is due, nor which JWT is valid.
 
 use std::time::Duration;
 

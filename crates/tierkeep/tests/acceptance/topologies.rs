@@ -1,5 +1,5 @@
-//! The operators' page about topologies is true: its commands are run as printed, on other ports. What the shell of MongoDB
-//! does is done by the commands that it sends. The sharded cluster's are run by `outage::of_a_shard`.
+//! The operators' page about topologies is true: its commands are run as printed, on other ports. Instead of `mongosh`,
+//! the test sends the commands that `mongosh` would send. The sharded cluster's are run by `outage::of_a_shard`.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -110,7 +110,7 @@ async fn without_an_endpoint_or_when_switched_off_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_keeps_nobody_waiting() {
+async fn no_request_waits_for_a_collector_that_is_away() {
     let deployment = Deployment::new(Backend::Sqlite)
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
         .with("OTEL_BSP_SCHEDULE_DELAY", "10");

@@ -1,7 +1,7 @@
 //! Two builds side by side on the same databases, in both orders and back again, under writes, moves, erasures and HR records.
 //!
-//! A full run takes the previous build, which the test command makes from a pinned commit; any other takes this build twice,
-//! which shows what two processes of one version do.
+//! A full run uses the previous build, which the test command makes from a pinned commit; any other run uses this build
+//! twice, which tests two processes of one version.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -304,7 +304,8 @@ async fn side_by_side(backend: Backend, builds: [&Path; 2]) {
     nothing_is_lost(&deployment, builds, &known, &erased).await;
 }
 
-/// What a version to come may have written: it is neither moved nor changed nor erased by version, and operators hear of it.
+/// Documents that a later version may have written: they are neither moved nor changed nor erased by version, and are
+/// reported to operators.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_of_a_newer_form_stays_as_it_is_and_is_reported(

@@ -1,4 +1,4 @@
-//! The status goes on being shown.
+//! `status --watch` keeps refreshing.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};

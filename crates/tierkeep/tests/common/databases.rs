@@ -74,7 +74,7 @@ fn clock_at(millis: i64) -> Arc<ManualClock> {
     Arc::new(clock)
 }
 
-/// Databases whose names nobody else uses.
+/// Databases with unique names.
 pub struct Leased(String);
 
 static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Random JSON that may be put.
+//! Random JSON that is valid content.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
 //! The service in this process: the router over seven databases of one backend, a stand-in for GitHub, a
-//! clock that stands still, and a look into every database behind it.
+//! manual clock, and access to every database behind it.
 
 mod ask;
 pub mod databases;
@@ -167,7 +167,7 @@ impl World {
             decisions: options.decisions,
             spool,
         };
-        // One process, whose erasures meet databases that are away hundreds of times.
+        // One process, whose erasures find databases unavailable hundreds of times.
         let known_for = Duration::from_millis(50);
         let engine = Engine::with_audit(databases.unwrap(), audit);
         let engine = Arc::new(engine.with_pending_known_for(known_for));
@@ -230,30 +230,30 @@ impl World {
         }
     }
 
-    /// Asks, as nobody yet.
+    /// A request without credentials.
     pub fn ask(&self, method: &str, path: &str) -> Ask {
         Ask::new(self.router.clone(), method, path)
     }
 
-    /// Asks as the internal user with [`SUBJECT`].
+    /// A request of the internal user with [`SUBJECT`].
     pub fn internal(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, None))
             .github(KNOWN_TOKEN)
     }
 
-    /// Asks as the external user `reader`.
+    /// A request of the external user `reader`.
     pub fn external(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path).named("reader")
     }
 
-    /// Asks as the administrator.
+    /// A request of the administrator.
     pub fn admin(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, Some(RoleClaim::Admin)))
     }
 
-    /// Asks as somebody with the role hr.
+    /// A request with the role hr.
     pub fn hr(&self, method: &str, path: &str) -> Ask {
         self.ask(method, path)
             .jwt(&self.token(SUBJECT, Some(RoleClaim::Hr)))
@@ -270,13 +270,13 @@ impl World {
         token(SECRET, subject, None, &ManualClock::new(long_ago))
     }
 
-    /// A JWT that somebody else signed.
+    /// A JWT signed with another key.
     pub fn forged(&self, subject: &str) -> String {
         let other = SECRET.replace('a', "b");
         token(&other, subject, None, self.jwt_clock.as_ref())
     }
 
-    /// How many questions GitHub heard.
+    /// How many requests GitHub received.
     pub async fn asked_github(&self) -> usize {
         self.github.received_requests().await.unwrap().len()
     }
@@ -385,7 +385,7 @@ where
     hold_in(256, cases, property, runtime);
 }
 
-/// Runs a property on so many cases.
+/// Runs a property on this many cases.
 pub fn hold_in<S, F>(
     times: u32,
     cases: &S,

@@ -1,4 +1,4 @@
-//! What an administrator sees of the movement and tells it.
+//! The administrators' routes for the mover.
 
 use std::time::Duration;
 

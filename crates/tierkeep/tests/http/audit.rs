@@ -1,4 +1,4 @@
-//! What requests leave in the audit trail, who may read it, and what waits while its database is away.
+//! The entries of requests in the audit trail, who may read it, and what waits while its database is away.
 
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What callers are told while a database is away, slow or not open yet.
+//! The answers to callers while a database is unavailable, slow or not open yet.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What must be refused: with its documented status and code, and without a trace in any database.
+//! Input that must be refused: with its documented status and code, and without any change in a database.
 
 use axum::body::{Body, Bytes};
 use rstest::rstest;

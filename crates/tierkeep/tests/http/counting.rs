@@ -1,4 +1,4 @@
-//! Due, overdue, lag and quarantined are one count, whatever shows them.
+//! Due, overdue, lag and quarantined are the same numbers wherever they are shown.
 
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ async fn every_output_has_the_same_counts(
 }
 
 #[tokio::test]
-async fn what_nobody_can_count_is_unknown_and_never_zero() {
+async fn what_cannot_be_counted_is_unknown_and_never_zero() {
     let world = World::new(Backend::Memory).await;
     let cookie = session(&world).await;
     for role in Role::ALL {

@@ -127,7 +127,7 @@ async fn a_session_is_no_longer_than_the_jwt_that_opened_it() {
 }
 
 #[tokio::test]
-async fn whoever_is_no_administrator_stays_outside() {
+async fn the_dashboard_refuses_callers_who_are_not_administrators() {
     let world = World::new(Backend::Memory).await;
     for (token, status) in [
         (world.expired(SUBJECT), 401),
@@ -168,7 +168,7 @@ async fn failed_sign_ins_have_the_bucket_of_failed_authentication() {
 }
 
 #[tokio::test]
-async fn a_form_that_nobody_asked_for_is_refused() {
+async fn a_form_without_its_csrf_token_is_refused() {
     let world = World::new(Backend::Memory).await;
     let token = world.token(SUBJECT, Some(RoleClaim::Admin));
     let ask = world.ask("POST", "/ui/sign-in");
@@ -521,7 +521,7 @@ async fn the_overview_is_there_whatever_database_is_away() {
 }
 
 #[tokio::test]
-async fn whoever_signs_out_has_no_session_any_more() {
+async fn signing_out_ends_the_session() {
     let world = World::new(Backend::Memory).await;
     let cookie = session(&world).await;
     let overview = page(&world, &cookie, "/ui/").await.expect(200);

@@ -1,4 +1,4 @@
-//! Who is asking: every row of the decision table, over HTTP.
+//! The classification of callers: every row of the decision table, over HTTP.
 
 use rstest::rstest;
 use serde_json::json;
@@ -250,7 +250,7 @@ async fn a_user_who_arrives_with_another_github_account_is_refused(
         assert!(refused.text().contains("a different account than before"));
         from_account(&world, SUBJECT, 7).send().await.expect(200);
     }
-    // The refusal stands in the trail, with whose JWT it was.
+    // The refusal is in the audit trail, with the subject of the JWT.
     let refused = Find::new(Query::Equal(
         bson::doc! { "decision": "refused; ambiguous" },
     ));
@@ -259,7 +259,7 @@ async fn a_user_who_arrives_with_another_github_account_is_refused(
     let found = found.unwrap();
     let actor = found[0].get_str("actor").unwrap();
     assert_eq!(actor, format!("internal_{SUBJECT}"));
-    // The account is known to whoever comes later.
+    // The bound account is known to a process that starts later.
     let later = World::over(&world, OnChange::Refuse).await;
     from_account(&later, SUBJECT, 8)
         .send()
@@ -298,7 +298,7 @@ async fn the_account_that_the_jwt_names_outranks_the_bound_one() {
         let refused = naming(named).github(&token(owner)).send().await;
         refused.refused(401, "credentials_required");
     }
-    // It binds nobody anew.
+    // It does not change the binding.
     from_account(&world, SUBJECT, 7).send().await.expect(200);
     from_account(&world, SUBJECT, 8).send().await.expect(401);
 }

@@ -1,4 +1,4 @@
-//! Whatever is written, moved, away and erased in whatever order: content of an erased life never returns.
+//! Writes, moves, outages and erasures in any order: erased content never returns.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Down(Role::RaseenMainUser)),
         Just(Step::Heal),
     ];
-    // Whatever meets an outage tries again for some time.
+    // Calls that fail in an outage are retried for some time.
     let stormy = prop_oneof![3 => calm.clone(), 1 => outage];
     prop_oneof![9 => vec(calm, 3..10), 1 => vec(stormy, 3..10)]
 }
@@ -78,7 +78,7 @@ impl Case<'_> {
         }
     }
 
-    /// What is asked succeeds, finds nothing, or meets a database that is away.
+    /// The request succeeds, finds nothing, or fails because a database is away.
     fn check(&self, answer: &Answer, fine: &[u16]) {
         let status = answer.status.as_u16();
         let away = self.down && status == 503;

@@ -166,7 +166,7 @@ async fn what_a_database_that_is_away_has_not_confirmed_is_said_and_finished_lat
         assert_eq!(erased.value(), json!({ "pending": [away.name()] }));
     }
     world.faults.heal();
-    // It holds the old content still, and nobody is shown it.
+    // The database still holds the old content, but no answer shows it.
     let read = world.internal("GET", SECTION).send().await;
     read.refused(404, "user_not_found");
     let id = format!("internal_{SUBJECT}");
@@ -257,7 +257,7 @@ async fn who_was_never_stored_cannot_be_erased() {
         .await
         .refused(404, "user_not_found");
     assert_eq!(world.everything().await, before);
-    // But nobody knows what a database that is away holds.
+    // The content of a database that is away is unknown.
     world.faults.set_down(Role::SrieMainUser, true);
     erase(&world).await.expect(202);
 }

@@ -1,4 +1,4 @@
-//! What is stored against what is shown: the same bytes when it is put back, or an answer that names what is not exact.
+//! Stored against shown content: the same bytes when it is put back, or an answer that names what is not exact.
 
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{DateTime, rawdoc};

@@ -1,4 +1,4 @@
-//! Whether the service says what it is fit for.
+//! Readiness and the health of the databases.
 
 use std::io;
 use std::sync::Arc;

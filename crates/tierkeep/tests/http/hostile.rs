@@ -1,4 +1,4 @@
-//! Credentials and requests that somebody made up: nobody is believed, nothing is read or written.
+//! Forged credentials and requests: none is accepted, nothing is read or written.
 
 use axum::http::HeaderValue;
 use rstest::rstest;
@@ -125,7 +125,7 @@ fn asked_for_data(world: &World) -> usize {
         .count()
 }
 
-/// Headers by which other systems are told who is asking, or where to go.
+/// Headers that other systems use to identify the caller or to route the request.
 fn tricks(world: &World) -> Vec<(&'static str, String)> {
     let admin = world.token(SUBJECT, Some(tierkeep_identity::RoleClaim::Admin));
     let mut tricks: Vec<(&'static str, String)> = [

@@ -1,4 +1,4 @@
-//! What a request leaves in the log, and what it must never leave there.
+//! What a request writes to the log, and what must never be in the log.
 
 use std::cell::RefCell;
 use std::io;

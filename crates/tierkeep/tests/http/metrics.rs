@@ -1,4 +1,4 @@
-//! What the service tells a monitoring system.
+//! The metrics of the service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -255,9 +255,9 @@ pub(super) async fn looked_at(world: &World) -> Exposition {
     let (waits, _) = tokio::sync::watch::channel(None);
     let metrics = world.state.metrics.clone();
     let refreshing = refresh(metrics, service, HOUR, waits, stop.clone());
-    // In memory everything is there at the first look, before the first rest.
+    // In memory all gauges are set at the first refresh, before the first pause.
     let refreshed = tokio::time::timeout(Duration::from_millis(50), refreshing).await;
-    assert!(refreshed.is_err(), "nobody told it to stop");
+    assert!(refreshed.is_err(), "it was never cancelled");
     scraped(world).await
 }
 

@@ -1,4 +1,4 @@
-//! An hour of anonymous noise, by the injected clock: what it leaves in the trail, in the spool and in the log, and that
+//! An hour of anonymous noise, by the injected clock: how much the audit trail, the spool and the log grow, and that
 //! internal users are served throughout.
 
 use std::io;
@@ -112,7 +112,7 @@ async fn an_hour_of_anonymous_noise_leaves_little_and_takes_nothing_from_interna
             let from = (minute * 4 + part) * EACH_MINUTE / 4;
             let asked = (from..from + EACH_MINUTE / 4).map(|n| noise(&world, &tokens, n).send());
             join_all(asked).await;
-            // Somebody who was here before, and somebody who comes for the first time.
+            // A returning user, and a user whose first request this is.
             let known = world.internal("PUT", SECTION).json("{}");
             let subject = format!("{:024x}", minute * 4 + part);
             let newcomer = world.ask("GET", "/v1/route");
@@ -151,7 +151,7 @@ async fn an_hour_of_anonymous_noise_leaves_little_and_takes_nothing_from_interna
     assert!(u64::from(EACH_MINUTE) * 60 * ENTRY_BYTES > MOST_BYTES);
     println!("trail {trail_bytes}, spool {spool_bytes}, log {log_bytes} bytes");
     assert!(trail_bytes + spool_bytes + log_bytes < MOST_BYTES);
-    // Each newcomer has an entry, and the counts tell of all the rest.
+    // Each new user has an entry, and the counts cover all other requests.
     let of = |prefix: &str| {
         let users = trail.iter().filter_map(|it| it.get_str("user_id").ok());
         users.filter(|user| user.starts_with(prefix)).count()

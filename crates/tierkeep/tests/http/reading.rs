@@ -57,7 +57,7 @@ async fn a_document_of_another_program_is_shown_without_an_etag() {
 }
 
 #[tokio::test]
-async fn nobody_and_nothing_are_told_apart() {
+async fn a_missing_user_and_a_missing_section_are_told_apart() {
     let world = World::new(Backend::Memory).await;
     for path in ["/v1/user", SECTION] {
         for ask in [world.internal("GET", path), world.external("GET", path)] {

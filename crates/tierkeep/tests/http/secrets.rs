@@ -99,7 +99,7 @@ async fn ask_everything(world: &World, answers: &mut Vec<Answer>) {
             asked.push(ask.send());
         }
     }
-    // Together: while a database is away each request is patient with it.
+    // Concurrently: while a database is away each request waits for it.
     answers.extend(futures_util::future::join_all(asked).await);
 }
 
@@ -190,7 +190,7 @@ async fn no_token_key_query_or_content_reaches_a_log_an_error_or_a_record() {
     }
     let trail = world.engine.audit_trail();
     trail.deliver().await.unwrap();
-    // A chain that somebody broke is told of too.
+    // A broken chain is reported too.
     let (first, whatever) = (bson::Bson::Int64(1), Guard::Fields(bson::doc! {}));
     let audit = &world.stores[&Role::EvaluationAudit];
     let removed = audit.write(collection::AUDIT_TRAIL, &first, &whatever, &Change::Remove);
@@ -243,7 +243,7 @@ async fn no_token_key_query_or_content_reaches_a_log_an_error_or_a_record() {
         for secret in &secrets {
             assert!(!said.contains(secret), "{secret} in {said}");
         }
-        // Whoever sent a body may be told what is wrong with it; what is stored is nobody's to quote.
+        // A refusal may quote the request body, but never stored content.
         let refused = !answer.status.is_success();
         assert!(!(refused && said.contains(STORED)), "{said}");
     }

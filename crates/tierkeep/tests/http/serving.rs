@@ -1,4 +1,4 @@
-//! Over real connections: slow, rude and interrupted callers, and the end of the service.
+//! Over real connections: slow, misbehaving and interrupted callers, and the shutdown of the service.
 
 use std::time::Duration;
 
@@ -347,7 +347,7 @@ async fn a_body_that_trickles_in_is_given_up() {
     );
 }
 
-/// The service reads so many bytes of a head. What it had not read would make its end a reset.
+/// The service reads this many bytes of a head. Unread bytes would turn its close into a reset.
 const HEAD_BYTES: usize = 64 * 1024;
 
 #[rstest]

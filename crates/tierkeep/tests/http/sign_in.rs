@@ -1,4 +1,4 @@
-//! Signing in with what somebody made up: tokens, cookies, forms and origins.
+//! Signing in with forged tokens, cookies, forms and origins.
 
 use tierkeep_identity::RoleClaim;
 

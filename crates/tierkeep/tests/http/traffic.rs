@@ -1,4 +1,4 @@
-//! How much callers may ask, and that none of them uses up what is another's.
+//! Rate limits, and that no caller uses up the allowance of another.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn from(ask: Ask, address: &str) -> Ask {
 }
 
 #[tokio::test]
-async fn a_flood_from_one_address_shuts_nobody_else_out() {
+async fn a_flood_from_one_address_does_not_block_other_addresses() {
     let world = world(USUAL).await;
     let ask = |n: u32, address: &str| {
         let ask = world.ask("GET", "/v1/route").named(&format!("user{n}"));
@@ -215,7 +215,7 @@ async fn internal_users_are_served_while_public_requests_hold_every_turn(
     for turn in turns {
         turn.await.unwrap().expect(200);
     }
-    // Whoever leaves the line gives up a place in it.
+    // A request that is dropped gives up its place in the queue.
     drop(waiting);
     world.external("GET", SECTION).send().await.expect(200);
 }
@@ -302,7 +302,7 @@ async fn any_number_who_come_with_valid_tokens_are_served_from_one_address() {
 }
 
 #[tokio::test]
-async fn whoever_makes_tokens_up_keeps_no_neighbour_from_being_checked() {
+async fn made_up_tokens_do_not_keep_other_callers_from_being_checked() {
     let world = world(USUAL).await;
     for n in 0..20 {
         let made_up = with_token(&world, &format!("{MADE_UP_TOKEN}{n}"), "192.0.2.1");

@@ -1,4 +1,4 @@
-//! What an administrator has compared and brought back over HTTP.
+//! Verification and restore over HTTP.
 
 use bson::doc;
 use rstest::rstest;

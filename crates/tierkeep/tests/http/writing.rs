@@ -144,7 +144,7 @@ async fn a_write_touches_no_other_section() {
 }
 
 #[tokio::test]
-async fn removing_from_a_user_who_is_not_stored_finds_nobody() {
+async fn removing_a_section_of_a_missing_user_is_not_found() {
     let world = World::new(Backend::Memory).await;
     let removed = world.internal("DELETE", SECTION).send().await;
     removed.refused(404, "user_not_found");

@@ -1,4 +1,4 @@
-//! The help of every verb, and what is said to those who did not read it.
+//! The help of every command, and the errors for wrong usage.
 
 use rstest::rstest;
 

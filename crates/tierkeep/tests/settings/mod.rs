@@ -36,7 +36,7 @@ impl Place {
         }
     }
 
-    /// A place where all seven databases have an address that nobody listens on.
+    /// A place where all seven databases have an address with no listener.
     fn with_databases() -> Self {
         let mut place = Self::new();
         place.set("TIERKEEP_CLUSTER_URL", "mongodb://127.0.0.1:9");

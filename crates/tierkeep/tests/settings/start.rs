@@ -1,4 +1,4 @@
-//! Tokens, the secret of the data directory, and readers that go.
+//! Tokens, the secret of the data directory, and readers that close the output.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -60,7 +60,7 @@ fn with(document: &RawDocumentBuf, change: impl FnOnce(&mut Document)) -> RawDoc
 }
 
 #[test]
-fn a_trail_that_nobody_touched_is_whole() {
+fn an_unchanged_trail_is_intact() {
     for length in [0, 1, 2, 50] {
         let trail = trail(length);
         let found = walk(&trail, Some(head_of(&trail)));

@@ -58,7 +58,7 @@ impl<'a> Examination<'a> {
         self.verified
     }
 
-    /// Takes in what stands under one `_id`; answers whether it is a good moment to stop.
+    /// Adds the documents under one `_id`; returns whether it is a good moment to stop.
     pub(crate) async fn take(&mut self, both: Both) -> Result<bool, StoreError> {
         let kind = self.pair.kind;
         let Both { place, main, srie } = both;
@@ -77,7 +77,7 @@ impl<'a> Examination<'a> {
                 }
                 return Ok(false);
             }
-            // A document that cannot be adopted is backed up all the same.
+            // A document that cannot be adopted is backed up nevertheless.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
             if unread && document::version(main).is_none() && main.as_bytes() == srie.as_bytes() {
                 self.verified.matched();

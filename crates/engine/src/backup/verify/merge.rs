@@ -20,7 +20,7 @@ use crate::databases::pages::page;
 const PAGE_DOCUMENTS: usize = 1_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// What stands under one `_id` on both sides.
+/// The documents under one `_id` on both sides.
 pub(crate) struct Both {
     pub(crate) place: Vec<u8>,
     pub(crate) main: Option<RawDocumentBuf>,
@@ -50,7 +50,7 @@ impl Merge {
         }
     }
 
-    /// What stands under the next `_id`; `None` at the end.
+    /// The documents under the next `_id`; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Both>, StoreError> {
         let (main, srie) = tokio::join!(self.main.fill(), self.srie.fill());
         main?;

@@ -1,8 +1,8 @@
-//! Verification: main against its backup in srie, document by document over all content, and mending what
+//! Verification: main against its backup in srie, document by document over all content, and repairing what
 //! differs.
 //!
 //! Where to look: `merge` (going through both sides), `examine` (what is doubtful is looked at again until it is
-//! certain), `repair` (mending), `sample` (a few documents in place of all), `watch` (slowly, beside the service).
+//! certain), `repair` (repairing), `sample` (a few documents in place of all), `watch` (slowly, beside the service).
 //! What two copies mean together is `tierkeep_core::compare`.
 
 mod examine;
@@ -55,7 +55,7 @@ pub struct Verified {
     pub missing_in_main: u64,
     /// Both hold them, and not the same; or a side holds what cannot be read or was erased.
     pub different: u64,
-    /// Of the three before, mended.
+    /// Of the three before, repaired.
     pub repaired: u64,
     /// Moved, delivered or erased at the moment.
     pub in_flight: u64,
@@ -68,7 +68,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// How many documents differ and were not mended.
+    /// How many documents differ and were not repaired.
     pub fn left(&self) -> u64 {
         (self.missing_in_backup + self.missing_in_main + self.different)
             .saturating_sub(self.repaired)
@@ -120,7 +120,7 @@ pub struct Difference {
     pub srie: Option<i64>,
     /// Why it cannot be read.
     pub reason: Option<String>,
-    /// It was mended.
+    /// It was repaired.
     pub repaired: bool,
 }
 
@@ -138,7 +138,7 @@ impl Verification {
 
     /// Compares every document, whole, in bounded memory. What moves meanwhile is no difference.
     ///
-    /// When `stop` is cancelled it ends early, and says so. `progress` is told the counts now and then. Dropping
+    /// When `stop` is cancelled it ends early, and says so. `progress` gets the counts from time to time. Dropping
     /// the future is as harmless as a crash: every repair is a guarded step of its own.
     ///
     /// # Errors

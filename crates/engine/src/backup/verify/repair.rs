@@ -1,4 +1,4 @@
-//! Mending one document that differs. Every write is guarded by the version or by the whole document as it was
+//! Repairing one document that differs. Every write is guarded by the version or by the whole document as it was
 //! read, so that a repair beside writers, movers and other repairs never takes anything newer away.
 //!
 //! Decides nothing: what is right comes from [`Sight::remedy`].
@@ -19,7 +19,7 @@ use crate::erasure::tombstones;
 /// How often a document is looked at while a concurrent writer changes it.
 const ROUNDS: u32 = 8;
 
-/// Mends the document of this name; answers whether both sides agree now.
+/// Repairs the document of this name; returns whether both sides agree now.
 ///
 /// Idempotent. A crash leaves one side as it was, or as it should be.
 pub(crate) async fn mend(

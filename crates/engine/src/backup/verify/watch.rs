@@ -1,7 +1,7 @@
 //! Verifying slowly beside the service: everything once in each period, a little at a time.
 //!
-//! Where a pass stands is kept in `evaluation_audit.control`, so that a restart goes on there. Of several services
-//! one at a time takes a turn, by compare-and-set; two that take the same one have only looked twice.
+//! The position of a pass is kept in `evaluation_audit.control`, so that it continues there after a restart. Of several
+//! services one at a time takes a turn, by compare-and-set; two that take the same one have only looked twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct VerificationWatch {
     period: Duration,
 }
 
-/// Where the pass stands.
+/// The position of the pass.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Pass {
     /// Raised with every change.

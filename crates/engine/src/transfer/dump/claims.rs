@@ -1,6 +1,6 @@
-//! Users whom several documents of one file claim: nothing tells which of them counts, so none is taken in.
+//! Users that several documents of one file claim: nothing determines which of them counts, so none is imported.
 //!
-//! Of every document a few bytes are kept while a file is read, and only where a user stands twice the file is read once
+//! Of every document a few bytes are kept while a file is read, and only if a user occurs twice, the file is read once
 //! more.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -51,7 +51,7 @@ impl Seen {
     }
 }
 
-/// A claim on a user who stands twice.
+/// A claim on a user who occurs twice.
 #[derive(Debug)]
 struct Claim {
     id: String,
@@ -59,17 +59,17 @@ struct Claim {
     adopted_from: Option<String>,
 }
 
-/// The claims on users who stand twice, while a file is read for the second time.
+/// The claims on users who occur twice, while a file is read for the second time.
 #[derive(Debug)]
 pub(crate) struct Claims {
     seen: Seen,
     claims: BTreeMap<String, Vec<Claim>>,
 }
 
-/// What is not to be taken in of a file.
+/// What is not to be imported of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contested {
-    /// Users whom several documents claim, and why none of these is taken in.
+    /// Users that several documents claim, and why none of these is imported.
     pub(crate) users: HashMap<String, String>,
     /// The fingerprints of documents that another one of the file was adopted from.
     pub(crate) adopted: HashSet<String>,

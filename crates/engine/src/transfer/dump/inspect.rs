@@ -21,11 +21,11 @@ use crate::transfer::dump::{DumpError, FileProblem, passed_over};
 /// What becomes of the documents of a file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Use {
-    /// Users' documents, to be taken in.
+    /// Users' documents, to be imported.
     Users,
-    /// HR records, to be taken in.
+    /// HR records, to be imported.
     Hr,
-    /// Never taken in: stamps, and everything of `evaluation_audit`.
+    /// Never imported: stamps, and everything of `evaluation_audit`.
     Skipped,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Places {
     pub(crate) names: BTreeMap<String, Role>,
     /// Collections of HR records.
     pub(crate) hr: Vec<HrCollection>,
-    /// The directories that are taken in; every one where this is empty.
+    /// The directories that are imported; every one where this is empty.
     pub(crate) chosen: BTreeSet<String>,
 }
 
@@ -132,7 +132,7 @@ impl Look<'_> {
         !chosen.is_empty() && !chosen.contains(folder)
     }
 
-    /// The role of a directory that is taken in; `None` where it is passed over or a problem.
+    /// The role of a directory that is imported; `None` where it is passed over or a problem.
     fn role_of(&mut self, name: &str) -> Option<Role> {
         if self.is_left_out(name) {
             self.pass_over(name, "it was not chosen");
@@ -379,7 +379,7 @@ fn whole(path: &Path, gzip: bool, mut each: impl FnMut(&RawDocumentBuf)) -> Resu
     frames.whole()
 }
 
-/// Reads a file of users' documents, a second time where a user stands twice in it.
+/// Reads a file of users' documents, a second time if a user occurs twice in it.
 fn users_of(path: &Path, gzip: bool) -> Result<(Whole, Contested), Broken> {
     let mut seen = Seen::default();
     let first = whole(path, gzip, |document| seen.note(document))?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The manifest's name, at the root of a dump.
 pub(crate) const MANIFEST: &str = "tierkeep-manifest.json";
-/// Stands in its place while the dump is written.
+/// Takes its place while the dump is written.
 pub(crate) const UNFINISHED: &str = "tierkeep-manifest.json.part";
 /// What the manifest says it is.
 pub(crate) const FORMAT: &str = "tierkeep-dump";

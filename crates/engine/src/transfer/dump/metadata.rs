@@ -74,7 +74,7 @@ pub(crate) fn is_of_view(metadata: &Value) -> bool {
     is_view || metadata.pointer("/options/viewOn").is_some()
 }
 
-/// The collection that a file is named after; `None` where the name stands for none.
+/// The collection that a file is named after; `None` where the name is not that of a collection.
 pub(crate) fn collection_of(file_name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(file_name.len());
     let mut rest = file_name.as_bytes();

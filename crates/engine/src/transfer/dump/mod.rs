@@ -1,9 +1,9 @@
-//! Dumps: every database as files in mongodump's directory format, and such files taken in again.
+//! Dumps: every database as files in mongodump's directory format, and the import of such files.
 //!
-//! A dump that tierkeep wrote ends with a manifest; a directory that lacks it is torn and never taken in. Must
+//! A dump that tierkeep wrote ends with a manifest; a directory that lacks it is torn and never imported. Must
 //! never change a database before every file of a dump was read to its end and found whole. Where to look:
 //! `export` (writing), `person` (one user's data for that user), `inspect` (finding out whether a dump is
-//! whole), `passed_over` (what of it is left alone), `claims` (users who stand twice),
+//! whole), `passed_over` (what of it is left alone), `claims` (users who occur twice),
 //! `import` (taking one in), `files`, `frames`, `metadata` and `manifest` (the format).
 //!
 //! Format: a directory for each database, `<collection>.bson` with the documents one after the other, and
@@ -59,7 +59,7 @@ impl DumpService {
     }
 }
 
-/// Hears how far a dump is.
+/// Receives the progress of a dump.
 pub trait DumpProgress: Send + Sync {
     /// The dump has this many documents, where that is known before the first is done.
     fn expect(&self, documents: u64);
@@ -92,7 +92,7 @@ impl fmt::Display for FileProblem {
     }
 }
 
-/// Why a dump was not written or not taken in.
+/// Why a dump was not written or not imported.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// A new dump never goes beside other files; nothing was written.

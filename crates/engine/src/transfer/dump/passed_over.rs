@@ -1,4 +1,4 @@
-//! What stands in the directory of a dump and is not taken in: the server's own databases and collections, the log of
+//! Files in the directory of a dump that are not imported: the server's own databases and collections, the log of
 //! `--oplog`, what mongodump says of itself, and what file managers leave behind.
 
 /// What mongodump writes beside the files of collections: which versions were at work.

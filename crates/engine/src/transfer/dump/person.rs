@@ -1,4 +1,4 @@
-//! One user's data as one file, for that user: what is stored, as it is shown, and where each copy stands.
+//! One user's data as one file, for that user: what is stored, as it is shown, and the location of each copy.
 
 use std::path::{Path, PathBuf};
 

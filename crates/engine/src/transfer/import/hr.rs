@@ -30,14 +30,14 @@ enum Step {
 }
 
 impl Import {
-    /// Takes in these records of one collection; answers what became of each, in their order. No id may be among
+    /// Imports these records of one collection; answers what became of each, in their order. No id may be among
     /// them twice.
     ///
     /// Dropping the future is as harmless as a crash: what is in main and not in srie is delivered by the next run, or
     /// by a reconciler.
     ///
     /// # Errors
-    /// [`StoreError`] when a database did not answer. Some may be stored all the same.
+    /// [`StoreError`] when a database did not answer. Some may be stored nevertheless.
     pub async fn take_hr(
         &self,
         collection: &HrCollection,

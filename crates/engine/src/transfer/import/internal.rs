@@ -1,6 +1,6 @@
 //! Internal users: the young to temp, the others to srie and then main.
 //!
-//! A user who signs up at the same moment stands in temp at the same version as what is stored in main here. The
+//! A user who signs up at the same moment is in temp at the same version as what is stored in main here. The
 //! one looks at main after having put an entry into temp; the other looks at temp after having written main: one
 //! of the two always sees the other, however long either was stopped. The sign-up wins.
 
@@ -94,7 +94,7 @@ impl Import {
                     user: &arrival.user,
                     document: stored_form(arrival, Location::Temp, version),
                     over: None,
-                    // No user whom the ledger names comes here.
+                    // Users that the ledger names do not get here.
                     known: Known { main, fence: None },
                     open_moves: None,
                 };
@@ -153,7 +153,7 @@ impl Import {
             keep_settled(&mut places, &copied);
             keep_settled(&mut items, &copied);
             keep_settled(&mut documents, &copied);
-            // A crash here leaves srie ahead of main, or main without a look at temp; the next run goes on.
+            // A crash here leaves srie ahead of main, or main without a look at temp; the next run continues.
         }
         if items.is_empty() {
             return Ok(());
@@ -249,7 +249,7 @@ impl Import {
     }
 }
 
-/// Those of `all` whose copy is settled.
+/// Those of `all` whose copy is determined.
 fn keep_settled<T>(all: &mut Vec<T>, copied: &[Copied]) {
     let mut copied = copied.iter();
     all.retain(|_| copied.next() == Some(&Copied::Settled));

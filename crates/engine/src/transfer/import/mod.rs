@@ -33,7 +33,7 @@ use crate::claims::by_user;
 use crate::context::Engine;
 use crate::mover::MoverSettings;
 
-/// How often a user whom others write at the same time is looked at again.
+/// How often a user who is written concurrently is read again.
 const ROUNDS: u32 = 8;
 
 /// What became of one user.
@@ -57,7 +57,7 @@ pub enum ImportOutcome {
     Refused(Refusal),
 }
 
-/// Takes in users.
+/// Imports users.
 #[derive(Clone, Debug)]
 pub struct Import {
     engine: Arc<Engine>,
@@ -82,14 +82,14 @@ impl Import {
         self
     }
 
-    /// Takes in these users, each for itself; answers what became of each, in their order. No user may be among
+    /// Imports these users, each for itself; answers what became of each, in their order. No user may be among
     /// them twice.
     ///
     /// External users go to `external_users`, internal ones younger than the retention to temp, the others to
     /// srie and main. Dropping the future is as harmless as a crash: the next run finds what is there.
     ///
     /// # Errors
-    /// [`StoreError`] when a database did not answer. Some may be stored all the same.
+    /// [`StoreError`] when a database did not answer. Some may be stored nevertheless.
     pub async fn take(&self, arrivals: &[Composed]) -> Result<Vec<ImportOutcome>, StoreError> {
         let mut taken: Vec<Option<ImportOutcome>> = arrivals
             .iter()
@@ -126,7 +126,7 @@ impl Import {
             .collect())
     }
 
-    /// The users of these whom the ledger names.
+    /// Those of these users that the ledger names.
     async fn erased(&self, arrivals: &[&Composed]) -> Result<Vec<bool>, StoreError> {
         let users: Vec<&str> = arrivals.iter().map(|it| it.user.as_str()).collect();
         let fences = self.engine.ledger().fences(&users).await?;

@@ -23,7 +23,7 @@ pub(super) enum Step {
     Replace,
     /// To srie and main, at this version.
     ImportToMain(Version),
-    /// A recent import stands in main, and temp holds the document of a user who signed up meanwhile.
+    /// A recent import is in main, and temp holds the document of a user who signed up in the meantime.
     RemoveImported,
 }
 
@@ -79,7 +79,7 @@ impl Import {
     }
 }
 
-/// What is to be done about a user of whom temp holds nothing.
+/// What is to be done about a user without a document in temp.
 pub(super) fn after_temp(
     arrival: &Composed,
     main: &CurrentCopy,

@@ -59,8 +59,9 @@ impl Three {
 }
 
 impl QuarantineService {
-    /// Ends the quarantine of the document that `name` names; `actor` stands in the audit trail. Where copies contradict
-    /// each other, `keep` says which one counts, and all of them are first written to a new file in `directory`.
+    /// Ends the quarantine of the document that `name` names; `actor` is recorded in the audit trail. Where copies
+    /// contradict each other, `keep` says which one counts, and all of them are first written to a new file in
+    /// `directory`.
     ///
     /// A document that still cannot be moved is quarantined again by the next run.
     ///

@@ -1,4 +1,4 @@
-//! By what collections are sharded.
+//! The shard keys of collections.
 
 use bson::{Bson, rawdoc};
 use tierkeep_core::store::{ForeignShardKey, Inserted, Store};

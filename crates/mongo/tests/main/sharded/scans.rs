@@ -1,4 +1,4 @@
-//! Scans over several shards: in order, whole, and by index alone, also beside what chunks leave behind when they move.
+//! Scans over several shards: in order, complete, and by index alone, also with orphaned documents of moved chunks.
 
 use std::collections::BTreeSet;
 

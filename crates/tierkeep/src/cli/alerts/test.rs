@@ -1,4 +1,4 @@
-//! `alerts test`: owns how the outcome is told.
+//! `alerts test`: owns how the outcome is shown.
 
 use std::sync::Arc;
 

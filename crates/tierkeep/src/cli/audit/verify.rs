@@ -1,4 +1,4 @@
-//! `audit verify`: owns how the proof is told.
+//! `audit verify`: owns how the result is shown.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `doctor`: owns what is looked at, in which order, and how it is told. Must never change anything.
+//! `doctor`: owns what is checked, in which order, and how it is reported. Must never change anything.
 //!
 //! Where to look: `files` (what lies on this machine), `servers` (what MongoDB servers are), `data` (what waits or
 //! has failed); the databases themselves are looked at by the engine.
@@ -39,7 +39,7 @@ struct Found {
     findings: Vec<Finding>,
 }
 
-/// Looks at everything, and says what is wrong and how to mend it.
+/// Checks everything, and reports each problem and its remedy.
 ///
 /// # Errors
 /// When the result cannot be written.
@@ -51,7 +51,7 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<Exit> {
         Err(problems) => findings.extend(problems.as_slice().iter().map(misconfigured)),
     }
     findings.extend(files::examine(&context.loaded));
-    // Without a key for JWTs, for example, the databases can be looked at all the same.
+    // Without a key for JWTs, for example, the databases can be looked at nevertheless.
     if let Ok(settings) = Settings::of(&context.loaded) {
         let spool = settings.audit.spool_dir();
         findings.extend(spool.and_then(|spool| files::waiting(spool, context.clock.now())));

@@ -103,12 +103,12 @@ fn unfit(role: Role, facts: &ServerFacts) -> Vec<Finding> {
 /// What the tests do not cover: another product, or a series of releases that none of the tested ones belongs to.
 fn untested(role: Role, facts: &ServerFacts, is_taken: bool) -> Option<Finding> {
     if let Some(product) = facts.imitator {
-        let message = format!("the server of {role} is {product}, on which nothing was tested");
+        let message = format!("the server of {role} is {product}, which was not tested");
         let (severity, remedy) = if is_taken {
-            let remedy = "use MongoDB; TIERKEEP_UNTESTED_SERVER=on starts all the same";
+            let remedy = "use MongoDB; tierkeep starts because of TIERKEEP_UNTESTED_SERVER=on";
             (Severity::Warning, remedy)
         } else {
-            let remedy = "use MongoDB, or start all the same with TIERKEEP_UNTESTED_SERVER=on";
+            let remedy = "use MongoDB, or set TIERKEEP_UNTESTED_SERVER=on to start anyway";
             (Severity::Error, remedy)
         };
         return Some(Finding::new("product", severity, role, message, remedy));
@@ -125,7 +125,7 @@ fn untested(role: Role, facts: &ServerFacts, is_taken: bool) -> Option<Finding> 
         "the server of {role} is MongoDB {version}; the tests of this version of tierkeep ran on {}",
         TESTED.join(", ")
     );
-    let remedy = "docs/operations/servers.md says what was tested; try a newer release beside the present one first";
+    let remedy = "docs/operations/servers.md says what was tested; try a newer release next to the present one first";
     Some(Finding::new(
         "version",
         Severity::Note,
@@ -147,15 +147,15 @@ fn lacks(role: Role, missing: &MissingRight) -> Finding {
         Need::Work => (Severity::Error, "tierkeep cannot work without it"),
         Need::Prepare => (
             Severity::Warning,
-            "tierkeep init, and whatever makes a lost collection again, cannot make indexes or validators without it",
+            "indexes and validators cannot be created without it, neither by tierkeep init nor for a lost collection",
         ),
         Need::ShardKeys => (
             Severity::Warning,
-            "what the collections are sharded by cannot be checked without it",
+            "the shard keys of the collections cannot be checked without it",
         ),
         Need::ShardNames => (
             Severity::Note,
-            "a shard that is away cannot be named without it",
+            "an unavailable shard cannot be named without it",
         ),
     };
     Finding::new(

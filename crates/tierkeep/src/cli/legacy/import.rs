@@ -52,7 +52,7 @@ struct ImportReport {
 /// Brings in the predecessor's data.
 ///
 /// # Errors
-/// Wrong configuration, or databases that cannot be reached. What was imported stays; running again goes on.
+/// Wrong configuration, or databases that cannot be reached. What was imported stays; another run continues.
 pub(in super::super) async fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
     let settings = ImportSettings::of(&context.loaded)?;
     let refused = args.refused.as_deref().map(create).transpose()?;

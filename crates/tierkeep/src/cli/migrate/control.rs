@@ -26,7 +26,7 @@ struct Switched {
     changed: bool,
 }
 
-/// Pauses the movement everywhere, or lets it go on.
+/// Pauses the mover everywhere, or resumes it.
 ///
 /// # Errors
 /// Wrong configuration, or databases that cannot be reached.
@@ -66,7 +66,7 @@ fn said(switched: &Switched) -> &'static str {
 /// Makes moves that have failed for good ready to be tried again.
 ///
 /// # Errors
-/// Neither `--all` nor `--user`; a user of whom nothing is known; wrong configuration; databases that cannot
+/// Neither `--all` nor `--user`; a user without any data; wrong configuration; databases that cannot
 /// be reached.
 pub(super) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result<Exit> {
     let which = match (&args.user, args.all) {

@@ -1,6 +1,6 @@
 //! `migrate`: owns the grammar of the movement by hand.
 //!
-//! Where to look: `run` (moving now), `show` (where it stands), `control` (pause, resume, retry).
+//! Where to look: `run` (moving now), `show` (the status), `control` (pause, resume, retry).
 
 mod control;
 mod run;

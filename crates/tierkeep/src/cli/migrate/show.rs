@@ -1,4 +1,4 @@
-//! `migrate status`: owns where the movement stands.
+//! `migrate status`: owns how the status of the mover is shown.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::exit::Exit;
 /// How many failed moves and how many quarantined documents are listed.
 const LISTED: usize = 100;
 
-/// Where the movement stands.
+/// The status of the mover.
 #[derive(Serialize)]
 struct Movement {
     #[serde(flatten)]

@@ -23,7 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 pub(in crate::http) struct Holder {
     /// Whether the public's part is used.
     pub(in crate::http) user_type: UserType,
-    /// The address whose share it is; none for a trusted proxy, which stands for many.
+    /// The address whose share it is; none for a trusted proxy, which represents many.
     pub(in crate::http) address: Option<IpAddr>,
 }
 

@@ -167,7 +167,7 @@ impl Traffic {
         };
         warn!(
             policy,
-            more, "callers ask more than they may, and are refused"
+            more, "callers exceed a rate limit, and their requests are refused"
         );
         true
     }

@@ -1,4 +1,4 @@
-//! `/openapi.json`: owns what the OpenAPI document says beyond what stands at each route.
+//! `/openapi.json`: owns the parts of the OpenAPI document that are not declared at each route.
 //!
 //! Where to look: `schema` (schemas of bodies), `refusals` (responses with problem details), `parameters` (parameters that
 //! several routes share).

@@ -117,7 +117,7 @@ pub(in crate::http) fn text<'de, D: Deserializer<'de>, T>(
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            // What the field takes stands in the error about a text that it does not take.
+            // The error about a refused text says what the field accepts.
             match (self.0)("") {
                 Ok(_) => f.write_str("a string"),
                 Err(expected) => f.write_str(&expected),

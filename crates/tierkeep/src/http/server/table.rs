@@ -1,8 +1,8 @@
 //! The table of connections: owns which ones are open, which of them must give way, and how many an address may have.
 //!
 //! Where more than three quarters of the places are taken, one address has a quarter. When all are taken, the connection that
-//! was silent for longest gives way, before all others one without a request at work: a request goes on to its end without its
-//! connection.
+//! was silent for longest gives way, before all others one without a request at work: a request runs to its end without
+//! its connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -267,7 +267,7 @@ mod tests {
         }
         assert!(!other.end.is_cancelled());
         assert_eq!(table.open().connections.len(), 12);
-        // A proxy stands for many.
+        // A proxy represents many callers.
         let proxied: Vec<_> = (0..4).map(|_| table.enter(None).unwrap()).collect();
         assert_eq!(table.open().connections.len(), 16);
         drop((own, proxied, other));

@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-/// A future that goes on in a task of its own when it is dropped before its end. A request holds what others wait for: a permit,
-/// memory, a connection to a database, a lock, a single flight. Cut off in the middle, it would leave that to be found out by the
-/// next one; a driver's connection, for example, is closed and must be opened again.
+/// A future that continues in a separate task when it is dropped before its end. A request holds what others wait for:
+/// a permit, memory, a connection to a database, a lock, a single flight. Cut off in the middle, it would leave that to
+/// be found out by the next one; a driver's connection, for example, is closed and must be opened again.
 #[must_use]
 pub(super) struct ToItsEnd<T: 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 

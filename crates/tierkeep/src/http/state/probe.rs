@@ -31,7 +31,7 @@ const NOT_ADMITTED: &str = "not_admitted";
 /// What is wrong with a database whose router answers and does not reach a shard: what is on the others is served.
 const SHARD_AWAY: &str = "shard_away";
 
-/// Where the process stands in its life, once its databases are open.
+/// The phase of the process, once its databases are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// At work.
@@ -90,7 +90,7 @@ pub(in crate::http) struct DatabaseHealth {
     /// The class of the error: `timeout`, `refused`, `no_server`, `auth` and so on; `shard_away` if a shard is
     /// unavailable.
     pub(in crate::http) error: Option<&'static str>,
-    /// That its server is another product than MongoDB; left out where it is not.
+    /// A warning if its server is a product other than MongoDB; omitted otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) warning: Option<String>,
 }
@@ -169,7 +169,7 @@ impl HealthSource {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the process stands.
+    /// The phase of the process.
     pub(in crate::http) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
@@ -212,11 +212,11 @@ impl HealthSource {
         }
     }
 
-    /// What every health answer warns of while the service works on servers on which nothing was tested. Asks nothing.
+    /// The warning in every health answer while the service runs on servers that were not tested. Makes no request.
     pub(in crate::http) fn warnings(&self) -> Vec<(Role, String)> {
         let found = self.databases().imitators().into_iter();
         let warning = |(role, product)| {
-            let text = format!("the server of {role} is {product}, on which nothing was tested");
+            let text = format!("the server of {role} is {product}, which was not tested");
             (role, text)
         };
         found.map(warning).collect()

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_signs_out_is_signed_out() {
+    fn a_session_ends_when_its_user_signs_out() {
         let sessions = Sessions::new(Arc::new(ManualClock::new(DateTime::from_millis(0))));
         let (secret, _) = sessions.begin(user(), DateTime::MAX);
         let headers = with(&secret);

@@ -23,7 +23,7 @@ struct AlertsPage {
     channels: Vec<ChannelRow>,
 }
 
-/// A way in which people are told.
+/// A channel through which alerts are delivered.
 struct ChannelRow {
     kind: ChannelKind,
     setting: &'static str,
@@ -32,7 +32,7 @@ struct ChannelRow {
     view: Option<ChannelView>,
 }
 
-/// The open alerts, and who is told.
+/// The open alerts, and the channels.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let alerts = state.mover.service.alerts();
     let mut channels = Vec::new();

@@ -1,4 +1,4 @@
-//! `/ui/backup`: whether main and its backup agree, and how documents are brought back.
+//! `/ui/backup`: whether main and its backup agree, and how documents are restored.
 
 use std::fmt::Write as _;
 
@@ -40,7 +40,7 @@ struct Pair {
     waits: &'static str,
 }
 
-/// How the backup stands.
+/// The state of the backup.
 pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageResult {
     let service = &state.mover.service;
     let status = async {

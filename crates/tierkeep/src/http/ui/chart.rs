@@ -43,7 +43,7 @@ pub(super) struct Hour {
 #[derive(Debug)]
 pub(super) struct Chart {
     pub(super) bars: Vec<Bar>,
-    /// (height, what it stands for), from the bottom up.
+    /// (height, value), from the bottom up.
     pub(super) lines: Vec<(u64, String)>,
     pub(super) hours: Vec<Hour>,
     pub(super) total: String,

@@ -53,7 +53,7 @@ struct Tier {
     age: String,
 }
 
-/// What this comes to within a page's patience; none where it fails or takes longer.
+/// The result within a page's time limit; none where it fails or takes longer.
 pub(super) async fn within<T, E>(reading: impl Future<Output = Result<T, E>>) -> Option<T> {
     tokio::time::timeout(PATIENCE, reading).await.ok()?.ok()
 }

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_not_called_safe() {
+    fn an_unknown_state_is_not_called_safe() {
         assert_eq!(Safety::of(&[], None, Some(&[])).level, Level::Bad);
         let unknown = Safety::of(&[], Some(&status()), None);
         assert_eq!(unknown.level, Level::Attention);

@@ -254,7 +254,7 @@ mod tests {
     #[case("/ui/\\elsewhere", "/ui/")]
     #[case("/ui/sign-in", "/ui/")]
     #[case("/v1/user", "/ui/")]
-    fn whoever_signs_in_stays_here(#[case] next: &str, #[case] path: &str) {
+    fn signing_in_leads_only_to_own_pages(#[case] next: &str, #[case] path: &str) {
         assert_eq!(inside(next), path);
     }
 

@@ -101,7 +101,7 @@ pub(super) async fn get(
     })
 }
 
-/// The first of those whom a text may mean that is stored, or may be.
+/// The first of the users that a text may name that is stored, or may be.
 async fn known(state: &HttpState, text: &str) -> Option<(UserId, Explanation)> {
     for user in candidates(text) {
         if let Some(explanation) = Inspector::from(&state.mover.service).explain(&user).await {

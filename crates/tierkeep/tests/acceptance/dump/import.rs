@@ -1,4 +1,4 @@
-//! What an import brings back, and what it leaves as it is.
+//! What an import restores, and what it leaves unchanged.
 
 use rstest::rstest;
 use serde_json::json;

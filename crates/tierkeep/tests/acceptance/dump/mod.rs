@@ -1,4 +1,4 @@
-//! Dumps by the built binary: written, looked at as another program would, and taken in again.
+//! Dumps by the built binary: written, read as another program would, and imported again.
 
 mod copy;
 mod export;

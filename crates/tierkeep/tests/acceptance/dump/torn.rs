@@ -1,4 +1,4 @@
-//! Dumps that are torn or hold what has no place here: refused, by name, before anything is written.
+//! Dumps that are torn or hold files that do not belong: refused, by name, before anything is written.
 
 use std::fs;
 use std::path::Path;

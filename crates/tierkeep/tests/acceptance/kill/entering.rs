@@ -1,4 +1,4 @@
-//! A write of a user whose document has to enter temp first, or is there.
+//! A write of a user whose document has to enter temp first, or is in temp already.
 
 use reqwest::StatusCode;
 use rstest::rstest;
@@ -41,7 +41,7 @@ async fn plant(scene: &mut Scene, n: u32, before: Before) -> UserId {
     user
 }
 
-/// Puts `scan_cache` of user `n`; an error where nobody answered.
+/// Puts `scan_cache` of user `n`; an error if there was no answer.
 async fn put(service: &Service, n: u32, round: i32) -> reqwest::Result<StatusCode> {
     let answer = reqwest::Client::new()
         .put(service.url("/v1/user/scan_cache"))
@@ -107,7 +107,7 @@ async fn a_service_killed_while_a_document_enters_temp_leaves_the_old_or_the_new
             Before::Main | Before::Temp => 2,
         };
         let written = first + 1 + i64::from(found == Some(1));
-        // An entry that nobody confirmed may have used up a number.
+        // An entry that was never confirmed may have used a number.
         assert!(
             counter == written || counter == written + 1,
             "{point}: {counter}"

@@ -1,7 +1,7 @@
 //! `kill -9` of the real binary at every call that changes a database: before it, half of it done, after it.
 //!
-//! A first run writes down the calls it makes; then each of them ends a run of its own. What is on disk is looked
-//! at by another program, and a run without crashes must bring everything to its end. `TIERKEEP_TEST_FULL` adds
+//! A first run records its calls; then one run is killed at each of them. Another program checks what is on disk,
+//! and a run without crashes must complete everything. `TIERKEEP_TEST_FULL` adds
 //! the moments just before and during each call, and those around every read.
 
 mod entering;

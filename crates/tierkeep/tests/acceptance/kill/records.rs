@@ -1,4 +1,4 @@
-//! HR records: a service killed while one is written, and while what its backup lacks is delivered.
+//! HR records: a service that is killed while it writes one, and while it delivers pending ones to the backup.
 
 use std::time::Duration;
 

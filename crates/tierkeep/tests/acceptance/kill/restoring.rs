@@ -1,4 +1,4 @@
-//! Bringing back what main lost.
+//! Restoring what main lost.
 
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
@@ -15,7 +15,7 @@ use super::{Call, Trace, doom, killed, spare};
 
 const RESTORE: [&str; 3] = ["restore", "--all", "--json"];
 
-/// What must stand in main once everything is brought back.
+/// What must be in main once everything is restored.
 struct Lost {
     main: Vec<RawDocumentBuf>,
     erased: String,

@@ -1,4 +1,4 @@
-//! Users in every situation that a mover meets, planted in databases that the test looks into as another program.
+//! Users in every situation that a mover has to handle, planted in databases that the test reads as another program.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Scene {
     engine: Arc<Engine>,
     users: Users,
     faults: Faults,
-    /// Whose tombstones stand, and at which version.
+    /// The users that have tombstones, and at which version.
     erased: Vec<(UserId, Version)>,
     rounds: u32,
 }
@@ -147,7 +147,7 @@ impl Scene {
         round
     }
 
-    /// What a mover or writer left that was stopped for longer than a tombstone stands.
+    /// The leftovers of a mover or writer that was stopped for longer than tombstones are kept.
     async fn plant_what_was_erased(&mut self, old: DateTime) {
         let late = staged(self.next(11), 1, old);
         self.insert(Role::RaseenTempUser, std::slice::from_ref(&late))
@@ -275,7 +275,7 @@ impl Scene {
         }
     }
 
-    /// From now on every entry into temp counts as abandoned, and nobody holds the lease any more.
+    /// From now on every entry into temp counts as abandoned, and the lease is free.
     pub async fn let_time_pass(&self) {
         let audit = &self.stores[&Role::EvaluationAudit];
         let whatever = Guard::Fields(doc! {});

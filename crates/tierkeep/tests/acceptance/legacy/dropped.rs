@@ -1,4 +1,4 @@
-//! Following a source that was dropped and filled again, or that does not keep its changes back to the noted place.
+//! Following a source that was dropped and filled again, or whose oplog no longer reaches back to the resume token.
 
 use bson::{Bson, doc};
 use rstest::rstest;

@@ -112,7 +112,7 @@ impl AtWork {
         self.source.put(collection, document).await;
     }
 
-    /// One change of somebody's.
+    /// One change to a random user.
     async fn change(&mut self) {
         let n = self.numbers.below(USERS);
         let (_, collection, fields) = user(n);
@@ -168,9 +168,9 @@ impl AtWork {
     }
 }
 
-/// Looks at users while they are followed: nobody's content or version may fall.
+/// Watches users while they are followed: no user's content or version may go back.
 struct Watcher {
-    /// Temp first: while a user is imported anew they only go from main to temp.
+    /// Temp first: while a user is imported again, the document only goes from main to temp.
     stores: Vec<(Role, Arc<dyn Store>)>,
     seen: BTreeMap<String, (i64, i64)>,
 }
@@ -216,7 +216,7 @@ impl Watcher {
         }
     }
 
-    /// Waits until everybody's newest scan is there.
+    /// Waits until the newest scan of every user is stored.
     async fn until_it_has(&mut self, newest: &BTreeMap<String, i64>) {
         let mut waited = Duration::ZERO;
         loop {
@@ -275,13 +275,13 @@ async fn changes_during_and_after_the_copy_arrive_in_order_across_a_restart(
     following.kill().unwrap();
     assert!(was_killed(following.wait().unwrap()));
     watcher.look().await;
-    // Nobody listens.
+    // No process follows these changes.
     predecessor.changes(fifth).await;
 
     let following = follow(&deployment);
     predecessor.changes(fifth).await;
     watcher.until_it_has(&predecessor.newest).await;
-    // It has looked at everything: it is told of whatever changes from now on.
+    // It has read everything: from now on it gets every change.
     for _ in 0..fifth {
         predecessor.change().await;
         watcher.look().await;
@@ -329,7 +329,7 @@ async fn an_account_that_comes_later_gives_documents_their_user(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_changed_in_tierkeep_does_not_follow_the_predecessor(
+async fn what_was_changed_in_tierkeep_does_not_follow_the_predecessor(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let documents = (1..=2).map(|n| {

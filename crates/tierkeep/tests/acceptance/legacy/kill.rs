@@ -1,4 +1,4 @@
-//! `kill -9` of an import, again and again: what comes out is what one run makes.
+//! `kill -9` of an import, again and again: the result is that of a single run.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
@@ -64,7 +64,7 @@ impl Held {
         count
     }
 
-    /// `kill -9` as soon as there are so many.
+    /// `kill -9` as soon as there are this many.
     async fn kill_at(&self, mut import: Child, count: u64) {
         while self.count().await < count {
             let ended = import.try_wait().unwrap();

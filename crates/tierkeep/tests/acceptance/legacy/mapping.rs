@@ -1,4 +1,4 @@
-//! A test for each row of what becomes of legacy documents.
+//! A test for each row of the mapping of legacy documents.
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
@@ -84,7 +84,7 @@ async fn internal_ids_are_kept_taken_from_the_login_or_joined_on_accounts(
 #[case("fast_scan_cache", doc! { "user_id": "hr1", "storage_location": "HR_COLLECTION" }, "hr1")]
 #[case("fast_scan_cache", doc! { "_id": "x", "scan_date": "soon" }, "external_srie06")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_nobody_s_is_imported_as_nothing_and_quoted_on_every_run(
+async fn a_document_without_an_owner_is_refused_and_quoted_on_every_run(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
     #[case] collection: &str,
     #[case] fields: Document,

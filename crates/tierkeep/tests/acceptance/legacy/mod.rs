@@ -1,5 +1,5 @@
-//! Bringing in the predecessor's data by the built binary: a database of its own kind on the replica set, read by
-//! `import-legacy` into either backend.
+//! Importing the predecessor's data with the built binary: a database in the predecessor's form on the replica set,
+//! imported by `import-legacy` into either backend.
 
 mod dropped;
 mod follow;
@@ -68,7 +68,7 @@ impl Predecessor {
         one
     }
 
-    /// One with the documents of so many people, the scans of about `size` bytes; and what becomes of how many.
+    /// One with the documents of this many users, with scans of about `size` bytes; and the expected outcomes.
     pub async fn of_people(people: u32, size: usize) -> (Self, BTreeMap<Becomes, u64>) {
         let one = Self::new().await;
         let mut becomes = BTreeMap::new();
@@ -159,7 +159,7 @@ pub async fn stored(deployment: &Deployment) -> BTreeMap<(Role, String), RawDocu
     stored
 }
 
-/// The databases in which somebody is, and where a document says it is.
+/// The databases that hold the user, each with the `data_location` of its document.
 pub async fn places(deployment: &Deployment, id: &str) -> Vec<(Role, String)> {
     let found = stored(deployment).await;
     let of = found.into_iter().filter(|((_, it), _)| it == id);

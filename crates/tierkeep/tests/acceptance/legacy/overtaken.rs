@@ -1,4 +1,4 @@
-//! A source that is written while it is read: what counted is gone before it was read, and what came in its place is
+//! A source that is written while it is read: the newest document is gone before it was read, and its replacement is
 //! not known yet.
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! What a run leaves alone: the source, what changed in tierkeep, who was erased; and what it needs.
+//! What a run leaves unchanged: the source, documents changed in tierkeep, erased users; and what it requires.
 
 use bson::doc;
 use rstest::rstest;
@@ -84,7 +84,7 @@ async fn what_changed_in_tierkeep_and_who_was_erased_stays(
     for user in [&internal(1), "external_user1"] {
         deployment.json(&["erase", user, "--json"]);
     }
-    // Changed by somebody: the version goes on.
+    // Changed in tierkeep: the version continues.
     for (role, user) in [
         (Role::RaseenMainUser, internal(2)),
         (Role::ExternalUsers, "external_user2".to_owned()),
@@ -98,7 +98,7 @@ async fn what_changed_in_tierkeep_and_who_was_erased_stays(
         assert_eq!(changed, 1);
     }
     let before = stored(&deployment).await;
-    // The predecessor goes on, too.
+    // The predecessor changes too.
     for collection in ["internal_users", "external_users"] {
         source
             .database
@@ -120,7 +120,7 @@ async fn what_changed_in_tierkeep_and_who_was_erased_stays(
     for id in ["external_user1", "external_user2"] {
         assert!(!touched(Role::ExternalUsers, id), "{id}");
     }
-    // What nobody changed here follows the predecessor.
+    // What was not changed in tierkeep follows the predecessor.
     assert!(touched(Role::ExternalUsers, "external_user3"));
     assert!(touched(Role::RaseenTempUser, &internal(3)));
 }

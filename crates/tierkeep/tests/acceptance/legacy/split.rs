@@ -1,4 +1,4 @@
-//! A predecessor whose data stands in several databases, half of it still in the first one.
+//! A predecessor whose data is in several databases, half of it still in the first one.
 
 use bson::{Document, doc};
 use rstest::rstest;
@@ -39,7 +39,7 @@ async fn several_databases_are_read_as_one(
         ("hr_candidates", record("a", 1)),
         ("hr_candidates", record("b", 5)),
     ]);
-    // A backup of which one record is newer, and one stands nowhere else.
+    // A backup in which one record is newer, and another is the only copy.
     let srie_hr = Predecessor::with(vec![
         ("hr_candidates", record("a", 2)),
         ("hr_candidates", record("b", 5)),
@@ -56,7 +56,7 @@ async fn several_databases_are_read_as_one(
     for _ in 0..2 {
         let report = import(&deployment, &[]);
         assert_eq!(outcomes(&report), [5, 4, 1, 1], "{report}");
-        // Which database something stands in is said.
+        // The database of each document is reported.
         let collection =
             |name: &str, one: &Predecessor| Value::from(format!("{}.{name}", one.database.name()));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A MongoDB server by itself, no replica set. However the tests end, it is killed and its data deleted.
+//! A standalone MongoDB server. However the tests end, it is killed and its data is deleted.
 
 use std::time::Duration;
 

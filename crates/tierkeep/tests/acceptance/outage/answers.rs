@@ -1,4 +1,4 @@
-//! Servers that are there, and refuse commands or answer slowly.
+//! Servers that are reachable but refuse commands or answer slowly.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ async fn commands_that_a_server_refuses_are_repeated_or_put_off_and_none_is_half
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_answers_make_users_wait_and_refuse_nobody() {
+async fn slow_answers_delay_requests_and_refuse_none() {
     let scene = Scene::new().await;
     let callers = Callers::of(&scene.service);
     callers.until_served("at the start").await;
@@ -113,7 +113,7 @@ async fn slow_answers_make_users_wait_and_refuse_nobody() {
         "blockConnection": true, "blockTimeMS": i64::try_from(LATE.as_millis()).unwrap(),
     };
     let calm = writers.median("in calm").await;
-    // A backup that is slow keeps nobody waiting.
+    // A slow backup delays no request.
     arm(&scene.srie, "alwaysOn", slow.clone()).await;
     let slow_backup = writers.median("while srie is slow").await;
     disarm(&scene.srie).await;

@@ -1,4 +1,4 @@
-//! Users of a running service, who write as long as they are let.
+//! Users of a running service that write until they are stopped.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -102,7 +102,7 @@ impl Callers {
         answer.json().await.unwrap()
     }
 
-    /// Writers with these numbers of each type, that go on until they are stopped.
+    /// Writers with these numbers of each type, that run until they are stopped.
     pub fn writers(&self, numbers: RangeInclusive<u8>) -> Writers {
         let writers = Writers {
             callers: self.clone(),

@@ -1,4 +1,4 @@
-//! A disk without room: what is stored can be read, writes are put off, and nothing is lost.
+//! A full disk: what is stored can be read, writes are refused, and nothing is lost.
 
 use std::process::{Command, Stdio};
 
@@ -83,7 +83,7 @@ async fn without_room_writes_are_put_off_and_what_is_stored_is_read() {
         "external_users refuses writes (disk_full)"
     );
 
-    // With room again: all that was acknowledged is there, and writes go on.
+    // With free space again: everything acknowledged is there, and writes succeed.
     service.kill();
     let service = deployment.serve();
     for n in 0..stored {

@@ -1,5 +1,5 @@
-//! What users see while a database is away, on the built binary: on servers that are killed, stand still or hand
-//! over, and on a disk that is full. Each row says what they see, and nothing that was acknowledged is lost.
+//! What users see while a database is unavailable, on the built binary: on servers that are killed, suspended or fail
+//! over, and on a full disk. Each row says what they see, and nothing that was acknowledged is lost.
 
 mod answers;
 mod callers;
@@ -114,7 +114,7 @@ async fn a_database_that_is_killed_is_named_within_ten_seconds_and_cleared_withi
                 "{other} beside {role}"
             );
         }
-        // Whoever is served by another database notices nothing; the others are asked to come again.
+        // Users served by another database are not affected; the others get a 503 with `Retry-After`.
         let internal = callers.write(User::Internal(0), "w").await;
         let external = callers.write(User::External(0), "w").await;
         let seen = match role {
@@ -166,7 +166,7 @@ async fn servers_that_hand_over_die_or_stand_still_cost_no_acknowledged_write() 
     writers.lost_nothing().await;
 }
 
-/// All else is on one server, so that no election refuses anybody.
+/// All other databases are on one server, so that no request is refused during an election.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_stands_still_is_noticed_by_no_user() {
     let ports: [u16; 2] = free_ports();

@@ -1,5 +1,5 @@
-//! What a deployment must be able to do wherever its databases are: start, take documents, move them, keep HR records, erase,
-//! restore, verify and replicate.
+//! What a deployment must be able to do wherever its databases are: start, store documents, move them, store HR
+//! records, erase, restore, verify and replicate.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Servers as enterprises have them: TLS with an authority of their own, users with few rights, X.509, other products.
+//! Servers in enterprises: TLS with a private authority, users with least rights, X.509, other products.
 
 mod flow;
 mod products;

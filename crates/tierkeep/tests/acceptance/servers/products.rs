@@ -160,7 +160,7 @@ async fn on_request_it_starts_all_the_same_and_every_health_answer_warns() {
     let deployment = deployment.with("TIERKEEP_UNTESTED_SERVER", "on");
     deployment.json(&["init", "--json"]);
     let service = deployment.serve();
-    let warning = "the server of raseen_main_user is FerretDB, on which nothing was tested";
+    let warning = "the server of raseen_main_user is FerretDB, which was not tested";
     let ask = async |path: &str| {
         let answer = Client::new().get(service.url(path)).send().await.unwrap();
         let status = answer.status().as_u16();

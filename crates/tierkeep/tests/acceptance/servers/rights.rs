@@ -1,5 +1,5 @@
-//! The rights that the operators' page gives to the users of the databases suffice for everything, and each that is taken
-//! away is named by doctor, with the command that grants it.
+//! The rights that the operators' page grants to the users of the databases are sufficient, and `doctor` names each
+//! right that is missing, with the command that grants it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A mongod that takes nothing but TLS and asks for a user, with a certificate authority made on the spot.
+//! A mongod that requires TLS and authentication, with a generated certificate authority.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

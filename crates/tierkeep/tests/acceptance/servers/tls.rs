@@ -1,5 +1,5 @@
 //! Connections that differ: over TLS with a private authority, by certificate, without TLS, several hosts in one string; and
-//! what is said of those that cannot work.
+//! the errors for those that cannot work.
 
 use bson::doc;
 use serde_json::Value;

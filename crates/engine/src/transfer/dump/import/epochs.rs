@@ -1,7 +1,7 @@
 //! Erasures that a dump knows of and the ledger here does not: a version says how often its user was erased, and a
 //! tombstone that the last life has ended.
 //!
-//! Without an entry an erasure here would begin again at the first epoch, below what was taken in, and hide nothing.
+//! Without an entry an erasure here would begin again at the first epoch, below what was imported, and hide nothing.
 
 use tierkeep_core::bson::{Bson, doc};
 use tierkeep_core::db::collection;

@@ -1,4 +1,4 @@
-//! What becomes of HR records: the version alone decides; a deletion is a tombstone that is taken in like any other
+//! What becomes of HR records: the version alone decides; a deletion is a tombstone that is imported like any other
 //! version, and a record that is pending in main is delivered to srie by the reconciler as ever.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Taking a dump in: every document guarded by its version and the erasure ledger, none of them moved or merged.
 //!
-//! Must never write before the whole dump was inspected, never take in what `evaluation_audit` or the stamps hold, and
+//! Must never write before the whole dump was inspected, never import what `evaluation_audit` or the stamps hold, and
 //! never let an older document hide a newer one. Every step may be repeated: a second run finds what the first
 //! has stored. Where to look: `users` (what becomes of a user's document), `temp` (how one enters temp), `hr` (records),
 //! `stored` (looking at what is there), `epochs` (erasures that the dump knows of).
@@ -40,7 +40,7 @@ const ORDER: [Role; 6] = [
     Role::RaseenMainHr,
 ];
 
-/// The most documents that are taken in at once, and about the most bytes.
+/// The most documents that are imported at once, and about the most bytes.
 const PAGE_DOCUMENTS: usize = 500;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most refusals that are quoted; all are counted.
@@ -65,7 +65,7 @@ pub struct Imported {
     pub erased: u64,
     /// Left out: of `evaluation_audit`, stamps, and documents that were being written during the export.
     pub skipped: u64,
-    /// Not taken in; an operator has to look.
+    /// Not imported; an operator has to look.
     pub refused: u64,
     /// Which were refused and why; the first thousand.
     pub refusals: Vec<ImportRefusal>,
@@ -75,17 +75,17 @@ pub struct Imported {
     pub dry_run: bool,
 }
 
-/// What is to be taken in.
+/// What is to be imported.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ImportOptions {
     /// Nothing is written.
     pub dry_run: bool,
-    /// The databases to take in, by the names of their directories in the dump; every one where this is empty. What else
+    /// The databases to import, by the names of their directories in the dump; every one where this is empty. What else
     /// the dump holds is passed over then.
     pub databases: BTreeSet<String>,
 }
 
-/// A document that was not taken in.
+/// A document that was not imported.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ImportRefusal {
     /// For which database.
@@ -134,14 +134,14 @@ impl Imported {
 }
 
 impl DumpService {
-    /// Takes in the dump at `directory`: one that tierkeep wrote, or mongodump.
+    /// Imports the dump at `directory`: one that tierkeep wrote, or mongodump.
     ///
     /// What is stored at the same or a higher version stays, and what was erased stays erased. A second run after one
     /// that was cut off ends the same.
     ///
     /// # Errors
     /// [`DumpError::Broken`], before anything is written, when a file is torn or has no place here. A database
-    /// that does not answer ends the import; what was taken in until then stays.
+    /// that does not answer ends the import; what was imported until then stays.
     pub async fn import(
         &self,
         directory: &Path,

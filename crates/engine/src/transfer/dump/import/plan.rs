@@ -97,7 +97,7 @@ impl<D: UserDatabase> Import<'_, D> {
             }
             return self.plan_foreign(candidate, here, beside).await;
         };
-        // A tombstone stands at its own fence; what is live there counts as erased.
+        // A tombstone's version is its fence; what is live at that version counts as erased.
         let is_covered = |fence| version < fence || (version == fence && !candidate.is_tombstone);
         if fence.is_some_and(is_covered) {
             return Ok(Plan::Done(DumpOutcome::Erased));

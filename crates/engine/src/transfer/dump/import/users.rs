@@ -1,7 +1,7 @@
 //! What becomes of users' documents, a page at a time: read, compared with what is stored, written under guard, and
 //! looked up in the erasure ledger once more.
 //!
-//! Decides from what it has read; every write is guarded all the same. Documents for temp go through `temp`.
+//! Decides from what it has read; every write is guarded nevertheless. Documents for temp go through `temp`.
 
 use std::collections::BTreeSet;
 

@@ -119,7 +119,7 @@ pub(in crate::http) enum RoleError {
     JwtRequired(&'static str, RoleClaim),
     /// The JWT has another role, or none.
     RoleRequired(RoleClaim),
-    /// The keys that check JWTs could not be fetched yet.
+    /// The keys that verify JWTs could not be fetched yet.
     KeysUnavailable,
     /// Too many requests.
     RateLimited(RateLimited),
@@ -157,7 +157,7 @@ pub(in crate::http) enum BodyError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::http) struct QueryError(pub(in crate::http) &'static str);
 
-/// Why the conditions of a request on a user's document do not let it go on.
+/// Why the conditions of a request on a user's document are not met.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::http) enum UserConditionError {
     /// A header cannot be read.
@@ -168,7 +168,7 @@ pub(in crate::http) enum UserConditionError {
     Read(UserReadError),
 }
 
-/// Why the conditions of a request on an HR record do not let it go on.
+/// Why the conditions of a request on an HR record are not met.
 #[derive(Clone, PartialEq, Debug)]
 pub(in crate::http) enum RecordConditionError {
     /// A header cannot be read.

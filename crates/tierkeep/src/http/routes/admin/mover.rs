@@ -28,7 +28,7 @@ route_error! {
 pub(in crate::http) enum MoverSwitch {
     /// No process begins another batch.
     Pause,
-    /// Every process goes on.
+    /// Every process resumes.
     Resume,
 }
 

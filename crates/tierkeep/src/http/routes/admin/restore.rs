@@ -20,7 +20,7 @@ use crate::http::request::fields::{self, Flag, List};
 use crate::http::response::problem::causes::BodyError;
 use crate::http::state::HttpState;
 
-/// Whose documents to bring back, said in one way.
+/// Whose documents to restore, said in one way.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RestoreRequest {
@@ -92,7 +92,7 @@ impl PartialSchema for RestoreRequest {
     }
 }
 
-/// One way to say whom to restore; the first field is the one that says it.
+/// One way to name the users to restore; the first field is the one that names them.
 fn one_way<const N: usize>(fields: [(&str, Schema); N]) -> Object {
     let dry_run = of(Type::Boolean).description(Some("only count"));
     let required = fields.first().map(|(name, _)| (*name).to_owned());

@@ -153,7 +153,7 @@ pub(in crate::http) async fn run(
     Ok(begin(&state.mover, options))
 }
 
-/// The run goes on after the request; an error that stops it is logged where it happens.
+/// The run continues after the request; an error that stops it is logged where it happens.
 fn begin(mover: &Mover, mut options: RunOptions) -> String {
     let (service, stop) = (mover.service.clone(), mover.stop.clone());
     let run_id = service.fresh_run_id();

@@ -1,6 +1,6 @@
 //! Long tasks: owns how long a request waits for work that may take longer, and what it answers then.
 //!
-//! The work goes on when the request ends, also when the caller disconnects.
+//! The work continues when the request ends, also when the caller disconnects.
 
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ body! {
     }
 }
 
-/// How a task stands when the wait for it ends.
+/// The state of a task when the wait for it ends.
 pub(in crate::http) enum TaskState<T> {
     /// It is done.
     Done(T),
-    /// It goes on under this run id.
+    /// It continues under this run id.
     Running(String),
 }
 
@@ -53,7 +53,7 @@ pub(super) fn longest_wait(limits: &Limits) -> Duration {
     limits.request_timeout.mul_f64(WAITED)
 }
 
-/// The answer to a request for a task: 200 with the result, or 202 while it goes on.
+/// The answer to a request for a task: 200 with the result, or 202 while it continues.
 pub(super) fn answer_of<T, B: BodyOf<T> + Serialize>(
     state: TaskState<T>,
 ) -> Result<Response, InternalError> {
