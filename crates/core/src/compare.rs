@@ -222,6 +222,14 @@ pub fn are_equal(main: &RawDocument, srie: &RawDocument, kind: CopyKind) -> bool
         && (main.as_bytes() == srie.as_bytes() || kind.digest(srie) == claimed)
 }
 
+/// Whether two documents under one `_id` claim to be equal: live as far as they say, of one version, with one digest. Of
+/// the content nothing is looked at, so [`Fields::Claims`](crate::store::Fields::Claims) of both are enough.
+pub fn claim_to_be_equal(main: &RawDocument, srie: &RawDocument) -> bool {
+    let claimed = |document| Some((document::version(document)?, Digest::claim(document)?));
+    let live = |document: &RawDocument| document::state(document) == Some(State::Live);
+    live(main) && live(srie) && claimed(main).is_some_and(|claim| claimed(srie) == Some(claim))
+}
+
 /// Everything that says whether a document and its backup are as they should be.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sight {

@@ -41,6 +41,7 @@ mod property_4_hr_data_routing_and_backup;
 mod property_6_migration_retry_on_failure;
 mod property_8_connection_retry_with_exponential_backoff;
 mod quarantine;
+mod quick;
 mod restoring;
 mod scale;
 mod sharded;

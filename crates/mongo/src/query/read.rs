@@ -2,7 +2,7 @@
 
 use bson::raw::{RawArrayBuf, RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
-use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern, SIZE};
+use tierkeep_core::store::{CLAIMS_INDEX, Cursor, Fields, Find, Query, ReadConcern, SIZE};
 
 use super::{
     COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_visible, key, literal, millis,
@@ -13,6 +13,8 @@ use super::{
 const BATCH_WHOLE: usize = 1_001;
 /// As [`BATCH_WHOLE`], for heads.
 const BATCH_HEADS: usize = 5_000;
+/// As [`BATCH_WHOLE`], for claims: less than 2 MB of them.
+const BATCH_CLAIMS: usize = 10_001;
 
 /// The earliest date there is: the server orders every other type wholly before or after dates.
 const FIRST_DATE: DateTime = DateTime::from_millis(i64::MIN);
@@ -69,6 +71,7 @@ pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
         Fields::Head | Fields::Sized | Fields::Keys | Fields::SortKey => BATCH_HEADS,
+        Fields::Claims => BATCH_CLAIMS,
     };
     let has_end = matches!(find.query, Query::Ids(_));
     let one_more = find.after.is_some() || has_end;
@@ -82,7 +85,12 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         Fields::Whole => return None,
         // By an index over (`user_id`, `_id`) the server need not open the documents.
         Fields::Keys => vec!["user_id"],
-        Fields::Head | Fields::Sized => vec!["user_id", "created_at", "last_accessed", "metadata"],
+        // By an index over exactly these the server need not open the documents.
+        Fields::Claims if matches!(find.query, Query::All | Query::Ids(_)) => CLAIMS_INDEX.to_vec(),
+        // What the query means is looked at once more when the page has come.
+        Fields::Head | Fields::Sized | Fields::Claims => {
+            vec!["user_id", "created_at", "last_accessed", "metadata"]
+        }
         Fields::SortKey if matches!(find.query, Query::Users(_)) => vec!["user_id"],
         Fields::SortKey if find.query.orders_by_staged_at() => vec!["_id", "metadata.staged_at"],
         Fields::SortKey => vec!["_id"],
@@ -120,6 +128,25 @@ fn by_id_index(after: Option<&Cursor>) -> RawDocumentBuf {
     order
 }
 
+/// As [`by_id_index`], by the index over [`CLAIMS_INDEX`].
+fn by_claims_index(after: Option<&Cursor>) -> RawDocumentBuf {
+    let mut hint = RawDocumentBuf::new();
+    let mut from = RawDocumentBuf::new();
+    for field in CLAIMS_INDEX {
+        hint.append(key(field), 1);
+        match after {
+            Some(after) if field == "_id" => from.append(key(field), raw(&after.id)),
+            Some(_) => from.append(key(field), RawBson::MinKey),
+            None => {}
+        }
+    }
+    let mut order = rawdoc! { "hint": hint, "sort": { "_id": 1 } };
+    if !from.is_empty() {
+        order.append(cstr!("min"), from);
+    }
+    order
+}
+
 /// In index order of `_id` from the highest down, from `after` (exclusive) on.
 fn from_the_highest_id(after: Option<&Cursor>) -> RawDocumentBuf {
     let mut order = rawdoc! { "sort": { "_id": -1 } };
@@ -152,7 +179,8 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
 /// first document may be the one that the cursor stands on.
 ///
 /// [`Query::Due`], [`Query::Staged`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
-/// [`Query::Users`] on the one over (`user_id`, `_id`).
+/// [`Query::Users`] on the one over (`user_id`, `_id`), and [`Fields::Claims`] of [`Query::All`] on the one over
+/// [`CLAIMS_INDEX`].
 pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
     let page = PageQuery {
         collection,
@@ -161,6 +189,9 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
     };
     let after = find.after.as_ref();
     match &find.query {
+        Query::All if find.fields == Fields::Claims => {
+            vec![page.command(RawDocumentBuf::new(), &by_claims_index(after))]
+        }
         Query::All => vec![page.command(RawDocumentBuf::new(), &by_id_index(after))],
         Query::Ids(ids) => {
             let mut ids = ids.clone();
@@ -217,8 +248,8 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
     }
 }
 
-/// As [`find`] for [`Query::Due`], [`Query::Staged`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
-/// index, or where an array among the indexed values gives documents several places in it. `None` for other
+/// As [`find`] for [`Query::Due`], [`Query::Staged`], [`Query::Unstaged`], [`Query::Users`] and [`Fields::Claims`] in a
+/// collection without their index, or where an array among the indexed values gives documents several places in it. `None` for other
 /// queries.
 ///
 /// Due documents come in their order, the unstaged ones ordered by `_id`.
@@ -257,6 +288,9 @@ pub(crate) fn find_unindexed(
         Query::Users(users) => {
             let after = RawArrayBuf::from_iter(after_id(after));
             Some(page.command(with_expr(of_users(users), after), &by_id()))
+        }
+        Query::All if find.fields == Fields::Claims => {
+            Some(page.command(RawDocumentBuf::new(), &by_id_index(after)))
         }
         Query::All | Query::Ids(_) | Query::Equal(_) | Query::Newest(_) => None,
     }
@@ -454,6 +488,18 @@ mod tests {
             .limit(7)
             .after(Some(cursor(Bson::Null, 1)));
         assert_json_snapshot!("find_all_next_heads", pages(&next));
+    }
+
+    #[test]
+    fn pages_of_claims() {
+        let page = Find::new(Query::All).claims();
+        assert_json_snapshot!("find_claims", pages(&page));
+        let next = page.after(Some(cursor(Bson::Null, "a")));
+        assert_json_snapshot!("find_claims_next", pages(&next));
+        let fallback = find_unindexed("internal_users", &next, None).unwrap();
+        assert_json_snapshot!("find_claims_unindexed", shown(&fallback));
+        let named = Query::Equal(doc! { "metadata.state": "live" });
+        assert_json_snapshot!("find_claims_equal", pages(&Find::new(named).claims()));
     }
 
     #[test]

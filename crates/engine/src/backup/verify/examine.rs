@@ -15,11 +15,12 @@ use crate::backup::verify::repair::mend;
 use crate::backup::verify::{Difference, Verified, VerifyOptions};
 use crate::copies::pair::{LOOK_DOCUMENTS, Pair};
 use crate::databases::retry::repeating;
+use crate::ledger::Fences;
 
 /// How often something that changes between looks is looked at before it counts as in flight.
 const LOOKS: u32 = 6;
 /// How many equal documents are looked up in the ledger at once.
-const LEDGER_DOCUMENTS: usize = 1_000;
+const LEDGER_DOCUMENTS: usize = 10_000;
 
 /// One document that is not equal at first sight.
 struct Doubt {
@@ -36,6 +37,7 @@ pub(crate) struct Examination<'a> {
     doubts: Vec<Doubt>,
     /// Equal on both sides; whether their user was erased is not known yet.
     equal: Vec<(String, Version, Vec<u8>)>,
+    fences: Fences,
 }
 
 impl<'a> Examination<'a> {
@@ -50,6 +52,7 @@ impl<'a> Examination<'a> {
             verified,
             doubts: Vec::new(),
             equal: Vec::new(),
+            fences: Fences::default(),
         }
     }
 
@@ -70,12 +73,7 @@ impl<'a> Examination<'a> {
             if let (Some(name), Some(version), true) =
                 (&name, document::version(main), are_equal(main, srie, kind))
             {
-                self.equal.push((name.clone(), version, place));
-                if self.equal.len() >= LEDGER_DOCUMENTS {
-                    self.look_up_equal().await?;
-                    return Ok(true);
-                }
-                return Ok(false);
+                return self.equal(name.clone(), version, place).await;
             }
             // A document that cannot be adopted is backed up all the same.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
@@ -105,6 +103,21 @@ impl<'a> Examination<'a> {
         Ok(false)
     }
 
+    /// Takes in a document that is equal on both sides; answers as [`Examination::take`].
+    pub(crate) async fn equal(
+        &mut self,
+        name: String,
+        version: Version,
+        place: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        self.equal.push((name, version, place));
+        if self.equal.len() < LEDGER_DOCUMENTS {
+            return Ok(false);
+        }
+        self.look_up_equal().await?;
+        Ok(true)
+    }
+
     /// Takes in a document by its name alone.
     pub(crate) async fn name(&mut self, name: String) -> Result<(), StoreError> {
         self.doubts.push(Doubt { name, place: None });
@@ -120,13 +133,14 @@ impl<'a> Examination<'a> {
         self.settle().await
     }
 
-    /// Looks up the equal documents in the ledger: those of an erased user are not a match.
+    /// Looks up the equal documents in the ledger, after they were read: those of an erased user are not a match.
     async fn look_up_equal(&mut self) -> Result<(), StoreError> {
         let equal = std::mem::take(&mut self.equal);
         let mut fences = vec![None; equal.len()];
-        if self.pair.kind == CopyKind::Users {
+        if self.pair.kind == CopyKind::Users && !equal.is_empty() {
             let users: Vec<&str> = equal.iter().map(|(name, _, _)| name.as_str()).collect();
-            fences = self.pair.engine().ledger().fences(&users).await?;
+            let ledger = self.pair.engine().ledger();
+            fences = self.fences.of(ledger, &users).await?;
         }
         for ((name, version, place), fence) in equal.into_iter().zip(fences) {
             if fence.is_some_and(|fence| version <= fence) {

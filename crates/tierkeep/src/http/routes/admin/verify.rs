@@ -10,7 +10,7 @@ use tierkeep_core::compare::{Class, Side};
 use tierkeep_core::content::InvalidBody;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{Difference, Verification, Verified, VerifyOptions};
-use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -27,6 +27,8 @@ use crate::http::state::HttpState;
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct VerifyRequest {
+    #[serde(default)]
+    quick: Flag,
     #[serde(default)]
     repair: Flag,
     #[serde(default, deserialize_with = "side")]
@@ -52,13 +54,23 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
             let why = "prefer needs repair: true";
             return Err(InvalidBody::Content(why.into()).into());
         }
+        let quick = request.quick.0;
+        if quick && request.sample.is_some() {
+            let why =
+                "quick cannot be combined with sample: the documents of a sample are read whole";
+            return Err(InvalidBody::Content(why.into()).into());
+        }
         Ok(Self {
+            quick,
             repair,
             prefer: request.prefer,
             sample: request.sample.map(|Amount(sample)| sample),
         })
     }
 }
+
+/// A field of the request, as the description has it.
+type Field = (&'static str, ObjectBuilder);
 
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
@@ -74,19 +86,27 @@ impl PartialSchema for VerifyRequest {
             .description(Some(
                 "the copy to keep where versions and digests do not decide",
             ));
-        let compare = [
-            ("repair", of(Type::Boolean).description(Some(mend))),
+        let quick = "compare versions and stored digests only";
+        let mending = || of(Type::Boolean).description(Some(mend));
+        let sampled = [
+            ("quick", constant(false).description(Some(quick))),
             ("sample", sample()),
         ];
-        let repair = [
+        let all = [("quick", of(Type::Boolean).description(Some(quick)))];
+        let preferred = [
             ("repair", constant(true).description(Some(mend))),
             ("prefer", prefer),
-            ("sample", sample()),
         ];
+        let may_repair = [("repair", mending())];
+        let both = |one: &[Field], other: &[Field]| [one, other].concat();
         let either = AnyOfBuilder::new()
-            .description(Some("Without `repair`, nothing is changed."))
-            .item(request(compare, &[]))
-            .item(request(repair, &["repair", "prefer"]));
+            .description(Some(
+                "Without `repair`, nothing is changed. `prefer` needs `repair`; `quick` and `sample` exclude each other.",
+            ))
+            .item(request(both(&may_repair, &all), &[]))
+            .item(request(both(&may_repair, &sampled), &[]))
+            .item(request(both(&preferred, &all), &["repair", "prefer"]))
+            .item(request(both(&preferred, &sampled), &["repair", "prefer"]));
         RefOr::T(either.build().into())
     }
 }
@@ -131,7 +151,7 @@ body! {
     tag = "admin",
     operation_id = "verify",
     request_body(content = VerifyRequest, content_type = "application/json",
-        description = "`repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
+        description = "`quick`: compare versions and stored digests only, without reading content; pairs that differ are read whole; `repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
     responses(
         (status = 200, description = "the same as `tierkeep verify --json`: `checked`, `matched`, `missing_in_backup`, `missing_in_main`, `different`, `repaired`, `in_flight`, and the first `findings`", body = VerifiedBody),
         (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),
