@@ -44,7 +44,12 @@ impl Digest {
 
     /// As [`Digest::claimed_by`], as it is written there.
     pub(crate) fn claim(document: &RawDocument) -> Option<&str> {
-        document::metadata(document)?.get_str(field::DIGEST).ok()
+        Self::claim_in(document::metadata(document)?)
+    }
+
+    /// As [`Digest::claim`], of the `metadata` of a document.
+    pub(crate) fn claim_in(metadata: &RawDocument) -> Option<&str> {
+        metadata.get_str(field::DIGEST).ok()
     }
 
     /// The hex digits.

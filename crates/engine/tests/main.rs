@@ -51,6 +51,7 @@ mod skew;
 mod standing;
 mod telling;
 mod users;
+mod verified_up_to;
 mod verify;
 mod watching;
 mod whole_scans;

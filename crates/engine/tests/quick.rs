@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
-use bson::{Bson, rawdoc};
+use bson::{Bson, doc, rawdoc};
 use rstest::rstest;
 use tierkeep_core::bson;
 use tierkeep_core::compare::Class;
@@ -13,6 +13,7 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit, Location, State};
 use tierkeep_core::mover::main_form;
+use tierkeep_core::store::{Change, Guard};
 use tierkeep_engine::{AlertKind, Alerts, Difference, Verified, VerifyOptions};
 use tierkeep_testkit::documents::{SeedUser, native_user};
 
@@ -172,6 +173,10 @@ async fn ids_that_cannot_be_read_end_nothing_early() {
     assert_eq!((whole.matched, whole.checked), (3, 5), "{whole:?}");
     assert_eq!(said(&verify(&world, &QUICK).await), said(&whole));
     world.plant(SRIE, unreadable(7, at)).await;
+    let any = Guard::Fields(doc! {});
+    let srie = world.store(SRIE);
+    let removed = srie.write("internal_users", &"z".into(), &any, &Change::Remove);
+    removed.await.unwrap();
     let whole = verify(&world, &LOOK).await;
     assert_eq!(said(&verify(&world, &QUICK).await), said(&whole));
 }

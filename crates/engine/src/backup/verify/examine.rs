@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bson::Bson;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Class, CopyKind, Side, Sight, Verdict, are_equal};
+use tierkeep_core::compare::{Class, CopyKind, Side, Sight, Verdict, equals_sound};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::version::Version;
@@ -64,16 +64,16 @@ impl<'a> Examination<'a> {
     /// Takes in what stands under one `_id`; answers whether it is a good moment to stop.
     pub(crate) async fn take(&mut self, both: Both) -> Result<bool, StoreError> {
         let kind = self.pair.kind;
-        let Both { place, main, srie } = both;
-        let Some(one) = main.as_ref().or(srie.as_ref()) else {
+        let Some(one) = both.either() else {
             return Ok(false);
         };
         let name = kind.key(one).map(str::to_owned);
-        if let (Some(main), Some(srie)) = (&main, &srie) {
-            if let (Some(name), Some(version), true) =
-                (&name, document::version(main), are_equal(main, srie, kind))
+        if let (Some(main), Some(srie)) = (&both.main, &both.srie) {
+            if let (Some(name), Some(version)) = (&name, both.sound)
+                && equals_sound(main, srie, kind)
             {
-                return self.equal(name.clone(), version, place).await;
+                let name = name.clone();
+                return self.equal(name, version, both.place).await;
             }
             // A document that cannot be adopted is backed up all the same.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
@@ -82,7 +82,7 @@ impl<'a> Examination<'a> {
                 return Ok(false);
             }
         }
-        let hold_content = [&main, &srie]
+        let hold_content = [&both.main, &both.srie]
             .into_iter()
             .flatten()
             .any(|document| document::state(document) != Some(State::Erased));
@@ -92,7 +92,7 @@ impl<'a> Examination<'a> {
         match name {
             Some(name) => self.doubts.push(Doubt {
                 name,
-                place: Some(place),
+                place: Some(both.place),
             }),
             None => self.unnamed(&document::id(one)).await?,
         }

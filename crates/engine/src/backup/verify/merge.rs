@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bson::raw::RawDocumentBuf;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{CopyKind, Side};
-use tierkeep_core::store::{Class, Cursor, Find, Query, Store, StoreError, place_of};
+use tierkeep_core::compare::{CopyKind, Side, sound_version};
+use tierkeep_core::store::{Class, Cursor, Fields, Find, Query, Store, StoreError, place_of};
+use tierkeep_core::version::Version;
 use tokio::task::JoinSet;
 
 use crate::copies::pair::Pair;
@@ -26,6 +27,8 @@ pub(crate) struct Both {
     pub(crate) place: Vec<u8>,
     pub(crate) main: Option<RawDocumentBuf>,
     pub(crate) srie: Option<RawDocumentBuf>,
+    /// The version of main's, where that is known to be sound: [`sound_version`].
+    pub(crate) sound: Option<Version>,
 }
 
 impl Both {
@@ -64,11 +67,14 @@ impl Merge {
     }
 
     fn reading(pair: &Pair, find: &Find) -> Self {
+        // Of equal bytes one side is hashed, in the task that has read it, while the other side is read.
+        let hashes = |side| side == Side::Main && find.fields == Fields::Whole;
         let pages = |side| Pages {
             store: Arc::clone(pair.store(side)),
             collection: pair.collection.clone(),
             at_hand: VecDeque::new(),
             find: find.clone().max_bytes(PAGE_BYTES),
+            hashed: hashes(side).then_some(pair.kind),
             on_its_way: JoinSet::new(),
             over: false,
         };
@@ -89,7 +95,7 @@ impl Merge {
             (None, None) => return Ok(None),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some((main, _)), Some((srie, _))) => main.cmp(srie),
+            (Some(main), Some(srie)) => main.place.cmp(&srie.place),
         };
         let mut main = None;
         let mut srie = None;
@@ -99,23 +105,39 @@ impl Merge {
         if order != Ordering::Less {
             srie = self.srie.at_hand.pop_front();
         }
-        let (main_place, main) = main.unzip();
-        let (srie_place, srie) = srie.unzip();
-        let place = main_place.or(srie_place).unwrap_or_default();
-        Ok(Some(Both { place, main, srie }))
+        let sound = main.as_ref().and_then(|main| main.sound);
+        let split = |read: Read| (read.place, read.document);
+        let (main_place, main) = main.map(split).unzip();
+        let (srie_place, srie) = srie.map(split).unzip();
+        Ok(Some(Both {
+            place: main_place.or(srie_place).unwrap_or_default(),
+            main,
+            srie,
+            sound,
+        }))
     }
 }
 
-/// A page, each document with its place, and the place where the next one begins.
-type Fetched = Result<(Vec<(Vec<u8>, RawDocumentBuf)>, Option<Cursor>), StoreError>;
+/// A document with its place.
+struct Read {
+    place: Vec<u8>,
+    document: RawDocumentBuf,
+    /// Its version, where it was hashed and is sound.
+    sound: Option<Version>,
+}
+
+/// A page, and the place where the next one begins.
+type Fetched = Result<(Vec<Read>, Option<Cursor>), StoreError>;
 
 /// One side.
 struct Pages {
     store: Arc<dyn Store>,
     collection: String,
-    at_hand: VecDeque<(Vec<u8>, RawDocumentBuf)>,
+    at_hand: VecDeque<Read>,
     /// The page that comes next.
     find: Find,
+    /// What its documents are, where they are hashed.
+    hashed: Option<CopyKind>,
     /// One page at most; given up when this is dropped.
     on_its_way: JoinSet<Fetched>,
     over: bool,
@@ -149,11 +171,15 @@ impl Pages {
 
     fn send_for_next(&mut self) {
         let (store, collection) = (Arc::clone(&self.store), self.collection.clone());
-        let find = self.find.clone();
+        let (find, hashed) = (self.find.clone(), self.hashed);
         self.on_its_way.spawn(async move {
             let (page, next) = page(store.as_ref(), &collection, &find).await?;
-            let placed = |document: RawDocumentBuf| (place_of(&document), document);
-            Ok((page.into_iter().map(placed).collect(), next))
+            let read = |document: RawDocumentBuf| Read {
+                place: place_of(&document),
+                sound: hashed.and_then(|kind| sound_version(&document, kind)),
+                document,
+            };
+            Ok((page.into_iter().map(read).collect(), next))
         });
     }
 

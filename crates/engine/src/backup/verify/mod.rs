@@ -231,16 +231,16 @@ impl Verification {
 
 /// Going through a collection: whole documents, or what they claim.
 enum Scan<'a> {
-    Whole(Merge),
-    Quick(Quick<'a>),
+    Whole(Box<Merge>),
+    Quick(Box<Quick<'a>>),
 }
 
 impl<'a> Scan<'a> {
     fn of(pair: &'a Pair, is_quick: bool) -> Self {
         if is_quick {
-            Self::Quick(Quick::of(pair))
+            Self::Quick(Box::new(Quick::of(pair)))
         } else {
-            Self::Whole(Merge::of(pair, None))
+            Self::Whole(Box::new(Merge::of(pair, None)))
         }
     }
 

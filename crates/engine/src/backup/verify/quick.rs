@@ -5,7 +5,7 @@
 
 use bson::Bson;
 use tierkeep_core::bson;
-use tierkeep_core::compare::claim_to_be_equal;
+use tierkeep_core::compare::claimed_version;
 use tierkeep_core::document;
 use tierkeep_core::store::{Cursor, Query, StoreError, id_order};
 
@@ -22,10 +22,10 @@ pub(crate) struct Quick<'a> {
     claims: Merge,
     /// The `_id`s of those that do not claim to be equal.
     unclear: Vec<Bson>,
-    /// The last `_id` that could be read.
-    last: Option<Bson>,
-    /// Documents whose `_id` cannot be read stand after this place, if any do.
-    unreadable_after: Option<Option<Bson>>,
+    /// The last `_id` that could be read; before the first, the lowest there is.
+    last: Bson,
+    /// After this `_id` stand documents whose own cannot be read.
+    unreadable_after: Option<Bson>,
     /// The place of what has no `_id` that can be read.
     nowhere: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl<'a> Quick<'a> {
             pair,
             claims: Merge::of_claims(pair),
             unclear: Vec::new(),
-            last: None,
+            last: Bson::MinKey,
             unreadable_after: None,
             nowhere: id_order(&Bson::Null),
         }
@@ -70,17 +70,16 @@ impl<'a> Quick<'a> {
         let Some(one) = both.either() else {
             return Ok(false);
         };
-        if let (Some(main), Some(srie), Some(version)) =
-            (&both.main, &both.srie, document::version(one))
+        if let (Some(main), Some(srie)) = (&both.main, &both.srie)
             && let Ok(name) = main.get_str(document::field::ID)
-            && claim_to_be_equal(main, srie)
+            && let Some(version) = claimed_version(main, srie)
         {
             let name = name.to_owned();
-            self.last = Some(Bson::String(name.clone()));
+            self.last = Bson::String(name.clone());
             return examination.equal(name, version, both.place).await;
         }
         let id = document::id(one);
-        self.last = Some(id.clone());
+        self.last = id.clone();
         self.unclear.push(id);
         if self.unclear.len() >= WHOLE_DOCUMENTS {
             self.read_unclear(examination).await?;
@@ -108,14 +107,14 @@ impl<'a> Quick<'a> {
         until: Option<&[u8]>,
         examination: &mut Examination<'_>,
     ) -> Result<(), StoreError> {
-        let Some(after) = self.unreadable_after.take() else {
+        let Some(id) = self.unreadable_after.take() else {
             return Ok(());
         };
-        let after = after.map(|id| Cursor {
+        let after = Cursor {
             staged_at: Bson::Null,
             id,
-        });
-        let mut whole = Merge::of_query(self.pair, Query::All, after.as_ref());
+        };
+        let mut whole = Merge::of(self.pair, Some(&after));
         while let Some(both) = whole.next().await? {
             if both.place == self.nowhere {
                 examination.take(both).await?;

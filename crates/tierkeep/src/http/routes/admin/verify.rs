@@ -69,44 +69,50 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
     }
 }
 
-/// A field of the request, as the description has it.
-type Field = (&'static str, ObjectBuilder);
-
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
-        let mend = "repair differences";
+        let described = |schema: ObjectBuilder, what: &str| schema.description(Some(what));
+        let quick = |schema| described(schema, "compare versions and stored digests only");
+        let repair = |schema| described(schema, "repair differences");
         let sample = || {
-            amount().description(Some(
-                "compare a random sample of about this many documents instead of \
-        all",
-            ))
+            described(
+                amount(),
+                "compare a random sample of about this many documents instead of all",
+            )
         };
-        let prefer = of(Type::String)
-            .enum_values(Some(["main", "srie"]))
-            .description(Some(
+        let prefer = || {
+            let sides = of(Type::String).enum_values(Some(["main", "srie"]));
+            described(
+                sides,
                 "the copy to keep where versions and digests do not decide",
-            ));
-        let quick = "compare versions and stored digests only";
-        let mending = || of(Type::Boolean).description(Some(mend));
-        let sampled = [
-            ("quick", constant(false).description(Some(quick))),
+            )
+        };
+        let (either, yes, no) = (|| of(Type::Boolean), || constant(true), || constant(false));
+        let all = [("repair", repair(either())), ("quick", quick(either()))];
+        let some = [
+            ("repair", repair(either())),
+            ("quick", quick(no())),
             ("sample", sample()),
         ];
-        let all = [("quick", of(Type::Boolean).description(Some(quick)))];
-        let preferred = [
-            ("repair", constant(true).description(Some(mend))),
-            ("prefer", prefer),
+        let all_preferring = [
+            ("repair", repair(yes())),
+            ("prefer", prefer()),
+            ("quick", quick(either())),
         ];
-        let may_repair = [("repair", mending())];
-        let both = |one: &[Field], other: &[Field]| [one, other].concat();
+        let some_preferring = [
+            ("repair", repair(yes())),
+            ("prefer", prefer()),
+            ("quick", quick(no())),
+            ("sample", sample()),
+        ];
         let either = AnyOfBuilder::new()
             .description(Some(
                 "Without `repair`, nothing is changed. `prefer` needs `repair`; `quick` and `sample` exclude each other.",
             ))
-            .item(request(both(&may_repair, &all), &[]))
-            .item(request(both(&may_repair, &sampled), &[]))
-            .item(request(both(&preferred, &all), &["repair", "prefer"]))
-            .item(request(both(&preferred, &sampled), &["repair", "prefer"]));
+            .item(request(all, &[]))
+            .item(request(some, &[]))
+            .item(request(all_preferring, &["repair", "prefer"]))
+            .item(request(some_preferring, &["repair", "prefer"]));
         RefOr::T(either.build().into())
     }
 }
