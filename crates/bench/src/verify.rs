@@ -71,12 +71,15 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     }])
 }
 
+/// What it is called, what it took, and its goals.
+type Way = (&'static str, fn(&Once) -> Took, &'static str);
+
 /// A row for each way.
 fn rows(place: &str, taken: &[Once], documents: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let count = documents.max(1) as f64;
     let peak = taken.iter().map(|one| one.peak_bytes).max();
-    let ways: [(&str, fn(&Once) -> Took, &str); 3] = [
+    let ways: [Way; 3] = [
         ("raw reading", |it| it.read, ""),
         ("`verify`", |it| it.verified, "0.7 of raw reading, 100 MB"),
         (
