@@ -106,6 +106,7 @@ impl Metrics {
                 user: Some(0),
                 hr: Some(0),
             },
+            verified_up_to: Some(DateTime::from_millis(0)),
             ..Waiting::default()
         });
     }
