@@ -37,15 +37,15 @@ fn read_concern(read: ReadConcern, seen: Option<Timestamp>) -> RawDocumentBuf {
 }
 
 /// What all pages have in common.
-struct PageQuery<'a> {
-    collection: &'a str,
-    find: &'a Find,
-    seen: Option<Timestamp>,
+pub(super) struct PageQuery<'a> {
+    pub(super) collection: &'a str,
+    pub(super) find: &'a Find,
+    pub(super) seen: Option<Timestamp>,
 }
 
 impl PageQuery<'_> {
     /// The command that reads what satisfies `filter`, in the order that `order` gives.
-    fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
+    pub(super) fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
         let mut command = rawdoc! { "find": self.collection, "filter": filter };
         if let Some(wanted) = projection(self.find) {
             command.append(cstr!("projection"), wanted);
@@ -124,23 +124,6 @@ fn by_id_index(after: Option<&Cursor>) -> RawDocumentBuf {
     let mut order = rawdoc! { "hint": { "_id": 1 }, "sort": { "_id": 1 } };
     if let Some(after) = after {
         order.append(cstr!("min"), rawdoc! { "_id": raw(&after.id) });
-    }
-    order
-}
-
-/// As [`by_id_index`], by the index of this name over [`CLAIMS_INDEX`].
-fn by_claims_index(index: &str, after: Option<&Cursor>) -> RawDocumentBuf {
-    let mut from = RawDocumentBuf::new();
-    for field in CLAIMS_INDEX {
-        match after {
-            Some(after) if field == "_id" => from.append(key(field), raw(&after.id)),
-            Some(_) => from.append(key(field), RawBson::MinKey),
-            None => {}
-        }
-    }
-    let mut order = rawdoc! { "hint": index, "sort": { "_id": 1 } };
-    if !from.is_empty() {
-        order.append(cstr!("min"), from);
     }
     order
 }
@@ -240,23 +223,6 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
             }
         }
     }
-}
-
-/// As [`find`] for [`Fields::Claims`] of [`Query::All`], by the index of this name. It must hold every document: the server
-/// follows a hint also where a partial index leaves documents out.
-pub(crate) fn find_claims(
-    collection: &str,
-    find: &Find,
-    seen: Option<Timestamp>,
-    index: &str,
-) -> RawDocumentBuf {
-    let page = PageQuery {
-        collection,
-        find,
-        seen,
-    };
-    let order = by_claims_index(index, find.after.as_ref());
-    page.command(RawDocumentBuf::new(), &order)
 }
 
 /// As [`find`] for [`Query::Due`], [`Query::Staged`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
@@ -496,18 +462,6 @@ mod tests {
             .limit(7)
             .after(Some(cursor(Bson::Null, 1)));
         assert_json_snapshot!("find_all_next_heads", pages(&next));
-    }
-
-    #[test]
-    fn pages_of_claims() {
-        let page = Find::new(Query::All).claims();
-        let by_index = |page: &Find| shown(&find_claims("internal_users", page, None, "name"));
-        assert_json_snapshot!("find_claims", by_index(&page));
-        let next = page.after(Some(cursor(Bson::Null, "a")));
-        assert_json_snapshot!("find_claims_next", by_index(&next));
-        assert_json_snapshot!("find_claims_unindexed", pages(&next));
-        let named = Query::Equal(doc! { "metadata.state": "live" });
-        assert_json_snapshot!("find_claims_equal", pages(&Find::new(named).claims()));
     }
 
     #[test]
