@@ -1,5 +1,5 @@
 //! Verification: how fast `tierkeep verify` compares whole documents, compared with one client that only reads both
-//! sides, and its peak memory.
+//! sides, how fast `tierkeep verify --quick` is, and their peak memory.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -26,7 +26,9 @@ const BYTES: usize = 2_048;
 #[derive(Clone, Copy, Debug)]
 struct Once {
     verified: Took,
+    quick: Took,
     read: Took,
+    /// The larger one of the two.
     peak_bytes: u64,
 }
 
@@ -42,10 +44,10 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let documents = bench.large();
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut text = format!(
-        "{}{}; one `tierkeep verify` of the release binary over {documents} equal pairs of {BYTES} bytes, and one client that only \
-         reads both sides at once, in alternating rounds; medians of {rounds}; the time of a core is that of the client \
-         alone, with the server's next to it; the peak is the kernel's (VmHWM).\n\n\
-         | where | pairs/s | of raw reading | pairs/s of a core | client, µs each | server, µs each | raw: client, server | peak, MB | \
+        "{}{}; over {documents} equal pairs of {BYTES} bytes: one client that only reads both sides at once (raw), one `tierkeep verify` \
+         of the release binary, and one `tierkeep verify --quick`, in alternating rounds; medians of {rounds}; the time of a core is that \
+         of client and server together; the peak is the kernel's (VmHWM).\n\n\
+         | where | way | pairs/s | of raw reading | pairs/s of a core | client, µs each | server, µs each | peak, MB | \
          goals |\n|---|---|---|---|---|---|---|---|---|\n",
         report::taken(),
         bench.settings()
@@ -60,32 +62,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
             taken.push(one);
         }
         place.remove().await?;
-        let each = |of: fn(&Once) -> Duration| {
-            let micros = taken.iter().map(|one| of(one).as_secs_f64() * 1e6);
-            #[expect(clippy::cast_precision_loss, reason = "for people")]
-            let count = documents.max(1) as f64;
-            median(micros.map(|micros| micros / count).collect())
-        };
-        let (elapsed, client) = (
-            each(|it| it.verified.elapsed),
-            each(|it| it.verified.client),
-        );
-        let of_reading = |one: &Once| {
-            one.read.elapsed.as_secs_f64() / one.verified.elapsed.as_secs_f64().max(1e-9)
-        };
-        let peak = taken.iter().map(|one| one.peak_bytes).max();
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} | {:.2} | {:.0} | {client:.1} | {:.1} | {:.1}, {:.1} | {:.0} | 25,000 of a core, 100 MB |",
-            home.name(),
-            1e6 / elapsed.max(1e-9),
-            median(taken.iter().map(of_reading).collect()),
-            1e6 / client.max(1e-9),
-            each(|it| it.verified.server),
-            each(|it| it.read.client),
-            each(|it| it.read.server),
-            megabytes(peak.unwrap_or_default()),
-        );
+        text.push_str(&rows(home.name(), &taken, documents));
     }
     Ok(vec![Section {
         file: "benchmarks.md",
@@ -94,17 +71,63 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     }])
 }
 
+/// What it is called, what it took, and its goals.
+type Way = (&'static str, fn(&Once) -> Took, &'static str);
+
+/// A row for each way.
+fn rows(place: &str, taken: &[Once], documents: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let count = documents.max(1) as f64;
+    let peak = taken.iter().map(|one| one.peak_bytes).max();
+    let ways: [Way; 3] = [
+        ("raw reading", |it| it.read, ""),
+        ("`verify`", |it| it.verified, "0.7 of raw reading, 100 MB"),
+        (
+            "`verify --quick`",
+            |it| it.quick,
+            "100,000 of a core, 100 MB",
+        ),
+    ];
+    let mut text = String::new();
+    for (way, took, goals) in ways {
+        let each = |of: fn(&Took) -> Duration| {
+            let micros = taken.iter().map(|one| of(&took(one)).as_secs_f64() * 1e6);
+            median(micros.map(|micros| micros / count).collect())
+        };
+        let (client, server) = (each(|it| it.client), each(|it| it.server));
+        let of_reading =
+            |one: &Once| one.read.elapsed.as_secs_f64() / took(one).elapsed.as_secs_f64().max(1e-9);
+        let _ = writeln!(
+            text,
+            "| {place} | {way} | {:.0} | {:.2} | {:.0} | {client:.1} | {server:.1} | {} | {goals} |",
+            1e6 / each(|it| it.elapsed).max(1e-9),
+            median(taken.iter().map(of_reading).collect()),
+            1e6 / (client + server).max(1e-9),
+            if goals.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{:.0}", megabytes(peak.unwrap_or_default()))
+            },
+        );
+    }
+    text
+}
+
 async fn once(bench: &Bench, home: &Home, place: &Place, documents: u64) -> Result<Once> {
     let clock = Clock::start(bench, home)?;
     let pairs = read(home, place).await?;
     ensure!(pairs == documents * 2, "{pairs} documents were read");
     let read = clock.stop()?;
     let clock = Clock::start(bench, home)?;
-    let peak_bytes = verify(bench, place, documents).await?;
+    let whole_bytes = verify(bench, place, documents, &["verify", "--json"]).await?;
+    let verified = clock.stop()?;
+    let clock = Clock::start(bench, home)?;
+    let quick_bytes = verify(bench, place, documents, &["verify", "--quick", "--json"]).await?;
     Ok(Once {
-        verified: clock.stop()?,
+        verified,
+        quick: clock.stop()?,
         read,
-        peak_bytes,
+        peak_bytes: whole_bytes.max(quick_bytes),
     })
 }
 
@@ -194,10 +217,9 @@ async fn read_collection(client: Client, database: String) -> Result<u64> {
 }
 
 /// Runs the release binary; answers the most memory that it had.
-async fn verify(bench: &Bench, place: &Place, documents: u64) -> Result<u64> {
-    let arguments = ["verify", "--json"];
+async fn verify(bench: &Bench, place: &Place, documents: u64, arguments: &[&str]) -> Result<u64> {
     let environment = bench.environment_of(place);
-    let (found, peak) = program::outcome(&bench.binary, &environment, &arguments).await?;
+    let (found, peak) = program::outcome(&bench.binary, &environment, arguments).await?;
     for count in ["checked", "matched"] {
         ensure!(
             found.get(count).and_then(Value::as_u64) == Some(documents),

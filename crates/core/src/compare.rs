@@ -202,24 +202,41 @@ impl Found {
     }
 }
 
-/// Whether two documents under one `_id` are equal beyond doubt, so that nothing else needs to be looked at:
-/// native, live, of one version, with equal content that is what both claim.
-pub fn are_equal(main: &RawDocument, srie: &RawDocument, kind: CopyKind) -> bool {
-    let native = |document: &RawDocument| match kind {
-        CopyKind::Users => document::is_native(document),
-        CopyKind::Hr => document::version(document).is_some(),
+/// The version of a document that is sound: native and live, and its content what it claims. `None` for every other.
+pub fn sound_version(document: &RawDocument, kind: CopyKind) -> Option<Version> {
+    let metadata = document::metadata(document)?;
+    let version = document::version_in(metadata)?;
+    let is_native = match kind {
+        CopyKind::Users => document::user_id(document)
+            .is_some_and(|user| document.get_str(field::ID).is_ok_and(|id| id == user)),
+        CopyKind::Hr => true,
     };
-    let live = |document: &RawDocument| document::state(document) == Some(State::Live);
-    if !(native(main) && native(srie) && live(main) && live(srie)) {
-        return false;
-    }
-    let Some(claimed) = Digest::claimed_by(main) else {
-        return false;
+    let claim = Digest::claim_in(metadata)?;
+    let is_sound = is_native
+        && document::state_in(metadata) == Some(State::Live)
+        && kind.digest(document).as_str() == claim;
+    is_sound.then_some(version)
+}
+
+/// Whether two documents under one `_id`, of which main's is sound, are equal beyond doubt, so that nothing else needs to be
+/// looked at: both sound, of one version, with equal content.
+pub fn equals_sound(main: &RawDocument, srie: &RawDocument, kind: CopyKind) -> bool {
+    main.as_bytes() == srie.as_bytes()
+        || (Digest::claim(main) == Digest::claim(srie)
+            && sound_version(srie, kind).is_some_and(|it| document::version(main) == Some(it)))
+}
+
+/// The version that two copies under one `_id`, or their [`Fields::Claims`](crate::store::Fields::Claims), both claim with
+/// one digest, live as far as they say. `None` where they do not claim to be equal. Of the content nothing is looked at.
+pub fn claimed_version(main: &RawDocument, srie: &RawDocument) -> Option<Version> {
+    let claimed = |document| {
+        let metadata = document::metadata(document)?;
+        let is_live = document::state_in(metadata) == Some(State::Live);
+        let claim = (document::version_in(metadata)?, Digest::claim_in(metadata)?);
+        is_live.then_some(claim)
     };
-    document::version(main) == document::version(srie)
-        && Digest::claimed_by(srie).as_ref() == Some(&claimed)
-        && kind.digest(main) == claimed
-        && (main.as_bytes() == srie.as_bytes() || kind.digest(srie) == claimed)
+    let (version, digest) = claimed(main)?;
+    (claimed(srie)? == (version, digest)).then_some(version)
 }
 
 /// Everything that says whether a document and its backup are as they should be.

@@ -39,10 +39,17 @@ impl Digest {
 
     /// The digest that a copy says it has; unverified.
     pub fn claimed_by(document: &RawDocument) -> Option<Self> {
-        document::metadata(document)?
-            .get_str(field::DIGEST)
-            .ok()
-            .map(|hex| Self(hex.to_owned()))
+        Self::claim(document).map(|hex| Self(hex.to_owned()))
+    }
+
+    /// As [`Digest::claimed_by`], as it is written there.
+    pub(crate) fn claim(document: &RawDocument) -> Option<&str> {
+        Self::claim_in(document::metadata(document)?)
+    }
+
+    /// As [`Digest::claim`], of the `metadata` of a document.
+    pub(crate) fn claim_in(metadata: &RawDocument) -> Option<&str> {
+        metadata.get_str(field::DIGEST).ok()
     }
 
     /// The hex digits.

@@ -142,9 +142,13 @@ pub fn user_id(document: &RawDocument) -> Option<&str> {
 
 /// The version, where it is an int64 of at least 1.
 pub fn version(document: &RawDocument) -> Option<Version> {
-    meta(document, field::VERSION)?
-        .as_i64()
-        .and_then(Version::new)
+    version_in(metadata(document)?)
+}
+
+/// As [`version`], of the `metadata` of a document.
+pub(crate) fn version_in(metadata: &RawDocument) -> Option<Version> {
+    let version = metadata.get(field::VERSION).ok().flatten()?;
+    version.as_i64().and_then(Version::new)
 }
 
 /// Whether the document has a version field of any type.
@@ -154,7 +158,11 @@ pub fn has_version(document: &RawDocument) -> bool {
 
 /// The document's form, where it is a newer one than this version of tierkeep knows ([`SCHEMA_VERSION`]).
 pub fn newer_form(document: &RawDocument) -> Option<i64> {
-    let form = meta(document, field::SCHEMA_VERSION)?;
+    newer_form_in(metadata(document)?)
+}
+
+fn newer_form_in(metadata: &RawDocument) -> Option<i64> {
+    let form = metadata.get(field::SCHEMA_VERSION).ok().flatten()?;
     let whole = form.as_i64().or_else(|| form.as_i32().map(i64::from));
     // A shell writes numbers as doubles.
     #[expect(clippy::cast_possible_truncation, reason = "a form is a small number")]
@@ -165,15 +173,24 @@ pub fn newer_form(document: &RawDocument) -> Option<i64> {
 /// The state; `None` for a value that is none of the three, and for a document of a newer form, whatever it says: what its
 /// state means is known to the version that wrote it.
 pub fn state(document: &RawDocument) -> Option<State> {
-    if newer_form(document).is_some() {
+    metadata(document).map_or(Some(State::Live), state_in)
+}
+
+/// As [`state`], of the `metadata` of a document.
+pub(crate) fn state_in(metadata: &RawDocument) -> Option<State> {
+    if newer_form_in(metadata).is_some() {
         return None;
     }
-    stored_state(document)
+    stored_state_in(metadata)
 }
 
 /// The state as it is written, whatever the document's form; `None` for a value that is none of the three.
 pub fn stored_state(document: &RawDocument) -> Option<State> {
-    match meta(document, field::STATE) {
+    metadata(document).map_or(Some(State::Live), stored_state_in)
+}
+
+fn stored_state_in(metadata: &RawDocument) -> Option<State> {
+    match metadata.get(field::STATE).ok().flatten() {
         None => Some(State::Live),
         Some(value) => match value.as_str() {
             Some("live") => Some(State::Live),

@@ -3,7 +3,7 @@
 //! Makes its key, and opens entries again for tombstones that come late; entries are made and closed by
 //! [`crate::erasure`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use bson::raw::RawDocumentBuf;
@@ -23,6 +23,10 @@ use crate::databases::retry::repeating;
 
 /// Names the key's document in `control`.
 const KEY: &str = "erasure_key";
+
+/// The most entries that [`Fences`] reads whole, and the most users that it looks up at once.
+const FEW_ENTRIES: usize = 1_000;
+const LOOKED_UP: usize = 1_000;
 
 /// The erasure ledger of a deployment.
 #[derive(Clone, Debug)]
@@ -183,6 +187,65 @@ impl Ledger {
         repeating(|| store.insert(collection::CONTROL, &keys)).await?;
         self.key().await?.ok_or_else(corrupt)
     }
+}
+
+/// The fences of very many users, of whom hardly any were erased: a ledger with few entries is read whole each time, and
+/// one without entries costs a single look. Remembers nothing of what it read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fences {
+    /// The ledger had more entries than are read whole; it never has fewer later.
+    is_large: bool,
+}
+
+impl Fences {
+    /// As [`Ledger::fences`].
+    pub(crate) async fn of(
+        &mut self,
+        ledger: &Ledger,
+        users: &[&str],
+    ) -> Result<Vec<Option<Version>>, StoreError> {
+        let Some(key) = ledger.key().await? else {
+            return Ok(vec![None; users.len()]);
+        };
+        if !self.is_large {
+            let all = Find::new(Query::All).limit(FEW_ENTRIES + 1);
+            let all = all.max_bytes(usize::MAX);
+            let store = ledger.audit.store();
+            let found = repeating(|| store.find(collection::ERASURES, &all)).await?;
+            self.is_large = found.len() > FEW_ENTRIES;
+            if !self.is_large {
+                return among(&found, key, users);
+            }
+        }
+        let mut fences = Vec::with_capacity(users.len());
+        for users in users.chunks(LOOKED_UP) {
+            fences.extend(ledger.fences(users).await?);
+        }
+        Ok(fences)
+    }
+}
+
+/// The fences of `users` among all entries of the ledger.
+fn among(
+    all: &[RawDocumentBuf],
+    key: &LedgerKey,
+    users: &[&str],
+) -> Result<Vec<Option<Version>>, StoreError> {
+    let id = |entry: &RawDocumentBuf| document::id(entry).as_str().map(str::to_owned);
+    let entries: HashMap<String, &RawDocumentBuf> = all
+        .iter()
+        .filter_map(|entry| Some((id(entry)?, entry)))
+        .collect();
+    if entries.is_empty() {
+        return Ok(vec![None; users.len()]);
+    }
+    let fence = |user: &&str| match entries.get(&key.entry_id(user)) {
+        None => Ok(None),
+        Some(entry) => Erasure::read(entry)
+            .map(|it| it.fence())
+            .ok_or_else(corrupt),
+    };
+    users.iter().map(fence).collect()
 }
 
 /// The ledger cannot be interpreted, so it is unknown which users were erased.

@@ -29,11 +29,13 @@ const MAIN: Role = Role::RaseenMainUser;
 const SRIE: Role = Role::SrieMainUser;
 
 pub const LOOK: VerifyOptions = VerifyOptions {
+    quick: false,
     repair: false,
     prefer: None,
     sample: None,
 };
 pub const REPAIR: VerifyOptions = VerifyOptions {
+    quick: false,
     repair: true,
     prefer: None,
     sample: None,
@@ -153,9 +155,8 @@ async fn a_copy_that_was_changed_is_found_and_mended_where_digests_decide(
             assert_eq!(held(&world, role, &user).await, change(&sound));
             let prefer = if role == SRIE { Side::Main } else { Side::Srie };
             let decided = VerifyOptions {
-                repair: true,
                 prefer: Some(prefer),
-                sample: None,
+                ..REPAIR
             };
             assert_eq!(verify(&world, &decided).await.repaired, 1);
         } else {

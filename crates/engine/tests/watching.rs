@@ -104,7 +104,7 @@ async fn watches_share_a_pass_and_a_restart_goes_on_in_it(
 }
 
 /// Takes turns until `passes` are over; answers how many documents were compared.
-async fn covered(
+pub async fn covered(
     world: &World,
     watch: &VerificationWatch,
     passes: u32,

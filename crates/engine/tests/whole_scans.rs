@@ -229,7 +229,7 @@ async fn a_backup_and_a_restore_reach_a_user_who_was_adopted_behind_them(
 }
 
 /// User number `n` as another program writes it, under an `_id` that is not UTF-8.
-fn unreadable(n: u32, at: bson::DateTime) -> RawDocumentBuf {
+pub fn unreadable(n: u32, at: bson::DateTime) -> RawDocumentBuf {
     let seed = SeedUser::new(n, at).build();
     let id = format!("AAAA{n:08}");
     let mut bytes = Edit::new()

@@ -205,7 +205,7 @@ impl Source for LegacyDatabase {
     }
 
     async fn estimate(&self, collection: &str) -> Result<u64> {
-        let asked = query::legacy_estimate(collection);
+        let asked = query::estimate(collection);
         let sent = self.database.run_raw_command(asked);
         let sent = sent.selection_criteria(nearby()).into_future();
         let reply = answered(sent).await.map_err(self.at("estimate"))?;

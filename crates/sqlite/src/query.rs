@@ -139,7 +139,7 @@ fn next(rows: &mut rusqlite::Rows<'_>, find: &Find) -> Result<Option<RawDocument
     while let Some(row) = rows.next()? {
         let document = checksum::document(row)?;
         if find.query.matches(document) {
-            return Ok(Some(find.fields.of(document.to_owned())));
+            return Ok(Some(find.fields.copied_from(document)));
         }
     }
     Ok(None)

@@ -23,6 +23,7 @@
 //! tierkeep_testkit::conformance_suite!(memory);
 //! ```
 
+mod claims;
 mod finding;
 mod fixture;
 mod inserting;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use tierkeep_core::store::Store;
 
+pub use claims::*;
 pub use finding::*;
 pub use inserting::*;
 pub use paging::*;
@@ -82,6 +84,7 @@ macro_rules! conformance_suite {
             what_has_no_backup_is_found
             a_head_holds_at_least_what_tierkeep_reads
             a_sized_head_knows_the_size_of_the_whole
+            claims_are_what_each_copy_says_of_itself
             a_place_is_where_its_document_stands
             what_was_acknowledged_is_read_back
             a_linearizable_read_of_nothing_is_empty

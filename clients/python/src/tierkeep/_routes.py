@@ -79,7 +79,7 @@ VERIFY: Route[results.Verified | results.Begun] = Route(
     "POST",
     "/v1/admin/verify",
     {200: results.Verified, 202: results.Begun},
-    fields=("repair", "prefer", "sample"),
+    fields=("quick", "repair", "prefer", "sample"),
 )
 RESTORE: Route[results.Restored | results.Begun] = Route(
     "restore",

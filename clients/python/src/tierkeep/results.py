@@ -301,6 +301,7 @@ class Overview:
     quarantined: int | None
     backup_pending: BackupPending
     paused: bool | None
+    verified_up_to: datetime | None
     last_run: LastRun | None
     mover: MoverStatus
     alerts: tuple[Alert, ...] | None

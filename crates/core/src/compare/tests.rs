@@ -14,6 +14,11 @@ fn copy(version: i64, content: RawDocumentBuf) -> RawDocumentBuf {
     })
 }
 
+fn are_equal(main: &RawDocument, srie: &RawDocument) -> bool {
+    let kind = CopyKind::Users;
+    sound_version(main, kind).is_some() && equals_sound(main, srie, kind)
+}
+
 fn stone(version: i64) -> RawDocumentBuf {
     rawdoc! { "_id": ID, "user_id": ID, "metadata": { "version": version, "state": "erased" } }
 }
@@ -87,16 +92,45 @@ fn a_type_or_an_order_of_keys_makes_a_difference() {
     let one = copy(2, rawdoc! { "a": 1, "b": 2 });
     for other in [rawdoc! { "a": 1_i64, "b": 2 }, rawdoc! { "b": 2, "a": 1 }] {
         let other = copy(2, other);
-        assert!(!are_equal(&one, &other, CopyKind::Users));
+        assert!(!are_equal(&one, &other));
         let verdict = sight(Some(one.clone()), Some(other)).verdict();
         assert_eq!(verdict, Verdict::Differs(Class::Undecided));
     }
-    assert!(are_equal(&one, &one, CopyKind::Users));
-    assert!(!are_equal(
-        &corrupted(&one),
-        &corrupted(&one),
-        CopyKind::Users
-    ));
+    assert!(are_equal(&one, &one));
+    assert!(!are_equal(&corrupted(&one), &corrupted(&one)));
+    assert!(!are_equal(&one, &corrupted(&one)));
+    assert!(!are_equal(&stone(2), &stone(2)));
+    let moved = Edit::new().set("data_location", "elsewhere").apply(&one);
+    assert!(are_equal(&one, &moved), "where a copy stands is no content");
+}
+
+#[test]
+fn copies_claim_to_be_equal_by_version_and_digest_and_live() {
+    let one = copy(2, n(1));
+    let claims = |document: &RawDocumentBuf| crate::store::Fields::Claims.of(document.clone());
+    let claim_to_be_equal =
+        |main: &RawDocument, srie: &RawDocument| claimed_version(main, srie).is_some();
+    assert_eq!(claimed_version(&one, &one), Version::new(2));
+    assert!(claim_to_be_equal(&claims(&one), &claims(&corrupted(&one))));
+    for other in [copy(3, n(1)), copy(2, n(2)), stone(2)] {
+        assert!(!claim_to_be_equal(&one, &other));
+        assert!(!claim_to_be_equal(&claims(&one), &claims(&other)));
+    }
+    let erased = Edit::new().set_meta("state", "erased").apply(&one);
+    assert!(
+        !claim_to_be_equal(&erased, &erased),
+        "where the state is read"
+    );
+    for claim in ["version", "digest"] {
+        let none = document::without(&one, &[], &[claim]);
+        assert!(!claim_to_be_equal(&none, &none), "without {claim}");
+        let null = Edit::new()
+            .set_meta(claim, bson::raw::RawBson::Null)
+            .apply(&one);
+        assert!(!claim_to_be_equal(&null, &null), "{claim} is null");
+    }
+    let int32 = Edit::new().set_meta("version", 2_i32).apply(&one);
+    assert!(!claim_to_be_equal(&int32, &int32));
 }
 
 #[test]

@@ -182,25 +182,30 @@ pub fn pieces_without<'a>(
     top: &[&str],
     meta: &[&str],
 ) -> Vec<Cow<'a, [u8]>> {
-    let inner = metadata(document).map(|metadata| {
+    let rewritten = |metadata: &RawDocument| {
         let inner = rewrite(metadata, &removed(meta));
-        let mut element = Vec::new();
+        let mut element = Vec::with_capacity(inner.as_bytes().len() + field::METADATA.len() + 2);
         append(&mut element, field::METADATA, RawBsonRef::Document(&inner));
         element
-    });
+    };
     let source = document.as_bytes();
     let mut pieces = vec![Cow::Borrowed([].as_slice())];
     let (mut from, mut start) = (4, 4);
-    let mut inner = inner.map(Some);
+    // Whether the first of that name, which is the one that counts, is a document: then the others go.
+    let mut is_document = None;
     for element in document.iter_elements().map_while(Result::ok) {
         let name = element.key().as_str();
         let end = start + 1 + name.len() + 1 + element.size();
-        let replaced = name == field::METADATA && inner.is_some();
-        if replaced || top.contains(&name) {
+        let is_metadata = name == field::METADATA;
+        let mut inner = None;
+        if is_metadata && is_document.is_none() {
+            let metadata = element.value().ok().and_then(RawBsonRef::as_document);
+            inner = metadata.map(rewritten);
+            is_document = Some(inner.is_some());
+        }
+        if (is_metadata && is_document == Some(true)) || top.contains(&name) {
             pieces.push(Cow::Borrowed(source.get(from..start).unwrap_or_default()));
-            if replaced {
-                pieces.extend(inner.as_mut().and_then(Option::take).map(Cow::Owned));
-            }
+            pieces.extend(inner.map(Cow::Owned));
             from = end;
         }
         start = end;

@@ -19,7 +19,8 @@ use bson::{Bson, DateTime, Document};
 pub use error::{Class, StoreError, Verdict};
 pub use handle::{Handle, WrongRole};
 pub use query::{
-    Cursor, Fields, Find, Query, ReadConcern, SIZE, id_order, id_text, index_key, stored_size,
+    CLAIMS_INDEX, Cursor, Fields, Find, Query, ReadConcern, SIZE, id_order, id_text, index_key,
+    place_of, stored_size,
 };
 pub use write::{Change, Guard, fields_match, put_replaces, with_fields};
 
@@ -109,6 +110,8 @@ pub struct IndexLayout {
     pub fields: Vec<&'static str>,
     /// Which documents are in it.
     pub entries: Entries,
+    /// Every query does without it, slower: see [`IndexLayout::optional`].
+    pub is_optional: bool,
 }
 
 /// Which documents an index has an entry for.
@@ -129,6 +132,17 @@ impl IndexLayout {
         Self {
             fields: fields.to_vec(),
             entries: Entries::All,
+            is_optional: false,
+        }
+    }
+
+    /// The same, where every query does without it too: a large collection that lacks it is left without, because building
+    /// it would hold up whatever waits for the preparation.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self {
+            is_optional: true,
+            ..self
         }
     }
 

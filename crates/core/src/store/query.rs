@@ -30,10 +30,16 @@ pub enum Fields {
     Sized,
     /// At least `_id` and `user_id`.
     Keys,
+    /// At least `_id`, `metadata.version` and `metadata.digest`: what a copy claims to be. One that is missing may come as
+    /// null. By an index over [`CLAIMS_INDEX`], where there is one, a server need not open the documents of [`Query::All`].
+    Claims,
     /// At least `_id`, and `metadata.staged_at` where pages are ordered by it: enough for a [`Cursor`]. A store may
     /// give an `_id` of another type that orders the same.
     SortKey,
 }
+
+/// What an index is over that alone answers [`Fields::Claims`], in the order of `_id`.
+pub const CLAIMS_INDEX: [&str; 3] = [field::ID, "metadata.version", "metadata.digest"];
 
 /// The field of a page of [`Fields::Sized`] that says how many bytes of BSON the whole document has.
 pub const SIZE: &str = "bson_size";
@@ -46,15 +52,24 @@ pub fn stored_size(head: &RawDocument) -> Option<u64> {
 impl Fields {
     /// What of `document` is wanted.
     pub fn of(self, document: RawDocumentBuf) -> RawDocumentBuf {
+        if self == Self::Whole {
+            return document;
+        }
+        self.copied_from(&document)
+    }
+
+    /// As [`Fields::of`], of a document that stays where it is.
+    pub fn copied_from(self, document: &RawDocument) -> RawDocumentBuf {
         match self {
-            Self::Whole => document,
-            Self::Head => only(&document, &HEAD),
+            Self::Whole => document.to_owned(),
+            Self::Head => only(document, &HEAD),
             Self::Sized => {
                 let size = i64::try_from(document.as_bytes().len()).unwrap_or(i64::MAX);
-                Edit::new().set(SIZE, size).apply(&only(&document, &HEAD))
+                Edit::new().set(SIZE, size).apply(&only(document, &HEAD))
             }
-            Self::Keys => only(&document, &KEYS),
-            Self::SortKey => only(&document, &SORT_KEY),
+            Self::Keys => only(document, &KEYS),
+            Self::Claims => claims(document),
+            Self::SortKey => only(document, &SORT_KEY),
         }
     }
 }
@@ -67,6 +82,16 @@ fn only(document: &RawDocument, names: &[&str]) -> RawDocumentBuf {
         {
             kept.append(element.key(), value);
         }
+    }
+    kept
+}
+
+/// `_id`, and of `metadata` the version and the digest, with what pages of some queries are ordered by.
+fn claims(document: &RawDocument) -> RawDocumentBuf {
+    let mut kept = only(document, &[field::ID]);
+    if let Some(metadata) = document::metadata(document) {
+        let claimed = only(metadata, &[field::VERSION, field::DIGEST, field::STAGED_AT]);
+        kept.append(bson::raw::cstr!("metadata"), claimed);
     }
     kept
 }
@@ -254,6 +279,13 @@ impl Find {
         self
     }
 
+    /// With only `_id`, version and digest.
+    #[must_use]
+    pub fn claims(mut self) -> Self {
+        self.fields = Fields::Claims;
+        self
+    }
+
     /// With only what a [`Cursor`] is made of.
     #[must_use]
     pub fn sort_keys(mut self) -> Self {
@@ -343,6 +375,19 @@ pub fn id_order(id: &Bson) -> Vec<u8> {
     key
 }
 
+/// The place of `document` in [`id_order`]; an `_id` that cannot be read counts as null.
+pub fn place_of(document: &RawDocument) -> Vec<u8> {
+    match document.get_str(field::ID) {
+        Ok(text) => {
+            let mut key = Vec::with_capacity(1 + text.len());
+            key.push(TEXT);
+            key.extend_from_slice(text.as_bytes());
+            key
+        }
+        Err(_) => id_order(&document::id(document)),
+    }
+}
+
 /// The text that [`id_order`] gives these bytes, where it is one.
 pub fn id_text(key: &[u8]) -> Option<&str> {
     let text = key.strip_prefix(&[TEXT])?;
@@ -427,6 +472,16 @@ mod tests {
         }
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Int64(7)));
         assert_eq!(id_order(&Bson::Int32(7)), id_order(&Bson::Double(7.0)));
+    }
+
+    #[test]
+    fn a_document_has_the_place_of_its_id() {
+        for id in [Bson::String("é".into()), Bson::Int64(7), Bson::Null] {
+            let document = RawDocumentBuf::try_from(bson::doc! { "_id": id.clone() }).unwrap();
+            assert_eq!(place_of(&document), id_order(&id));
+        }
+        let none = bson::rawdoc! { "a": 1 };
+        assert_eq!(place_of(&none), id_order(&Bson::Null));
     }
 
     #[test]

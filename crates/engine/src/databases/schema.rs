@@ -3,7 +3,7 @@
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::hr::{HrCollection, MARK_INDEX};
 use tierkeep_core::mover::Status;
-use tierkeep_core::store::{CollectionLayout, IndexLayout, Layout};
+use tierkeep_core::store::{CLAIMS_INDEX, CollectionLayout, IndexLayout, Layout};
 use tierkeep_core::user::UserType;
 
 /// What the `user_id`s begin with that a server refuses in a users' collection of `role`. Temp takes everything:
@@ -29,6 +29,10 @@ pub fn layout(role: Role, hr: &[HrCollection]) -> Layout {
         let mut indexes = vec![IndexLayout::over(&["user_id", "_id"])];
         if role == Role::RaseenTempUser {
             indexes.push(IndexLayout::over(&["metadata.staged_at", "_id"]));
+        }
+        if matches!(role, Role::RaseenMainUser | Role::SrieMainUser) {
+            // What `verify --quick` reads instead of documents.
+            indexes.push(IndexLayout::over(&CLAIMS_INDEX).optional());
         }
         collections.push(CollectionLayout {
             name: users.into(),

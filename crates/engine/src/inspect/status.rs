@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::doc;
+use bson::{DateTime, doc};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tierkeep_core::breaker::BreakerState;
@@ -14,6 +14,7 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::mover::{self, record_field};
 use tierkeep_core::store::{Query, StoreError};
 
+use crate::backup::verify::up_to::verified_up_to;
 use crate::hr::HrRecords;
 use crate::inspect::Inspector;
 use crate::inspect::mover_status::{Known, MoverStatus};
@@ -67,6 +68,9 @@ pub struct Status {
     pub backup_pending: BackupPending,
     /// Nothing moves until it is resumed; none while `evaluation_audit` is away.
     pub paused: Option<bool>,
+    /// When the last verification of everything began that found no difference, RFC 3339, by the clock of
+    /// `evaluation_audit`. None before the first, and while `evaluation_audit` is away.
+    pub verified_up_to: Option<String>,
     /// What the last run that did something did.
     pub last_run: Option<LastRun>,
     /// The state of the mover, and the process that runs it.
@@ -86,6 +90,8 @@ pub struct Waiting {
     pub quarantined: Option<u64>,
     /// What waits for its backup.
     pub backup_pending: BackupPending,
+    /// As [`Status::verified_up_to`].
+    pub verified_up_to: Option<DateTime>,
 }
 
 /// What waits in temp, and the status of the mover.
@@ -123,11 +129,12 @@ impl Inspector {
         let audit = self.engine.databases.audit_db().store();
         let failed = doc! { record_field::STATUS: mover::Status::Failed.as_str() };
         let failed = Query::Equal(failed);
-        let (databases, movement, failed, backup_pending) = tokio::join!(
+        let (databases, movement, failed, backup_pending, up_to) = tokio::join!(
             join_all(Role::ALL.map(|role| self.database_status(role))),
             self.movement(scan_interval),
             audit.count(collection::MIGRATION_RECORDS, &failed),
             self.backup_pending(),
+            verified_up_to(&self.engine),
         );
         let Known {
             backlog, paused, ..
@@ -141,6 +148,7 @@ impl Inspector {
             quarantined: backlog.and_then(|backlog| backlog.quarantined),
             backup_pending,
             paused,
+            verified_up_to: up_to.ok().flatten().map(rfc3339),
             last_run: movement.last_run,
             mover: movement.status,
         }
@@ -177,6 +185,7 @@ impl Inspector {
             lag: backlog.lag,
             quarantined: backlog.quarantined,
             backup_pending: self.backup_pending().await,
+            verified_up_to: verified_up_to(&self.engine).await.ok().flatten(),
         })
     }
 

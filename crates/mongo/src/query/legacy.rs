@@ -29,7 +29,7 @@ pub(crate) fn legacy_count(collection: &str) -> RawDocumentBuf {
 }
 
 /// Asks for the count that the server keeps of a collection.
-pub(crate) fn legacy_estimate(collection: &str) -> RawDocumentBuf {
+pub(crate) fn estimate(collection: &str) -> RawDocumentBuf {
     rawdoc! { "count": collection, "maxTimeMS": millis(READ_LIMIT) }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         };
         let mut commands = vec![
             legacy_count("users"),
-            legacy_estimate("users"),
+            estimate("users"),
             legacy_scan("users", None, None),
             legacy_scan("users", Some(&["b", "_id", "b"]), Some(at)),
         ];

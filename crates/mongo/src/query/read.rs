@@ -2,7 +2,7 @@
 
 use bson::raw::{RawArrayBuf, RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
-use tierkeep_core::store::{Cursor, Fields, Find, Query, ReadConcern, SIZE};
+use tierkeep_core::store::{CLAIMS_INDEX, Cursor, Fields, Find, Query, ReadConcern, SIZE};
 
 use super::{
     COUNT_LIMIT, READ_LIMIT, fields_equal, has_type, id_runs, is_visible, key, literal, millis,
@@ -13,6 +13,8 @@ use super::{
 const BATCH_WHOLE: usize = 1_001;
 /// As [`BATCH_WHOLE`], for heads.
 const BATCH_HEADS: usize = 5_000;
+/// As [`BATCH_WHOLE`], for claims: less than 2 MB of them.
+const BATCH_CLAIMS: usize = 10_001;
 
 /// The earliest date there is: the server orders every other type wholly before or after dates.
 const FIRST_DATE: DateTime = DateTime::from_millis(i64::MIN);
@@ -35,15 +37,15 @@ fn read_concern(read: ReadConcern, seen: Option<Timestamp>) -> RawDocumentBuf {
 }
 
 /// What all pages have in common.
-struct PageQuery<'a> {
-    collection: &'a str,
-    find: &'a Find,
-    seen: Option<Timestamp>,
+pub(super) struct PageQuery<'a> {
+    pub(super) collection: &'a str,
+    pub(super) find: &'a Find,
+    pub(super) seen: Option<Timestamp>,
 }
 
 impl PageQuery<'_> {
     /// The command that reads what satisfies `filter`, in the order that `order` gives.
-    fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
+    pub(super) fn command(&self, filter: RawDocumentBuf, order: &RawDocumentBuf) -> RawDocumentBuf {
         let mut command = rawdoc! { "find": self.collection, "filter": filter };
         if let Some(wanted) = projection(self.find) {
             command.append(cstr!("projection"), wanted);
@@ -69,6 +71,7 @@ pub(crate) fn batch_size(find: &Find) -> u32 {
     let most = match find.fields {
         Fields::Whole => BATCH_WHOLE,
         Fields::Head | Fields::Sized | Fields::Keys | Fields::SortKey => BATCH_HEADS,
+        Fields::Claims => BATCH_CLAIMS,
     };
     let has_end = matches!(find.query, Query::Ids(_));
     let one_more = find.after.is_some() || has_end;
@@ -82,7 +85,12 @@ fn projection(find: &Find) -> Option<RawDocumentBuf> {
         Fields::Whole => return None,
         // By an index over (`user_id`, `_id`) the server need not open the documents.
         Fields::Keys => vec!["user_id"],
-        Fields::Head | Fields::Sized => vec!["user_id", "created_at", "last_accessed", "metadata"],
+        // By an index over exactly these the server need not open the documents.
+        Fields::Claims if matches!(find.query, Query::All | Query::Ids(_)) => CLAIMS_INDEX.to_vec(),
+        // What the query means is looked at once more when the page has come.
+        Fields::Head | Fields::Sized | Fields::Claims => {
+            vec!["user_id", "created_at", "last_accessed", "metadata"]
+        }
         Fields::SortKey if matches!(find.query, Query::Users(_)) => vec!["user_id"],
         Fields::SortKey if find.query.orders_by_staged_at() => vec!["_id", "metadata.staged_at"],
         Fields::SortKey => vec!["_id"],

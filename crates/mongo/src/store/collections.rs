@@ -9,6 +9,9 @@ use super::{GRACE, LIMIT, MongoStore, reply};
 use crate::error::{self, Failure};
 use crate::query;
 
+/// The most documents of a collection that gets an optional index while others wait for it.
+const SMALL_COLLECTION: u64 = 100_000;
+
 impl MongoStore {
     /// The collections that hold documents, with their options.
     async fn listed(&self) -> Result<BTreeMap<String, RawDocumentBuf>, Failure> {
@@ -78,10 +81,18 @@ impl MongoStore {
                 index.fields != ["_id"] && !there.iter().any(|found| reply::serves(found, index))
             };
             for index in wanted.indexes.iter().filter(missing) {
-                self.build(&wanted.name, index).await?;
+                if !index.is_optional || self.is_small(&wanted.name).await? {
+                    self.build(&wanted.name, index).await?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether an index over the collection is built in seconds, by the server's own count of its documents.
+    async fn is_small(&self, collection: &str) -> Result<bool, Failure> {
+        let counted = self.send(query::estimate(collection), LIMIT).await?;
+        Ok(reply::count(&counted)? <= SMALL_COLLECTION)
     }
 
     async fn build(&self, collection: &str, index: &IndexLayout) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use bson::Bson;
 use bson::raw::RawDocumentBuf;
-use tierkeep_core::store::{Find, Query, Result};
+use tierkeep_core::store::{CLAIMS_INDEX, Fields, Find, IndexLayout, Query, Result};
 
 use super::reply::{self, PageReply};
 use super::{GRACE, LIMIT, MongoStore, wire};
@@ -44,6 +44,16 @@ impl MongoStore {
         find: &Find,
     ) -> Result<Vec<RawDocumentBuf>, Failure> {
         let seen = self.seen();
+        if (&find.query, find.fields) == (&Query::All, Fields::Claims)
+            && let Some(index) = self.claims_index(collection).await?
+        {
+            let by_index = query::find_claims(collection, find, seen, &index);
+            match self.page(find, vec![by_index]).await {
+                // A shard lacks it, or it was dropped meanwhile.
+                Err(failure) if failure.is_missing_index() => {}
+                page => return page,
+            }
+        }
         let Some(fallback) = query::find_unindexed(collection, find, seen) else {
             return self.page(find, query::find(collection, find, seen)).await;
         };
@@ -54,6 +64,15 @@ impl MongoStore {
             Err(failure) if failure.is_missing_index() => self.page(find, vec![fallback]).await,
             page => page,
         }
+    }
+
+    /// The name of the index that alone answers [`Fields::Claims`], where there is one that holds every document.
+    async fn claims_index(&self, collection: &str) -> Result<Option<String>, Failure> {
+        let wanted = IndexLayout::over(&CLAIMS_INDEX);
+        let indexes = self.indexes_of(collection).await?;
+        let found = indexes.iter().find(|index| reply::serves(index, &wanted));
+        let name = found.and_then(|index| index.get_str("name").ok());
+        Ok(name.map(str::to_owned))
     }
 
     /// Whether the index over (`metadata.staged_at`, `_id`) is there and holds each document in exactly one

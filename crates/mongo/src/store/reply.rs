@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
-use bson::rawdoc;
+use bson::{Bson, rawdoc};
 use tierkeep_core::document;
 use tierkeep_core::store::{
     Cursor, Entries, Find, FoundCollection, Hello, IndexLayout, Query, ServerIdentity, id_order,
@@ -91,6 +91,12 @@ impl<'a> PageReply<'a> {
         let Some((id, cursor)) = self.after.as_ref().filter(|_| document::has_id(document)) else {
             return false;
         };
+        // Nearly every document of a page of users.
+        if let (Bson::String(cursor), Ok(here)) = (&cursor.id, document.get_str("_id"))
+            && here != cursor
+        {
+            return false;
+        }
         let here = Cursor::after(document);
         let same_id = here.id == cursor.id || id_order(&here.id) == *id;
         match self.find.query {

@@ -11,6 +11,7 @@
 )]
 
 mod bench;
+mod claims;
 mod errors;
 mod exactness;
 mod plans;

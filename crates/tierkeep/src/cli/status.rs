@@ -144,6 +144,12 @@ fn text(report: &StatusReport) -> String {
     }
     let _ = write!(text, "{table}\n\n");
     text.push_str(&movement(status));
+    let up_to = status.verified_up_to.as_deref();
+    let _ = writeln!(
+        text,
+        "verified up to: {}",
+        up_to.map_or_else(unknown, clock)
+    );
     match report.open_alerts {
         Some(0) => text.push_str("alerts: none open\n"),
         Some(open) => {

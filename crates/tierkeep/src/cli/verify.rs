@@ -22,6 +22,9 @@ const SHOWN: usize = 50;
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
+    /// Compare versions and stored digests only, by index, without reading content; pairs that differ are read whole
+    #[arg(long, conflicts_with = "sample")]
+    pub quick: bool,
     /// Repair differences: the newer version wins; at equal versions, the copy that matches its digest
     #[arg(long)]
     pub repair: bool,
@@ -69,6 +72,7 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
         audit::does(trail, AuditKind::AdminAction, "repair", None).await?;
     }
     let options = VerifyOptions {
+        quick: args.quick,
         repair: args.repair,
         prefer: args.prefer.map(Side::from),
         sample: args.sample,
@@ -85,7 +89,9 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     let verified = verification.run(&options, &told, &stop).await;
     drop(progress);
     let verified = verified?;
-    context.output().result(&verified, text)?;
+    context
+        .output()
+        .result(&verified, |verified| text(verified, args.quick))?;
     Ok(if verified.left() > 0 || !verified.complete {
         Exit::Failed
     } else {
@@ -93,9 +99,14 @@ pub async fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn text(verified: &Verified) -> String {
+fn text(verified: &Verified, quick: bool) -> String {
+    let how = if quick {
+        " by version and stored digest"
+    } else {
+        ""
+    };
     let mut text = format!(
-        "compared {} documents, {} equal, in {} ms\n\
+        "compared {} documents{how}, {} equal, in {} ms\n\
          missing in the backup: {}, missing in main: {}, different: {}, in flight: {}",
         verified.checked,
         verified.matched,

@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use tierkeep_core::breaker::BreakerState;
+use tierkeep_core::bson::DateTime;
 use tierkeep_core::db::Role;
 use tierkeep_engine::{BackupPending, Engine, MoveOutcome, Waiting};
 
@@ -105,6 +106,7 @@ impl Metrics {
                 user: Some(0),
                 hr: Some(0),
             },
+            verified_up_to: Some(DateTime::from_millis(0)),
             ..Waiting::default()
         });
     }
@@ -187,6 +189,10 @@ impl Metrics {
             self.gauge(&table::QUARANTINED_DOCUMENTS, Vec::new())
                 .set(number(quarantined));
         }
+        if let Some(up_to) = waiting.verified_up_to {
+            self.gauge(&table::VERIFIED_UP_TO, Vec::new())
+                .set(seconds(up_to));
+        }
         for (kind, pending) in [
             ("user", waiting.backup_pending.user),
             ("hr", waiting.backup_pending.hr),
@@ -230,6 +236,15 @@ fn of_database(role: Role) -> Vec<Label> {
 
 fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
+}
+
+/// Seconds since 1970.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of any date that a clock shows are exact"
+)]
+fn seconds(at: DateTime) -> f64 {
+    at.timestamp_millis() as f64 / 1_000.0
 }
 
 #[expect(

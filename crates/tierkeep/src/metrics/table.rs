@@ -103,6 +103,8 @@ metrics! {
         "Documents that cannot be moved until they are corrected.";
     BACKUP_PENDING = "backup_pending", Gauge, ["kind"] of kinds,
         "Moves started and not completed, and HR records that are missing in srie_main_hr.";
+    VERIFIED_UP_TO = "verified_up_to_timestamp_seconds", Gauge, [],
+        "When the last verification of everything began that found no difference, in seconds since 1970; 0 before it.";
     DATABASE_UP = "database_up", Gauge, ["database"] of databases,
         "Whether a database answers: 1 or 0.";
     BREAKER_OPEN = "breaker_open", Gauge, ["database"] of databases,

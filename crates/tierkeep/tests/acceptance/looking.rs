@@ -97,6 +97,7 @@ fn with_all_databases_away_every_look_ends_soon_and_says_unknown() {
                     assert_eq!(shown[name], Value::Null, "{arguments:?} {name}");
                 }
                 assert_eq!(shown["paused"], Value::Null);
+                assert_eq!(shown["verified_up_to"], Value::Null);
                 assert_eq!(shown["mover"]["phase"], "unknown");
             }
             "simulate" => assert_eq!(shown["due_now"], Value::Null),

@@ -38,6 +38,7 @@ async fn every_metric_of_the_contract_is_there_from_the_start() {
         ("tierkeep_due_documents", Kind::Gauge),
         ("tierkeep_quarantined_documents", Kind::Gauge),
         ("tierkeep_backup_pending", Kind::Gauge),
+        ("tierkeep_verified_up_to_timestamp_seconds", Kind::Gauge),
         ("tierkeep_database_up", Kind::Gauge),
         ("tierkeep_breaker_open", Kind::Gauge),
         ("tierkeep_connect_retries_total", Kind::Counter),
@@ -218,6 +219,17 @@ async fn what_waits_and_what_moved_is_told() {
         looked.value("tierkeep_migrations_total", &[("outcome", "moved")]),
         Some(2.0)
     );
+    let up_to = "tierkeep_verified_up_to_timestamp_seconds";
+    assert_eq!(looked.value(up_to, &[]), Some(0.0));
+    let verify = world.admin("POST", "/v1/admin/verify");
+    verify.send().await.expect(200);
+    let overview = world.admin("GET", "/v1/admin/overview").send().await;
+    let overview = overview.expect(200).value();
+    let shown = overview["verified_up_to"].as_str().unwrap();
+    let shown = DateTime::parse_rfc3339_str(shown).unwrap();
+    let value = looked_at(&world).await.value(up_to, &[]).unwrap();
+    let value = format!("{:.0}", value * 1_000.0);
+    assert_eq!(value, shown.timestamp_millis().to_string());
     for (role, documents) in [("raseen_temp_user", 0.0), ("srie_main_user", 2.0)] {
         let held = looked.value("tierkeep_documents", &[("database", role)]);
         assert_eq!(held, Some(documents), "{role}");

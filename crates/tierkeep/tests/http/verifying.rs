@@ -71,9 +71,21 @@ async fn an_administrator_has_main_compared_and_mended(
     );
     assert_eq!(found["findings"][0]["class"], "orphan");
     assert_eq!(found["findings"][0]["id"], id(1));
-    let mended = verify(json!({ "repair": true })).await.expect(200).value();
+    let quick = verify(json!({ "quick": true })).await.expect(200).value();
+    assert_eq!(
+        counts.map(|count| quick[count].as_i64().unwrap()),
+        [5, 3, 1, 1, 0, 0, 0],
+        "{quick}"
+    );
+    let mended = verify(json!({ "quick": true, "repair": true }))
+        .await
+        .expect(200)
+        .value();
     assert_eq!(mended["repaired"], 2);
-    let after = verify(json!({ "sample": 3 })).await.expect(200).value();
+    let after = verify(json!({ "quick": false, "sample": 3 }))
+        .await
+        .expect(200)
+        .value();
     assert_eq!(
         (&after["checked"], &after["matched"]),
         (&json!(3), &json!(3))
@@ -84,6 +96,8 @@ async fn an_administrator_has_main_compared_and_mended(
         json!({ "prefer": "main" }),
         json!({ "repair": true, "prefer": "temp" }),
         json!({ "sample": 0 }),
+        json!({ "quick": "yes" }),
+        json!({ "quick": true, "sample": 3 }),
         json!({ "fix": true }),
     ] {
         verify(wrong).await.refused(422, "invalid_content");

@@ -328,15 +328,18 @@ class AsyncClient:
     async def verify(
         self,
         *,
+        quick: bool = False,
         repair: bool = False,
         prefer: Literal["main", "srie"] | None = None,
         sample: int | None = None,
     ) -> results.Verified | results.Begun:
         """Compares main with its backup, and repairs differences if ``repair`` is true.
 
+        ``quick`` compares versions and stored digests only, without reading content; it excludes ``sample``.
+
         :class:`~tierkeep.results.Begun` if it exceeds the time limit of a request; it then continues in the service.
         """
-        body = _given(repair=repair, prefer=prefer, sample=sample)
+        body = _given(quick=quick, repair=repair, prefer=prefer, sample=sample)
         return await self._call(Call(routes.VERIFY, body=body, only_looks=not repair))
 
     async def restore(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bson::Bson;
 use tierkeep_core::bson;
-use tierkeep_core::compare::{Class, CopyKind, Side, Sight, Verdict, are_equal};
+use tierkeep_core::compare::{Class, CopyKind, Side, Sight, Verdict, equals_sound};
 use tierkeep_core::document::{self, State};
 use tierkeep_core::store::{Find, Query, StoreError};
 use tierkeep_core::version::Version;
@@ -15,11 +15,12 @@ use crate::backup::verify::repair::mend;
 use crate::backup::verify::{Difference, Verified, VerifyOptions};
 use crate::copies::pair::{LOOK_DOCUMENTS, Pair};
 use crate::databases::retry::repeating;
+use crate::ledger::Fences;
 
 /// How often something that changes between looks is looked at before it counts as in flight.
 const LOOKS: u32 = 6;
 /// How many equal documents are looked up in the ledger at once.
-const LEDGER_DOCUMENTS: usize = 1_000;
+const LEDGER_DOCUMENTS: usize = 10_000;
 
 /// One document that is not equal at first sight.
 struct Doubt {
@@ -36,6 +37,7 @@ pub(crate) struct Examination<'a> {
     doubts: Vec<Doubt>,
     /// Equal on both sides; whether their user was erased is not known yet.
     equal: Vec<(String, Version, Vec<u8>)>,
+    fences: Fences,
 }
 
 impl<'a> Examination<'a> {
@@ -50,6 +52,7 @@ impl<'a> Examination<'a> {
             verified,
             doubts: Vec::new(),
             equal: Vec::new(),
+            fences: Fences::default(),
         }
     }
 
@@ -61,21 +64,16 @@ impl<'a> Examination<'a> {
     /// Adds the documents under one `_id`; returns whether it is a good moment to stop.
     pub(crate) async fn take(&mut self, both: Both) -> Result<bool, StoreError> {
         let kind = self.pair.kind;
-        let Both { place, main, srie } = both;
-        let Some(one) = main.as_ref().or(srie.as_ref()) else {
+        let Some(one) = both.either() else {
             return Ok(false);
         };
         let name = kind.key(one).map(str::to_owned);
-        if let (Some(main), Some(srie)) = (&main, &srie) {
-            if let (Some(name), Some(version), true) =
-                (&name, document::version(main), are_equal(main, srie, kind))
+        if let (Some(main), Some(srie)) = (&both.main, &both.srie) {
+            if let (Some(name), Some(version)) = (&name, both.sound)
+                && equals_sound(main, srie, kind)
             {
-                self.equal.push((name.clone(), version, place));
-                if self.equal.len() >= LEDGER_DOCUMENTS {
-                    self.look_up_equal().await?;
-                    return Ok(true);
-                }
-                return Ok(false);
+                let name = name.clone();
+                return self.equal(name, version, both.place).await;
             }
             // A document that cannot be adopted is backed up nevertheless.
             let unread = kind == CopyKind::Hr || !document::is_native(main);
@@ -84,7 +82,7 @@ impl<'a> Examination<'a> {
                 return Ok(false);
             }
         }
-        let hold_content = [&main, &srie]
+        let hold_content = [&both.main, &both.srie]
             .into_iter()
             .flatten()
             .any(|document| document::state(document) != Some(State::Erased));
@@ -94,7 +92,7 @@ impl<'a> Examination<'a> {
         match name {
             Some(name) => self.doubts.push(Doubt {
                 name,
-                place: Some(place),
+                place: Some(both.place),
             }),
             None => self.unnamed(&document::id(one)).await?,
         }
@@ -103,6 +101,21 @@ impl<'a> Examination<'a> {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Takes in a document that is equal on both sides; answers as [`Examination::take`].
+    pub(crate) async fn equal(
+        &mut self,
+        name: String,
+        version: Version,
+        place: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        self.equal.push((name, version, place));
+        if self.equal.len() < LEDGER_DOCUMENTS {
+            return Ok(false);
+        }
+        self.look_up_equal().await?;
+        Ok(true)
     }
 
     /// Takes in a document by its name alone.
@@ -120,13 +133,14 @@ impl<'a> Examination<'a> {
         self.settle().await
     }
 
-    /// Looks up the equal documents in the ledger: those of an erased user are not a match.
+    /// Looks up the equal documents in the ledger, after they were read: those of an erased user are not a match.
     async fn look_up_equal(&mut self) -> Result<(), StoreError> {
         let equal = std::mem::take(&mut self.equal);
         let mut fences = vec![None; equal.len()];
-        if self.pair.kind == CopyKind::Users {
+        if self.pair.kind == CopyKind::Users && !equal.is_empty() {
             let users: Vec<&str> = equal.iter().map(|(name, _, _)| name.as_str()).collect();
-            fences = self.pair.engine().ledger().fences(&users).await?;
+            let ledger = self.pair.engine().ledger();
+            fences = self.fences.of(ledger, &users).await?;
         }
         for ((name, version, place), fence) in equal.into_iter().zip(fences) {
             if fence.is_some_and(|fence| version <= fence) {

@@ -2,13 +2,16 @@
 //! differs.
 //!
 //! Where to look: `merge` (going through both sides), `examine` (what is doubtful is looked at again until it is
-//! certain), `repair` (repairing), `sample` (a few documents in place of all), `watch` (slowly, beside the service).
+//! certain), `quick` (by versions and claimed digests), `repair` (repairing), `sample` (a few documents in place of all),
+//! `watch` (slowly, beside the service), `up_to` (the moment up to which everything was verified).
 //! What two copies mean together is `tierkeep_core::compare`.
 
 mod examine;
 mod merge;
+mod quick;
 mod repair;
 mod sample;
+pub(crate) mod up_to;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -26,11 +29,15 @@ pub(crate) use crate::copies::pair::Pair;
 use crate::databases::retry::repeating;
 use examine::Examination;
 use merge::Merge;
+use quick::Quick;
 pub use watch::VerificationWatch;
 
 /// What a verification should do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VerifyOptions {
+    /// Take a pair of one version and one claimed digest for equal without reading its content. A sample is not read
+    /// like this: its documents are always read whole.
+    pub quick: bool,
     /// Repair what differs, where it is certain what is right.
     pub repair: bool,
     /// The copy to keep where versions and digests do not decide.
@@ -136,7 +143,9 @@ impl Verification {
         Self { engine }
     }
 
-    /// Compares every document, whole, in bounded memory. What moves meanwhile is no difference.
+    /// Compares every document in bounded memory, whole unless [`VerifyOptions::quick`]. What moves meanwhile is no
+    /// difference. Where every document was read whole and none differed, `evaluation_audit` keeps the moment at which this
+    /// began.
     ///
     /// When `stop` is cancelled it ends early, and says so. `progress` gets the counts from time to time. Dropping
     /// the future is as harmless as a crash: every repair is a guarded step of its own.
@@ -151,6 +160,8 @@ impl Verification {
     ) -> Result<Verified, StoreError> {
         let clock = self.engine.clock();
         let started = clock.now();
+        let is_of_everything = options.sample.is_none() && !options.quick;
+        let began = up_to::now(&self.engine).await?;
         let mut verified = Verified::default();
         let mut left = BTreeMap::from([(backup(CopyKind::Users), 0), (backup(CopyKind::Hr), 0)]);
         for (pair, share) in self.shares(options.sample).await? {
@@ -164,9 +175,9 @@ impl Verification {
                 examination.finish().await?;
                 continue;
             }
-            let mut merge = Merge::of(&pair, None);
-            while let Some(both) = merge.next().await? {
-                if examination.take(both).await? {
+            let mut scan = Scan::of(&pair, options.quick);
+            while let Some(is_good_moment) = scan.next(&mut examination).await? {
+                if is_good_moment {
                     progress(examination.verified());
                     if stop.is_cancelled() {
                         break;
@@ -177,7 +188,11 @@ impl Verification {
             *left.entry(backup(pair.kind)).or_default() += verified.left() - before;
         }
         verified.complete = !stop.is_cancelled();
-        if options.sample.is_none() && verified.complete {
+        // One that did not read the content does not know that what an alert was about is gone.
+        if is_of_everything && verified.complete {
+            if verified.is_without_difference() {
+                up_to::keep(&self.engine, began).await?;
+            }
             for kind in [CopyKind::Users, CopyKind::Hr] {
                 if left.get(&backup(kind)) == Some(&0) {
                     clear(&self.engine, kind).await?;
@@ -211,6 +226,36 @@ impl Verification {
             Some(u64::try_from(share).unwrap_or(u64::MAX))
         });
         Ok(pairs.into_iter().zip(shares).collect())
+    }
+}
+
+/// Going through a collection: whole documents, or what they claim.
+enum Scan<'a> {
+    Whole(Box<Merge>),
+    Quick(Box<Quick<'a>>),
+}
+
+impl<'a> Scan<'a> {
+    fn of(pair: &'a Pair, is_quick: bool) -> Self {
+        if is_quick {
+            Self::Quick(Box::new(Quick::of(pair)))
+        } else {
+            Self::Whole(Box::new(Merge::of(pair, None)))
+        }
+    }
+
+    /// Has the next pair examined; answers whether it is a good moment to stop, and `None` after the last.
+    async fn next(
+        &mut self,
+        examination: &mut Examination<'_>,
+    ) -> Result<Option<bool>, StoreError> {
+        match self {
+            Self::Quick(quick) => quick.next(examination).await,
+            Self::Whole(merge) => match merge.next().await? {
+                Some(both) => examination.take(both).await.map(Some),
+                None => Ok(None),
+            },
+        }
     }
 }
 

@@ -18,14 +18,14 @@ use tracing::debug;
 
 use crate::backup::verify::examine::Examination;
 use crate::backup::verify::merge::Merge;
-use crate::backup::verify::{Verified, VerifyOptions, clear, pairs, raise};
+use crate::backup::verify::{Verified, VerifyOptions, clear, pairs, raise, up_to};
 use crate::context::Engine;
 use crate::copies::pair::Pair;
 use crate::databases::lease::{Lease, stands};
 use crate::databases::retry::repeating;
 
 /// Names the pass's document in `control`.
-const PASS: &str = "verification";
+pub(super) const PASS: &str = "verification";
 /// The longest wait between two turns, and the shortest.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -131,8 +131,7 @@ impl VerificationWatch {
     /// # Errors
     /// [`StoreError`] when a database did not answer; the next turn begins where this one did.
     pub async fn turn(&self, stop: &CancellationToken) -> Result<u64, StoreError> {
-        let store = self.engine.databases.audit_db().store();
-        let now = repeating(|| store.hello()).await?.now;
+        let now = up_to::now(&self.engine).await?;
         let Some(mut pass) = self.claim(now).await? else {
             return Ok(0);
         };
@@ -174,6 +173,9 @@ impl VerificationWatch {
                     clear(&self.engine, kind).await?;
                 }
             }
+            if let (Some(began_at), 0, 0) = (pass.began_at, pass.users_left, pass.hr_left) {
+                up_to::keep(&self.engine, began_at).await?;
+            }
         }
         // A crash before this line verifies the same part once more.
         self.keep(&pass).await?;
@@ -202,8 +204,7 @@ impl VerificationWatch {
                 last = None;
                 break;
             };
-            let document = both.main.as_ref().or(both.srie.as_ref());
-            if let Some(document) = document.filter(|document| document::has_id(document)) {
+            if let Some(document) = both.either().filter(|document| document::has_id(document)) {
                 last = Some(document::id(document));
             }
             examination.take(both).await?;

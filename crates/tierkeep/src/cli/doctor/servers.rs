@@ -176,6 +176,19 @@ fn deviates(role: Role, deviation: &Deviation) -> Finding {
         Deviation::NoCollection(collection) => {
             (format!("{role} has no collection {collection}"), prepare)
         }
+        Deviation::NoIndex { collection, index } if index.is_optional => {
+            let fields = index.fields.join(", ");
+            let keys = index.fields.iter().map(|field| format!("\"{field}\": 1"));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            (
+                format!(
+                    "{role}.{collection} has no index on ({fields}): tierkeep verify --quick reads its documents instead"
+                ),
+                format!(
+                    "if that takes too long, run in that database: db.{collection}.createIndex({{ {keys} }})"
+                ),
+            )
+        }
         Deviation::NoIndex { collection, index } => {
             let fields = index.fields.join(", ");
             (
@@ -216,7 +229,13 @@ fn deviates(role: Role, deviation: &Deviation) -> Finding {
             ),
         ),
     };
-    Finding::new("indexes", Severity::Warning, role, message, remedy)
+    let is_optional = matches!(deviation, Deviation::NoIndex { index, .. } if index.is_optional);
+    let severity = if is_optional {
+        Severity::Note
+    } else {
+        Severity::Warning
+    };
+    Finding::new("indexes", severity, role, message, remedy)
 }
 
 #[cfg(test)]

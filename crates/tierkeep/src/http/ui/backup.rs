@@ -27,6 +27,10 @@ struct BackupPage {
     pairs: Vec<Pair>,
     alerts: Option<Vec<Alert>>,
     period: Option<String>,
+    /// RFC 3339; none before the first.
+    verified_up_to: Option<String>,
+    /// `evaluation_audit` did not say.
+    is_unknown: bool,
 }
 
 /// A database and its backup.
@@ -62,6 +66,9 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageRes
         frame: Frame::inside("Backup", Some(Place::Backup), &by),
         words: by.words,
         pairs: pairs(status.as_ref()),
+        // Without an answer of the audit database it is unknown, which is told apart by the pause.
+        is_unknown: status.as_ref().is_none_or(|it| it.paused.is_none()),
+        verified_up_to: status.and_then(|status| status.verified_up_to),
         alerts: alerts.map(|alerts| alerts.into_iter().filter(of_backup).collect()),
         period: settings
             .filter(|setting| setting.name == PERIOD)

@@ -216,6 +216,7 @@ mod tests {
             backup_pending: tierkeep_engine::BackupPending::default(),
             paused: Some(false),
             last_run: None,
+            verified_up_to: None,
             mover: MoverStatus {
                 phase: MoverPhase::Idle,
                 holder: None,

@@ -40,6 +40,8 @@ body! {
         quarantined: Option<u64>,
         backup_pending: BackupPendingBody,
         paused: Option<bool>,
+        /// when the last verification of everything began that found no difference
+        verified_up_to: Option<Rfc3339>,
         last_run: Option<LastRunBody>,
         mover: MoverBody,
         alerts: Option<Vec<AlertBody>>,
@@ -172,6 +174,7 @@ impl Overview {
             quarantined,
             backup_pending,
             paused,
+            verified_up_to,
             last_run,
             mover,
         } = status;
@@ -184,6 +187,7 @@ impl Overview {
             quarantined,
             backup_pending: BodyOf::body_of(backup_pending),
             paused,
+            verified_up_to: BodyOf::body_of(verified_up_to),
             last_run: BodyOf::body_of(last_run),
             mover: BodyOf::body_of(mover),
             alerts,

@@ -10,7 +10,7 @@ use tierkeep_core::compare::{Class, Side};
 use tierkeep_core::content::InvalidBody;
 use tierkeep_core::store::StoreError;
 use tierkeep_engine::{Difference, Verification, Verified, VerifyOptions};
-use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -27,6 +27,8 @@ use crate::http::state::HttpState;
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct VerifyRequest {
+    #[serde(default)]
+    quick: Flag,
     #[serde(default)]
     repair: Flag,
     #[serde(default, deserialize_with = "side")]
@@ -52,7 +54,14 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
             let why = "prefer needs repair: true";
             return Err(InvalidBody::Content(why.into()).into());
         }
+        let quick = request.quick.0;
+        if quick && request.sample.is_some() {
+            let why =
+                "quick cannot be combined with sample: the documents of a sample are read whole";
+            return Err(InvalidBody::Content(why.into()).into());
+        }
         Ok(Self {
+            quick,
             repair,
             prefer: request.prefer,
             sample: request.sample.map(|Amount(sample)| sample),
@@ -62,31 +71,48 @@ impl TryFrom<VerifyRequest> for VerifyOptions {
 
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
-        let mend = "repair differences";
+        let described = |schema: ObjectBuilder, what: &str| schema.description(Some(what));
+        let quick = |schema| described(schema, "compare versions and stored digests only");
+        let repair = |schema| described(schema, "repair differences");
         let sample = || {
-            amount().description(Some(
-                "compare a random sample of about this many documents instead of \
-        all",
-            ))
+            described(
+                amount(),
+                "compare a random sample of about this many documents instead of all",
+            )
         };
-        let prefer = of(Type::String)
-            .enum_values(Some(["main", "srie"]))
-            .description(Some(
+        let prefer = || {
+            let sides = of(Type::String).enum_values(Some(["main", "srie"]));
+            described(
+                sides,
                 "the copy to keep where versions and digests do not decide",
-            ));
-        let compare = [
-            ("repair", of(Type::Boolean).description(Some(mend))),
+            )
+        };
+        let (either, yes, no) = (|| of(Type::Boolean), || constant(true), || constant(false));
+        let all = [("repair", repair(either())), ("quick", quick(either()))];
+        let some = [
+            ("repair", repair(either())),
+            ("quick", quick(no())),
             ("sample", sample()),
         ];
-        let repair = [
-            ("repair", constant(true).description(Some(mend))),
-            ("prefer", prefer),
+        let all_preferring = [
+            ("repair", repair(yes())),
+            ("prefer", prefer()),
+            ("quick", quick(either())),
+        ];
+        let some_preferring = [
+            ("repair", repair(yes())),
+            ("prefer", prefer()),
+            ("quick", quick(no())),
             ("sample", sample()),
         ];
         let either = AnyOfBuilder::new()
-            .description(Some("Without `repair`, nothing is changed."))
-            .item(request(compare, &[]))
-            .item(request(repair, &["repair", "prefer"]));
+            .description(Some(
+                "Without `repair`, nothing is changed. `prefer` needs `repair`; `quick` and `sample` exclude each other.",
+            ))
+            .item(request(all, &[]))
+            .item(request(some, &[]))
+            .item(request(all_preferring, &["repair", "prefer"]))
+            .item(request(some_preferring, &["repair", "prefer"]));
         RefOr::T(either.build().into())
     }
 }
@@ -131,7 +157,7 @@ body! {
     tag = "admin",
     operation_id = "verify",
     request_body(content = VerifyRequest, content_type = "application/json",
-        description = "`repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
+        description = "`quick`: compare versions and stored digests only, without reading content; pairs that differ are read whole; `repair`: repair differences; `prefer`: main or srie, the copy to keep where versions and digests do not decide; `sample`: compare a random sample of about this many documents instead of all"),
     responses(
         (status = 200, description = "the same as `tierkeep verify --json`: `checked`, `matched`, `missing_in_backup`, `missing_in_main`, `different`, `repaired`, `in_flight`, and the first `findings`", body = VerifiedBody),
         (status = 202, description = "still running; `run_id` identifies it in the log", body = Begun),
