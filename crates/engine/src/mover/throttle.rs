@@ -18,6 +18,8 @@ const SLOW: Duration = Duration::from_secs(15);
 const QUICK: Duration = Duration::from_secs(5);
 /// The longest rest after one batch.
 const LONGEST_REST: Duration = Duration::from_secs(10);
+/// The most documents of a batch, whatever the settings allow: its intent is one document that names them all.
+const MOST_DOCUMENTS: usize = 16_000;
 /// How often the size is halved at most.
 const HALVINGS: u32 = 10;
 
@@ -60,7 +62,9 @@ impl Throttle {
             usize::try_from(rate.get()).unwrap_or(usize::MAX)
         });
         Size {
-            documents: (settings.batch_documents >> halvings).min(most).max(1),
+            documents: (settings.batch_documents >> halvings)
+                .min(most)
+                .clamp(1, MOST_DOCUMENTS),
             bytes: (settings.batch_bytes >> halvings).max(1),
         }
     }
@@ -174,6 +178,17 @@ mod tests {
             throttle.done(&settings(), one, start + took);
             assert_eq!(documents(&throttle), expected);
         }
+    }
+
+    #[test]
+    fn the_intent_of_the_largest_batch_is_far_below_the_size_of_a_document() {
+        let many = MoverSettings {
+            batch_documents: usize::MAX,
+            ..settings()
+        };
+        assert_eq!(Throttle::default().size(&many).documents, MOST_DOCUMENTS);
+        // A name, a version, a size and an id, with the names of their fields.
+        assert!(MOST_DOCUMENTS * 200 < tierkeep_core::document::MAX_DOCUMENT_BYTES / 4);
     }
 
     #[test]
