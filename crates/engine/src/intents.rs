@@ -5,8 +5,6 @@
 //! into pending records, which it then completes like those of any other move. Records are only ever inserted where there
 //! are none, so a batch that is still at work loses nothing when its intent is expanded.
 
-use std::collections::HashSet;
-
 use bson::raw::RawDocumentBuf;
 use bson::{Bson, doc};
 use tierkeep_core::bson;
@@ -88,19 +86,13 @@ pub(crate) async fn remove(audit: &dyn Store, id: &str) -> Result<(), StoreError
     }
 }
 
-/// Expands every intent into pending records, but for those in `live`, and removes it. Where one of a batch at work is
-/// expanded all the same, its records are completed in place. Answers which moves have no record, because
-/// `evaluation_audit` does not take it; their intents stay.
-pub(crate) async fn expand(
-    engine: &Engine,
-    live: &HashSet<String>,
-) -> Result<Vec<Move>, StoreError> {
+/// Expands every intent into pending records and removes it, those of batches at work too: the records of these are then
+/// completed in place. Returns the moves that have no record, because `evaluation_audit` does not take it; their
+/// intents stay.
+pub(crate) async fn expand(engine: &Engine) -> Result<Vec<Move>, StoreError> {
     let audit = engine.databases.audit_db().store().as_ref();
     let mut without_record = Vec::new();
     for intent in open(engine).await? {
-        if live.contains(&intent.id) {
-            continue;
-        }
         let stored = insert_records(audit, &intent.records()).await?;
         if !stored.contains(&Stored::Refused) {
             remove(audit, &intent.id).await?;

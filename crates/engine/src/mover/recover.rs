@@ -1,6 +1,5 @@
 //! Completing the records of moves that were cut off after their last deletion.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bson::raw::{RawDocument, RawDocumentBuf};
@@ -25,14 +24,13 @@ use crate::intents;
 /// The most bytes of heads that are read at once.
 const MOST_HEAD_BYTES: usize = 4 * 1024 * 1024;
 
-/// Expands the intents of batches that were cut off, all but those in `live`, and reads the pending records; where temp no longer holds the version and main and srie hold at least it,
-/// the move is complete. Reads temp first, then main, then srie.
+/// Expands the intents of batches that were cut off and reads the pending records; where temp no longer holds the version
+/// and main and srie hold at least it, the move is complete. Reads temp first, then main, then srie.
 pub(crate) async fn complete_what_moved(
     engine: &Arc<Engine>,
     run_id: &str,
-    live: &HashSet<String>,
 ) -> Result<(), StoreError> {
-    let without_record = intents::expand(engine, live).await?;
+    let without_record = intents::expand(engine).await?;
     let alerts = Alerts::new(Arc::clone(engine));
     for it in without_record {
         let message = format!(

@@ -7,7 +7,7 @@ use crate::mover::scan::Scan;
 use crate::mover::sharing::Sharing;
 use crate::mover::throttle::{Begun, Throttle};
 use crate::mover::{MigrationService, MoveError, Progress, RunOptions, Summary, recover, run_log};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tierkeep_core::mover::{Batch, Phase, Planned};
@@ -171,11 +171,7 @@ impl MigrationService {
         outcomes.settle_pass();
         if part.is_none() && !options.dry_run && !stop.is_cancelled() {
             scan.release_mended().await?;
-            let live = match scan.sharing() {
-                Some(sharing) => sharing.live(&self.engine).await?,
-                None => HashSet::new(),
-            };
-            recover::complete_what_moved(&self.engine, &outcomes.run_id(), &live).await?;
+            recover::complete_what_moved(&self.engine, &outcomes.run_id()).await?;
         }
         outcomes.quarantined(scan.quarantined().await?);
         Ok(())

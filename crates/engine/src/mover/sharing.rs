@@ -113,18 +113,6 @@ impl Sharing {
         Ok(self.standing(|id, seen| (seen.begun_at, id) < own))
     }
 
-    /// The intents of other runs whose documents are left to them.
-    ///
-    /// # Errors
-    /// [`StoreError`] when `evaluation_audit` did not answer.
-    pub(crate) async fn live(&self, engine: &Engine) -> Result<HashSet<String>, StoreError> {
-        self.look(engine).await?;
-        let now = Instant::now();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = seen.iter().filter(|(_, it)| it.claims(now));
-        Ok(live.map(|(id, _)| id.clone()).collect())
-    }
-
     fn standing(&self, is_wanted: impl Fn(&str, &Sighting) -> bool) -> Claimed {
         let now = Instant::now();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -141,7 +141,6 @@ fn without_another_guard_a_history_breaks_something_too(
         Mutant::EnterInOneStep,
         Mutant::ConfirmAbandoned,
         Mutant::MoveWithoutRecord,
-        Mutant::IntentRemovedFirst,
         Mutant::ErasureWithoutTombstones,
         Mutant::UnguardedTombstones
     )]
