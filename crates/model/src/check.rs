@@ -444,6 +444,8 @@ impl Model for Check {
         macro_rules! all {
             ($($n:literal)*) => { vec![$(Property::always(NAMES[$n], holds::<$n>)),*] };
         }
-        all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)
+        let all: Vec<Property<Self>> = all!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20);
+        assert_eq!(all.len(), NAMES.len(), "each invariant is a property");
+        all
     }
 }

@@ -94,7 +94,7 @@ impl Intent {
         let metadata =
             rawdoc! { "run_id": self.run_id.as_str(), "begun_at": self.begun_at, "beat": 0_i64 };
         intent.append(cstr!("metadata"), metadata);
-        intent.append(cstr!("moves"), RawArrayBuf::from_iter(moves));
+        intent.append(cstr!("moves"), moves.collect::<RawArrayBuf>());
         let also = self.also.iter().map(String::as_str);
         intent.append(cstr!("also"), also.collect::<RawArrayBuf>());
         intent
