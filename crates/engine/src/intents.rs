@@ -5,7 +5,7 @@
 //! into pending records, which it then completes like those of any other move. Records are only ever inserted where there
 //! are none, so a batch that is still at work loses nothing when its intent is expanded.
 
-use bson::raw::RawDocumentBuf;
+use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Bson, doc};
 use tierkeep_core::bson;
 use tierkeep_core::db::collection;
@@ -31,9 +31,9 @@ pub(crate) async fn announce(audit: &dyn Store, intent: &Intent) -> Result<(), S
         Some(Inserted::Unsettled(error)) => Err(error),
         Some(Inserted::Rejected(fault)) => {
             error!(user_type = "internal", %fault, "evaluation_audit refused the intent of a batch, nothing of it moves");
-            Err(refused(audit, fault.code))
+            Err(refused(audit, "insert", fault.code))
         }
-        None => Err(refused(audit, 0)),
+        None => Err(refused(audit, "insert", 0)),
     }
 }
 
@@ -81,8 +81,8 @@ pub(crate) async fn remove(audit: &dyn Store, id: &str) -> Result<(), StoreError
     let remove = || audit.write(collection::MIGRATION_INTENTS, &id, &any, &Change::Remove);
     match repeating(remove).await? {
         Written::Applied(_) | Written::Unmatched => Ok(()),
-        Written::TooLarge => Err(refused(audit, 0)),
-        Written::Rejected(fault) => Err(refused(audit, fault.code)),
+        Written::TooLarge => Err(refused(audit, "write", 0)),
+        Written::Rejected(fault) => Err(refused(audit, "write", fault.code)),
     }
 }
 
@@ -107,38 +107,41 @@ pub(crate) async fn expand(engine: &Engine) -> Result<Vec<Move>, StoreError> {
 
 /// The intents that were not removed yet.
 pub(crate) async fn open(engine: &Engine) -> Result<Vec<Intent>, StoreError> {
-    let audit = engine.databases.audit_db().store().as_ref();
-    let find = Find::new(Query::All).max_bytes(MOST_BYTES);
-    let mut pages = Pages::new(audit, collection::MIGRATION_INTENTS, find);
-    let mut intents = Vec::new();
-    while let Some(page) = pages.next().await? {
-        intents.extend(page.iter().filter_map(|intent| Intent::read(intent)));
-    }
-    Ok(intents)
+    all(
+        engine,
+        Find::new(Query::All).max_bytes(MOST_BYTES),
+        Intent::read,
+    )
+    .await
 }
 
 /// What is known of each intent without its moves.
 pub(crate) async fn heads(engine: &Engine) -> Result<Vec<IntentHead>, StoreError> {
-    let audit = engine.databases.audit_db().store().as_ref();
-    let find = Find::new(Query::All).head();
-    let mut pages = Pages::new(audit, collection::MIGRATION_INTENTS, find);
-    let mut heads = Vec::new();
-    while let Some(page) = pages.next().await? {
-        heads.extend(page.iter().filter_map(|intent| IntentHead::read(intent)));
-    }
-    Ok(heads)
+    all(engine, Find::new(Query::All).head(), IntentHead::read).await
 }
 
-/// Those of the intents with these ids that stand.
+/// Those of the intents with these ids that were not removed yet.
 pub(crate) async fn read(engine: &Engine, ids: Vec<Bson>) -> Result<Vec<Intent>, StoreError> {
+    all(
+        engine,
+        Find::new(Query::Ids(ids)).max_bytes(MOST_BYTES),
+        Intent::read,
+    )
+    .await
+}
+
+async fn all<T>(
+    engine: &Engine,
+    find: Find,
+    read: fn(&RawDocument) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
     let audit = engine.databases.audit_db().store().as_ref();
-    let find = Find::new(Query::Ids(ids)).max_bytes(MOST_BYTES);
     let mut pages = Pages::new(audit, collection::MIGRATION_INTENTS, find);
-    let mut intents = Vec::new();
+    let mut found = Vec::new();
     while let Some(page) = pages.next().await? {
-        intents.extend(page.iter().filter_map(|intent| Intent::read(intent)));
+        found.extend(page.iter().filter_map(|intent| read(intent)));
     }
-    Ok(intents)
+    Ok(found)
 }
 
 /// Raises the beat of an intent: its batch is at work.
@@ -151,10 +154,10 @@ pub(crate) async fn give_sign(audit: &dyn Store, id: &str, beat: i64) -> Result<
     Ok(())
 }
 
-fn refused(audit: &dyn Store, code: i32) -> StoreError {
+fn refused(audit: &dyn Store, operation: &'static str, code: i32) -> StoreError {
     StoreError {
         database: audit.role(),
-        operation: "insert",
+        operation,
         class: Class::Other,
         code,
     }

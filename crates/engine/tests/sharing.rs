@@ -13,9 +13,9 @@ use tierkeep_engine::{
     AlertKind, ConnectionManager, Engine, MigrationService, MoveError, NoProgress, Purpose,
     RecordFilter, RunOptions, Summary,
 };
-use tierkeep_testkit::Faults;
 use tierkeep_testkit::documents::SeedUser;
 use tierkeep_testkit::fault::{Fault, Moment};
+use tierkeep_testkit::{Faults, Hold};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,17 +55,29 @@ async fn run(world: &World, faults: &Faults) -> JoinHandle<Result<Summary, MoveE
     })
 }
 
-/// Before the first copy of a batch, after its intent.
-fn first_copy() -> Fault {
-    Fault::nth(1, Moment::Before)
+/// A run of another process that stands still before its `nth` batch is copied, after its intent.
+async fn held_at(
+    world: &World,
+    faults: &Faults,
+    nth: u64,
+) -> (Hold, JoinHandle<Result<Summary, MoveError>>) {
+    let copy = Fault::nth(nth, Moment::Before)
         .of("insert")
-        .to(Role::SrieMainUser)
+        .to(Role::SrieMainUser);
+    let hold = faults.hold(copy);
+    let run = run(world, faults).await;
+    hold.reached().await;
+    (hold, run)
+}
+
+async fn intents(world: &World) -> usize {
+    let intents = world.everything(Role::EvaluationAudit, collection::MIGRATION_INTENTS);
+    intents.await.len()
 }
 
 async fn is_settled(world: &World) {
     assert!(world.all(Role::RaseenTempUser).await.is_empty());
-    let intents = world.everything(Role::EvaluationAudit, collection::MIGRATION_INTENTS);
-    assert!(intents.await.is_empty());
+    assert_eq!(intents(world).await, 0);
     for record in world.records().await {
         assert_eq!(record.get_str("status").unwrap(), "completed");
     }
@@ -80,10 +92,7 @@ async fn what_another_run_is_moving_is_left_to_it(
 ) {
     let mut world = World::new(backend).await;
     due(&mut world, foreign).await;
-    let slow = Faults::new();
-    let hold = slow.hold(first_copy());
-    let first = run(&world, &slow).await;
-    hold.reached().await;
+    let (hold, first) = held_at(&world, &Faults::new(), 1).await;
     let second = run(&world, &Faults::new()).await;
     let begun = Instant::now();
     while world.all(Role::RaseenTempUser).await.len() > BATCH {
@@ -111,10 +120,7 @@ async fn what_a_dead_or_stalled_run_announced_is_open_to_others_within_ten_secon
 ) {
     let mut world = World::new(backend).await;
     due(&mut world, false).await;
-    let slow = Faults::new();
-    let hold = slow.hold(first_copy());
-    let first = run(&world, &slow).await;
-    hold.reached().await;
+    let (hold, first) = held_at(&world, &Faults::new(), 1).await;
     if dead {
         first.abort();
     }
@@ -136,10 +142,7 @@ async fn what_is_announced_is_shown_as_pending_and_needs_no_record_of_its_own(
 ) {
     let mut world = World::new(backend).await;
     due(&mut world, false).await;
-    let slow = Faults::new();
-    let hold = slow.hold(first_copy());
-    let first = run(&world, &slow).await;
-    hold.reached().await;
+    let (hold, first) = held_at(&world, &Faults::new(), 1).await;
     let stored = world.everything(Role::EvaluationAudit, collection::MIGRATION_RECORDS);
     assert!(stored.await.is_empty());
     let inspector = world.inspector();
@@ -194,8 +197,7 @@ async fn a_batch_that_a_database_stops_leaves_records_in_place_of_its_intent(
     due(&mut world, false).await;
     world.faults.set_down(Role::RaseenMainUser, true);
     world.migrate().await.unwrap_err();
-    let intents = world.everything(Role::EvaluationAudit, collection::MIGRATION_INTENTS);
-    assert!(intents.await.is_empty());
+    assert_eq!(intents(&world).await, 0);
     let records = world.everything(Role::EvaluationAudit, collection::MIGRATION_RECORDS);
     assert_eq!(records.await.len(), BATCH);
     world.faults.heal();
@@ -232,5 +234,25 @@ async fn a_record_that_cannot_be_stored_leaves_the_intent_in_its_place(
     world.faults.heal();
     world.migrate().await.unwrap();
     assert_eq!(announced().await, (6, 6));
+    is_settled(&world).await;
+}
+
+/// Only the batch whose record is refused keeps its intent.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_record_keeps_no_other_batch_s_intent(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut world = World::new(backend).await;
+    due(&mut world, false).await;
+    world.settings.batch_documents = 2;
+    let faults = Faults::new();
+    faults.unsettle(Role::EvaluationAudit, user(1).as_str());
+    let (hold, run) = held_at(&world, &faults, 3).await;
+    // That of the first batch, and that of the one which is held.
+    assert_eq!(intents(&world).await, 2);
+    faults.heal();
+    hold.release();
+    run.await.unwrap().unwrap();
     is_settled(&world).await;
 }

@@ -158,7 +158,7 @@ impl Spool for FileSpool {
         };
         let written = open.file.write_all(&lines);
         if let Err(error) = written.and_then(|()| open.file.sync_data()) {
-            // Nothing of it counts; if even that cannot be done, what is there is delivered nevertheless.
+            // Cuts the file back to its last whole line. If that fails too, the lines that were written are delivered.
             open.file.set_len(open.bytes).ok();
             return Err(error);
         }

@@ -31,6 +31,8 @@ pub struct IntentHead {
     pub begun_at: DateTime,
     /// Raised while the batch is at work.
     pub beat: i64,
+    /// How many moves it names that have no record yet.
+    pub moves: u64,
 }
 
 impl IntentHead {
@@ -45,6 +47,7 @@ impl IntentHead {
             run_id: metadata.get_str(record_field::RUN_ID).ok()?.to_owned(),
             begun_at: metadata.get_datetime(field::BEGUN_AT).ok()?,
             beat: metadata.get_i64(field::BEAT).ok()?,
+            moves: u64::try_from(metadata.get_i64(field::MOVES).ok()?).ok()?,
         })
     }
 }
@@ -91,8 +94,12 @@ impl Intent {
         });
         let mut intent = RawDocumentBuf::new();
         intent.append(cstr!("_id"), self.id.as_str());
-        let metadata =
-            rawdoc! { "run_id": self.run_id.as_str(), "begun_at": self.begun_at, "beat": 0_i64 };
+        let metadata = rawdoc! {
+            "run_id": self.run_id.as_str(),
+            "begun_at": self.begun_at,
+            "beat": 0_i64,
+            "moves": i64::try_from(self.moves.len()).unwrap_or(i64::MAX),
+        };
         intent.append(cstr!("metadata"), metadata);
         intent.append(cstr!("moves"), moves.collect::<RawArrayBuf>());
         let also = self.also.iter().map(String::as_str);
@@ -177,7 +184,7 @@ mod tests {
         let stored = intent().document();
         assert_eq!(Intent::read(&stored), Some(intent()));
         let head = IntentHead::read(&stored).unwrap();
-        assert_eq!((head.id.as_str(), head.beat), ("a batch", 0));
+        assert_eq!((head.id.as_str(), head.beat, head.moves), ("a batch", 0, 2));
         assert_eq!(intent().users().count(), 3);
     }
 
@@ -185,7 +192,7 @@ mod tests {
     fn what_is_no_intent_is_not_read_in_part() {
         for other in [
             rawdoc! { "_id": "x", "run_id": "y" },
-            rawdoc! { "_id": "x", "metadata": { "run_id": "y", "begun_at": DateTime::from_millis(7), "beat": 0_i64 }, "moves": [1], "also": [] },
+            rawdoc! { "_id": "x", "metadata": { "run_id": "y", "begun_at": DateTime::from_millis(7), "beat": 0_i64, "moves": 1_i64 }, "moves": [1], "also": [] },
         ] {
             assert_eq!(Intent::read(&other), None);
         }

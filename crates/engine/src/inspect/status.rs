@@ -203,13 +203,10 @@ impl Inspector {
         let records = HrRecords::new(Arc::clone(&self.engine));
         let (user, announced, hr) = tokio::join!(
             audit.count(collection::MIGRATION_RECORDS, &begun),
-            intents::open(&self.engine),
+            intents::heads(&self.engine),
             records.pending(),
         );
-        let announced = announced.map(|intents| {
-            let moves: usize = intents.iter().map(|intent| intent.moves.len()).sum();
-            u64::try_from(moves).unwrap_or(u64::MAX)
-        });
+        let announced = announced.map(|heads| heads.iter().map(|head| head.moves).sum::<u64>());
         BackupPending {
             user: user
                 .ok()

@@ -4,7 +4,6 @@
 //! The databases of a move are named by type, so a wrong pair does not compile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bson::raw::RawDocumentBuf;
@@ -60,7 +59,7 @@ pub(crate) struct Movement {
     /// Of the batch that this movement takes along, once it is written.
     intent: OnceLock<Intent>,
     /// A record of the batch was refused: the intent stands in its place.
-    keeps_intent: Arc<AtomicBool>,
+    keeps_intent: OnceLock<()>,
 }
 
 /// Why a batch stopped before its end; nothing is lost.
@@ -95,18 +94,20 @@ impl Movement {
             foreign_writers: settings.foreign_writers,
             sharing,
             intent: OnceLock::new(),
-            keeps_intent: Arc::default(),
+            keeps_intent: OnceLock::new(),
         }
     }
 
     /// Shows other runs that the batch is at work; never ends.
     pub(crate) async fn give_signs<T>(&self) -> T {
-        for beat in 1.. {
-            tokio::time::sleep(SIGN_EVERY).await;
-            if let (Some(_), Some(intent)) = (&self.sharing, self.intent.get()) {
-                let audit = self.audit.store().as_ref();
-                // Without the sign another run takes the same documents along.
-                intents::give_sign(audit, &intent.id, beat).await.ok();
+        if self.sharing.is_some() {
+            for beat in 1.. {
+                tokio::time::sleep(SIGN_EVERY).await;
+                if let Some(intent) = self.intent.get() {
+                    let audit = self.audit.store().as_ref();
+                    // Without the sign another run moves the same documents too.
+                    intents::give_sign(audit, &intent.id, beat).await.ok();
+                }
             }
         }
         std::future::pending().await
@@ -420,7 +421,7 @@ impl Movement {
         let store = self.audit.store();
         let stored = intents::insert_records(store.as_ref(), &records).await?;
         if stored.contains(&Stored::Refused) {
-            self.keeps_intent.store(true, Ordering::Relaxed);
+            self.keeps_intent.get_or_init(|| ());
         }
         let existed = own.into_iter().zip(stored);
         let existed =
@@ -457,7 +458,7 @@ impl Movement {
             .collect();
         let audit = self.audit.store().as_ref();
         let stored = intents::insert_records(audit, &records).await?;
-        if stored.contains(&Stored::Refused) || self.keeps_intent.load(Ordering::Relaxed) {
+        if stored.contains(&Stored::Refused) || self.keeps_intent.get().is_some() {
             return Ok(());
         }
         intents::remove(audit, &intent.id).await

@@ -198,6 +198,7 @@ mod tests {
             run_id: "another".into(),
             begun_at: DateTime::MIN,
             beat,
+            moves: 1,
         };
         let start = Instant::now();
         assert_eq!(sharing.note(&[head(0)], start).len(), 1);

@@ -161,7 +161,10 @@ impl Verification {
         let clock = self.engine.clock();
         let started = clock.now();
         let is_of_everything = options.sample.is_none() && !options.quick;
-        let began = up_to::now(&self.engine).await?;
+        let began = match is_of_everything {
+            true => Some(up_to::now(&self.engine).await?),
+            false => None,
+        };
         let mut verified = Verified::default();
         let mut left = BTreeMap::from([(backup(CopyKind::Users), 0), (backup(CopyKind::Hr), 0)]);
         for (pair, share) in self.shares(options.sample).await? {
@@ -189,7 +192,7 @@ impl Verification {
         }
         verified.complete = !stop.is_cancelled();
         // One that did not read the content does not know that what an alert was about is gone.
-        if is_of_everything && verified.complete {
+        if let Some(began) = began.filter(|_| verified.complete) {
             if verified.is_without_difference() {
                 up_to::keep(&self.engine, began).await?;
             }
