@@ -161,9 +161,10 @@ impl Verification {
         let clock = self.engine.clock();
         let started = clock.now();
         let is_of_everything = options.sample.is_none() && !options.quick;
-        let began = match is_of_everything {
-            true => Some(up_to::now(&self.engine).await?),
-            false => None,
+        let began = if is_of_everything {
+            Some(up_to::now(&self.engine).await?)
+        } else {
+            None
         };
         let mut verified = Verified::default();
         let mut left = BTreeMap::from([(backup(CopyKind::Users), 0), (backup(CopyKind::Hr), 0)]);
