@@ -5,14 +5,12 @@
 //! functions hold each command's exact form.
 
 mod admin;
-mod claims;
 mod delete;
 mod legacy;
 mod read;
 mod write;
 
 pub(crate) use admin::*;
-pub(crate) use claims::*;
 pub(crate) use delete::*;
 pub(crate) use legacy::*;
 pub(crate) use read::*;

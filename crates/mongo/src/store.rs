@@ -1,12 +1,13 @@
 //! [`MongoStore`]: the methods of [`Store`], each as commands of `query` and their replies.
 //!
 //! Says at which database and operation a command failed, and leaves repeating to the caller, who knows
-//! whole guarded steps. Where to look: `reading` and `writing` (documents), `collections`, `facts`, `wire` (how a
-//! command travels), `reply` (what an answer says).
+//! whole guarded steps. Where to look: `reading` and `writing` (documents), `indexes` (which one a page is read by),
+//! `collections`, `facts`, `wire` (how a command travels), `reply` (what an answer says).
 
 mod collections;
 mod facts;
 mod faults;
+mod indexes;
 mod reading;
 pub(crate) mod reply;
 mod sharding;
@@ -31,6 +32,7 @@ use tierkeep_core::store::{
 use crate::error::Failure;
 use crate::query;
 use crate::sight::Sight;
+use indexes::IndexNames;
 
 pub use facts::{Deviation, ServerFacts, Topology};
 
@@ -54,6 +56,7 @@ pub struct MongoStore {
     is_routed: Arc<AtomicBool>,
     /// The server process that was last asked what it is, and its product where it is not MongoDB.
     known: Arc<Mutex<Option<Known>>>,
+    index_names: IndexNames,
 }
 
 /// A server process, as it names itself, and what it is.
@@ -75,6 +78,7 @@ impl MongoStore {
             sight: Sight::default(),
             is_routed: Arc::default(),
             known: Arc::default(),
+            index_names: IndexNames::default(),
         }
     }
 
@@ -97,6 +101,7 @@ impl MongoStore {
     fn beside(&self, database: &str) -> Self {
         Self {
             database: self.database.client().database(database),
+            index_names: IndexNames::default(),
             ..self.clone()
         }
     }

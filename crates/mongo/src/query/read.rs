@@ -2,6 +2,7 @@
 
 use bson::raw::{RawArrayBuf, RawBson, RawDocumentBuf, cstr};
 use bson::{Bson, DateTime, Document, Timestamp, rawdoc};
+use tierkeep_core::document::field;
 use tierkeep_core::store::{CLAIMS_INDEX, Cursor, Fields, Find, Query, ReadConcern, SIZE};
 
 use super::{
@@ -15,6 +16,11 @@ const BATCH_WHOLE: usize = 1_001;
 const BATCH_HEADS: usize = 5_000;
 /// As [`BATCH_WHOLE`], for claims: less than 2 MB of them.
 const BATCH_CLAIMS: usize = 10_001;
+
+/// The index by which documents of users are found.
+pub(crate) const USERS_INDEX: [&str; 2] = ["user_id", field::ID];
+/// The index by which documents are found in the order in which they were staged.
+pub(crate) const STAGED_INDEX: [&str; 2] = ["metadata.staged_at", field::ID];
 
 /// The earliest date there is: the server orders every other type wholly before or after dates.
 const FIRST_DATE: DateTime = DateTime::from_millis(i64::MIN);
@@ -156,11 +162,22 @@ fn with_expr(mut filter: RawDocumentBuf, all: RawArrayBuf) -> RawDocumentBuf {
     filter
 }
 
+/// The fields of the index by which [`find_by_index`] reads the page; `None` where no index is needed but the one over
+/// `_id`, or where the server chooses.
+pub(crate) fn index_fields(find: &Find) -> Option<&'static [&'static str]> {
+    match (&find.query, find.fields) {
+        (Query::Due(_) | Query::Staged(_) | Query::Unstaged, _) => Some(&STAGED_INDEX),
+        (Query::Users(_), _) => Some(&USERS_INDEX),
+        (Query::All, Fields::Claims) => Some(&CLAIMS_INDEX),
+        (Query::All | Query::Ids(_) | Query::Equal(_) | Query::Newest(_), _) => None,
+    }
+}
+
 /// The commands that together read the page, in order; each may send more than the query means, and the
-/// first document may be the one at the cursor.
+/// first document may be the one at the cursor. Needs no index but the one over `_id`, and is slow where [`index_fields`]
+/// names another: the server then reads the whole collection.
 ///
-/// [`Query::Due`], [`Query::Staged`] and [`Query::Unstaged`] insist on the index over (`metadata.staged_at`, `_id`),
-/// [`Query::Users`] on the one over (`user_id`, `_id`).
+/// Due documents come in their order, all others ordered by `_id`.
 pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Vec<RawDocumentBuf> {
     let page = PageQuery {
         collection,
@@ -168,6 +185,7 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
         seen,
     };
     let after = find.after.as_ref();
+    let later = || RawArrayBuf::from_iter(after_id(after));
     match &find.query {
         Query::All => vec![page.command(RawDocumentBuf::new(), &by_id_index(after))],
         Query::Ids(ids) => {
@@ -177,40 +195,67 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
                 .into_iter()
                 .map(|run| {
                     let filter = rawdoc! { "_id": { "$in": run } };
-                    let after = RawArrayBuf::from_iter(after_id(after));
-                    page.command(with_expr(filter, after), &by_id())
+                    page.command(with_expr(filter, later()), &by_id())
                 })
                 .collect()
         }
-        Query::Users(users) => {
-            let filter = of_users(users);
-            let after = RawArrayBuf::from_iter(after_id(after));
-            // Left to itself the server reads all documents in order of `_id` rather than sort a page.
-            let order = rawdoc! { "hint": { "user_id": 1, "_id": 1 }, "sort": { "_id": 1 } };
-            vec![page.command(with_expr(filter, after), &order)]
-        }
-        Query::Equal(fields) => {
-            let after = RawArrayBuf::from_iter(after_id(after));
-            let filter = with_expr(equal(fields), after);
-            vec![page.command(filter, &by_id())]
-        }
+        Query::Users(users) => vec![page.command(with_expr(of_users(users), later()), &by_id())],
+        Query::Equal(fields) => vec![page.command(with_expr(equal(fields), later()), &by_id())],
         Query::Newest(fields) => vec![page.command(equal(fields), &from_the_highest_id(after))],
+        Query::Due(before) | Query::Staged(before) => {
+            let all = RawArrayBuf::from_iter(after.map(is_staged_after));
+            let order = rawdoc! { "sort": { "metadata.staged_at": 1, "_id": 1 } };
+            vec![page.command(with_expr(due(*before), all), &order)]
+        }
+        Query::Unstaged => {
+            let mut all = later();
+            all.push(is_unstaged());
+            vec![page.command(with_expr(RawDocumentBuf::new(), all), &by_id())]
+        }
+    }
+}
+
+/// As [`find`], by the index of this name over [`index_fields`]. It must hold every document: the server follows a hint also
+/// where a partial index leaves documents out.
+///
+/// For [`Query::Unstaged`] it must hold each document in one place. What is unstaged then comes in the index's order.
+pub(crate) fn find_by_index(
+    collection: &str,
+    find: &Find,
+    seen: Option<Timestamp>,
+    index: &str,
+) -> Vec<RawDocumentBuf> {
+    let page = PageQuery {
+        collection,
+        find,
+        seen,
+    };
+    let after = find.after.as_ref();
+    let everything = RawDocumentBuf::new;
+    match &find.query {
+        Query::All => vec![page.command(everything(), &by_claims_index(index, after))],
+        Query::Users(users) => {
+            let filter = with_expr(of_users(users), RawArrayBuf::from_iter(after_id(after)));
+            // Left to itself the server reads all documents in order of `_id` rather than sort a page.
+            let order = rawdoc! { "hint": index, "sort": { "_id": 1 } };
+            vec![page.command(filter, &order)]
+        }
         Query::Due(before) => {
             let visible = RawArrayBuf::from_iter([is_visible()]);
-            let filter = with_expr(RawDocumentBuf::new(), visible);
-            vec![page.command(filter, &staged_until(*before, after))]
+            let order = staged_until(index, *before, after);
+            vec![page.command(with_expr(everything(), visible), &order)]
         }
         // Of places this index says everything: the server opens no document.
         Query::Staged(before) => {
-            vec![page.command(RawDocumentBuf::new(), &staged_until(*before, after))]
+            vec![page.command(everything(), &staged_until(index, *before, after))]
         }
         Query::Unstaged => {
             let below = |from: &RawDocumentBuf| {
                 let to = staged_bound(FIRST_DATE, RawBson::MinKey);
-                page.command(RawDocumentBuf::new(), &by_staged_index(from, Some(&to)))
+                page.command(everything(), &by_staged_index(index, from, Some(&to)))
             };
             let above = |from: &RawDocumentBuf| {
-                page.command(RawDocumentBuf::new(), &by_staged_index(from, None))
+                page.command(everything(), &by_staged_index(index, from, None))
             };
             let first = staged_bound(RawBson::MinKey, RawBson::MinKey);
             let second = staged_bound(AFTER_DATES, RawBson::MinKey);
@@ -222,52 +267,21 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
                 Some(after) => vec![above(&staged_cursor(after))],
             }
         }
+        // `index_fields` names none for these.
+        Query::Ids(_) | Query::Equal(_) | Query::Newest(_) => self::find(collection, find, seen),
     }
 }
 
-/// As [`find`] for [`Query::Due`], [`Query::Staged`], [`Query::Unstaged`] and [`Query::Users`] in a collection without their
-/// index, or where an array among the indexed values gives documents several places in it. `None` for other
-/// queries.
-///
-/// Due documents come in their order, the unstaged ones ordered by `_id`.
-pub(crate) fn find_unindexed(
-    collection: &str,
-    find: &Find,
-    seen: Option<Timestamp>,
-) -> Option<RawDocumentBuf> {
-    let page = PageQuery {
-        collection,
-        find,
-        seen,
-    };
-    let after = find.after.as_ref();
-    match &find.query {
-        Query::Due(before) | Query::Staged(before) => {
-            let mut all = RawArrayBuf::new();
-            if let Some(after) = after {
-                let staged_at = literal(raw(&after.staged_at));
-                all.push(rawdoc! { "$or": [
-                    { "$gt": ["$metadata.staged_at", staged_at.clone()] },
-                    { "$and": [
-                        { "$eq": ["$metadata.staged_at", staged_at] },
-                        { "$gt": ["$_id", literal(raw(&after.id))] },
-                    ] },
-                ] });
-            }
-            let order = rawdoc! { "sort": { "metadata.staged_at": 1, "_id": 1 } };
-            Some(page.command(with_expr(due(*before), all), &order))
-        }
-        Query::Unstaged => {
-            let mut all = RawArrayBuf::from_iter(after_id(after));
-            all.push(is_unstaged());
-            Some(page.command(with_expr(RawDocumentBuf::new(), all), &by_id()))
-        }
-        Query::Users(users) => {
-            let after = RawArrayBuf::from_iter(after_id(after));
-            Some(page.command(with_expr(of_users(users), after), &by_id()))
-        }
-        Query::All | Query::Ids(_) | Query::Equal(_) | Query::Newest(_) => None,
-    }
+/// That a document comes after the cursor in the order in which documents were staged.
+fn is_staged_after(after: &Cursor) -> RawDocumentBuf {
+    let staged_at = literal(raw(&after.staged_at));
+    rawdoc! { "$or": [
+        { "$gt": ["$metadata.staged_at", staged_at.clone()] },
+        { "$and": [
+            { "$eq": ["$metadata.staged_at", staged_at] },
+            { "$gt": ["$_id", literal(raw(&after.id))] },
+        ] },
+    ] }
 }
 
 fn of_users(users: &[String]) -> RawDocumentBuf {
@@ -298,9 +312,9 @@ fn staged_bound(staged_at: impl Into<RawBson>, id: RawBson) -> RawDocumentBuf {
 }
 
 /// In index order of (`metadata.staged_at`, `_id`), from the cursor, or the first date, to `before`.
-fn staged_until(before: DateTime, after: Option<&Cursor>) -> RawDocumentBuf {
+fn staged_until(index: &str, before: DateTime, after: Option<&Cursor>) -> RawDocumentBuf {
     let from = after.map_or(staged_bound(FIRST_DATE, RawBson::MinKey), staged_cursor);
-    by_staged_index(&from, Some(&staged_bound(before, RawBson::MaxKey)))
+    by_staged_index(index, &from, Some(&staged_bound(before, RawBson::MaxKey)))
 }
 
 fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
@@ -313,10 +327,14 @@ fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
 ///
 /// Where a document has an array among the indexed values, the server sorts by itself instead of reading the index in
 /// order; it may write to disk then, so that a large collection does not make it give up.
-fn by_staged_index(from: &RawDocumentBuf, to: Option<&RawDocumentBuf>) -> RawDocumentBuf {
+fn by_staged_index(
+    index: &str,
+    from: &RawDocumentBuf,
+    to: Option<&RawDocumentBuf>,
+) -> RawDocumentBuf {
     let mut order = rawdoc! {
-        "hint": staged_index(),
-        "sort": staged_index(),
+        "hint": index,
+        "sort": { "metadata.staged_at": 1, "_id": 1 },
         "allowDiskUse": true,
         "min": from.clone(),
     };
@@ -325,8 +343,23 @@ fn by_staged_index(from: &RawDocumentBuf, to: Option<&RawDocumentBuf>) -> RawDoc
     order
 }
 
-fn staged_index() -> RawDocumentBuf {
-    rawdoc! { "metadata.staged_at": 1, "_id": 1 }
+/// In index order of `_id` from `after` (inclusive) on, by the index of this name over [`CLAIMS_INDEX`].
+fn by_claims_index(index: &str, after: Option<&Cursor>) -> RawDocumentBuf {
+    let mut order = rawdoc! { "hint": index, "sort": { "_id": 1 } };
+    if let Some(after) = after {
+        let mut from = RawDocumentBuf::new();
+        for name in CLAIMS_INDEX {
+            let is_id = name == field::ID;
+            let bound = if is_id {
+                raw(&after.id)
+            } else {
+                RawBson::MinKey
+            };
+            from.append(key(name), bound);
+        }
+        order.append(cstr!("min"), from);
+    }
+    order
 }
 
 /// Whether the server orders values of this type before dates.
@@ -356,11 +389,11 @@ fn orders_before_dates(value: &Bson) -> bool {
     }
 }
 
-/// Asks for the plan of a scan of the index over (`metadata.staged_at`, `_id`), without running it: shows
-/// whether the index is there, and whether any document has several places in it.
-pub(crate) fn explain_staged_index(collection: &str) -> RawDocumentBuf {
+/// Asks for the plan of a scan of the index of this name, without running it: shows whether the index is there, and whether
+/// any document has several places in it.
+pub(crate) fn explain_scan(collection: &str, index: &str) -> RawDocumentBuf {
     rawdoc! {
-        "explain": { "find": collection, "hint": staged_index() },
+        "explain": { "find": collection, "hint": index },
         "verbosity": "queryPlanner",
         "maxTimeMS": millis(READ_LIMIT),
     }
@@ -448,10 +481,14 @@ mod tests {
     }
 
     fn pages(page: &Find) -> Vec<serde_json::Value> {
-        find("internal_users", page, None)
-            .iter()
-            .map(shown)
-            .collect()
+        let commands = find("internal_users", page, None);
+        commands.iter().map(shown).collect()
+    }
+
+    fn pages_by_index(page: &Find) -> Vec<serde_json::Value> {
+        assert!(index_fields(page).is_some());
+        let commands = find_by_index("internal_users", page, None, "name");
+        commands.iter().map(shown).collect()
     }
 
     #[test]
@@ -467,9 +504,9 @@ mod tests {
     #[test]
     fn pages_of_what_was_staged() {
         let page = Find::new(Query::Staged(date(5_000))).sort_keys();
-        assert_json_snapshot!("find_staged_places", pages(&page));
+        assert_json_snapshot!("find_staged_places", pages_by_index(&page));
         let next = page.after(Some(cursor(date(4_000), "a")));
-        assert_json_snapshot!("find_staged_places_next", pages(&next));
+        assert_json_snapshot!("find_staged_places_next", pages_by_index(&next));
     }
 
     #[test]
@@ -486,8 +523,9 @@ mod tests {
         assert_json_snapshot!("find_ids", pages(&Find::new(ids.clone()).linearizable()));
         let next = Find::new(ids).after(Some(cursor(Bson::Null, "a")));
         assert_json_snapshot!("find_ids_next", pages(&next));
-        let users = Query::Users(vec!["internal_1".into(), "$x".into()]);
-        assert_json_snapshot!("find_users", pages(&Find::new(users)));
+        let users = Find::new(Query::Users(vec!["internal_1".into(), "$x".into()]));
+        assert_json_snapshot!("find_users", pages_by_index(&users));
+        assert_json_snapshot!("find_users_unindexed", pages(&users));
     }
 
     #[test]
@@ -501,20 +539,19 @@ mod tests {
     #[test]
     fn pages_of_due_documents() {
         let page = Find::new(Query::Due(date(5_000)));
-        assert_json_snapshot!("find_due", pages(&page));
+        assert_json_snapshot!("find_due", pages_by_index(&page));
         let next = page.after(Some(cursor(date(4_000), "a")));
-        assert_json_snapshot!("find_due_next", pages(&next));
-        let fallback = find_unindexed("internal_users", &next, None).unwrap();
-        assert_json_snapshot!("find_due_unindexed", shown(&fallback));
-        assert_json_snapshot!("find_due_sizes", pages(&next.sized()));
+        assert_json_snapshot!("find_due_next", pages_by_index(&next));
+        assert_json_snapshot!("find_due_unindexed", pages(&next));
+        assert_json_snapshot!("find_due_sizes", pages_by_index(&next.sized()));
     }
 
     #[test]
     fn pages_of_unstaged_documents() {
         let page = Find::new(Query::Unstaged).head();
-        assert_json_snapshot!("find_unstaged", pages(&page));
+        assert_json_snapshot!("find_unstaged", pages_by_index(&page));
         let next = page.after(Some(cursor("2024-01-01", "a")));
-        assert_json_snapshot!("find_unstaged_next", pages(&next));
+        assert_json_snapshot!("find_unstaged_next", pages_by_index(&next));
         let later = next.clone().after(Some(cursor(
             Timestamp {
                 time: 1,
@@ -522,10 +559,20 @@ mod tests {
             },
             "a",
         )));
-        assert_json_snapshot!("find_unstaged_later", pages(&later));
-        let fallback = find_unindexed("internal_users", &next, None).unwrap();
-        assert_json_snapshot!("find_unstaged_unindexed", shown(&fallback));
-        assert_json_snapshot!("explain", shown(&explain_staged_index("internal_users")));
+        assert_json_snapshot!("find_unstaged_later", pages_by_index(&later));
+        assert_json_snapshot!("find_unstaged_unindexed", pages(&next));
+        assert_json_snapshot!("explain", shown(&explain_scan("internal_users", "name")));
+    }
+
+    #[test]
+    fn pages_of_claims() {
+        let page = Find::new(Query::All).claims();
+        assert_json_snapshot!("find_claims", pages_by_index(&page));
+        let next = page.after(Some(cursor(Bson::Null, "a")));
+        assert_json_snapshot!("find_claims_next", pages_by_index(&next));
+        assert_json_snapshot!("find_claims_unindexed", pages(&next));
+        let named = Query::Equal(doc! { "metadata.state": "live" });
+        assert_json_snapshot!("find_claims_equal", pages(&Find::new(named).claims()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bson::raw::{RawBson, RawDocumentBuf};
 use bson::{Bson, DateTime, Document, Regex, Timestamp, doc, rawdoc};
 use tierkeep_core::document;
-use tierkeep_core::store::{Cursor, Find, IndexLayout, Query, Store};
+use tierkeep_core::store::{Cursor, Find, IndexLayout, Layout, Query, Store};
 use tierkeep_testkit::documents::native_user;
 
 use crate::bench::{Bench, USERS, layout};
@@ -315,48 +315,100 @@ async fn make_others(bench: &Bench, options: &Document, names: [&str; 2]) {
     }
 }
 
-#[tokio::test]
-async fn an_index_of_another_program_over_the_same_fields_hides_no_document() {
+/// What other programs may index: each leaves documents out, or orders them otherwise.
+fn options_of_others() -> [Document; 3] {
+    [
+        doc! { "sparse": true },
+        doc! { "partialFilterExpression": { "of_another_program": true } },
+        doc! { "collation": { "locale": "en", "strength": 1 } },
+    ]
+}
+
+/// The fields that reads go by, each with an index over them.
+fn with_both_indexes() -> Layout {
     let mut wanted = layout(USERS);
     wanted.collections[0]
         .indexes
         .push(IndexLayout::over(&["user_id", "_id"]));
+    wanted
+}
+
+/// Every read by an index finds five staged users and one that is not.
+async fn assert_finds_all(bench: &Bench, at_which: &str) {
+    let names = (0..5).map(|n| {
+        let user = native_user(n, 1).build();
+        user.get_str("user_id").unwrap().to_owned()
+    });
+    let users: Vec<_> = names.collect();
+    let due = Query::Due(at(100));
+    assert_eq!(paged(bench, due.clone(), 2).await.len(), 5, "{at_which}");
+    let count = bench.store.count(USERS, &due).await.unwrap();
+    assert_eq!(count, 5, "{at_which}");
+    let found = paged(bench, Query::Unstaged, 2).await;
+    assert_eq!(found, [Bson::from("unstaged")], "{at_which}");
+    let count = bench.store.count(USERS, &Query::Unstaged).await.unwrap();
+    assert_eq!(count, 1, "{at_which}");
+    let found = Find::new(Query::Users(users));
+    let found = bench.store.find(USERS, &found).await.unwrap();
+    assert_eq!(found.len(), 5, "{at_which}");
+}
+
+async fn plant_staged_and_unstaged(bench: &Bench) {
     let users: Vec<_> = (0..5)
         .map(|n| native_user(n, 1).staged_at(at(i64::from(n))).build())
         .collect();
-    let names = users.iter().map(|user| user.get_str("user_id").unwrap());
-    let names = Query::Users(names.map(str::to_owned).collect());
-    for options in [
-        doc! { "sparse": true },
-        doc! { "partialFilterExpression": { "of_another_program": true } },
-        doc! { "collation": { "locale": "en", "strength": 1 } },
-    ] {
+    bench.store.insert(USERS, &users).await.unwrap();
+    let unstaged = staged(&"unstaged".into(), None);
+    bench.store.insert(USERS, &[unstaged]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_index_of_another_program_over_the_same_fields_hides_no_document() {
+    for options in options_of_others() {
         for earlier in [true, false] {
-            let at_which = format!("{options}, earlier: {earlier}");
             let bench = Bench::new().await;
             if earlier {
                 // With the names that the wanted ones would have.
                 let taken = ["metadata.staged_at_1__id_1", "user_id_1__id_1"];
                 make_others(&bench, &options, taken).await;
             }
-            bench.store.prepare(&wanted).await.unwrap();
+            bench.store.prepare(&with_both_indexes()).await.unwrap();
             if !earlier {
                 make_others(&bench, &options, ["other_staged", "other_user"]).await;
             }
-            bench.store.insert(USERS, &users).await.unwrap();
-            let unstaged = staged(&"unstaged".into(), None);
-            bench.store.insert(USERS, &[unstaged]).await.unwrap();
+            plant_staged_and_unstaged(&bench).await;
+            let entries = profiled(&bench, async || {
+                assert_finds_all(&bench, &format!("{options}, earlier: {earlier}")).await;
+            });
+            for entry in entries.await {
+                let plan = entry.get_str("planSummary").unwrap();
+                let is_by_index = ["IXSCAN { metadata.staged_at: 1", "IXSCAN { user_id: 1"]
+                    .iter()
+                    .any(|by| plan.starts_with(by));
+                assert!(is_by_index, "{options}, earlier: {earlier}: {entry}");
+            }
+        }
+    }
+}
 
-            let due = Query::Due(at(100));
-            let found = paged(&bench, due.clone(), 2).await;
-            assert_eq!(found.len(), users.len(), "{at_which}");
-            let count = bench.store.count(USERS, &due).await.unwrap();
-            assert_eq!(count, users.len() as u64, "{at_which}");
-            let found = paged(&bench, Query::Unstaged, 2).await;
-            assert_eq!(found, [Bson::from("unstaged")], "{at_which}");
-            let found = Find::new(names.clone());
-            let found = bench.store.find(USERS, &found).await.unwrap();
-            assert_eq!(found.len(), users.len(), "{at_which}");
+#[tokio::test]
+async fn an_index_of_another_program_alone_over_the_same_fields_hides_no_document() {
+    let taken = ["metadata.staged_at_1__id_1", "user_id_1__id_1"];
+    for options in options_of_others() {
+        // By a store that has read by the usable indexes before they were dropped, and by one that never saw them.
+        for (has_read, names) in [(false, taken), (true, ["other_staged", "other_user"])] {
+            let bench = Bench::prepared().await;
+            if has_read {
+                bench.store.prepare(&with_both_indexes()).await.unwrap();
+            }
+            plant_staged_and_unstaged(&bench).await;
+            if has_read {
+                assert_finds_all(&bench, "before").await;
+            }
+            let drop = doc! { "dropIndexes": USERS, "index": "*" };
+            bench.run(drop).await;
+            make_others(&bench, &options, names).await;
+            assert_finds_all(&bench, &format!("{options}, has read: {has_read}")).await;
         }
     }
 }
