@@ -18,7 +18,7 @@ import yaml
 
 ROOT = debian.ROOT
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
-RULE_TESTS = ROOT / "deploy" / "prometheus" / "rules.test.yaml"
+RULE_TESTS = sorted((ROOT / "deploy" / "prometheus").glob("*.test.yaml"))
 DASHBOARD = ROOT / "deploy" / "grafana" / "tierkeep.json"
 # Where links of rules and dashboard lead to: pages of this repository.
 PAGES = "https://github.com/tierkeep/tierkeep/blob/main/"
@@ -177,10 +177,10 @@ def without_runbook(rules: dict[str, Any]) -> list[str]:
     return findings
 
 
-def untested(rules: dict[str, Any], tests: dict[str, Any]) -> list[str]:
+def untested(rules: dict[str, Any], tests: list[dict[str, Any]]) -> list[str]:
     """Rules of which no unit test expects that they fire, or none that they do not."""
     fires, rests = set(), set()
-    for test in tests["tests"]:
+    for test in tests:
         for case in test["alert_rule_test"]:
             (fires if case.get("exp_alerts") else rests).add(case["alertname"])
     names = [rule["alert"] for group in rules["groups"] for rule in group["rules"]]

@@ -30,9 +30,13 @@ pub use dump::tools_missing;
 pub enum Contender {
     /// Plain inserts to both, then one delete by age: nothing guarded, verified or recorded.
     Limit,
+    /// The same made by the server alone: `$merge` into both, then one delete by age.
+    Merge,
     /// tierkeep as it is by default.
     Full,
-    /// The same, with documents that another program wrote.
+    /// The same, by two runs at once that share the work.
+    Two,
+    /// As [`Contender::Full`], with documents that another program wrote.
     Foreign,
     /// tierkeep with `TIERKEEP_VERIFY=version`.
     Version,
@@ -58,7 +62,9 @@ impl Contender {
             Home::Mongodb { .. } => {
                 let mut all = vec![
                     Self::Limit,
+                    Self::Merge,
                     Self::Full,
+                    Self::Two,
                     Self::Foreign,
                     Self::Version,
                     Self::Upserts,
@@ -83,7 +89,9 @@ impl Contender {
     pub fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit: plain inserts, delete by age",
+            Self::Merge => "`$merge` on the server, delete by age",
             Self::Full => "tierkeep, every stored byte verified",
+            Self::Two => "the same, two runs at once",
             Self::Foreign => "the same, documents of another program",
             Self::Version => "tierkeep, version and digest verified",
             Self::Upserts => "one client, guarded upserts",
@@ -98,7 +106,9 @@ impl Contender {
         match self {
             Self::Single | Self::Predecessor => documents.min(SAMPLE),
             Self::Limit
+            | Self::Merge
             | Self::Full
+            | Self::Two
             | Self::Foreign
             | Self::Version
             | Self::Upserts
@@ -120,13 +130,15 @@ impl Contender {
         match (self, home) {
             (Self::Limit, Home::Mongodb { .. }) => server::limit(place).await,
             (Self::Limit, Home::Sqlite(_)) => embedded::limit(place).await,
+            (Self::Merge, Home::Mongodb { .. }) => server::merge(place).await,
             (Self::Full | Self::Foreign, _) => tierkeep(place, Verify::Full).await,
+            (Self::Two, _) => two_runs(place).await,
             (Self::Version, _) => tierkeep(place, Verify::Version).await,
             (Self::Upserts, _) => guarded(place, BATCH).await,
             (Self::Single, _) => guarded(place, 1).await,
             (Self::Dump, Home::Mongodb { url, .. }) => dump::dump_and_restore(place, url).await,
             (Self::Predecessor, Home::Mongodb { .. }) => server::predecessor(place).await,
-            (Self::Dump | Self::Predecessor, Home::Sqlite(_)) => {
+            (Self::Merge | Self::Dump | Self::Predecessor, Home::Sqlite(_)) => {
                 anyhow::bail!("{} is for MongoDB", self.name())
             }
         }
@@ -150,6 +162,22 @@ pub async fn tierkeep(place: &Place, verify: Verify) -> Result<()> {
     let summary = run.await?;
     ensure!(summary.failed == 0, "{} documents failed", summary.failed);
     Ok(())
+}
+
+/// Moves with two of tierkeep's movers, each with an engine of its own, as `tierkeep migrate run` does when it is started
+/// twice.
+async fn two_runs(place: &Place) -> Result<()> {
+    let run = async || -> Result<()> {
+        let service =
+            MigrationService::new(place.another_engine().await?, MoverSettings::default());
+        let stop = CancellationToken::new();
+        let run = service.run_beside_others(RunOptions::default(), &NoProgress, &stop);
+        let summary = run.await?;
+        ensure!(summary.failed == 0, "{} documents failed", summary.failed);
+        Ok(())
+    };
+    let (one, other) = tokio::join!(run(), run());
+    one.and(other)
 }
 
 /// Guarded upserts of `batch` documents to srie, then to main, then deletes by version, one after the other.

@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use bson::DateTime;
+use bson::raw::RawDocumentBuf;
+use tierkeep_core::bson;
 use tierkeep_core::db::Role;
 use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{MigrationService, MoverSettings};
@@ -34,11 +37,29 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Asks while nothing moves, then while everything does.
 pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
+    Ok(vec![Section {
+        file: "benchmarks-move.md",
+        name: "latency",
+        text: while_moving(bench, Planted::Own).await?,
+    }])
+}
+
+/// Who wrote the documents that move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Planted {
+    /// tierkeep.
+    Own,
+    /// Another program.
+    Foreign,
+}
+
+/// What requests took in calm and while documents move, as a table.
+pub async fn while_moving(bench: &Bench, planted: Planted) -> Result<String> {
     let rounds = bench.arguments.rounds.min(MOST_ROUNDS);
     let mut all: BTreeMap<CallKind, Vec<Round>> = BTreeMap::new();
     let (mut requests, mut wrong) = (0, Vec::new());
     for round in 0..rounds {
-        let (samples, moving) = once(bench).await?;
+        let (samples, moving) = once(bench, planted).await?;
         requests += samples.len();
         wrong.extend(samples.iter().filter_map(|sample| sample.wrong.clone()));
         for kind in [CallKind::Read, CallKind::Write] {
@@ -63,11 +84,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
             all.entry(kind).or_default().push(one);
         }
     }
-    Ok(vec![Section {
-        file: "benchmarks-move.md",
-        name: "latency",
-        text: text(bench, rounds, &all, requests, &wrong),
-    }])
+    Ok(text(bench, rounds, &all, requests, &wrong))
 }
 
 fn text(
@@ -110,10 +127,13 @@ struct Moving {
     ended: Instant,
 }
 
-async fn once(bench: &Bench) -> Result<(Vec<Sample>, Moving)> {
+async fn once(bench: &Bench, planted: Planted) -> Result<(Vec<Sample>, Moving)> {
     let documents = bench.arguments.documents;
     let place = Place::fresh(&bench.mongodb, "benchlatency").await?;
-    place.plant(documents).await?;
+    match planted {
+        Planted::Own => place.plant(documents).await?,
+        Planted::Foreign => place.plant_foreign(documents).await?,
+    }
     let young = documents..documents + USERS_OF_EACH;
     place.plant_young(young.clone()).await?;
     bench.server.settle().await?;
@@ -142,21 +162,19 @@ async fn once(bench: &Bench) -> Result<(Vec<Sample>, Moving)> {
 /// Waits until documents move, and then until none is left that is due.
 async fn watch(place: &Place, asked: Instant) -> Result<Moving> {
     let resumed = Instant::now();
-    let temp = place.store(Role::RaseenTempUser)?;
     let before = before_now(Duration::from_hours(24));
-    let find = Find::new(Query::Due(before)).keys().limit(1);
-    let first = temp.find(USERS, &find).await?;
+    let first = first_due(place, before).await?;
     let mut begun = None;
     loop {
         ensure!(
             resumed.elapsed() < PATIENCE,
             "still moving after {PATIENCE:?}"
         );
-        let now = temp.find(USERS, &find).await?;
+        let now = first_due(place, before).await?;
         if now != first && begun.is_none() {
             begun = Some(Instant::now());
         }
-        if now.is_empty() {
+        if now.is_none() {
             return Ok(Moving {
                 asked,
                 resumed,
@@ -166,4 +184,17 @@ async fn watch(place: &Place, asked: Instant) -> Result<Moving> {
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// The first document that is due, of other programs' where there is none of tierkeep's own.
+pub async fn first_due(place: &Place, before: DateTime) -> Result<Option<RawDocumentBuf>> {
+    let temp = place.store(Role::RaseenTempUser)?;
+    for query in [Query::Due(before), Query::Unstaged] {
+        let find = Find::new(query).keys().limit(1);
+        let found = temp.find(USERS, &find).await?.pop();
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }

@@ -2,7 +2,7 @@
 //! which builds the release binary and starts the server.
 //!
 //! Only ratios within a run count: absolute figures drift with the machine's other load. Where to look: `race`
-//! (the ways to move, compared), `growth`, `memory`, `idle`, `latency`, `verify`, `flood`, `degraded`, `legacy`,
+//! (the ways to move, compared), `growth`, `memory`, `idle`, `latency`, `drain`, `verify`, `flood`, `degraded`, `legacy`,
 //! `requests`, `start`, and `report`, which writes their results into the pages.
 
 #![expect(clippy::print_stdout, reason = "what it finds is said on the terminal")]
@@ -12,6 +12,7 @@ mod contenders;
 mod degraded;
 mod documents;
 mod door;
+mod drain;
 mod flood;
 mod growth;
 mod idle;
@@ -106,6 +107,8 @@ enum Part {
     Idle,
     /// Requests while documents move
     Latency,
+    /// A backlog under `serve` alone, beside `migrate run`, and requests meanwhile
+    Drain,
     /// How fast main and srie are compared, and with how much memory
     Verify,
     /// Internal users' requests while the public floods the service
@@ -128,6 +131,7 @@ impl Part {
             Self::Memory => memory::measure(bench).await,
             Self::Idle => idle::measure(bench).await,
             Self::Latency => latency::measure(bench).await,
+            Self::Drain => drain::measure(bench).await,
             Self::Verify => verify::measure(bench).await,
             Self::Flood => flood::measure(bench).await,
             Self::Degraded => degraded::measure(bench).await,

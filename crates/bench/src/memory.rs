@@ -18,7 +18,10 @@ const LARGE_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
 #[derive(Clone, Copy, Debug)]
 struct Set {
     documents: u64,
+    /// How many of them are as large as a document may be.
     large: u64,
+    /// Whether another program wrote them.
+    foreign: bool,
     goal: &'static str,
 }
 
@@ -27,23 +30,30 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let plain = |documents| Set {
         documents,
         large: 0,
+        foreign: false,
         goal: "100 MB",
     };
+    let foreign = |documents| Set {
+        foreign: true,
+        ..plain(documents)
+    };
     let with_large = Set {
-        documents: bench.small(),
         large: LARGE.min(bench.small()),
         goal: "200 MB",
+        ..plain(bench.small())
     };
     let sets = [
         plain(0),
         plain(bench.small()),
         plain(bench.arguments.documents),
         plain(bench.large()),
+        foreign(bench.small()),
+        foreign(bench.large()),
         with_large,
     ];
     let mut text = format!(
         "{}{}; one `tierkeep migrate run` of the release binary for each set; the peak is the kernel's (VmHWM).\n\n\
-         | where | documents | of these of 16 MB | peak, MB | goal |\n|---|---|---|---|---|\n",
+         | where | documents | written by | of these of 16 MB | peak, MB | goal |\n|---|---|---|---|---|---|\n",
         report::taken(),
         bench.settings()
     );
@@ -53,9 +63,14 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
             crate::say(&format!("memory, {}, {set:?}: {peak:.1} MB", home.name()));
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {peak:.0} | {} |",
+                "| {} | {} | {} | {} | {peak:.0} | {} |",
                 home.name(),
                 set.documents,
+                if set.foreign {
+                    "another program"
+                } else {
+                    "tierkeep"
+                },
                 set.large,
                 set.goal
             );
@@ -71,7 +86,9 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Section>> {
 /// The peak in MB.
 async fn once(bench: &Bench, home: &Home, set: Set) -> Result<f64> {
     let place = Place::fresh(home, "benchmemory").await?;
-    if set.large > 0 {
+    if set.foreign {
+        place.plant_foreign(set.documents).await?;
+    } else if set.large > 0 {
         place
             .plant_with_large(set.documents, set.large, LARGE_BYTES)
             .await?;

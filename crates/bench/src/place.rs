@@ -98,21 +98,17 @@ impl Place {
                 }
             });
         }
-        let engine = Engine::new(ConnectionManager::new(
-            stores.clone(),
-            Arc::new(MachineClock),
-        )?);
-        let patience = ConnectSettings {
-            retries: 3,
-            backoff: Duration::from_millis(200),
-        };
-        engine.databases().open(patience, Purpose::Work).await?;
         Ok(Self {
-            engine: Arc::new(engine),
+            engine: engine_of(&stores).await?,
             stores,
             home: home.clone(),
             prefix: prefix.to_owned(),
         })
+    }
+
+    /// An engine of its own on the same databases, as another process has it.
+    pub async fn another_engine(&self) -> Result<Arc<Engine>> {
+        engine_of(&self.stores).await
     }
 
     /// The store of `role`.
@@ -258,6 +254,17 @@ impl Place {
         drop(self);
         remove(&home, &prefix).await
     }
+}
+
+async fn engine_of(stores: &[Arc<dyn Store>]) -> Result<Arc<Engine>> {
+    let databases = ConnectionManager::new(stores.to_vec(), Arc::new(MachineClock))?;
+    let engine = Engine::new(databases);
+    let patience = ConnectSettings {
+        retries: 3,
+        backoff: Duration::from_millis(200),
+    };
+    engine.databases().open(patience, Purpose::Work).await?;
+    Ok(Arc::new(engine))
 }
 
 /// The time this long ago.

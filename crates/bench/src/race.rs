@@ -118,7 +118,9 @@ fn goal(contender: Contender) -> &'static str {
         Contender::Full => "0.75, CPU 1.50",
         Contender::Version => "0.80, CPU 1.35",
         Contender::Foreign => "half of the above",
+        Contender::Two => "server's CPU 1.15 of one run's",
         Contender::Limit
+        | Contender::Merge
         | Contender::Upserts
         | Contender::Dump
         | Contender::Single
@@ -160,6 +162,18 @@ fn table(all: &All, served: bool) -> String {
             );
         }
         text.push('\n');
+    }
+    if all.contains_key(&Contender::Two) {
+        let one = all.get(&Contender::Full).into_iter().flatten();
+        let two = all.get(&Contender::Two).into_iter().flatten();
+        let server = two
+            .zip(one)
+            .map(|(two, one)| two.server_micros() / one.server_micros());
+        let _ = writeln!(
+            text,
+            "\nTwo runs at once took {} of the server's processor time of one run (goal 1.15).",
+            spread(server.collect())
+        );
     }
     let full = ratios_to(all, Contender::Full);
     for (other, ratio) in full {

@@ -13,9 +13,13 @@ pub(crate) struct Requests(Mutex<State>);
 #[derive(Clone, Copy, Debug)]
 struct State {
     at_work: u64,
-    /// When the last one ended, or the process began: callers may have waited for that.
-    last_ended: Instant,
+    /// When the last one ended, or the process began.
+    since: Instant,
+    is_first_awaited: bool,
 }
+
+/// For how long after its beginning a process counts as asked: callers may have waited for it, and ask at once.
+const BEGINNING: Duration = Duration::from_secs(1);
 
 /// A request, until it is dropped.
 #[must_use]
@@ -26,7 +30,8 @@ impl Default for Requests {
     fn default() -> Self {
         Self(Mutex::new(State {
             at_work: 0,
-            last_ended: Instant::now(),
+            since: Instant::now(),
+            is_first_awaited: true,
         }))
     }
 }
@@ -34,14 +39,22 @@ impl Default for Requests {
 impl Requests {
     /// A request begins.
     pub(crate) fn begin(&self) -> RequestAtWork<'_> {
-        self.state().at_work += 1;
+        let mut state = self.state();
+        state.at_work += 1;
+        state.is_first_awaited = false;
+        drop(state);
         RequestAtWork(self)
     }
 
-    /// Whether none was at work for so long.
+    /// Whether none was at work for so long; before the first, whether the process is older than a second.
     pub(crate) fn are_quiet_for(&self, long: Duration) -> bool {
         let state = self.state();
-        state.at_work == 0 && state.last_ended.elapsed() >= long
+        let long = if state.is_first_awaited {
+            long.min(BEGINNING)
+        } else {
+            long
+        };
+        state.at_work == 0 && state.since.elapsed() >= long
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -53,7 +66,7 @@ impl Drop for RequestAtWork<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.at_work = state.at_work.saturating_sub(1);
-        state.last_ended = Instant::now();
+        state.since = Instant::now();
     }
 }
 
@@ -63,18 +76,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_are_quiet_a_while_after_the_last_has_ended() {
-        let second = Duration::from_secs(1);
+        let long = 5 * BEGINNING;
         let requests = Requests::default();
-        assert!(!requests.are_quiet_for(second), "just begun");
-        tokio::time::advance(second).await;
-        assert!(requests.are_quiet_for(second), "before the first");
+        assert!(!requests.are_quiet_for(long), "just begun");
+        tokio::time::advance(BEGINNING).await;
+        assert!(requests.are_quiet_for(long), "before the first");
         let (one, other) = (requests.begin(), requests.begin());
         drop(one);
-        tokio::time::advance(2 * second).await;
-        assert!(!requests.are_quiet_for(second), "one is at work");
+        tokio::time::advance(2 * long).await;
+        assert!(!requests.are_quiet_for(long), "one is at work");
         drop(other);
-        assert!(!requests.are_quiet_for(second));
-        tokio::time::advance(second).await;
-        assert!(requests.are_quiet_for(second));
+        tokio::time::advance(BEGINNING).await;
+        assert!(!requests.are_quiet_for(long), "after the first");
+        tokio::time::advance(long - BEGINNING).await;
+        assert!(requests.are_quiet_for(long));
     }
 }

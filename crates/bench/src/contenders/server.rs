@@ -1,4 +1,4 @@
-//! The limit and the predecessor's algorithm on MongoDB, with only the driver.
+//! The limits and the predecessor's algorithm on MongoDB, with only the driver.
 
 use anyhow::{Context, Result};
 use bson::raw::RawDocumentBuf;
@@ -82,6 +82,24 @@ pub(super) async fn limit(place: &Place) -> Result<()> {
     while let Some(done) = at_work.join_next().await {
         done??;
     }
+    delete_by_age(place).await
+}
+
+/// The server copies what is due to both by itself, then one delete by age.
+pub(super) async fn merge(place: &Place) -> Result<()> {
+    let temp = acknowledged(place, Role::RaseenTempUser)?;
+    let copied = async |role| -> Result<()> {
+        let into = doc! { "db": place.database(role)?.name(), "coll": USERS };
+        let merge =
+            doc! { "into": into, "on": "_id", "whenMatched": "fail", "whenNotMatched": "insert" };
+        let pipeline = [doc! { "$match": due().0 }, doc! { "$merge": merge }];
+        let mut cursor = temp.aggregate(pipeline).await?;
+        while cursor.advance().await? {}
+        Ok(())
+    };
+    let (srie, main) = tokio::join!(copied(Role::SrieMainUser), copied(Role::RaseenMainUser));
+    srie?;
+    main?;
     delete_by_age(place).await
 }
 

@@ -6,7 +6,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use rstest::rstest;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::program::{Backend, Deployment, Service};
 
@@ -155,4 +158,51 @@ fn the_allocator_gives_back_unless_it_was_told_otherwise() {
     let set = Deployment::new(Backend::Sqlite).with("MALLOC_ARENA_MAX", "7");
     let told = told_the_allocator(&set.serve());
     assert_eq!(told, [["MALLOC_ARENA_MAX=7"].as_slice(), &OTHERS].concat());
+}
+
+const CALLERS: usize = 1_000;
+
+/// The beginning of the answer to a request of caller number `n`, of which a proxy says where it came from.
+async fn answer_to(
+    stream: &mut tokio::net::TcpStream,
+    method: &str,
+    n: usize,
+    body: &str,
+) -> String {
+    let request = format!(
+        "{method} /v1/user/scan_cache?username=caller_{n} HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: 10.1.{}.{}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        n / 250,
+        n % 250,
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).await.unwrap();
+    String::from_utf8_lossy(&begun).into_owned()
+}
+
+/// All connections come from one address, the proxy's, and the limits are the usual ones.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_callers_at_once_behind_a_trusted_proxy_are_all_served(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let mut deployment = Deployment::new(backend).with("TIERKEEP_TRUSTED_PROXIES", "127.0.0.1/32");
+    for limit in ["RATE", "BURST", "NEW_USERS"] {
+        let name = format!("TIERKEEP_PUBLIC_{limit}");
+        deployment.environment.remove(&name);
+    }
+    let service = deployment.serve();
+    let url = service.url("");
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    for (method, body, status) in [("PUT", "{}", "HTTP/1.1 201"), ("GET", "", "HTTP/1.1 200")] {
+        let callers = (0..CALLERS).map(async |n| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            answer_to(&mut stream, method, n, body).await
+        });
+        let answers = join_all(callers).await;
+        let other = answers.iter().find(|answer| *answer != status);
+        assert_eq!(other, None, "{method}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Going through both sides at once in the order of `_id`, page by page.
 //!
-//! Must never hold more than two pages of a side: the one at hand and the one that is on its way.
+//! Must never hold more pages of a side than the one at hand and [`AHEAD`] more.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -11,7 +11,8 @@ use tierkeep_core::bson;
 use tierkeep_core::compare::{CopyKind, Side, sound_version};
 use tierkeep_core::store::{Class, Cursor, Fields, Find, Query, Store, StoreError, place_of};
 use tierkeep_core::version::Version;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::copies::pair::Pair;
 use crate::databases::pages::page;
@@ -21,6 +22,9 @@ const PAGE_DOCUMENTS: usize = 1_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most claims of a page.
 const PAGE_CLAIMS: usize = 10_000;
+
+/// How many pages of a side are read ahead: one that is hashed while the other is on its way.
+const AHEAD: usize = 2;
 
 /// The documents under one `_id` on both sides.
 pub(crate) struct Both {
@@ -67,16 +71,15 @@ impl Merge {
     }
 
     fn reading(pair: &Pair, find: &Find) -> Self {
-        // Of equal bytes one side is hashed, in the task that has read it, while the other side is read.
+        // Of equal bytes one side is hashed.
         let hashes = |side| side == Side::Main && find.fields == Fields::Whole;
-        let pages = |side| Pages {
-            store: Arc::clone(pair.store(side)),
-            collection: pair.collection.clone(),
-            at_hand: VecDeque::new(),
-            find: find.clone().max_bytes(PAGE_BYTES),
-            hashed: hashes(side).then_some(pair.kind),
-            on_its_way: JoinSet::new(),
-            over: false,
+        let pages = |side| {
+            Pages::ahead(Reading {
+                store: Arc::clone(pair.store(side)),
+                collection: pair.collection.clone(),
+                find: find.clone().max_bytes(PAGE_BYTES),
+                hashed: hashes(side).then_some(pair.kind),
+            })
         };
         Self {
             main: pages(Side::Main),
@@ -126,61 +129,55 @@ struct Read {
     sound: Option<Version>,
 }
 
-/// A page, and the place where the next one begins.
-type Fetched = Result<(Vec<Read>, Option<Cursor>), StoreError>;
+/// A page that is being hashed, or why there is none.
+type Coming = Result<JoinHandle<Vec<Read>>, StoreError>;
 
 /// One side.
 struct Pages {
-    store: Arc<dyn Store>,
-    collection: String,
     at_hand: VecDeque<Read>,
-    /// The page that comes next.
-    find: Find,
-    /// What its documents are, where they are hashed.
-    hashed: Option<CopyKind>,
-    /// One page at most; given up when this is dropped.
-    on_its_way: JoinSet<Fetched>,
-    over: bool,
+    ahead: mpsc::Receiver<Coming>,
+    /// The task that reads ahead; given up when this is dropped.
+    reader: JoinSet<()>,
+    /// The side's database, for a message about that task.
+    store: Arc<dyn Store>,
+    is_over: bool,
 }
 
 impl Pages {
+    fn ahead(reading: Reading) -> Self {
+        let (pages, ahead) = mpsc::channel(AHEAD);
+        let store = Arc::clone(&reading.store);
+        let mut reader = JoinSet::new();
+        reader.spawn(reading.read_ahead(pages));
+        Self {
+            at_hand: VecDeque::new(),
+            ahead,
+            reader,
+            store,
+            is_over: false,
+        }
+    }
+
     /// Whether a page has to come before there is a document at hand.
     fn is_empty(&self) -> bool {
-        self.at_hand.is_empty() && !self.over
+        self.at_hand.is_empty() && !self.is_over
     }
 
     /// Makes sure that a document is at hand, unless there is none left.
     async fn fill(&mut self) -> Result<(), StoreError> {
         while self.is_empty() {
-            if self.on_its_way.is_empty() {
-                self.send_for_next();
+            if let Some(coming) = self.ahead.recv().await {
+                self.at_hand
+                    .extend(coming?.await.map_err(|_| self.broken_off())?);
+            } else {
+                // The end, unless the task that reads was broken off.
+                while let Some(ended) = self.reader.join_next().await {
+                    ended.map_err(|_| self.broken_off())?;
+                }
+                self.is_over = true;
             }
-            let (page, next) = match self.on_its_way.join_next().await {
-                Some(Ok(page)) => page?,
-                Some(Err(_)) | None => return Err(self.broken_off()),
-            };
-            self.over = next.is_none();
-            self.find.after = next;
-            if !self.over {
-                self.send_for_next();
-            }
-            self.at_hand.extend(page);
         }
         Ok(())
-    }
-
-    fn send_for_next(&mut self) {
-        let (store, collection) = (Arc::clone(&self.store), self.collection.clone());
-        let (find, hashed) = (self.find.clone(), self.hashed);
-        self.on_its_way.spawn(async move {
-            let (page, next) = page(store.as_ref(), &collection, &find).await?;
-            let read = |document: RawDocumentBuf| Read {
-                place: place_of(&document),
-                sound: hashed.and_then(|kind| sound_version(&document, kind)),
-                document,
-            };
-            Ok((page.into_iter().map(read).collect(), next))
-        });
     }
 
     fn broken_off(&self) -> StoreError {
@@ -189,6 +186,46 @@ impl Pages {
             operation: "find",
             class: Class::Other,
             code: 0,
+        }
+    }
+}
+
+/// How one side is read.
+struct Reading {
+    store: Arc<dyn Store>,
+    collection: String,
+    /// The page that comes next.
+    find: Find,
+    /// What its documents are, where they are hashed.
+    hashed: Option<CopyKind>,
+}
+
+impl Reading {
+    /// Reads page after page, no further ahead than there is room in `pages`.
+    async fn read_ahead(mut self, pages: mpsc::Sender<Coming>) {
+        // Before the page is read, so that it counts as one of those ahead.
+        while let Ok(room) = pages.reserve().await {
+            let hashed = self.hashed;
+            match page(self.store.as_ref(), &self.collection, &self.find).await {
+                Ok((page, next)) => {
+                    let read = move |document: RawDocumentBuf| Read {
+                        place: place_of(&document),
+                        sound: hashed.and_then(|kind| sound_version(&document, kind)),
+                        document,
+                    };
+                    room.send(Ok(tokio::spawn(async move {
+                        page.into_iter().map(read).collect()
+                    })));
+                    if next.is_none() {
+                        return;
+                    }
+                    self.find.after = next;
+                }
+                Err(error) => {
+                    room.send(Err(error));
+                    return;
+                }
+            }
         }
     }
 }
