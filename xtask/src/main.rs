@@ -87,12 +87,13 @@ enum Task {
     /// with two cores, with the defaults:
     ///
     ///   start    the binary's size, and the start of the embedded service: seconds
-    ///   move     the ways to move documents beside each other on MongoDB: 9 minutes
+    ///   move     the ways to move documents beside each other on MongoDB: 12 minutes
     ///   sqlite   the same on SQLite: 4 minutes
     ///   growth   what a document costs in a small and in a large move: 6 minutes
     ///   memory   the most memory that a move ever has: 3 minutes
     ///   idle     what a look costs when nothing is due: a minute
     ///   latency  requests while documents move: 2 minutes
+    ///   drain    a backlog under serve alone, and requests meanwhile: 9 minutes
     ///
     /// Arguments, all optional:
     ///
@@ -100,7 +101,8 @@ enum Task {
     ///   --documents N     how many documents are moved [default: 50000]; growth and memory go from a fifth of it
     ///                     to four times it
     ///   --rounds N        how many rounds there are [default: 5]; growth and latency make three at most
-    ///   --ways WAY,…      race only these beside the limit: full, version, upserts, dump, single, predecessor
+    ///   --ways WAY,…      race only these beside the limit: merge, full, two, foreign, version, upserts, dump, single,
+    ///                     predecessor
     ///   --set NAME=VALUE  another setting for the tierkeep of the parts memory and latency
     ///
     /// Dump and restore take part where `mongodump` and `mongorestore` are installed. Nothing else should run

@@ -123,7 +123,7 @@ pub(crate) async fn run(
         scratch: scratch.path(),
         full,
     };
-    let steps = [
+    let mut steps = vec![
         Step::new("format", &["fmt", "--all", "--check"], &[]),
         Step::new(
             "lint",
@@ -142,6 +142,11 @@ pub(crate) async fn run(
         Step::new("lint as it is built", &built(&[]), &[]),
         Step::new("lint with otel", &built(&["--features", "otel"]), &[]),
     ];
+    if full {
+        // What no test can run without the cloud; it is compiled at least.
+        let sign_in = built(&["--features", "aws-auth,azure-oidc,gcp-oidc"]);
+        steps.push(Step::new("lint with the clouds' sign-in", &sign_in, &[]));
+    }
     let mut outcomes = Outcomes::default();
     outcomes.take("tidy", async { tidy::run(root) }).await;
     for step in steps {

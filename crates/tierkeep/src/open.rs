@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bson::{Bson, DateTime, doc};
 use rustix::fs::Access;
+use secrecy::ExposeSecret as _;
 use tierkeep_core::bson;
 use tierkeep_core::clock::{self, Clock};
 use tierkeep_core::db::{Role, collection};
@@ -23,7 +24,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::clock::SystemClock;
-use crate::config::{Backend, Settings, copy_keys, private_directory};
+use crate::config::{
+    Backend, Connection, Settings, connection_string, copy_keys, private_directory,
+};
 use crate::exit::{Exit, Unreachable, UsageError};
 
 /// How long a look waits for the host names of `mongodb+srv` to be looked up, all together.
@@ -148,47 +151,69 @@ pub async fn stores_for_a_look(
         Backend::Mongo(connections) => {
             let deadline = Instant::now() + RESOLVING;
             for (role, connection) in connections {
-                let connecting = servers.connect(&connection.url, *role);
-                let why = match timeout_at(deadline, connecting).await {
-                    Ok(Ok(store)) => {
-                        stores.push(Arc::new(store));
-                        continue;
-                    }
-                    Ok(Err(tierkeep_mongo::ConnectError::Unresolved { .. })) => {
-                        "its DNS records could not be found"
-                    }
-                    Ok(Err(wrong)) => return Err(wrong.into()),
-                    Err(_) => "the lookup of its DNS records timed out",
+                let connecting = connected(servers, connection, *role);
+                let store: Arc<dyn Store> = match timeout_at(deadline, connecting).await {
+                    Ok(connected) => match connected? {
+                        Ok(store) => Arc::new(store),
+                        Err(unresolved) => Arc::new(unresolved),
+                    },
+                    Err(_) => Arc::new(unresolved(
+                        connection,
+                        *role,
+                        "the lookup of its DNS records timed out",
+                    )),
                 };
-                let place = format!("the host name in {}", connection.variable);
-                stores.push(absent(*role, Class::NoServer, place, why.to_owned()));
+                stores.push(store);
             }
         }
     }
     Ok(stores)
 }
 
+/// The store of `role`, or what stands for one whose host name is not found.
+async fn connected(
+    servers: &Servers,
+    connection: &Connection,
+    role: Role,
+) -> anyhow::Result<Result<MongoStore, AbsentStore>> {
+    match servers.connect(&connection.url, role).await {
+        Ok(store) => Ok(Ok(store)),
+        Err(tierkeep_mongo::ConnectError::Unresolved { .. }) => Ok(Err(unresolved(
+            connection,
+            role,
+            "its DNS records could not be found",
+        ))),
+        Err(wrong) => Err(wrong.into()),
+    }
+}
+
+fn unresolved(connection: &Connection, role: Role, why: &str) -> AbsentStore {
+    let name = connection_string::srv_name(connection.url.expose_secret()).unwrap_or_default();
+    let place = format!("the host name {name} in {}", connection.variable);
+    absent(role, Class::NoServer, place, why.to_owned())
+}
+
 fn file_for_a_look(path: &Path, role: Role, clock: &Arc<dyn Clock>) -> Arc<dyn Store> {
     let place = path.display().to_string();
     if !path.exists() {
         let why = "no such file".to_owned();
-        return absent(role, Class::NoServer, place, why);
+        return Arc::new(absent(role, Class::NoServer, place, why));
     }
     if let Some(error) = unwritable(path) {
         let why = format!("it cannot be written to: {error}");
-        return absent(role, Class::Unauthorized, place, why);
+        return Arc::new(absent(role, Class::Unauthorized, place, why));
     }
     match SqliteStore::open(path, role, Arc::clone(clock)) {
         Ok(store) => Arc::new(store),
         Err(error) => {
             let (doing, class) = (error.operation, error.class);
             let why = format!("{doing} failed: {} (code {})", class.as_str(), error.code);
-            absent(role, class, place, why)
+            Arc::new(absent(role, class, place, why))
         }
     }
 }
 
-fn absent(role: Role, class: Class, place: String, why: String) -> Arc<dyn Store> {
+fn absent(role: Role, class: Class, place: String, why: String) -> AbsentStore {
     let error = StoreError {
         database: role,
         operation: "hello",
@@ -196,7 +221,7 @@ fn absent(role: Role, class: Class, place: String, why: String) -> Arc<dyn Store
         code: 0,
     };
     let trouble = Some(why);
-    Arc::new(AbsentStore::new(error, Whereabouts { place, trouble }))
+    AbsentStore::new(error, Whereabouts { place, trouble })
 }
 
 /// The error of an opening, with what to look at where databases were not reached.
@@ -260,18 +285,25 @@ pub async fn stores(
 /// The same, as what they are; none with the embedded store.
 ///
 /// # Errors
-/// A connection string that cannot be understood.
+/// A connection string that cannot be understood, or whose host name is not found.
 pub async fn mongo_stores(
     servers: &Servers,
     settings: &Settings,
 ) -> anyhow::Result<Vec<MongoStore>> {
-    let mut stores = Vec::new();
+    let (mut stores, mut away) = (Vec::new(), Vec::new());
     if let Backend::Mongo(connections) = &settings.backend {
         for (role, connection) in connections {
-            stores.push(servers.connect(&connection.url, *role).await?);
+            match connected(servers, connection, *role).await? {
+                Ok(store) => stores.push(store),
+                Err(unresolved) => away.push(unresolved.unreached()),
+            }
         }
     }
-    Ok(stores)
+    if away.is_empty() {
+        Ok(stores)
+    } else {
+        Err(explained(ConnectError::Unreachable(away), settings))
+    }
 }
 
 fn embedded(

@@ -10,6 +10,8 @@ use tierkeep_core::store::{
     Layout, Put, Query, Result, Store, StoreError, Whereabouts, Written,
 };
 
+use crate::databases::unreached::Unreached;
+
 /// Takes the place of a database whose store cannot be opened, so that the others can still be examined.
 #[derive(Clone, Debug)]
 pub struct AbsentStore {
@@ -21,6 +23,11 @@ impl AbsentStore {
     /// The database of `error`, which is where `whereabouts` says.
     pub fn new(error: StoreError, whereabouts: Whereabouts) -> Self {
         Self { error, whereabouts }
+    }
+
+    /// The database as one that was not reached.
+    pub fn unreached(&self) -> Unreached {
+        Unreached::new(self, self.error.clone())
     }
 
     fn fail<T>(&self, operation: &'static str) -> Result<T> {

@@ -76,6 +76,13 @@ fn normal(host: &str, srv: bool) -> String {
     }
 }
 
+/// The host name of a `mongodb+srv` string.
+pub fn srv_name(url: &str) -> Option<String> {
+    let target = Target::parse(url).ok()?;
+    let mut hosts = target.hosts.iter();
+    hosts.find_map(|host| host.strip_prefix("srv:").map(str::to_owned))
+}
+
 /// `text` with `%XX` resolved.
 pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::program::{Backend, Deployment, mongo_url};
 
 const KEY: &str = "a key that only these tests have";
 
-async fn users_in_trail(deployment: &Deployment) -> Vec<String> {
+pub(super) async fn users_in_trail(deployment: &Deployment) -> Vec<String> {
     let name = collection::AUDIT_TRAIL;
     let entries = deployment.all(Role::EvaluationAudit, name).await;
     let users = entries.iter().filter_map(|it| it.get_str("user_id").ok());
@@ -142,8 +142,17 @@ async fn the_chain_holds_when_two_services_are_killed_under_load_and_no_entry_co
     assert_eq!(unreadable.status.code(), Some(2));
 }
 
+/// The directory of the spool of a deployment of [`Outage::of`].
+pub(super) fn spool_of(deployment: &Deployment) -> PathBuf {
+    let folder = deployment.dir.path();
+    match deployment.backend {
+        Backend::Sqlite => folder.join("data/spool"),
+        Backend::Mongo => folder.join("spool"),
+    }
+}
+
 /// Waits until nothing is left in the spool.
-async fn delivered(spool: &Path) {
+pub(super) async fn delivered(spool: &Path) {
     let emptied = async {
         while std::fs::read_dir(spool).map_or(0, Iterator::count) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -155,7 +164,7 @@ async fn delivered(spool: &Path) {
 }
 
 /// `evaluation_audit`, away when the test wants it to be.
-enum Outage {
+pub(super) enum Outage {
     /// Another connection holds the lock of the file.
     File(rusqlite::Connection),
     /// Connections lead through this gate.
@@ -164,7 +173,7 @@ enum Outage {
 
 impl Outage {
     /// A deployment whose `evaluation_audit` can be taken away.
-    async fn of(backend: Backend) -> (Deployment, Self) {
+    pub(super) async fn of(backend: Backend) -> (Deployment, Self) {
         let deployment = Deployment::new(backend).with("TIERKEEP_AUDIT_KEY", KEY);
         match backend {
             Backend::Sqlite => {
@@ -193,14 +202,14 @@ impl Outage {
         }
     }
 
-    fn begin(&self) {
+    pub(super) fn begin(&self) {
         match self {
             Self::File(file) => file.execute_batch("BEGIN IMMEDIATE").unwrap(),
             Self::Gate(shut) => shut.store(true, Ordering::SeqCst),
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         match self {
             Self::File(file) => file.execute_batch("ROLLBACK").unwrap(),
             Self::Gate(shut) => shut.store(false, Ordering::SeqCst),
@@ -281,11 +290,7 @@ async fn decisions_of_an_outage_are_delivered_once_in_their_order_also_across_a_
     expected.push("external_after".to_owned());
 
     // The spool is delivered within moments of the start; the service is asked until it is empty.
-    let spool = match backend {
-        Backend::Sqlite => deployment.dir.path().join("data/spool"),
-        Backend::Mongo => deployment.dir.path().join("spool"),
-    };
-    delivered(&spool).await;
+    delivered(&spool_of(&deployment)).await;
     let mut users = users_in_trail(&deployment).await;
     users.retain(|user| user != "external_cut");
     assert_eq!(users, expected);

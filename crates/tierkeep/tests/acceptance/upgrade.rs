@@ -13,10 +13,15 @@ use reqwest::{Client, StatusCode};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tierkeep::clock::SystemClock;
+use tierkeep_core::clock::{self, Clock as _};
 use tierkeep_core::db::Role;
+use tierkeep_core::store::Query;
 use tierkeep_identity::RoleClaim;
+use tierkeep_testkit::documents::native_user;
 use tokio::time::{Instant, sleep};
 
+use super::audit::{Outage, delivered, spool_of, users_in_trail};
 use super::program::{Backend, Deployment, SERVE, Service, github, token, token_of};
 
 const USERS: usize = 6;
@@ -311,7 +316,6 @@ async fn side_by_side(backend: Backend, builds: [&Path; 2]) {
 async fn a_document_of_a_newer_form_stays_as_it_is_and_is_reported(
     #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
-    use tierkeep_testkit::documents::native_user;
     let github = github().await;
     let deployment = Deployment::new(backend).with("GITHUB_API_URL", &github.uri());
     deployment.json(&["init", "--json"]);
@@ -344,4 +348,118 @@ async fn a_document_of_a_newer_form_stays_as_it_is_and_is_reported(
     assert!(told.contains("metadata.schema_version is 2"), "{told}");
     assert_eq!(deployment.users(Role::RaseenTempUser).await, [newer]);
     assert_eq!(deployment.users(Role::RaseenMainUser).await, []);
+}
+
+/// How many documents are due when a run is killed.
+const DUE: u32 = 2_000;
+
+/// Decisions in the spool, an alert that is open, and a batch that is half moved.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_build_has_left_open_the_other_completes(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let (previous, current) = (previous(), current());
+    left_open(backend, [&previous, &current]).await;
+    if previous != current {
+        left_open(backend, [&current, &previous]).await;
+    }
+}
+
+async fn left_open(backend: Backend, [first, second]: [&Path; 2]) {
+    let (deployment, outage) = Outage::of(backend).await;
+    let deployment = deployment.with("TIERKEEP_SCAN_INTERVAL", "500ms");
+    let run = |build: &Path, arguments: &[&str]| {
+        let output = deployment.command_of(build, arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        output.stdout
+    };
+    run(first, &["init"]);
+    run(first, &["migrate", "pause"]);
+    let two_days_ago = clock::before(SystemClock.now(), Duration::from_hours(48));
+    let users: Vec<_> = (0..DUE)
+        .map(|n| native_user(n, 1).dated(two_days_ago).build())
+        .collect();
+    let temp = deployment.open(Role::RaseenTempUser).await;
+    temp.insert("internal_users", &users).await.unwrap();
+
+    let mut service = serve(&deployment, first);
+    let raised = alert(&deployment, first, |alert| alert["resolved_at"].is_null()).await;
+    outage.begin();
+    let names: Vec<_> = (0..5).map(|n| format!("spooled{n}")).collect();
+    for name in &names {
+        let url = service.url(&format!("/v1/user/scan_cache?username={name}"));
+        let put = Client::new().put(url).json(&json!({})).send().await;
+        assert_eq!(put.unwrap().status(), StatusCode::CREATED);
+    }
+    service.kill();
+    outage.end();
+    run(first, &["migrate", "resume"]);
+    killed_while_moving(&deployment, first).await;
+
+    let service = serve(&deployment, second);
+    delivered(&spool_of(&deployment)).await;
+    let trail = users_in_trail(&deployment).await;
+    for name in &names {
+        let user = format!("external_{name}");
+        assert_eq!(trail.iter().filter(|it| **it == user).count(), 1, "{user}");
+    }
+    let resolved = alert(&deployment, second, |alert| !alert["resolved_at"].is_null()).await;
+    assert_eq!(resolved["first_at"], raised["first_at"]);
+    stop(service).await;
+    // What the previous build does not know of is completed by this one.
+    run(&current(), &["migrate", "run"]);
+    for (role, count) in [(Role::RaseenTempUser, 0), (Role::RaseenMainUser, DUE)] {
+        let count = usize::try_from(count).unwrap();
+        assert_eq!(deployment.users(role).await.len(), count, "{role}");
+    }
+    let audit = |collection| deployment.all(Role::EvaluationAudit, collection);
+    let records = audit("migration_records").await;
+    assert!(
+        records
+            .iter()
+            .all(|it| it.get_str("status").ok() == Some("completed"))
+    );
+    assert_eq!(records.len(), usize::try_from(DUE).unwrap());
+    assert_eq!(audit("migration_intents").await, []);
+    for build in [first, second] {
+        run(build, &["verify"]);
+        run(build, &["audit", "verify"]);
+    }
+}
+
+/// Waits for the alert about overdue documents to be so, and answers it.
+async fn alert(deployment: &Deployment, build: &Path, is_so: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let listed = deployment
+            .command_of(build, &["alerts", "list", "--all", "--json"])
+            .output()
+            .unwrap();
+        let alerts: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        let alerts = alerts["items"].as_array().cloned().unwrap_or_default();
+        let mut of_kind = alerts
+            .into_iter()
+            .filter(|it| it["kind"] == "documents_overdue");
+        if let Some(found) = of_kind.find(|alert| is_so(alert)) {
+            return found;
+        }
+        assert!(began.elapsed() < 2 * PATIENCE, "{listed:?}");
+        sleep(10 * INTERVAL).await;
+    }
+}
+
+/// Starts a run and ends it after its first documents have reached main.
+async fn killed_while_moving(deployment: &Deployment, build: &Path) {
+    let arguments = ["migrate", "run", "--max-rate", "500"];
+    let mut run = deployment.command_of(build, &arguments).spawn().unwrap();
+    let main = deployment.open(Role::RaseenMainUser).await;
+    let began = Instant::now();
+    while main.count("internal_users", &Query::All).await.unwrap() == 0 {
+        assert!(began.elapsed() < PATIENCE);
+        sleep(INTERVAL / 4).await;
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_ne!(deployment.users(Role::RaseenTempUser).await, []);
 }

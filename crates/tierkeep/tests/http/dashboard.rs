@@ -7,9 +7,11 @@ use tierkeep_core::db::{Role, collection};
 use tierkeep_core::document;
 use tierkeep_core::store::{Fence, Find, Query};
 use tierkeep_core::user::UserId;
+use tierkeep_engine::{NoProgress, RunOptions};
 use tierkeep_identity::RoleClaim;
 use tierkeep_testkit::documents::native_user;
 use tierkeep_testkit::fault::{Fault, Moment};
+use tokio_util::sync::CancellationToken;
 
 use crate::common::{Answer, Ask, Backend, HOUR, Options, Public, SUBJECT, World};
 
@@ -182,6 +184,7 @@ async fn a_form_without_its_csrf_token_is_refused() {
         "/ui/actions/run",
         "/ui/actions/retry",
         "/ui/actions/verify",
+        "/ui/actions/restore",
         "/ui/sign-out",
     ] {
         form(post(path), &[]).send().await.expect(403);
@@ -366,6 +369,75 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     for entry in &kept {
         assert_eq!(entry.get_str("actor").unwrap(), actor);
         assert_eq!(entry.get_str("reason").unwrap(), "on the dashboard");
+    }
+}
+
+/// An internal user whose copies are the same in main and srie; the `_id` is the user's.
+async fn moved_user(world: &World) -> String {
+    let temp = &world.stores[&Role::RaseenTempUser];
+    let now = temp.hello().await.unwrap().now;
+    let user = native_user(1, 1);
+    let id = user.id().to_owned();
+    let old = user.dated(clock::before(now, 25 * HOUR)).build();
+    temp.insert("internal_users", &[old]).await.unwrap();
+    let service = &world.mover.service;
+    let stop = CancellationToken::new();
+    let run = service.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);
+    assert_eq!(run.await.unwrap().moved, 1);
+    id
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_user_that_main_lacks_is_restored_after_a_question(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let id = moved_user(&world).await;
+    let cookie = session(&world).await;
+    let user_page = format!("/ui/users/{id}");
+    let restore = format!("/ui/actions/restore?user={id}");
+    let shown = async || {
+        let page = page(&world, &cookie, &user_page).await.expect(200);
+        page.text().to_owned()
+    };
+    assert!(!shown().await.contains(&restore), "main has it");
+
+    let main = &world.stores[&Role::RaseenMainUser];
+    let ids = vec![id.as_str().into()];
+    let version = document::version(&world.documents(Role::RaseenMainUser).await[0]).unwrap();
+    let fence = Fence::Version { version, ids };
+    assert_eq!(main.delete("internal_users", &[fence]).await.unwrap(), 1);
+    assert!(shown().await.contains(&restore));
+    let asked = page(&world, &cookie, &restore).await.expect(200);
+    assert!(asked.text().contains("Restore this user from the backup?"));
+    assert_eq!(world.count(Role::RaseenMainUser).await, 0, "only asked");
+    let act = async || {
+        let post = world.ask("POST", "/ui/actions/restore");
+        let post = post.header("cookie", &cookie);
+        let fields = [("csrf", csrf(&asked)), ("user", id.clone())];
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let answer = form(post, &fields).send().await.expect(303);
+        assert_eq!(answer.header("location"), Some(user_page.as_str()));
+        shown().await
+    };
+    let told = act().await;
+    assert!(
+        told.contains("Restored to main from the copy in srie."),
+        "{told}"
+    );
+    assert_eq!(
+        world.documents(Role::RaseenMainUser).await,
+        world.documents(Role::SrieMainUser).await
+    );
+    assert!(act().await.contains("main holds the same version"));
+    for none in ["external_0123456789abcdef01234567", "x", ""] {
+        let path = format!("/ui/actions/restore?user={none}");
+        let status = page(&world, &cookie, &path).await.status.as_u16();
+        assert!(matches!(status, 400 | 404), "{none}: {status}");
     }
 }
 

@@ -8,9 +8,10 @@ use askama::Template;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
-use tierkeep_core::user::UserId;
+use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{
-    Failed, QuarantineError, QuarantineService, RunOptions, Verified, VerifyOptions,
+    Failed, QuarantineError, QuarantineService, RestoreOptions, RestoreScope, Restored, RunOptions,
+    Verified, VerifyOptions,
 };
 
 use super::backup::told;
@@ -23,7 +24,7 @@ use crate::http::response::problem::Problem;
 use crate::http::routes::admin::mover::{MoverSwitch, switch};
 use crate::http::routes::admin::task::TaskState;
 use crate::http::routes::admin::verify::Comparison;
-use crate::http::routes::admin::{retry, run, verify};
+use crate::http::routes::admin::{restore, retry, run, verify};
 use crate::http::state::HttpState;
 
 /// How the audit trail says that an administrator came.
@@ -40,6 +41,8 @@ enum Action {
     TestAlerts,
     /// The quarantined document that the text names.
     Release(String),
+    /// An internal user, from the backup.
+    Restore(UserId),
 }
 
 #[derive(Deserialize, Default)]
@@ -112,8 +115,16 @@ fn read(
             let user = user.map_err(|_| Problem::Malformed("user is not a valid user id"))?;
             ("retry", Action::Retry(Failed::Of(user)))
         }
+        "restore" if !user.is_empty() => ("restore", Action::Restore(internal(user)?)),
         _ => return Err(Problem::UnknownPath),
     })
+}
+
+/// A user who has a backup.
+fn internal(user: &str) -> Result<UserId, Problem> {
+    let user = UserId::parse(user).ok();
+    user.filter(|user| user.user_type() == UserType::Internal)
+        .ok_or(Problem::Malformed("user is not the id of an internal user"))
 }
 
 impl Action {
@@ -133,6 +144,7 @@ impl Action {
             Self::Verify => return verified(state, by).await,
             Self::TestAlerts => tested(state).await,
             Self::Release(name) => released(state, by, name).await?,
+            Self::Restore(user) => restored(state, by, user).await?,
             Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
                 "The mover is paused everywhere. Batches in progress are completed first.".into()
             }
@@ -155,7 +167,7 @@ impl Action {
 
     fn subject(&self) -> Option<&str> {
         match self {
-            Self::Retry(Failed::Of(user)) => Some(user.as_str()),
+            Self::Retry(Failed::Of(user)) | Self::Restore(user) => Some(user.as_str()),
             Self::Release(name) => Some(name),
             Self::Pause
             | Self::Resume
@@ -174,6 +186,7 @@ impl Action {
             Self::Verify => "Compare main with its backup now?",
             Self::TestAlerts => "Send a test message?",
             Self::Release(_) => "Release this document from quarantine?",
+            Self::Restore(_) => "Restore this user from the backup?",
             Self::Retry(Failed::All) => "Retry all failed moves?",
             Self::Retry(Failed::Of(_)) => "Retry this user's failed move?",
         }
@@ -204,6 +217,10 @@ impl Action {
                 "The next run checks the document again and moves it if it can; otherwise it is quarantined again. The \
                  document does not change."
             }
+            Self::Restore(_) => {
+                "The copy in srie is written to main, unless main holds the same version or a newer one. A user who was \
+                 erased stays erased, and a copy that does not match its own digest is not restored. Temp does not change."
+            }
             Self::Retry(_) => {
                 "The record becomes pending again with all its retries, and the next run repeats the move. The \
                  document does not change. Fix the cause first; otherwise the move fails again."
@@ -219,6 +236,7 @@ impl Action {
             Self::Verify => "Verify now",
             Self::TestAlerts => "Send",
             Self::Release(_) => "Release",
+            Self::Restore(_) => "Restore",
             Self::Retry(_) => "Retry",
         }
     }
@@ -230,7 +248,7 @@ impl Action {
             Self::Verify => Place::Backup.path().to_owned(),
             Self::TestAlerts => Place::Alerts.path().to_owned(),
             Self::Release(_) | Self::Retry(Failed::All) => Place::Migrations.path().to_owned(),
-            Self::Retry(Failed::Of(user)) => format!("/ui/users/{user}"),
+            Self::Retry(Failed::Of(user)) | Self::Restore(user) => format!("/ui/users/{user}"),
         }
     }
 }
@@ -256,6 +274,41 @@ async fn verified(state: &HttpState, by: &Operator) -> Result<Option<String>, Pr
             Err(error.into())
         }
     }
+}
+
+/// Copies a user from srie to main where main lacks it or holds an older version, and says what came of it.
+async fn restored(state: &HttpState, by: &Operator, user: &UserId) -> Result<String, Problem> {
+    let options = RestoreOptions {
+        whom: RestoreScope::Users(vec![user.clone()]),
+        dry_run: false,
+    };
+    let Restored {
+        restored,
+        unchanged,
+        newer_in_main,
+        shadowed,
+        problems,
+        ..
+    } = match restore::restore(state, &by.admin, options, HOW, PATIENCE).await? {
+        TaskState::Done(restored) => restored,
+        TaskState::Running(run_id) => {
+            return Ok(format!(
+                "The restoration is still in progress: {run_id}. Reload the page later."
+            ));
+        }
+    };
+    let why = problems.into_iter().next().map(|problem| problem.reason);
+    Ok(match why {
+        Some(why) => format!("Not restored: {why}."),
+        None if restored > 0 && shadowed > 0 => {
+            "Restored to main. Temp holds the user too, and its document remains the current one."
+                .into()
+        }
+        None if restored > 0 => "Restored to main from the copy in srie.".into(),
+        None if newer_in_main > 0 => "Nothing to restore: main holds a newer version.".into(),
+        None if unchanged > 0 => "Nothing to restore: main holds the same version.".into(),
+        None => "Nothing to restore: the user was erased.".into(),
+    })
 }
 
 /// Sends a test message through each channel and says what came of it.

@@ -46,6 +46,8 @@ struct UserPage {
     decisions: Option<Vec<Line>>,
     more: bool,
     failed: bool,
+    /// Whether srie holds content that main lacks.
+    can_restore: bool,
 }
 
 /// Whether a user's copies agree.
@@ -97,6 +99,7 @@ pub(super) async fn get(
         decisions: page.map(|page| lines(&page.items, by.words)),
         more,
         failed: failed(&user),
+        can_restore: can_restore(&user),
         user,
     })
 }
@@ -128,6 +131,13 @@ fn nobody(by: &Operator, q: String) -> axum::response::Response {
 fn failed(user: &Explanation) -> bool {
     let mut records = user.records.iter().flatten();
     records.any(|record| record.status == "failed")
+}
+
+/// Whether srie holds a live copy, and main none or another.
+fn can_restore(user: &Explanation) -> bool {
+    let copy = |role: Role| user.copies.iter().find(|copy| copy.database == role);
+    let srie = copy(Role::SrieMainUser).filter(|copy| copy.state == LIVE);
+    srie.is_some_and(|srie| copy(Role::RaseenMainUser).is_none_or(|main| !same(main, srie)))
 }
 
 impl UserPage {

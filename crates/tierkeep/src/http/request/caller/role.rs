@@ -50,8 +50,9 @@ impl Admin {
         &self,
         audit: &AuditTrail,
         about: Option<&UserId>,
+        how: &str,
     ) -> Result<(), StoreError> {
-        let entry = (AuditKind::Restore, "restore", "over HTTP");
+        let entry = (AuditKind::Restore, "restore", how);
         self.record(audit, entry, about).await
     }
 

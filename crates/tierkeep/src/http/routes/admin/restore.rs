@@ -1,6 +1,7 @@
 //! `POST /v1/admin/restore`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -12,7 +13,8 @@ use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, Object, Schema};
 use utoipa::openapi::{RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::task::{self, Begun, TaskError};
+use super::OVER_HTTP;
+use super::task::{self, Begun, TaskError, TaskState};
 use crate::http::openapi::schema::{INTERNAL_USER_ID, body, constant, of, request};
 use crate::http::request::body;
 use crate::http::request::caller::Admin;
@@ -155,17 +157,31 @@ pub(in crate::http) async fn post(
 ) -> Result<Response, TaskError> {
     let request: RestoreRequest = body::optional(request, &state).await?;
     let options = RestoreOptions::try_from(request)?;
+    let longest_wait = task::longest_wait(&state.limits);
+    let restored = restore(&state, &admin, options, OVER_HTTP, longest_wait).await?;
+    Ok(task::answer_of::<_, RestoredBody>(restored)?)
+}
+
+/// Restores, after the audit trail has recorded it, and waits `longest_wait` at most for the result.
+///
+/// # Errors
+/// [`TaskError::Database`] and [`TaskError::Internal`].
+pub(in crate::http) async fn restore(
+    state: &HttpState,
+    admin: &Admin,
+    options: RestoreOptions,
+    how: &'static str,
+    longest_wait: Duration,
+) -> Result<TaskState<Restored>, TaskError> {
     let about = match &options.whom {
         RestoreScope::Users(users) if users.len() == 1 => users.first(),
         RestoreScope::Users(_) | RestoreScope::All => None,
     };
     if !options.dry_run {
-        admin.restores(&state.audit, about).await?;
+        admin.restores(&state.audit, about, how).await?;
     }
     let restoration = Restoration::new(Arc::clone(state.mover.service.engine()));
     let stop = state.mover.stop.clone();
     let work = async move { restoration.run(&options, &|_| (), &stop).await };
-    let longest_wait = task::longest_wait(&state.limits);
-    let restored = task::run(&state, "restore", longest_wait, work).await?;
-    Ok(task::answer_of::<_, RestoredBody>(restored)?)
+    task::run(state, "restore", longest_wait, work).await
 }
