@@ -132,7 +132,7 @@ impl Contender {
             (Self::Limit, Home::Sqlite(_)) => embedded::limit(place).await,
             (Self::Merge, Home::Mongodb { .. }) => server::merge(place).await,
             (Self::Full | Self::Foreign, _) => tierkeep(place, Verify::Full).await,
-            (Self::Two, _) => two_runs(place).await,
+            (Self::Two, _) => Box::pin(two_runs(place)).await,
             (Self::Version, _) => tierkeep(place, Verify::Version).await,
             (Self::Upserts, _) => guarded(place, BATCH).await,
             (Self::Single, _) => guarded(place, 1).await,

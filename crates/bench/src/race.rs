@@ -118,11 +118,11 @@ fn goal(contender: Contender, served: bool) -> &'static str {
         Contender::Full if served => "0.75, CPU 1.50",
         Contender::Full => "0.65",
         Contender::Version if served => "0.80, CPU 1.35",
-        Contender::Version => "",
         Contender::Foreign => "half of one's own",
         Contender::Two => "server's CPU 1.15 of one run's",
         Contender::Limit
         | Contender::Merge
+        | Contender::Version
         | Contender::Upserts
         | Contender::Dump
         | Contender::Single

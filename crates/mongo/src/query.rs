@@ -5,12 +5,14 @@
 //! functions hold each command's exact form.
 
 mod admin;
+mod by_index;
 mod delete;
 mod legacy;
 mod read;
 mod write;
 
 pub(crate) use admin::*;
+pub(crate) use by_index::*;
 pub(crate) use delete::*;
 pub(crate) use legacy::*;
 pub(crate) use read::*;

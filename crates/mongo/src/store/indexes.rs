@@ -21,22 +21,29 @@ const NAME_KEPT: Duration = Duration::from_mins(1);
 /// Fields of an index.
 type Fields = &'static [&'static str];
 
-/// The names of usable indexes, by collection and fields, and when they were asked for.
+/// A usable index, and when the server was asked for it.
+struct Asked {
+    name: String,
+    at: Instant,
+}
+
+/// The usable indexes that are known, by collection and fields.
 #[derive(Clone, Default)]
-pub(super) struct IndexNames(Arc<Mutex<BTreeMap<(String, Fields), (String, Instant)>>>);
+pub(super) struct IndexNames(Arc<Mutex<BTreeMap<(String, Fields), Asked>>>);
 
 impl IndexNames {
     fn get(&self, collection: &str, fields: Fields) -> Option<String> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, asked_at) = names.get(&(collection.to_owned(), fields))?;
-        (asked_at.elapsed() < NAME_KEPT).then(|| name.clone())
+        let asked = names.get(&(collection.to_owned(), fields))?;
+        (asked.at.elapsed() < NAME_KEPT).then(|| asked.name.clone())
     }
 
     fn set(&self, collection: &str, fields: Fields, name: Option<String>) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (collection.to_owned(), fields);
+        let at = Instant::now();
         match name {
-            Some(name) => names.insert(key, (name, Instant::now())),
+            Some(name) => names.insert(key, Asked { name, at }),
             None => names.remove(&key),
         };
     }

@@ -1,5 +1,6 @@
 //! The routes, one behaviour at a time.
 
+mod actions;
 mod admin;
 mod audit;
 mod availability;
