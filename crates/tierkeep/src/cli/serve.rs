@@ -293,6 +293,9 @@ fn detector(
     Ok((Arc::new(detector), secrets))
 }
 
+/// The directory, beside the spool, of files with the copies of a conflict.
+const COPIES: &str = "quarantine";
+
 /// What the routes share with the rest of the service.
 struct StateParts {
     waiting: watch::Receiver<Option<Waiting>>,
@@ -335,6 +338,7 @@ fn state(
         ),
         mover: parts.mover,
         metrics: parts.metrics,
+        copies_dir: settings.audit.beside_spool(COPIES),
         channels: parts.channels,
         sessions: Sessions::new(Arc::clone(&context.clock)),
         settings: shown::all(&context.loaded).into(),

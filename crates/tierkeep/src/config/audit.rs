@@ -64,6 +64,12 @@ impl AuditConfig {
         self.spool_dir.as_deref()
     }
 
+    /// The directory of this name in the one that holds the spool, where there is a spool.
+    pub fn beside_spool(&self, name: &str) -> Option<PathBuf> {
+        let parent = self.spool_dir.as_deref()?.parent()?;
+        Some(parent.join(name))
+    }
+
     /// Whether decisions that wait for the database survive the process.
     pub fn has_spool(&self) -> bool {
         self.spool_dir.is_some()

@@ -120,6 +120,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     /// The clock that JWTs are held against; the same on every backend.
     pub jwt_clock: Arc<ManualClock>,
+    /// Where files with the copies of a conflict go.
+    pub copies: tempfile::TempDir,
     github: MockServer,
     _kept: databases::Kept,
 }
@@ -190,6 +192,7 @@ impl World {
         let health = HealthSource::new(service.clone(), watched, HOUR, watch::channel(None).1);
         let mover = Mover::new(service, HOUR, CancellationToken::new());
         let erasures = ErasureService::new(Arc::clone(&engine));
+        let copies = tempfile::tempdir().unwrap();
         let state = HttpState::from(Shared {
             users: Users::new(Arc::clone(&engine)),
             hr: HrRecords::new(Arc::clone(&engine)),
@@ -208,6 +211,7 @@ impl World {
             mover: mover.clone(),
             metrics: Metrics::new(),
             sessions: Sessions::new(Arc::clone(&jwt_clock) as Arc<dyn Clock>),
+            copies_dir: Some(copies.path().join("quarantine")),
             channels: Arc::new([]),
             settings: settings(),
         });
@@ -225,6 +229,7 @@ impl World {
             phase,
             clock,
             jwt_clock,
+            copies,
             github,
             _kept: kept,
         }

@@ -1,9 +1,12 @@
 //! What an administrator does on the dashboard, after a question.
 
 use rstest::rstest;
+use tierkeep_core::bson::rawdoc;
 use tierkeep_core::clock;
 use tierkeep_core::db::{Role, collection};
-use tierkeep_core::document;
+use tierkeep_core::digest::Digest;
+use tierkeep_core::document::{self, Location};
+use tierkeep_core::mover::main_form;
 use tierkeep_core::store::{Fence, Find, Query};
 use tierkeep_engine::{NoProgress, RunOptions};
 use tierkeep_testkit::documents::native_user;
@@ -101,11 +104,16 @@ async fn moved_user(world: &World) -> String {
     let id = user.id().to_owned();
     let old = user.dated(clock::before(now, 25 * HOUR)).build();
     temp.insert("internal_users", &[old]).await.unwrap();
+    move_due(world, 1).await;
+    id
+}
+
+/// Moves what is due, which are so many documents.
+async fn move_due(world: &World, moved: u64) {
     let service = &world.mover.service;
     let stop = CancellationToken::new();
     let run = service.migrate_expired_data(RunOptions::default(), &NoProgress, &stop);
-    assert_eq!(run.await.unwrap().moved, 1);
-    id
+    assert_eq!(run.await.unwrap().moved, moved);
 }
 
 #[rstest]
@@ -182,5 +190,119 @@ async fn a_comparison_that_cannot_be_made_is_refused_and_tells_nothing_later() {
         world.faults.heal();
         let next = page(&world, &cookie, "/ui/backup").await.expect(200);
         assert!(!next.text().contains("id=\"notice\""), "{away}");
+    }
+}
+
+/// A document in temp that is older than what main and srie hold, and that is quarantined for it; answers its user.
+async fn conflict(world: &World) -> String {
+    let temp = &world.stores[&Role::RaseenTempUser];
+    let now = temp.hello().await.unwrap().now;
+    let old = clock::before(now, 25 * HOUR);
+    let behind = native_user(2, 1).dated(old).build();
+    let ahead = native_user(2, 3)
+        .dated(old)
+        .content(rawdoc! { "ahead": true })
+        .at(Location::Main)
+        .build();
+    let ahead = main_form(&ahead, &Digest::of(&ahead));
+    for (role, document) in [
+        (Role::RaseenTempUser, &behind),
+        (Role::RaseenMainUser, &ahead),
+        (Role::SrieMainUser, &ahead),
+    ] {
+        let stored = world.stores[&role].insert("internal_users", std::slice::from_ref(document));
+        stored.await.unwrap();
+    }
+    move_due(world, 0).await;
+    document::user_id(&behind).unwrap().to_owned()
+}
+
+#[rstest]
+#[tokio::test]
+async fn copies_in_conflict_are_downloaded_and_one_of_them_kept(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let user = conflict(&world).await;
+    let cookie = session(&world).await;
+    let shown = async || {
+        let page = page(&world, &cookie, "/ui/migrations").await.expect(200);
+        page.text().to_owned()
+    };
+    let act = async |action: &str| {
+        let path = format!("/ui/actions/{action}");
+        let asked = page(&world, &cookie, &format!("{path}?user={user}")).await;
+        let asked = asked.expect(200);
+        let post = world.ask("POST", &path).header("cookie", &cookie);
+        let fields = [("csrf", &*csrf(&asked)), ("user", &*user)];
+        form(post, &fields).send().await
+    };
+    let offered = shown().await;
+    for action in ["keep-temp", "keep-main", "keep-srie", "download"] {
+        let link = format!("/ui/actions/{action}?user={user}");
+        assert!(offered.contains(&link), "{action}: {offered}");
+    }
+    assert!(!offered.contains("/ui/actions/release?"));
+
+    let before = world.documents(Role::RaseenTempUser).await;
+    let file = act("download").await.expect(200);
+    let named = "attachment; filename=\"quarantined.json\"";
+    assert_eq!(file.header("content-disposition"), Some(named));
+    let copies: serde_json::Value = serde_json::from_str(file.text()).unwrap();
+    assert_eq!(copies["copies"].as_array().unwrap().len(), 3, "{copies}");
+    assert_eq!(world.documents(Role::RaseenTempUser).await, before);
+
+    act("release").await.expect(303);
+    assert!(
+        shown().await.contains("Not released: copies of"),
+        "a choice is needed"
+    );
+    act("keep-main").await.expect(303);
+    let told = shown().await;
+    assert!(
+        told.contains("Kept the copy in raseen_main_user."),
+        "{told}"
+    );
+    let written = std::fs::read_dir(world.copies.path().join("quarantine")).unwrap();
+    let written: Vec<_> = written.map(|file| file.unwrap().path()).collect();
+    assert_eq!(written.len(), 1, "{written:?}");
+    let lines = std::fs::read_to_string(&written[0]).unwrap();
+    assert!(lines.contains("\"ahead\":true"), "{lines}");
+    move_due(&world, 1).await;
+    let main = world.documents(Role::RaseenMainUser).await;
+    assert!(document::version(&main[0]).unwrap().get() > 3);
+    let kinds = world.stores[&Role::EvaluationAudit]
+        .find(collection::AUDIT_TRAIL, &Find::new(Query::All))
+        .await
+        .unwrap();
+    let decided = |what: &str| {
+        kinds
+            .iter()
+            .any(|entry| entry.get_str("decision").is_ok_and(|it| it == what))
+    };
+    assert!(decided("quarantine export") && decided("quarantine release"));
+}
+
+#[tokio::test]
+async fn no_copy_is_chosen_where_no_file_can_hold_the_others() {
+    let world = World::new(Backend::Memory).await;
+    let user = conflict(&world).await;
+    std::fs::write(world.copies.path().join("quarantine"), "in the way").unwrap();
+    let before = world.everything().await;
+    let cookie = session(&world).await;
+    let path = "/ui/actions/keep-main";
+    let asked = page(&world, &cookie, &format!("{path}?user={user}")).await;
+    let post = world.ask("POST", path).header("cookie", &cookie);
+    let fields = [("csrf", &*csrf(&asked)), ("user", &*user)];
+    form(post, &fields).send().await.expect(303);
+    let told = page(&world, &cookie, "/ui/migrations").await.expect(200);
+    assert!(told.text().contains("Not released: "), "{}", told.text());
+    for role in [
+        Role::RaseenTempUser,
+        Role::RaseenMainUser,
+        Role::SrieMainUser,
+    ] {
+        let of = |all: &crate::common::Everything| all.get(&(role, "internal_users")).cloned();
+        assert_eq!(of(&world.everything().await), of(&before), "{role}");
     }
 }

@@ -10,6 +10,7 @@ pub(in crate::http) mod probe;
 pub(in crate::http) mod sessions;
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tierkeep_core::user::Section;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The sessions of the dashboard.
     pub sessions: Sessions,
+    /// Where files with the copies of a conflict go; none where the service has no directory of its own.
+    pub copies_dir: Option<PathBuf>,
     /// The ways in which alerts are delivered, for a test message.
     pub channels: Arc<[Arc<dyn Channel>]>,
     /// The effective settings, for the dashboard.

@@ -1,23 +1,20 @@
 //! `/ui/actions`: what an administrator tells the mover. Each is asked about first, and done by the code behind
 //! `/v1/admin`.
 
-use std::path::Path as FilePath;
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use tierkeep_core::user::{UserId, UserType};
 use tierkeep_engine::{
-    Failed, QuarantineError, QuarantineService, RestoreOptions, RestoreScope, Restored, RunOptions,
-    Verified, VerifyOptions,
+    Failed, Keep, RestoreOptions, RestoreScope, Restored, RunOptions, Verified, VerifyOptions,
 };
 
 use super::backup::told;
 use super::operator::{Operator, Signed};
 use super::overview::PATIENCE;
 use super::page::{Frame, PageResult, Place, ok, see};
+use super::quarantine;
 use super::words::many;
 use crate::alerts;
 use crate::http::response::problem::Problem;
@@ -28,7 +25,7 @@ use crate::http::routes::admin::{restore, retry, run, verify};
 use crate::http::state::HttpState;
 
 /// How the audit trail says that an administrator came.
-const HOW: &str = "on the dashboard";
+pub(super) const HOW: &str = "on the dashboard";
 
 /// What can be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +38,10 @@ enum Action {
     TestAlerts,
     /// The quarantined document that the text names.
     Release(String),
+    /// The same, where copies contradict each other and this one counts from now on.
+    Keep(Keep, String),
+    /// What is stored of it, as a file.
+    Download(String),
     /// An internal user, from the backup.
     Restore(UserId),
 }
@@ -93,6 +94,9 @@ pub(super) async fn post(
 ) -> PageResult {
     let user = signed.fields.get("user").unwrap_or_default();
     let (_, action) = read(name, user)?;
+    if let Action::Download(name) = &action {
+        return quarantine::download(&state, &signed.by, name).await;
+    }
     action.take(&state, &signed.by).await?;
     Ok(see(&action.back()))
 }
@@ -102,6 +106,7 @@ fn read(
     user: &str,
 ) -> Result<(&'static str, Action), Problem> {
     let name = name.map_or_else(|_| String::new(), |Path(name)| name);
+    let keep = |keep| Action::Keep(keep, user.to_owned());
     Ok(match name.as_str() {
         "pause" => ("pause", Action::Pause),
         "resume" => ("resume", Action::Resume),
@@ -109,6 +114,10 @@ fn read(
         "verify" => ("verify", Action::Verify),
         "test-alerts" => ("test-alerts", Action::TestAlerts),
         "release" if !user.is_empty() => ("release", Action::Release(user.to_owned())),
+        "keep-temp" if !user.is_empty() => ("keep-temp", keep(Keep::Temp)),
+        "keep-main" if !user.is_empty() => ("keep-main", keep(Keep::Main)),
+        "keep-srie" if !user.is_empty() => ("keep-srie", keep(Keep::Srie)),
+        "download" if !user.is_empty() => ("download", Action::Download(user.to_owned())),
         "retry" if user.is_empty() => ("retry", Action::Retry(Failed::All)),
         "retry" => {
             let user = UserId::parse(user);
@@ -143,7 +152,9 @@ impl Action {
         Ok(Some(match self {
             Self::Verify => return verified(state, by).await,
             Self::TestAlerts => tested(state).await,
-            Self::Release(name) => released(state, by, name).await?,
+            Self::Release(name) => quarantine::release(state, by, name, None).await?,
+            Self::Keep(keep, name) => quarantine::release(state, by, name, Some(*keep)).await?,
+            Self::Download(_) => return Ok(None),
             Self::Restore(user) => restored(state, by, user).await?,
             Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
                 "The mover is paused everywhere. Batches in progress are completed first.".into()
@@ -168,7 +179,7 @@ impl Action {
     fn subject(&self) -> Option<&str> {
         match self {
             Self::Retry(Failed::Of(user)) | Self::Restore(user) => Some(user.as_str()),
-            Self::Release(name) => Some(name),
+            Self::Release(name) | Self::Keep(_, name) | Self::Download(name) => Some(name),
             Self::Pause
             | Self::Resume
             | Self::Run
@@ -186,6 +197,10 @@ impl Action {
             Self::Verify => "Compare main with its backup now?",
             Self::TestAlerts => "Send a test message?",
             Self::Release(_) => "Release this document from quarantine?",
+            Self::Keep(Keep::Temp, _) => "Keep the copy in temp?",
+            Self::Keep(Keep::Main, _) => "Keep the copy in main?",
+            Self::Keep(Keep::Srie, _) => "Keep the copy in srie?",
+            Self::Download(_) => "Download this document and its copies?",
             Self::Restore(_) => "Restore this user from the backup?",
             Self::Retry(Failed::All) => "Retry all failed moves?",
             Self::Retry(Failed::Of(_)) => "Retry this user's failed move?",
@@ -217,6 +232,14 @@ impl Action {
                 "The next run checks the document again and moves it if it can; otherwise it is quarantined again. The \
                  document does not change."
             }
+            Self::Keep(_, _) => {
+                "All copies are first written to a file on the host of this process. The kept copy then gets a version \
+                 above all others in temp, and the next move overwrites the others with it."
+            }
+            Self::Download(_) => {
+                "The file contains the content of the document, and of every copy of its user in temp, main and srie. \
+                 Nothing changes."
+            }
             Self::Restore(_) => {
                 "The copy in srie is written to main, unless main holds the same version or a newer one. A user who was \
                  erased stays erased, and a copy that does not match its own digest is not restored. Temp does not change."
@@ -236,6 +259,8 @@ impl Action {
             Self::Verify => "Verify now",
             Self::TestAlerts => "Send",
             Self::Release(_) => "Release",
+            Self::Keep(_, _) => "Keep this copy",
+            Self::Download(_) => "Download",
             Self::Restore(_) => "Restore",
             Self::Retry(_) => "Retry",
         }
@@ -247,7 +272,9 @@ impl Action {
             Self::Pause | Self::Resume | Self::Run => Place::Overview.path().to_owned(),
             Self::Verify => Place::Backup.path().to_owned(),
             Self::TestAlerts => Place::Alerts.path().to_owned(),
-            Self::Release(_) | Self::Retry(Failed::All) => Place::Migrations.path().to_owned(),
+            Self::Release(_) | Self::Keep(_, _) | Self::Download(_) | Self::Retry(Failed::All) => {
+                Place::Migrations.path().to_owned()
+            }
             Self::Retry(Failed::Of(user)) | Self::Restore(user) => format!("/ui/users/{user}"),
         }
     }
@@ -328,19 +355,4 @@ async fn tested(state: &HttpState) -> String {
         Some(error) => format!("{}: not delivered: {error}.", test.channel),
     });
     outcomes.collect::<Vec<_>>().join(" ")
-}
-
-/// Releases a quarantined document about which no copies contradict each other.
-async fn released(state: &HttpState, by: &Operator, name: &str) -> Result<String, Problem> {
-    let quarantine = QuarantineService::new(Arc::clone(state.mover.service.engine()));
-    let actor = by.admin.user().as_str();
-    // Without a choice between copies no file is written.
-    match quarantine
-        .release(name, None, FilePath::new("."), actor)
-        .await
-    {
-        Ok(_) => Ok(format!("Released {name}. The next run checks it again.")),
-        Err(QuarantineError::Store(error)) => Err(error.into()),
-        Err(error) => Ok(format!("Not released: {error}.")),
-    }
 }

@@ -20,6 +20,7 @@ mod migrations;
 mod operator;
 mod overview;
 mod page;
+mod quarantine;
 mod safety;
 pub(super) mod sign_in;
 mod users;
