@@ -122,6 +122,16 @@ pub struct QuarantineView {
     pub name: Option<String>,
 }
 
+impl Status {
+    /// How long what is due takes at the present rate of the run at work; none where either is unknown, or below one
+    /// document a second.
+    pub fn time_left(&self) -> Option<Duration> {
+        let run = self.mover.holder.as_ref()?.run.as_ref()?;
+        let due = Duration::from_secs(self.due?);
+        (run.per_second >= 1.0).then(|| due.div_f64(run.per_second))
+    }
+}
+
 impl Inspector {
     /// Looks at everything once, changing nothing. Databases that are away are reported as such; what only
     /// they know is none.

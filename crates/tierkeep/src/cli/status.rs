@@ -274,9 +274,7 @@ fn at_work(phase: &str, status: &Status) -> String {
     let mut text = format!("{phase}, by {} (claim {})", holder.holder, holder.fence);
     if let Some(run) = &holder.run {
         let _ = write!(text, ", {} moved, {:.0}/s", run.moved, run.per_second);
-        if run.per_second >= 1.0 {
-            let due = status.due.unwrap_or_default();
-            let left = Duration::from_secs(due).div_f64(run.per_second);
+        if let Some(left) = status.time_left() {
             let _ = write!(text, ", {} left", HumanDuration(left));
         }
     }

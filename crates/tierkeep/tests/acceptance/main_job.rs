@@ -155,6 +155,36 @@ async fn assert_moved(deployment: &Deployment, before: &[bson::raw::RawDocumentB
     }
 }
 
+/// A move that would take most of a minute, looked at while it runs.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_of_what_another_program_wrote_shows_how_far_it_is(
+    #[values(Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let deployment = Deployment::new(backend);
+    plant(&deployment).await;
+    let slow = ["migrate", "run", "--max-rate", "10"];
+    let mut run = deployment.command(&slow).spawn().unwrap();
+    let began = Instant::now();
+    let shown = loop {
+        let status = deployment.run(&["status"]);
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        let line = status.lines().find(|line| line.contains("moving, by "));
+        if let Some(line) = line.filter(|line| line.contains(" left")) {
+            break line.to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{status}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let moved = shown
+        .split(", ")
+        .find_map(|part| part.strip_suffix(" moved"));
+    assert!(moved.unwrap().parse::<u64>().is_ok(), "{shown}");
+    assert!(shown.contains("/s, "), "{shown}");
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_run_moves_what_another_program_wrote(

@@ -164,12 +164,17 @@ fn phase(status: &Status) -> String {
     let phase = status.mover.phase;
     match &status.mover.holder {
         Some(holder) => match &holder.run {
-            Some(run) => format!(
-                "{}: {} moved so far, {:.0}/s",
-                phase.as_str(),
-                run.moved,
-                run.per_second
-            ),
+            Some(run) => {
+                let left = status.time_left().map(|left| left.as_secs());
+                let left = left.map(|seconds| format!(", {} left", span(seconds)));
+                format!(
+                    "{}: {} moved so far, {:.0}/s{}",
+                    phase.as_str(),
+                    run.moved,
+                    run.per_second,
+                    left.unwrap_or_default()
+                )
+            }
             None => phase.as_str().to_owned(),
         },
         None => match phase {
