@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{Bson, DateTime, doc};
+use bson::{Bson, DateTime, Document, doc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use tierkeep_core::audit::{
@@ -31,6 +31,19 @@ pub struct AuditFilter {
     pub user: Option<UserId>,
 }
 
+impl AuditFilter {
+    fn fields(&self) -> Document {
+        let mut wanted = doc! {};
+        if let Some(user) = &self.user {
+            wanted.insert(audit_field::USER_ID, user.as_str());
+        }
+        if let Some(kind) = self.kind {
+            wanted.insert(audit_field::KIND, kind.as_str());
+        }
+        wanted
+    }
+}
+
 /// A document of the trail as it is shown.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
@@ -46,12 +59,12 @@ pub enum Listed {
     },
 }
 
-/// Some of the trail, in the order of the places.
+/// Some of the trail, in the order that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuditPage {
     /// The entries.
     pub items: Vec<Listed>,
-    /// After which place the next page begins; `None` on the last.
+    /// The last place of this page, from where the next one continues; `None` on the last.
     pub next: Option<i64>,
 }
 
@@ -80,7 +93,7 @@ pub enum PruneError {
 }
 
 impl AuditTrail {
-    /// A page of the trail, after this place.
+    /// A page of the trail from the oldest entry on, after this place.
     ///
     /// # Errors
     /// [`StoreError`] when `evaluation_audit` did not answer.
@@ -90,18 +103,35 @@ impl AuditTrail {
         after: Option<i64>,
         limit: usize,
     ) -> Result<AuditPage, StoreError> {
-        let mut wanted = doc! {};
-        if let Some(user) = &filter.user {
-            wanted.insert(audit_field::USER_ID, user.as_str());
-        }
-        if let Some(kind) = filter.kind {
-            wanted.insert(audit_field::KIND, kind.as_str());
-        }
+        let wanted = filter.fields();
         let query = if wanted.is_empty() {
             Query::All
         } else {
             Query::Equal(wanted)
         };
+        self.page_of(query, after, limit).await
+    }
+
+    /// A page of the trail from the newest entry on, before this place.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn newest(
+        &self,
+        filter: &AuditFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        let query = Query::Newest(filter.fields());
+        self.page_of(query, before, limit).await
+    }
+
+    async fn page_of(
+        &self,
+        query: Query,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
         let after = after.map(|place| Cursor {
             staged_at: Bson::Null,
             id: Bson::Int64(place),

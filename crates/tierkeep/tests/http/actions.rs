@@ -39,6 +39,8 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     };
     let paused = act("pause", "").await;
     assert!(paused.text().contains("The mover is paused everywhere."));
+    let by = format!("by <code>internal_{SUBJECT}</code>, on the dashboard");
+    assert!(paused.text().contains(&by), "{}", paused.text());
     assert!(world.mover.service.is_paused().await.unwrap());
     let again = page(&world, &cookie, "/ui/").await;
     assert!(!again.text().contains("id=\"notice\""), "told once");
@@ -47,7 +49,8 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
         .header("cookie", &cookie);
     let refused = form(post, &[("csrf", &csrf(&paused))]).send().await;
     refused.expect(409);
-    act("resume", "").await;
+    let resumed = act("resume", "").await;
+    assert!(!resumed.text().contains(&by));
     assert!(!world.mover.service.is_paused().await.unwrap());
     act("run", "").await;
     world.mover.finished().await;
@@ -304,5 +307,47 @@ async fn no_copy_is_chosen_where_no_file_can_hold_the_others() {
     ] {
         let of = |all: &crate::common::Everything| all.get(&(role, "internal_users")).cloned();
         assert_eq!(of(&world.everything().await), of(&before), "{role}");
+    }
+}
+
+/// Every kind of page of the trail, from the newest entry on, however many there are.
+#[rstest]
+#[tokio::test]
+async fn the_trail_is_shown_from_the_newest_entry_on_whatever_is_asked_for(
+    #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    // Each makes an entry of its own.
+    for n in 0..60 {
+        let put = world.ask("PUT", "/v1/user/scan_cache");
+        put.named(&format!("reader{n}")).json("{}").send().await.expect(201);
+    }
+    let cookie = session(&world).await;
+    let pages = async |first: &str| {
+        let mut seqs: Vec<i64> = Vec::new();
+        let mut next = Some(first.to_owned());
+        while let Some(path) = next {
+            let page = page(&world, &cookie, &path).await.expect(200);
+            let text = page.text();
+            seqs.extend(text.split("<tr><th scope=\"row\" class=\"n\">").skip(1).map(|row| {
+                row.split('<').next().unwrap().parse::<i64>().unwrap()
+            }));
+            let older = text.split("href=\"/ui/audit?kind=").nth(1);
+            next = older.map(|rest| {
+                let rest = rest.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+                format!("/ui/audit?kind={rest}")
+            });
+            assert!(seqs.len() < 1_000, "{path}");
+        }
+        seqs
+    };
+    for first in ["/ui/audit", "/ui/audit?kind=decision", "/ui/audit?user=reader7"] {
+        let seqs = pages(first).await;
+        let mut sorted = seqs.clone();
+        sorted.sort_unstable_by(|one, other| other.cmp(one));
+        sorted.dedup();
+        assert_eq!(seqs, sorted, "{first}");
+        let expected = if first.contains("user") { 1 } else { 60 };
+        assert!(seqs.len() >= expected, "{first}: {seqs:?}");
     }
 }

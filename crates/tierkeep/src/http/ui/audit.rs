@@ -1,4 +1,4 @@
-//! `/ui/audit`: the audit trail. The newest first; where something particular is asked for, in its own order.
+//! `/ui/audit`: the audit trail, the newest entries first.
 
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
@@ -27,9 +27,6 @@ pub(super) struct AuditSearch {
     kind: String,
     #[serde(default)]
     user: String,
-    /// Only entries after this place.
-    #[serde(default)]
-    cursor: String,
     /// Only entries before this place.
     #[serde(default)]
     before: String,
@@ -57,7 +54,6 @@ struct Audit {
     lines: Option<Vec<Line>>,
     next: Option<String>,
     nobody: bool,
-    newest_first: bool,
 }
 
 /// A page of the trail.
@@ -73,13 +69,10 @@ pub(super) async fn get(
         kind: AuditKind::parse(&search.kind),
         user,
     };
-    let newest_first = filter == AuditFilter::default() && !nobody;
     let found = if nobody {
         Some((Vec::new(), None))
-    } else if newest_first {
-        within(newest(&state, &search, by.words)).await
     } else {
-        within(filtered(&state, &search, &filter, by.words)).await
+        within(newest(&state, &search, &filter, by.words)).await
     };
     let (lines, next) = found.map_or((None, None), |(lines, next)| (Some(lines), next));
     ok(&Audit {
@@ -89,50 +82,26 @@ pub(super) async fn get(
         lines,
         next,
         nobody,
-        newest_first,
     })
 }
 
 /// What of the trail is shown, and the address of what follows.
 type Found = (Vec<Line>, Option<String>);
 
-/// The entries that the filter lets through, from the oldest on.
-async fn filtered(
+/// The last entries before a place, or of all, that the filter lets through; and where those before them are.
+async fn newest(
     state: &HttpState,
     search: &AuditSearch,
     filter: &AuditFilter,
     words: Words,
 ) -> Result<Found, StoreError> {
-    let after = search.cursor.parse().ok();
-    let page = state.audit.page(filter, after, PAGE).await?;
+    let before = search.before.parse().ok();
+    let page = state.audit.newest(filter, before, PAGE).await?;
     let kind = filter.kind.map_or("", AuditKind::as_str);
     let user = filter.user.as_ref().map_or("", |user| user.as_str());
     let next = page.next;
-    let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&cursor={at}"));
+    let next = next.map(|at| format!("/ui/audit?kind={kind}&user={user}&before={at}"));
     Ok((lines(&page.items, words), next))
-}
-
-/// The last entries before a place, or of all; and where those before them are.
-async fn newest(
-    state: &HttpState,
-    search: &AuditSearch,
-    words: Words,
-) -> Result<Found, StoreError> {
-    let before: Option<i64> = search.before.parse().ok();
-    let before = match before {
-        Some(before) => before,
-        None => state.audit.head().await?.count.saturating_add(1),
-    };
-    let first = before
-        .saturating_sub(i64::try_from(PAGE).unwrap_or(i64::MAX))
-        .max(1);
-    let filter = AuditFilter::default();
-    let page = state.audit.page(&filter, Some(first - 1), PAGE).await?;
-    let mut found = lines(&page.items, words);
-    found.retain(|line| line.seq.parse().is_ok_and(|seq: i64| seq < before));
-    found.reverse();
-    let more = first > 1 && !found.is_empty();
-    Ok((found, more.then(|| format!("/ui/audit?before={first}"))))
 }
 
 /// Entries as pages show them.

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
+use tierkeep_core::audit::AuditKind;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::document;
 use tierkeep_core::mover;
 use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{
-    Alert, Inspector, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter,
+    Alert, AuditFilter, Inspector, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter,
     Simulation, Status,
 };
 
 use super::alerts::title;
+use super::audit::{Line, lines};
 use super::chart::Chart;
 use super::databases::{self, Row};
 use super::migrations::document_id;
@@ -29,6 +31,8 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How many failures, quarantined documents and alerts are listed.
 const LISTED: usize = 10;
+/// In how many entries of administrators the last pause is looked for.
+const RECENT: usize = 50;
 
 #[derive(Template)]
 #[template(path = "ui/overview.html")]
@@ -40,6 +44,8 @@ struct Overview {
     tiers: Vec<Tier>,
     databases: Vec<Row>,
     outlook: Option<(Simulation, Chart)>,
+    /// Who paused the mover, as far as it is paused and the trail says so.
+    pause: Option<Line>,
     failures: Option<Vec<MigrationView>>,
     quarantine: Option<Vec<QuarantineView>>,
     alerts: Option<Vec<Alert>>,
@@ -76,6 +82,11 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageRes
         within(inspector.quarantined(LISTED)),
         within(service.open_alerts()),
     );
+    let is_paused = status.as_ref().is_some_and(|it| it.paused == Some(true));
+    let pause = match is_paused {
+        true => last_pause(&state, by.words).await,
+        false => None,
+    };
     let away: Vec<Role> = findings.away().collect();
     let tiers = tiers(status.as_ref(), oldest, by.words);
     let mut alerts = alerts;
@@ -94,10 +105,22 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageRes
             let chart = Chart::of(&simulation);
             (simulation, chart)
         }),
+        pause,
         failures: failures.map(|page| page.records),
         quarantine,
         alerts,
     })
+}
+
+/// The entry of the audit trail about the last pause, if it is among the last that administrators made.
+async fn last_pause(state: &HttpState, words: Words) -> Option<Line> {
+    let filter = AuditFilter {
+        kind: Some(AuditKind::AdminAction),
+        user: None,
+    };
+    let page = within(state.audit.newest(&filter, None, RECENT)).await?;
+    let mut lines = lines(&page.items, words).into_iter();
+    lines.find(|line| line.decision == "pause")
 }
 
 /// When the oldest document of temp entered it, by index.

@@ -90,7 +90,7 @@ pub(super) async fn get(
         kind: None,
         user: Some(id),
     };
-    let page = within(state.audit.page(&filter, None, ENTRIES)).await;
+    let page = within(state.audit.newest(&filter, None, ENTRIES)).await;
     let more = page.as_ref().is_some_and(|page| page.next.is_some());
     ok(&UserPage {
         frame: Frame::inside(user.user_id.clone(), Some(Place::Users), &by),
