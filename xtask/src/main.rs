@@ -103,7 +103,7 @@ enum Task {
     ///   --rounds N        how many rounds there are [default: 5]; growth and latency make three at most
     ///   --ways WAY,…      race only these beside the limit: merge, full, two, foreign, version, upserts, dump, single,
     ///                     predecessor
-    ///   --set NAME=VALUE  another setting for the tierkeep of the parts memory and latency
+    ///   --set NAME=VALUE  another setting for the tierkeep of the parts memory, latency and drain
     ///
     /// Dump and restore take part where `mongodump` and `mongorestore` are installed. Nothing else should run
     /// meanwhile: two busy programs on two cores measure each other.

@@ -135,6 +135,7 @@ fn of_quarantine(error: &QuarantineError) -> Exit {
         | QuarantineError::Several { .. }
         | QuarantineError::ChoiceNeeded(..)
         | QuarantineError::NoChoice(..)
+        | QuarantineError::TooLarge(..)
         | QuarantineError::NotKept { .. }
         | QuarantineError::Refused(_)
         | QuarantineError::Contended(_) => Exit::Failed,

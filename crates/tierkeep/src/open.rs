@@ -31,6 +31,8 @@ use crate::exit::{Exit, Unreachable, UsageError};
 
 /// How long a look waits for the host names of `mongodb+srv` to be looked up, all together.
 const RESOLVING: Duration = Duration::from_secs(3);
+/// Why a database behind a `mongodb+srv` string is not reached.
+const NO_RECORDS: &str = "its DNS records could not be found";
 /// How much earlier than a copy an erasure counts as one of the same time.
 const MARGIN: Duration = Duration::from_mins(1);
 
@@ -178,11 +180,9 @@ async fn connected(
 ) -> anyhow::Result<Result<MongoStore, AbsentStore>> {
     match servers.connect(&connection.url, role).await {
         Ok(store) => Ok(Ok(store)),
-        Err(tierkeep_mongo::ConnectError::Unresolved { .. }) => Ok(Err(unresolved(
-            connection,
-            role,
-            "its DNS records could not be found",
-        ))),
+        Err(tierkeep_mongo::ConnectError::Unresolved { .. }) => {
+            Ok(Err(unresolved(connection, role, NO_RECORDS)))
+        }
         Err(wrong) => Err(wrong.into()),
     }
 }
@@ -291,11 +291,21 @@ pub async fn mongo_stores(
     settings: &Settings,
 ) -> anyhow::Result<Vec<MongoStore>> {
     let (mut stores, mut away) = (Vec::new(), Vec::new());
+    // Looked up once, however many databases it leads to.
+    let mut not_found: Vec<&str> = Vec::new();
     if let Backend::Mongo(connections) = &settings.backend {
         for (role, connection) in connections {
+            let url = connection.url.expose_secret();
+            if not_found.contains(&url) {
+                away.push(unresolved(connection, *role, NO_RECORDS).unreached());
+                continue;
+            }
             match connected(servers, connection, *role).await? {
                 Ok(store) => stores.push(store),
-                Err(unresolved) => away.push(unresolved.unreached()),
+                Err(unresolved) => {
+                    not_found.push(url);
+                    away.push(unresolved.unreached());
+                }
             }
         }
     }

@@ -126,6 +126,19 @@ impl AuditTrail {
         self.page_of(query, before, limit).await
     }
 
+    /// The last time that an administrator did this.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn last_action(&self, action: &str) -> Result<Option<Listed>, StoreError> {
+        let wanted = doc! {
+            audit_field::KIND: AuditKind::AdminAction.as_str(),
+            audit_field::DECISION: action,
+        };
+        let page = self.page_of(Query::Newest(wanted), None, 1).await?;
+        Ok(page.items.into_iter().next())
+    }
+
     async fn page_of(
         &self,
         query: Query,

@@ -61,7 +61,7 @@ pub struct Holder {
     pub holder: String,
     /// Rises with every claim.
     pub fence: i64,
-    /// How far its run is; none within the first second.
+    /// How far its run is; none within its first seconds.
     pub run: Option<RunView>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, doc};
+use bson::{Bson, DateTime, doc};
 use serde::Serialize;
 use tierkeep_core::bson;
 use tierkeep_core::db::{RaseenTempUser, UserDatabase, collection};
@@ -60,6 +60,14 @@ impl MigrationService {
     /// [`StoreError`] when `evaluation_audit` did not answer.
     pub async fn is_paused(&self) -> Result<bool, StoreError> {
         pause::is_paused(&self.engine).await
+    }
+
+    /// Since when the movement has been paused everywhere, by the clock of `evaluation_audit`; `None` where it is not.
+    ///
+    /// # Errors
+    /// [`StoreError`] when `evaluation_audit` did not answer.
+    pub async fn paused_since(&self) -> Result<Option<DateTime>, StoreError> {
+        pause::paused_since(&self.engine).await
     }
 
     async fn set_paused(&self, paused: bool) -> Result<bool, StoreError> {

@@ -177,7 +177,15 @@ pub(crate) fn find(collection: &str, find: &Find, seen: Option<Timestamp>) -> Ve
         }
         Query::Users(users) => vec![page.command(with_expr(of_users(users), later()), &by_id())],
         Query::Equal(fields) => vec![page.command(with_expr(equal(fields), later()), &by_id())],
-        Query::Newest(fields) => vec![page.command(equal(fields), &from_the_highest_id(after))],
+        Query::Newest(fields) if fields.is_empty() => {
+            vec![page.command(RawDocumentBuf::new(), &from_the_highest_id(after))]
+        }
+        // An index over the fields and `_id` brings them in this order.
+        Query::Newest(fields) => {
+            let before = after.map(|after| rawdoc! { "$lt": ["$_id", literal(raw(&after.id))] });
+            let filter = with_expr(equal(fields), RawArrayBuf::from_iter(before));
+            vec![page.command(filter, &rawdoc! { "sort": { "_id": -1 } })]
+        }
         Query::Due(before) | Query::Staged(before) => {
             let all = RawArrayBuf::from_iter(after.map(is_staged_after));
             let order = rawdoc! { "sort": { "metadata.staged_at": 1, "_id": 1 } };

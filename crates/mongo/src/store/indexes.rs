@@ -15,7 +15,8 @@ use crate::error::{self, Failure};
 use crate::query;
 
 /// How long a name is used before the server is asked again whether that index still holds every document. One that was
-/// dropped is noticed at the next read; this is for one that was made again, otherwise, under the same name.
+/// dropped is noticed by the next read; one that was dropped and made again under the same name, and leaves documents out,
+/// after this.
 const NAME_KEPT: Duration = Duration::from_mins(1);
 
 /// Fields of an index.
@@ -60,8 +61,9 @@ impl MongoStore {
         let Some(index) = self.index_over(collection, fields).await? else {
             return Ok(None);
         };
-        let usable = *query != Query::Unstaged || self.is_simple(collection, &index).await?;
-        Ok(usable.then_some(index))
+        let is_usable =
+            *query != Query::Unstaged || self.is_simple(collection, fields, &index).await?;
+        Ok(is_usable.then_some(index))
     }
 
     /// The name of an index over these fields that holds every document.
@@ -90,13 +92,21 @@ impl MongoStore {
 
     /// Whether the index is there and holds each document in exactly one place. An array among its values gives documents
     /// several: then a document could stand among the dates alone although its own value is none.
-    async fn is_simple(&self, collection: &str, index: &str) -> Result<bool, Failure> {
+    async fn is_simple(
+        &self,
+        collection: &str,
+        fields: Fields,
+        index: &str,
+    ) -> Result<bool, Failure> {
         match self
             .send(query::explain_scan(collection, index), LIMIT)
             .await
         {
             Ok(plan) => Ok(!reply::is_multikey(&plan)),
-            Err(failure) if failure.is_missing_index() => Ok(false),
+            Err(failure) if failure.is_missing_index() => {
+                self.forget_index(collection, fields);
+                Ok(false)
+            }
             // A router refuses to explain what is in a database that does not exist.
             Err(failure) if failure.code == error::NAMESPACE_NOT_FOUND => Ok(false),
             Err(failure) => Err(failure),

@@ -293,7 +293,7 @@ fn detector(
     Ok((Arc::new(detector), secrets))
 }
 
-/// The directory, beside the spool, of files with the copies of a conflict.
+/// The directory of files with the copies of a conflict, in the service's own.
 const COPIES: &str = "quarantine";
 
 /// What the routes share with the rest of the service.
@@ -338,7 +338,7 @@ fn state(
         ),
         mover: parts.mover,
         metrics: parts.metrics,
-        copies_dir: settings.audit.beside_spool(COPIES),
+        copies_dir: settings.audit.own_dir().map(|own| own.join(COPIES)),
         channels: parts.channels,
         sessions: Sessions::new(Arc::clone(&context.clock)),
         settings: shown::all(&context.loaded).into(),

@@ -64,10 +64,9 @@ impl AuditConfig {
         self.spool_dir.as_deref()
     }
 
-    /// The directory of this name in the one that holds the spool, where there is a spool.
-    pub fn beside_spool(&self, name: &str) -> Option<PathBuf> {
-        let parent = self.spool_dir.as_deref()?.parent()?;
-        Some(parent.join(name))
+    /// The directory that is the service's own: the data directory, or the one of the spool.
+    pub fn own_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref().or(self.spool_dir())
     }
 
     /// Whether decisions that wait for the database survive the process.

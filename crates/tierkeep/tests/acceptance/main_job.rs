@@ -14,7 +14,7 @@ use tierkeep_core::digest::Digest;
 use tierkeep_core::document::{self, Edit};
 use tierkeep_testkit::documents::{SeedUser, seed_user};
 
-use super::program::{Backend, Deployment, github, token};
+use super::program::{Backend, Deployment, Service, github, token};
 
 const SUBJECT: &str = "507f1f77bcf86cd799439011";
 const HOUR: Duration = Duration::from_hours(1);
@@ -164,7 +164,8 @@ async fn a_move_of_what_another_program_wrote_shows_how_far_it_is(
     let deployment = Deployment::new(backend);
     plant(&deployment).await;
     let slow = ["migrate", "run", "--max-rate", "10"];
-    let mut run = deployment.command(&slow).spawn().unwrap();
+    // Ended when it is dropped.
+    let run = Service::of(deployment.command(&slow).spawn().unwrap(), String::new());
     let began = Instant::now();
     let shown = loop {
         let status = deployment.run(&["status"]);
@@ -176,8 +177,7 @@ async fn a_move_of_what_another_program_wrote_shows_how_far_it_is(
         assert!(began.elapsed() < Duration::from_secs(20), "{status}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    run.kill().unwrap();
-    run.wait().unwrap();
+    drop(run);
     let moved = shown
         .split(", ")
         .find_map(|part| part.strip_suffix(" moved"));

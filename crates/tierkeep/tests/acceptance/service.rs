@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rstest::rstest;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -194,6 +195,10 @@ async fn a_thousand_callers_at_once_behind_a_trusted_proxy_are_all_served(
         let name = format!("TIERKEEP_PUBLIC_{limit}");
         deployment.environment.remove(&name);
     }
+    // Two descriptors for each caller, in this process and in the service, which raises its own limit.
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    setrlimit(Resource::Nofile, limits).unwrap();
     let service = deployment.serve();
     let url = service.url("");
     let address = url.trim_start_matches("http://").trim_end_matches('/');

@@ -451,7 +451,7 @@ async fn alert(deployment: &Deployment, build: &Path, is_so: impl Fn(&Value) -> 
 
 /// Starts a run and ends it after its first documents have reached main.
 async fn killed_while_moving(deployment: &Deployment, build: &Path) {
-    let arguments = ["migrate", "run", "--max-rate", "500"];
+    let arguments = ["migrate", "run", "--max-rate", "200"];
     let mut run = deployment.command_of(build, &arguments).spawn().unwrap();
     let main = deployment.open(Role::RaseenMainUser).await;
     let began = Instant::now();

@@ -179,6 +179,9 @@ async fn a_form_without_its_csrf_token_is_refused() {
         "/ui/actions/retry",
         "/ui/actions/verify",
         "/ui/actions/restore",
+        "/ui/actions/release",
+        "/ui/actions/keep-main",
+        "/ui/actions/download",
         "/ui/sign-out",
     ] {
         form(post(path), &[]).send().await.expect(403);

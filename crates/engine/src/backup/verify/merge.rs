@@ -54,6 +54,13 @@ impl Merge {
         Self::of_query(pair, Query::All, after)
     }
 
+    /// As [`Merge::of`], of which no more than so many are wanted: so pages hold no more than that.
+    pub(crate) fn of_share(pair: &Pair, after: Option<&Cursor>, share: u64) -> Self {
+        let share = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+        let find = Find::new(Query::All).limit(share.min(PAGE_DOCUMENTS));
+        Self::reading(pair, &find.after(after.cloned()))
+    }
+
     /// Whole documents that `query`, which is ordered by `_id`, means.
     pub(crate) fn of_query(pair: &Pair, query: Query, after: Option<&Cursor>) -> Self {
         let find = Find::new(query).limit(PAGE_DOCUMENTS);
@@ -129,15 +136,20 @@ struct Read {
     sound: Option<Version>,
 }
 
-/// A page that is being hashed, or why there is none.
-type Coming = Result<JoinHandle<Vec<Read>>, StoreError>;
+/// A page that is being hashed.
+struct Coming {
+    page: JoinHandle<Vec<Read>>,
+    is_last: bool,
+}
 
-/// One side.
+/// One side. After an error there are errors only: an end is one that the reader has met.
 struct Pages {
     at_hand: VecDeque<Read>,
-    ahead: mpsc::Receiver<Coming>,
+    /// The page that is waited for.
+    coming: Option<Coming>,
+    ahead: mpsc::Receiver<Result<Coming, StoreError>>,
     /// The task that reads ahead; given up when this is dropped.
-    reader: JoinSet<()>,
+    _reader: JoinSet<()>,
     /// The side's database, for a message about that task.
     store: Arc<dyn Store>,
     is_over: bool,
@@ -151,8 +163,9 @@ impl Pages {
         reader.spawn(reading.read_ahead(pages));
         Self {
             at_hand: VecDeque::new(),
+            coming: None,
             ahead,
-            reader,
+            _reader: reader,
             store,
             is_over: false,
         }
@@ -163,19 +176,26 @@ impl Pages {
         self.at_hand.is_empty() && !self.is_over
     }
 
-    /// Makes sure that a document is at hand, unless there is none left.
+    /// Makes sure that a document is at hand, unless there is none left. Dropping the future loses no page.
     async fn fill(&mut self) -> Result<(), StoreError> {
         while self.is_empty() {
-            if let Some(coming) = self.ahead.recv().await {
-                self.at_hand
-                    .extend(coming?.await.map_err(|_| self.broken_off())?);
-            } else {
-                // The end, unless the task that reads was broken off.
-                while let Some(ended) = self.reader.join_next().await {
-                    ended.map_err(|_| self.broken_off())?;
-                }
-                self.is_over = true;
-            }
+            let coming = match &mut self.coming {
+                Some(coming) => coming,
+                none => match self.ahead.recv().await {
+                    Some(coming) => none.insert(coming?),
+                    // The reader ended, and not at the end.
+                    None => return Err(self.broken_off()),
+                },
+            };
+            let (page, is_last) = ((&mut coming.page).await, coming.is_last);
+            self.coming = None;
+            let Ok(page) = page else {
+                self.ahead.close();
+                while self.ahead.recv().await.is_some() {}
+                return Err(self.broken_off());
+            };
+            self.at_hand.extend(page);
+            self.is_over = is_last;
         }
         Ok(())
     }
@@ -202,7 +222,7 @@ struct Reading {
 
 impl Reading {
     /// Reads page after page, no further ahead than there is room in `pages`.
-    async fn read_ahead(mut self, pages: mpsc::Sender<Coming>) {
+    async fn read_ahead(mut self, pages: mpsc::Sender<Result<Coming, StoreError>>) {
         // Before the page is read, so that it counts as one of those ahead.
         while let Ok(room) = pages.reserve().await {
             let hashed = self.hashed;
@@ -213,10 +233,10 @@ impl Reading {
                         sound: hashed.and_then(|kind| sound_version(&document, kind)),
                         document,
                     };
-                    room.send(Ok(tokio::spawn(async move {
-                        page.into_iter().map(read).collect()
-                    })));
-                    if next.is_none() {
+                    let page = tokio::spawn(async move { page.into_iter().map(read).collect() });
+                    let is_last = next.is_none();
+                    room.send(Ok(Coming { page, is_last }));
+                    if is_last {
                         return;
                     }
                     self.find.after = next;

@@ -197,7 +197,7 @@ impl VerificationWatch {
         let options = VerifyOptions::default();
         let mut last = after.clone().map(|after| after.id);
         let mut examination = Examination::of(pair, &options, verified);
-        let mut merge = Merge::of(pair, after.as_ref());
+        let mut merge = Merge::of_share(pair, after.as_ref(), share);
         while share > 0 {
             let Some(both) = merge.next().await? else {
                 pass.pairs_done += 1;

@@ -139,6 +139,9 @@ pub enum QuarantineError {
     /// There is nothing to choose from.
     #[error("no copies of {0} are in conflict ({1}); omit --keep")]
     NoChoice(String, String),
+    /// There is more content than was wanted.
+    #[error("the copies of {0} take {1} bytes; use `tierkeep quarantine export`")]
+    TooLarge(String, usize),
     /// The copy that was to be kept cannot be.
     #[error("the copy in {role} cannot be kept: {reason}")]
     NotKept {
@@ -192,8 +195,24 @@ impl QuarantineService {
     /// [`QuarantineError::Unknown`] and [`QuarantineError::Several`]; [`StoreError`] where temp or `evaluation_audit` did
     /// not answer.
     pub async fn show(&self, name: &str) -> Result<QuarantineShown, QuarantineError> {
+        self.show_within(name, usize::MAX).await
+    }
+
+    /// As [`QuarantineService::show`], where the copies together have no more bytes of BSON than this.
+    ///
+    /// # Errors
+    /// Those of [`QuarantineService::show`], and [`QuarantineError::TooLarge`].
+    pub async fn show_within(
+        &self,
+        name: &str,
+        most_bytes: usize,
+    ) -> Result<QuarantineShown, QuarantineError> {
         let mark = self.named(name).await?;
         let (copies, unreachable) = self.copies(&mark).await?;
+        let bytes: usize = copies.iter().map(|(_, copy)| copy.as_bytes().len()).sum();
+        if bytes > most_bytes {
+            return Err(QuarantineError::TooLarge(mark.name(), bytes));
+        }
         let shown = copies.iter().map(|(role, document)| QuarantinedCopy {
             database: *role,
             version: document::version(document).map(Version::get),

@@ -154,6 +154,7 @@ impl Action {
             Self::TestAlerts => tested(state).await,
             Self::Release(name) => quarantine::release(state, by, name, None).await?,
             Self::Keep(keep, name) => quarantine::release(state, by, name, Some(*keep)).await?,
+            // Answered with the file by `post`.
             Self::Download(_) => return Ok(None),
             Self::Restore(user) => restored(state, by, user).await?,
             Self::Pause if switch(state, admin, MoverSwitch::Pause, HOW).await? => {
@@ -233,8 +234,8 @@ impl Action {
                  document does not change."
             }
             Self::Keep(_, _) => {
-                "All copies are first written to a file on the host of this process. The kept copy then gets a version \
-                 above all others in temp, and the next move overwrites the others with it."
+                "All copies are first written to a file on the host of this process. The kept copy is then \
+                 stored in temp with a version higher than all others, and the next move overwrites the others with it."
             }
             Self::Download(_) => {
                 "The file contains the content of the document, and of every copy of its user in temp, main and srie. \
@@ -314,13 +315,14 @@ async fn restored(state: &HttpState, by: &Operator, user: &UserId) -> Result<Str
         unchanged,
         newer_in_main,
         shadowed,
+        erased,
         problems,
         ..
     } = match restore::restore(state, &by.admin, options, HOW, PATIENCE).await? {
         TaskState::Done(restored) => restored,
         TaskState::Running(run_id) => {
             return Ok(format!(
-                "The restoration is still in progress: {run_id}. Reload the page later."
+                "The restore is still in progress: {run_id}. Reload the page later."
             ));
         }
     };
@@ -334,7 +336,8 @@ async fn restored(state: &HttpState, by: &Operator, user: &UserId) -> Result<Str
         None if restored > 0 => "Restored to main from the copy in srie.".into(),
         None if newer_in_main > 0 => "Nothing to restore: main holds a newer version.".into(),
         None if unchanged > 0 => "Nothing to restore: main holds the same version.".into(),
-        None => "Nothing to restore: the user was erased.".into(),
+        None if erased > 0 => "Nothing to restore: the user was erased.".into(),
+        None => "Nothing to restore: srie holds no copy.".into(),
     })
 }
 

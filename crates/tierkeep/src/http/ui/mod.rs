@@ -1,7 +1,7 @@
 //! The dashboard: `/` and the pages under `/ui/`, for people. One page per file; the templates are in
 //! `templates/ui`.
 //!
-//! Must never show the content of a document or a token, load anything from elsewhere, change anything on a GET, or
+//! Must never show the content of a document or a token (a quarantined document may be downloaded), load anything from elsewhere, change anything on a GET, or
 //! do what `/v1/admin` does a second way. Every page works without JavaScript; the only script loads the page again.
 //!
 //! Where to look: `sign_in` and `session` (who is in), `operator` (what every page and form behind that needs),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use tierkeep_core::audit::AuditKind;
+use tierkeep_core::clock;
 use tierkeep_core::db::{RaseenTempUser, Role, UserDatabase};
 use tierkeep_core::document;
 use tierkeep_core::mover;
 use tierkeep_core::store::{Find, Query};
 use tierkeep_engine::{
-    Alert, AuditFilter, Inspector, LastError, MigrationView, MoverPhase, QuarantineView, RecordFilter,
+    Alert, Inspector, LastError, Listed, MigrationView, MoverPhase, QuarantineView, RecordFilter,
     Simulation, Status,
 };
 
@@ -31,8 +31,8 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How many failures, quarantined documents and alerts are listed.
 const LISTED: usize = 10;
-/// In how many entries of administrators the last pause is looked for.
-const RECENT: usize = 50;
+/// How much later by its writer's clock than by the database's an entry may be.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 #[derive(Template)]
 #[template(path = "ui/overview.html")]
@@ -44,11 +44,17 @@ struct Overview {
     tiers: Vec<Tier>,
     databases: Vec<Row>,
     outlook: Option<(Simulation, Chart)>,
-    /// Who paused the mover, as far as it is paused and the trail says so.
-    pause: Option<Line>,
+    /// Since when the mover is paused, and by whom.
+    pause: Option<Pause>,
     failures: Option<Vec<MigrationView>>,
     quarantine: Option<Vec<QuarantineView>>,
     alerts: Option<Vec<Alert>>,
+}
+
+/// Since when the mover is paused, and what the audit trail says of it.
+struct Pause {
+    since: When,
+    entry: Option<Line>,
 }
 
 /// A database of users' documents.
@@ -83,9 +89,10 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageRes
         within(service.open_alerts()),
     );
     let is_paused = status.as_ref().is_some_and(|it| it.paused == Some(true));
-    let pause = match is_paused {
-        true => last_pause(&state, by.words).await,
-        false => None,
+    let pause = if is_paused {
+        pause(&state, by.words).await
+    } else {
+        None
     };
     let away: Vec<Role> = findings.away().collect();
     let tiers = tiers(status.as_ref(), oldest, by.words);
@@ -112,15 +119,21 @@ pub(super) async fn get(State(state): State<HttpState>, by: Operator) -> PageRes
     })
 }
 
-/// The entry of the audit trail about the last pause, if it is among the last that administrators made.
-async fn last_pause(state: &HttpState, words: Words) -> Option<Line> {
-    let filter = AuditFilter {
-        kind: Some(AuditKind::AdminAction),
-        user: None,
+/// The pause that is in effect.
+async fn pause(state: &HttpState, words: Words) -> Option<Pause> {
+    let since = within(state.mover.service.paused_since()).await??;
+    let last = within(state.audit.last_action("pause")).await.flatten();
+    // Recorded before it took effect. One that came later has paused what was paused already.
+    let latest = clock::after(since, CLOCKS_DIFFER);
+    let entry = match &last {
+        Some(Listed::Entry(entry)) if entry.at() <= latest => last.as_ref(),
+        Some(_) | None => None,
     };
-    let page = within(state.audit.newest(&filter, None, RECENT)).await?;
-    let mut lines = lines(&page.items, words).into_iter();
-    lines.find(|line| line.decision == "pause")
+    let entry = entry.map(|entry| lines(std::slice::from_ref(entry), words));
+    Some(Pause {
+        since: words.at(since),
+        entry: entry.and_then(|mut lines| lines.pop()),
+    })
 }
 
 /// When the oldest document of temp entered it, by index.

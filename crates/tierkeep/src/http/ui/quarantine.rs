@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use tierkeep_core::brief::brief;
+use tierkeep_core::user::UserId;
 use tierkeep_engine::{Keep, QuarantineError, QuarantineReleased, QuarantineService};
 
 use super::actions::HOW;
@@ -15,6 +17,9 @@ use crate::config::private_directory;
 use crate::http::response::answer;
 use crate::http::response::problem::Problem;
 use crate::http::state::HttpState;
+
+/// The most bytes of BSON of a download; its text is held in memory.
+const DOWNLOAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Releases the document that `name` names, and says what came of it. `keep`: which copy counts from now on, where copies
 /// contradict each other; all of them are written to a file first.
@@ -57,17 +62,27 @@ pub(super) async fn release(
         )),
         Ok(_) => Ok(format!("Released {name}. The next run checks it again.")),
         Err(QuarantineError::Store(error)) => Err(error.into()),
+        Err(QuarantineError::ChoiceNeeded(whose, reason)) => Ok(format!(
+            "Not released: copies of {whose} are in conflict ({reason}). Choose the current one."
+        )),
+        Err(QuarantineError::NoChoice(whose, reason)) => Ok(format!(
+            "Not released: no copies of {whose} are in conflict ({reason}). Release the document instead."
+        )),
         Err(error) => Ok(format!("Not released: {error}.")),
     }
 }
 
 /// The document and the copies of its user, as a file.
 pub(super) async fn download(state: &HttpState, by: &Operator, name: &str) -> PageResult {
-    by.admin
-        .does(&state.audit, "quarantine export", None, HOW)
-        .await?;
-    match service(state).show(name).await {
+    match service(state).show_within(name, DOWNLOAD_BYTES).await {
         Ok(shown) => {
+            let user = shown.entry.user_id.as_deref();
+            let user = user.and_then(|user| UserId::parse(user).ok());
+            let how = format!("{HOW}, {}", brief(name));
+            let action = "quarantine export";
+            by.admin
+                .does(&state.audit, action, user.as_ref(), &how)
+                .await?;
             let mut answer: Response = answer::json(StatusCode::OK, &shown)?;
             let headers = answer.headers_mut();
             let attached = HeaderValue::from_static("attachment; filename=\"quarantined.json\"");

@@ -46,7 +46,7 @@ struct UserPage {
     decisions: Option<Vec<Line>>,
     more: bool,
     failed: bool,
-    /// Whether srie holds content that main lacks.
+    /// Whether srie holds a newer copy than main.
     can_restore: bool,
 }
 
@@ -133,11 +133,17 @@ fn failed(user: &Explanation) -> bool {
     records.any(|record| record.status == "failed")
 }
 
-/// Whether srie holds a live copy, and main none or another.
+/// Whether srie holds a live copy, and main none or a live one of a lower version.
 fn can_restore(user: &Explanation) -> bool {
     let copy = |role: Role| user.copies.iter().find(|copy| copy.database == role);
-    let srie = copy(Role::SrieMainUser).filter(|copy| copy.state == LIVE);
-    srie.is_some_and(|srie| copy(Role::RaseenMainUser).is_none_or(|main| !same(main, srie)))
+    let live = |copy: &&Copy| copy.state == LIVE;
+    let is_known = !user.unreachable.contains(&Role::RaseenMainUser);
+    let is_behind = |srie: &Copy| match copy(Role::RaseenMainUser) {
+        Some(main) => live(&main) && main.version < srie.version,
+        None => true,
+    };
+    let srie = copy(Role::SrieMainUser).filter(live);
+    is_known && srie.is_some_and(is_behind)
 }
 
 impl UserPage {
