@@ -31,8 +31,6 @@ pub(crate) const MOVER: &str = "mover";
 pub const CLAIM_LASTS: Duration = Duration::from_secs(8);
 /// How often a holder gives a sign of itself.
 const RENEWED_EVERY: Duration = Duration::from_secs(2);
-/// When it gives the first, which says how far its run is.
-const FIRST_SIGN_AFTER: Duration = Duration::from_secs(1);
 /// How often a race for the lease is entered before it is left to the others.
 const ROUNDS: usize = 3;
 
@@ -249,10 +247,8 @@ impl Claim {
     /// until the work is done.
     pub async fn during<T>(&self, work: impl Future<Output = T>, lost: &CancellationToken) -> T {
         let signs = async {
-            let mut wait = FIRST_SIGN_AFTER;
             loop {
-                tokio::time::sleep(wait).await;
-                wait = RENEWED_EVERY;
+                tokio::time::sleep(RENEWED_EVERY).await;
                 match self.renew().await {
                     Ok(true) => {}
                     Ok(false) => break,
