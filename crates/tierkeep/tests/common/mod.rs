@@ -8,6 +8,7 @@ pub mod json;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +123,27 @@ pub struct World {
     pub jwt_clock: Arc<ManualClock>,
     /// Where files with the copies of a conflict go.
     pub copies: tempfile::TempDir,
-    github: MockServer,
+    github: Github,
     _kept: databases::Kept,
+}
+
+/// The stand-in for GitHub. When it is dropped it waits for a lock, with an executor of its own: in a task whose budget tokio
+/// considers spent that wait would never end.
+struct Github(Option<MockServer>);
+
+impl Deref for Github {
+    type Target = MockServer;
+
+    fn deref(&self) -> &MockServer {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Github {
+    fn drop(&mut self) {
+        let server = self.0.take();
+        std::thread::spawn(move || drop(server)).join().ok();
+    }
 }
 
 impl World {
@@ -230,7 +250,7 @@ impl World {
             clock,
             jwt_clock,
             copies,
-            github,
+            github: Github(Some(github)),
             _kept: kept,
         }
     }
