@@ -104,9 +104,9 @@ fn staged_cursor(after: &Cursor) -> RawDocumentBuf {
 }
 
 /// In index order of (`metadata.staged_at`, `_id`), which crosses types, from `from` (inclusive) up to `to`
-/// (exclusive) or the end. Sorted because a router merges what several shards
-/// send only where the command names an order. The end is named: left to itself MongoDB 5.0 leaves
-/// out what is staged at the highest value of all, and later releases do not.
+/// (exclusive) or the end. Sorted because a router merges what several shards send only where the command names an order.
+/// The end is named: left to itself MongoDB 5.0 leaves out what is staged at the highest value of all, and later releases do
+/// not.
 ///
 /// Where a document has an array among the indexed values, the server sorts by itself instead of reading the index in
 /// order; it may write to disk then, so that a large collection does not make it give up.

@@ -20,7 +20,7 @@ use crate::query;
 const NAME_KEPT: Duration = Duration::from_mins(1);
 
 /// Fields of an index.
-type Fields = &'static [&'static str];
+type IndexFields = &'static [&'static str];
 
 /// A usable index, and when the server was asked for it.
 struct Asked {
@@ -30,16 +30,16 @@ struct Asked {
 
 /// The usable indexes that are known, by collection and fields.
 #[derive(Clone, Default)]
-pub(super) struct IndexNames(Arc<Mutex<BTreeMap<(String, Fields), Asked>>>);
+pub(super) struct IndexNames(Arc<Mutex<BTreeMap<(String, IndexFields), Asked>>>);
 
 impl IndexNames {
-    fn get(&self, collection: &str, fields: Fields) -> Option<String> {
+    fn get(&self, collection: &str, fields: IndexFields) -> Option<String> {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = names.get(&(collection.to_owned(), fields))?;
         (asked.at.elapsed() < NAME_KEPT).then(|| asked.name.clone())
     }
 
-    fn set(&self, collection: &str, fields: Fields, name: Option<String>) {
+    fn set(&self, collection: &str, fields: IndexFields, name: Option<String>) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (collection.to_owned(), fields);
         let at = Instant::now();
@@ -56,7 +56,7 @@ impl MongoStore {
         &self,
         collection: &str,
         query: &Query,
-        fields: Fields,
+        fields: IndexFields,
     ) -> Result<Option<String>, Failure> {
         let Some(index) = self.index_over(collection, fields).await? else {
             return Ok(None);
@@ -70,7 +70,7 @@ impl MongoStore {
     async fn index_over(
         &self,
         collection: &str,
-        fields: Fields,
+        fields: IndexFields,
     ) -> Result<Option<String>, Failure> {
         if let Some(name) = self.index_names.get(collection, fields) {
             return Ok(Some(name));
@@ -86,7 +86,7 @@ impl MongoStore {
     }
 
     /// The index was found missing.
-    pub(super) fn forget_index(&self, collection: &str, fields: Fields) {
+    pub(super) fn forget_index(&self, collection: &str, fields: IndexFields) {
         self.index_names.set(collection, fields, None);
     }
 
@@ -95,7 +95,7 @@ impl MongoStore {
     async fn is_simple(
         &self,
         collection: &str,
-        fields: Fields,
+        fields: IndexFields,
         index: &str,
     ) -> Result<bool, Failure> {
         match self

@@ -353,7 +353,7 @@ async fn a_document_of_a_newer_form_stays_as_it_is_and_is_reported(
 /// How many documents are due when a run is killed.
 const DUE: u32 = 2_000;
 
-/// Decisions in the spool, an alert that is open, and a batch that is half moved.
+/// Decisions in the spool, an alert that is open, and a run that was killed while it moved documents.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_build_has_left_open_the_other_completes(

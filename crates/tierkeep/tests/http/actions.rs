@@ -1,7 +1,7 @@
 //! What an administrator does on the dashboard, after a question.
 
 use rstest::rstest;
-use tierkeep_core::bson::rawdoc;
+use tierkeep_core::bson::{DateTime, rawdoc};
 use tierkeep_core::clock;
 use tierkeep_core::db::{Role, collection};
 use tierkeep_core::digest::Digest;
@@ -13,7 +13,7 @@ use tierkeep_testkit::documents::native_user;
 use tokio_util::sync::CancellationToken;
 
 use super::dashboard::{csrf, form, page, session};
-use crate::common::{Backend, HOUR, SUBJECT, World};
+use crate::common::{Answer, Backend, HOUR, SUBJECT, World};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -21,19 +21,10 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    let temp = &world.stores[&Role::RaseenTempUser];
-    let now = temp.hello().await.unwrap().now;
-    let user = native_user(1, 1);
-    let id = user.id().to_owned();
-    let old = user.dated(clock::before(now, 25 * HOUR)).build();
-    temp.insert("internal_users", &[old]).await.unwrap();
+    let id = due_user(&world).await;
     let cookie = session(&world).await;
     let act = async |name: &str, user: &str| {
-        let path = format!("/ui/actions/{name}");
-        let asked = page(&world, &cookie, &path).await.expect(200);
-        let post = world.ask("POST", &path).header("cookie", &cookie);
-        let csrf = csrf(&asked);
-        let answer = form(post, &[("csrf", &csrf), ("user", user)]).send().await;
+        let answer = answer_to(&world, &cookie, name, user).await;
         let place = answer.expect(303).header("location").unwrap().to_owned();
         page(&world, &cookie, &place).await.expect(200)
     };
@@ -99,16 +90,30 @@ async fn what_is_done_on_the_dashboard_is_done_and_kept_in_the_trail(
     }
 }
 
-/// An internal user whose copies are the same in main and srie; the `_id` is the user's.
-async fn moved_user(world: &World) -> String {
-    let temp = &world.stores[&Role::RaseenTempUser];
-    let now = temp.hello().await.unwrap().now;
+/// An internal user whose document is due, with the user's id as its `_id`.
+async fn due_user(world: &World) -> String {
     let user = native_user(1, 1);
     let id = user.id().to_owned();
-    let old = user.dated(clock::before(now, 25 * HOUR)).build();
-    temp.insert("internal_users", &[old]).await.unwrap();
-    move_due(world, 1).await;
+    let due = user.dated(long_ago(world).await).build();
+    let temp = &world.stores[&Role::RaseenTempUser];
+    temp.insert("internal_users", &[due]).await.unwrap();
     id
+}
+
+/// Longer ago than documents are kept in temp.
+async fn long_ago(world: &World) -> DateTime {
+    let temp = &world.stores[&Role::RaseenTempUser];
+    clock::before(temp.hello().await.unwrap().now, 25 * HOUR)
+}
+
+/// What is answered when the action, which is asked about first, is confirmed.
+async fn answer_to(world: &World, cookie: &str, action: &str, user: &str) -> Answer {
+    let path = format!("/ui/actions/{action}");
+    let question = format!("{path}?user={user}");
+    let asked = page(world, cookie, &question).await.expect(200);
+    let post = world.ask("POST", &path).header("cookie", cookie);
+    let csrf = csrf(&asked);
+    form(post, &[("csrf", &csrf), ("user", user)]).send().await
 }
 
 /// Moves what is due, which are so many documents.
@@ -125,7 +130,8 @@ async fn a_user_that_main_lacks_is_restored_after_a_question(
     #[values(Backend::Memory, Backend::Sqlite, Backend::Mongo)] backend: Backend,
 ) {
     let world = World::new(backend).await;
-    let id = moved_user(&world).await;
+    let id = due_user(&world).await;
+    move_due(&world, 1).await;
     let cookie = session(&world).await;
     let user_page = format!("/ui/users/{id}");
     let restore = format!("/ui/actions/restore?user={id}");
@@ -145,14 +151,7 @@ async fn a_user_that_main_lacks_is_restored_after_a_question(
     assert!(asked.text().contains("Restore this user from the backup?"));
     assert_eq!(world.count(Role::RaseenMainUser).await, 0, "only asked");
     let act = async || {
-        let post = world.ask("POST", "/ui/actions/restore");
-        let post = post.header("cookie", &cookie);
-        let fields = [("csrf", csrf(&asked)), ("user", id.clone())];
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let answer = form(post, &fields).send().await.expect(303);
+        let answer = answer_to(&world, &cookie, "restore", &id).await.expect(303);
         assert_eq!(answer.header("location"), Some(user_page.as_str()));
         shown().await
     };
@@ -198,9 +197,7 @@ async fn a_comparison_that_cannot_be_made_is_refused_and_tells_nothing_later() {
 
 /// A document in temp that is older than what main and srie hold, and that is quarantined for it; answers its user.
 async fn conflict(world: &World) -> String {
-    let temp = &world.stores[&Role::RaseenTempUser];
-    let now = temp.hello().await.unwrap().now;
-    let old = clock::before(now, 25 * HOUR);
+    let old = long_ago(world).await;
     let behind = native_user(2, 1).dated(old).build();
     let ahead = native_user(2, 3)
         .dated(old)
@@ -232,14 +229,7 @@ async fn copies_in_conflict_are_downloaded_and_one_of_them_kept(
         let page = page(&world, &cookie, "/ui/migrations").await.expect(200);
         page.text().to_owned()
     };
-    let act = async |action: &str| {
-        let path = format!("/ui/actions/{action}");
-        let asked = page(&world, &cookie, &format!("{path}?user={user}")).await;
-        let asked = asked.expect(200);
-        let post = world.ask("POST", &path).header("cookie", &cookie);
-        let fields = [("csrf", &*csrf(&asked)), ("user", &*user)];
-        form(post, &fields).send().await
-    };
+    let act = async |action: &str| answer_to(&world, &cookie, action, &user).await;
     let offered = shown().await;
     for action in ["keep-temp", "keep-main", "keep-srie", "download"] {
         let link = format!("/ui/actions/{action}?user={user}");
@@ -298,11 +288,8 @@ async fn no_copy_is_chosen_where_no_file_can_hold_the_others() {
     std::fs::write(world.copies.path().join("quarantine"), "in the way").unwrap();
     let before = world.everything().await;
     let cookie = session(&world).await;
-    let path = "/ui/actions/keep-main";
-    let asked = page(&world, &cookie, &format!("{path}?user={user}")).await;
-    let post = world.ask("POST", path).header("cookie", &cookie);
-    let fields = [("csrf", &*csrf(&asked)), ("user", &*user)];
-    form(post, &fields).send().await.expect(303);
+    let answer = answer_to(&world, &cookie, "keep-main", &user).await;
+    answer.expect(303);
     let told = page(&world, &cookie, "/ui/migrations").await.expect(200);
     assert!(told.text().contains("Not released: "), "{}", told.text());
     for role in [

@@ -46,7 +46,7 @@ pub(super) async fn release(
     {
         let directory = directory.display();
         return Ok(format!(
-            "Not released: {directory} cannot be made: {error}."
+            "Not released: {directory} cannot be created: {error}."
         ));
     }
     let actor = by.admin.user().as_str();
